@@ -1,0 +1,87 @@
+"""What the model stages make of a video: words with times, described scenes, and how a stage run was measured."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.contracts.media import DetectedScene
+
+EMBEDDING_DIM = 512
+"""Length of a scene's embedding; the database column is vector(512)."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A spoken word with its time in the video, in seconds; ``probability`` in [0, 1]."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A sentence or phrase as Whisper parts them."""
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """All that was said in a video. ``language`` is an ISO 639-1 code, None when nothing was said."""
+
+    language: str | None
+    segments: tuple[Segment, ...]
+    model: str
+
+    @property
+    def words(self) -> list[Word]:
+        """Every word in order of time."""
+        return [word for segment in self.segments for word in segment.words]
+
+
+@dataclass(frozen=True)
+class DescribedScene:
+    """A scene with what was said and seen in it, ready to be written.
+
+    ``embedding``: float32[EMBEDDING_DIM], L2-normalised. ``visual_summary`` says the tags in words.
+    """
+
+    scene: DetectedScene
+    transcript_segment: str
+    tags: tuple[str, ...]
+    visual_summary: str
+    combined_text: str
+    embedding: NDArray[np.float32]
+    vision_model: str
+
+
+@dataclass(frozen=True)
+class StageFailure:
+    """Why a stage run failed: the error's type name, one sentence, and whether the video itself is to blame."""
+
+    error_type: str
+    message: str
+    invalid_video: bool
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """How one item fared in one call of a worker, as measured by that worker.
+
+    ``run_s`` is the item's own share of the call: a call that served a batch is divided over its items.
+    ``resource_s`` is that share times the fraction of the device that the worker holds (CPUs or GPUs).
+    """
+
+    run_s: float
+    batch_size: int
+    node: str
+    worker: str
+    device: str
+    resource_s: float
+    failure: StageFailure | None = None

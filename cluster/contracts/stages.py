@@ -1,0 +1,101 @@
+"""The stages of a video's way: their names, their order, who runs them and how long they may take.
+
+Owns the names that appear in SQL, in JSON and in the ledger. The way itself is walked in ``actors.video_path``.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """A stage that runs and has a row in the ledger."""
+
+    DOWNLOADING = "downloading"
+    METADATA = "metadata"
+    TRANSCRIPTION = "transcription"
+    SCENE_DETECTION = "scene_detection"
+    SCENE_PROCESSING = "scene_processing"
+    INDEXING = "indexing"
+    FINALIZING = "finalizing"
+
+
+QUEUED = "queued"
+"""``processing_stage`` of a video that waits for its first or next attempt."""
+COMPLETED = "completed"
+"""``processing_stage`` of a READY video."""
+FAILED_BEFORE_ANY_STAGE = "failed"
+"""``processing_stage`` of a video that failed before a stage began; never written over the name of a stage."""
+
+REQUIRES: dict[Stage, tuple[Stage, ...]] = {
+    Stage.DOWNLOADING: (),
+    Stage.METADATA: (Stage.DOWNLOADING,),
+    Stage.TRANSCRIPTION: (Stage.METADATA,),
+    Stage.SCENE_DETECTION: (Stage.METADATA,),
+    Stage.SCENE_PROCESSING: (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION),
+    Stage.INDEXING: (Stage.SCENE_PROCESSING,),
+    Stage.FINALIZING: (Stage.INDEXING,),
+}
+"""The DAG: a stage is ready when all that it requires have finished."""
+
+
+class WorkerKind(StrEnum):
+    """A pool of equal workers; each kind holds what its stages need loaded."""
+
+    MEDIA = "media"
+    TRANSCRIBER = "transcriber"
+    EMBEDDER = "embedder"
+    WRITER = "writer"
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """How long one call of a stage may run: a fixed part plus a part that grows with the video's duration."""
+
+    fixed_s: float
+    per_video_s: float
+
+    def seconds(self, duration_s: float | None) -> float:
+        """The deadline in seconds for a video of ``duration_s`` (None while it is unknown: the fixed part)."""
+        return self.fixed_s + self.per_video_s * (duration_s or 0.0)
+
+
+DEADLINES: dict[Stage, Deadline] = {
+    Stage.DOWNLOADING: Deadline(3600.0, 0.0),
+    Stage.METADATA: Deadline(60.0, 0.0),
+    Stage.TRANSCRIPTION: Deadline(300.0, 20.0),
+    Stage.SCENE_DETECTION: Deadline(300.0, 10.0),
+    Stage.SCENE_PROCESSING: Deadline(300.0, 2.0),
+    Stage.INDEXING: Deadline(300.0, 0.5),
+    Stage.FINALIZING: Deadline(60.0, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class RetryRule:
+    """When a failed attempt is followed by another one.
+
+    ``InvalidVideo`` is never retried; every other failure is, up to ``max_attempts`` attempts in all.
+    """
+
+    max_attempts: int = 3
+    first_delay_s: float = 2.0
+    max_delay_s: float = 300.0
+
+    def delay_s(self, attempt: int, jitter: float) -> float:
+        """Seconds to wait after failed attempt number ``attempt`` (from 1); ``jitter`` in [0, 1) spreads retries.
+
+        Exponential back-off with equal jitter: half of the delay is fixed, half is random
+        (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+        """
+        delay = min(self.max_delay_s, self.first_delay_s * 2 ** (attempt - 1))
+        return delay / 2 + delay / 2 * jitter
+
+
+class Outcome(StrEnum):
+    """How a stage run ended (``RUNNING``: it has not)."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    LOST = "lost"

@@ -1,0 +1,44 @@
+"""A video as the queue knows it: what was submitted, what was claimed, and its status."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import pydantic
+
+
+class VideoStatus(StrEnum):
+    """The database's enum ``video_status``."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    READY = "READY"
+    FAILED = "FAILED"
+
+
+class Submission(pydantic.BaseModel):
+    """One video to be processed, as a manifest row or an HTTP body states it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    uri: str = pydantic.Field(min_length=1, max_length=4096)
+    language: str | None = pydantic.Field(default=None, pattern=r"^[a-z]{2,3}$")
+    """ISO 639 code of the speech; None: detect it."""
+
+
+@dataclass(frozen=True)
+class ClaimedVideo:
+    """A video under a lease. Every write about it must match ``lease_token``.
+
+    ``claimed_at`` is the database's clock at the claim: the moment that processing began.
+    """
+
+    id: UUID
+    uri: str
+    filename: str
+    language: str | None
+    attempt: int
+    lease_token: int
+    queued_at: datetime
+    claimed_at: datetime
