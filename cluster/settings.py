@@ -1,0 +1,216 @@
+"""Every setting, read once from HEIMDEX_* and checked at start.
+
+``load_settings`` is the only reader of the environment. The composition roots (``cluster.launch``, ``cluster.cli``,
+``serve_app.app.build_app``) read it and hand parts on; nobody keeps the whole.
+"""
+
+import difflib
+import os
+import secrets
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from cluster.contracts.errors import ConfigurationError
+
+PREFIX = "HEIMDEX_"
+LOOPBACK = "127.0.0.1"
+SECRETS = {"jwt_secret", "database_url"}
+"""Settings whose value never appears in a message."""
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+CommaSeparated = (NoDecode, BeforeValidator(_split))
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Schemes = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*$")], ...], *CommaSeparated]
+
+
+class Settings(BaseSettings):
+    """The settings of one cluster. Field ``x`` is the variable ``HEIMDEX_X``; the description is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    # Where things are
+    data_dir: AbsolutePath = Field(
+        Path("~/.heimdex"), description="Embedded Postgres, thumbnails, logs and run state.", validate_default=True
+    )
+    database_url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="A PostgreSQL 15+ with pgvector; unset: an embedded one in the data directory.",
+    )
+    opensearch_url: str | None = Field(
+        None, description="Reserved for the OpenSearch index; this version searches in Postgres and refuses to start with it."
+    )
+    scenes_url: str | None = Field(
+        None, description="Where thumbnails and key frames go: a directory or any fsspec URL; unset: the data directory."
+    )
+    scratch_dir: AbsolutePath = Field(
+        Path(tempfile.gettempdir()) / "heimdex-scratch", description="Downloaded videos, on each node, until they are done."
+    )
+
+    # Who may do what
+    owner_id: uuid.UUID | None = Field(
+        None, description="Owner of what the commands submit; unset: one that belongs to the data directory."
+    )
+    admin_user_ids: Annotated[tuple[uuid.UUID, ...], *CommaSeparated] | None = Field(
+        None, description="Comma-separated users who may read /v1/admin; unset: the data directory's own owner, with a local secret only."
+    )
+    jwt_secret: str | None = Field(
+        None, min_length=32, description="HS256 secret of the tokens; unset (and no JWKS URL): one is made in the data directory."
+    )
+    jwks_url: str | None = Field(None, pattern=r"^https?://", description="Public keys for ES256 and RS256 tokens.")
+    cors_origins: Annotated[tuple[str, ...], *CommaSeparated] = Field(
+        (), description="Comma-separated origins whose pages may call the API from a browser."
+    )
+    allowed_schemes: Schemes = Field(
+        ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "memory"),
+        description="URI schemes that the commands accept; `file` stands for local paths too.",
+    )
+    http_allowed_schemes: Schemes = Field(("http", "https", "s3"), description="URI schemes that POST /v1/videos accepts.")
+
+    # Models
+    whisper_model: str | None = Field(
+        None, description="faster-whisper name, directory or `bundled`; unset: large-v3-turbo on a GPU, small on a CPU."
+    )
+    clip_model: str = Field("ViT-B-32", description="open_clip architecture, directory or `bundled`.")
+    clip_pretrained: str | None = Field(
+        None, description="open_clip weights of the architecture; unset: laion2b_s34b_b79k for ViT-B-32."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run; auto: on GPUs when Ray sees any.")
+    beam_size: Annotated[int, Field(ge=1, le=10)] = Field(5, description="Beam size of Whisper's search.")
+    labels_file: AbsolutePath | None = Field(None, description="One zero-shot label per line, in place of the default list.")
+    key_frame_px: Annotated[int, Field(ge=64, le=2160)] = Field(
+        288, description="Short side of kept key frames; at least the vision model's input size."
+    )
+
+    # The cluster
+    http_host: str = Field(LOOPBACK, description="Address that the HTTP endpoints bind to.")
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port of the HTTP endpoints; 0: any free one.")
+    dashboard_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8265, description="Port of Ray's dashboard and job server on 127.0.0.1; 0: any free one."
+    )
+    ray_address: str | None = Field(
+        None, description="An existing Ray cluster to join (`auto` on its head node); unset: `up` starts one on 127.0.0.1."
+    )
+    cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="CPUs of the Ray node that `up` starts; unset: all.")
+    object_store_mb: Annotated[int, Field(ge=80)] = Field(1024, description="Ray's object store on the node that `up` starts.")
+    media_workers: Annotated[int, Field(ge=1)] | None = Field(None, description="Media workers; unset: by the cluster's CPUs.")
+    transcribers: Annotated[int, Field(ge=1)] | None = Field(None, description="Whisper workers; unset: by GPUs or CPUs.")
+    embedders: Annotated[int, Field(ge=1)] | None = Field(None, description="Vision workers; unset: by GPUs or CPUs.")
+    writers: Annotated[int, Field(ge=1)] | None = Field(None, description="Workers that write scenes; unset: one per 8 media workers.")
+    transcriber_gpus: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Fraction of a GPU that a Whisper worker holds.")
+    embedder_gpus: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="Fraction of a GPU that a vision worker holds.")
+    max_in_flight: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Videos claimed at once; unset: four per media worker."
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(3, description="Attempts before a failing video is FAILED.")
+    lease_s: Annotated[float, Field(ge=2)] = Field(60.0, description="A scheduler silent for so long loses its videos.")
+
+    # What a video may be
+    max_duration_s: Annotated[float, Field(gt=0)] = Field(12 * 3600.0, description="Longest video, in seconds.")
+    max_pixels: Annotated[int, Field(gt=0)] = Field(7680 * 4320, description="Largest picture, width times height.")
+    max_fps: Annotated[float, Field(gt=0)] = Field(240.0, description="Highest picture rate.")
+    max_streams: Annotated[int, Field(ge=1)] = Field(32, description="Most streams in a file.")
+    max_bytes: Annotated[int, Field(gt=0)] = Field(100 * 1024**3, description="Largest file, in bytes.")
+    download_timeout_s: Annotated[float, Field(gt=0)] = Field(3600.0, description="Longest download, in seconds.")
+
+    @pydantic.model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        if self.opensearch_url is not None:
+            raise ValueError("opensearch_url: not supported by this version; unset it to search in Postgres")
+        if self.ray_address is not None and (self.cpus is not None):
+            raise ValueError("cpus: only for a Ray that `up` starts itself; unset it or ray_address")
+        return self
+
+    @property
+    def resolved_clip_pretrained(self) -> str | None:
+        """The weights' tag: as set, else the default of the default architecture."""
+        if self.clip_pretrained is None and self.clip_model == "ViT-B-32":
+            return "laion2b_s34b_b79k"
+        return self.clip_pretrained
+
+    @property
+    def resolved_scenes_url(self) -> str:
+        """Where thumbnails and key frames are written."""
+        return self.scenes_url or str(self.data_dir / "scenes")
+
+    @property
+    def resolved_owner_id(self) -> uuid.UUID:
+        """The owner of what the commands submit."""
+        return self.owner_id or uuid.UUID(_made_once(self.data_dir / "owner_id", lambda: str(uuid.uuid4())))
+
+    @property
+    def resolved_jwt_secret(self) -> str | None:
+        """The HS256 secret: as set, else the data directory's own; None where only JWKS keys are trusted."""
+        if self.jwt_secret or self.jwks_url:
+            return self.jwt_secret
+        return _made_once(self.data_dir / "jwt_secret", lambda: secrets.token_urlsafe(48))
+
+    @property
+    def resolved_admin_user_ids(self) -> frozenset[uuid.UUID]:
+        """The admins: as set; with the data directory's own secret, its owner; else nobody."""
+        if self.admin_user_ids is not None:
+            return frozenset(self.admin_user_ids)
+        local = self.jwt_secret is None and self.jwks_url is None
+        return frozenset({self.resolved_owner_id}) if local else frozenset()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: a variable has a wrong value, or a HEIMDEX_ variable is no setting; it is named.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"{name} is not a setting{hint}")
+    try:
+        return Settings(**overrides)
+    except pydantic.ValidationError as error:
+        raise ConfigurationError("; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    message = error["msg"].removeprefix("Value error, ")
+    if not name:
+        name, _, message = message.partition(": ")
+    shown = name not in SECRETS and isinstance(error.get("input"), str | int | float)
+    given = f" (it is {error['input']!r})" if shown else ""
+    field = Settings.model_fields.get(name)
+    about = f" — {field.description}" if field else ""
+    return f"{PREFIX}{name.upper()}: {message}{given}{about}"
+
+
+def _made_once(path: Path, make: Any) -> str:
+    """The text of a file that only its owner may read; made at first use, by whichever process is first."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(make() + "\n")
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()
