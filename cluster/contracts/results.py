@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.contracts.media import DetectedScene
-
 EMBEDDING_DIM = 512
 """Length of a scene's embedding; the database column is vector(512)."""
 
@@ -46,13 +44,13 @@ class Transcript:
 
 
 @dataclass(frozen=True)
-class DescribedScene:
-    """A scene with what was said and seen in it, ready to be written.
+class SceneDescription:
+    """What was said and seen in the scene of the same ``index``; the scene's picture is not carried along.
 
-    ``embedding``: float32[EMBEDDING_DIM], L2-normalised. ``visual_summary`` says the tags in words.
+    ``embedding``: float32[EMBEDDING_DIM], L2-normalised, of the key frame. ``visual_summary`` says the tags in words.
     """
 
-    scene: DetectedScene
+    index: int
     transcript_segment: str
     tags: tuple[str, ...]
     visual_summary: str

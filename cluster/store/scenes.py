@@ -1,0 +1,127 @@
+"""Writes a video's transcript and scenes in one transaction, fenced by its lease.
+
+The pictures themselves lie where ``scenes_url`` says; here are only their addresses. Searching is ``search_index``'.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from pgvector import Vector
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool
+
+from cluster.contracts.errors import LeaseLost
+from cluster.contracts.results import SceneDescription, Transcript
+
+TEXT_CONFIGURATIONS = {
+    "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english",
+    "es": "spanish", "eu": "basque", "fi": "finnish", "fr": "french", "ga": "irish", "hi": "hindi",
+    "hu": "hungarian", "hy": "armenian", "id": "indonesian", "it": "italian", "lt": "lithuanian",
+    "ne": "nepali", "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian",
+    "sr": "serbian", "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
+}  # fmt: skip
+"""PostgreSQL's text search configuration of each language (ISO 639-1) that it can stem; the others are not stemmed."""
+
+_INSERT_SCENE = """
+INSERT INTO video_scenes (id, video_id, index, start_s, end_s, transcript_segment, visual_summary, combined_text,
+                          thumbnail_url, key_frame_s, key_frame_url, tags, speech_model, text_index)
+VALUES (%(id)s, %(video_id)s, %(index)s, %(start_s)s, %(end_s)s, %(transcript_segment)s, %(visual_summary)s,
+        %(combined_text)s, %(thumbnail_url)s, %(key_frame_s)s, %(key_frame_url)s, %(tags)s, %(speech_model)s,
+        to_tsvector('simple', %(combined_text)s) || to_tsvector(%(configuration)s::regconfig, %(combined_text)s))
+"""
+
+
+@dataclass(frozen=True)
+class WrittenScene:
+    """A scene as it is stored: its times, what was said and seen, and where its pictures lie."""
+
+    id: UUID
+    start_s: float
+    end_s: float
+    key_frame_s: float
+    thumbnail_url: str
+    key_frame_url: str
+    description: SceneDescription
+
+
+class SceneStore:
+    """Writes scenes. A repeated write of the same video replaces what was there."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def replace(
+        self, video_id: UUID, lease_token: int, transcript: Transcript, scenes: Sequence[WrittenScene], duration_s: float
+    ) -> None:
+        """Replace the video's scenes and transcript, and set its duration if the probe did not know it.
+
+        Raises:
+            LeaseLost: the lease token no longer matches; nothing was written.
+        """
+        with self._pool.connection() as connection:
+            lease = connection.execute(
+                "SELECT 1 FROM video_leases WHERE video_id = %s AND lease_token = %s FOR UPDATE",
+                (video_id, lease_token),
+            ).fetchone()
+            if lease is None:
+                raise LeaseLost("the lease was lost before the scenes were written")
+            connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
+            connection.execute(
+                "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS NULL", (duration_s, video_id)
+            )
+            _write_transcript(connection, video_id, transcript)
+            _write_scenes(connection, video_id, transcript, scenes)
+
+
+def _write_transcript(connection: Connection[object], video_id: UUID, transcript: Transcript) -> None:
+    connection.execute(
+        """
+        INSERT INTO video_transcripts (video_id, language, model, word_count, segments)
+        VALUES (%s, %s, %s, %s, %s)
+        ON CONFLICT (video_id) DO UPDATE
+        SET language = excluded.language, model = excluded.model, word_count = excluded.word_count,
+            segments = excluded.segments, created_at = clock_timestamp()
+        """,
+        (
+            video_id,
+            transcript.language,
+            transcript.model,
+            len(transcript.words),
+            Jsonb([asdict(segment) for segment in transcript.segments]),
+        ),
+    )
+
+
+def _write_scenes(
+    connection: Connection[object], video_id: UUID, transcript: Transcript, scenes: Sequence[WrittenScene]
+) -> None:
+    configuration = TEXT_CONFIGURATIONS.get(transcript.language or "", "simple")
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _INSERT_SCENE,
+            [
+                {
+                    "id": scene.id,
+                    "video_id": video_id,
+                    "index": scene.description.index,
+                    "start_s": scene.start_s,
+                    "end_s": scene.end_s,
+                    "transcript_segment": scene.description.transcript_segment,
+                    "visual_summary": scene.description.visual_summary,
+                    "combined_text": scene.description.combined_text,
+                    "thumbnail_url": scene.thumbnail_url,
+                    "key_frame_s": scene.key_frame_s,
+                    "key_frame_url": scene.key_frame_url,
+                    "tags": list(scene.description.tags),
+                    "speech_model": transcript.model,
+                    "configuration": configuration,
+                }
+                for scene in scenes
+            ],
+        )
+        cursor.executemany(
+            "INSERT INTO scene_embeddings (scene_id, model, embedding) VALUES (%s, %s, %s)",
+            [(s.id, s.description.vision_model, Vector(s.description.embedding)) for s in scenes],
+        )

@@ -1,0 +1,196 @@
+"""The stage ledger: writes stage runs in batches, fenced by the lease, and reads them back.
+
+A run is opened before its stage starts and closed after it. Whoever measures hands in times on the database's
+clock (``DatabaseClock``); this module only writes them down.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from cluster.contracts.results import StageReport
+from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.videos import ClaimedVideo
+
+_OPEN = """
+-- Begin stage runs; a run whose lease is lost is not written. The video shows the stage that began last.
+WITH opened AS (
+    SELECT b.video_id, b.attempt, b.stage, b.ready_at
+    FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(attempts)s::int[], %(stages)s::text[],
+                %(readies)s::timestamptz[]) AS b (video_id, lease_token, attempt, stage, ready_at)
+    JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
+), written AS (
+    INSERT INTO video_stage_runs (video_id, attempt, stage, ready_at)
+    SELECT video_id, attempt, stage, ready_at FROM opened
+    ON CONFLICT (video_id, attempt, stage) DO NOTHING
+)
+UPDATE videos AS v SET processing_stage = latest.stage
+FROM (SELECT DISTINCT ON (video_id) video_id, stage FROM opened ORDER BY video_id, ready_at DESC) AS latest
+WHERE v.id = latest.video_id
+"""
+
+_CLOSE = """
+-- End stage runs: finished - ready = wait + run, run as the worker measured it.
+UPDATE video_stage_runs AS r
+SET outcome = b.outcome, started_at = b.finished_at - make_interval(secs => b.run_s), finished_at = b.finished_at,
+    run_ms = b.run_s * 1000, wait_ms = extract(epoch FROM b.finished_at - r.ready_at) * 1000 - b.run_s * 1000,
+    error_type = b.error_type, error_message = b.error_message, node = b.node, worker = b.worker,
+    device = b.device, resource_s = b.resource_s, batch_size = b.batch_size
+FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(attempts)s::int[], %(stages)s::text[],
+            %(outcomes)s::text[], %(finishes)s::timestamptz[], %(runs)s::float8[], %(error_types)s::text[],
+            %(messages)s::text[], %(nodes)s::text[], %(workers)s::text[], %(devices)s::text[],
+            %(resources)s::float8[], %(batches)s::int[])
+     AS b (video_id, lease_token, attempt, stage, outcome, finished_at, run_s, error_type, error_message, node,
+           worker, device, resource_s, batch_size)
+JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
+WHERE r.video_id = b.video_id AND r.attempt = b.attempt AND r.stage = b.stage AND r.outcome = 'running'
+"""
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A stage run that is about to start; ``ready_at`` is when all that it needs was there."""
+
+    video: ClaimedVideo
+    stage: Stage
+    ready_at: datetime
+
+
+@dataclass(frozen=True)
+class ClosedRun:
+    """A stage run that ended. ``report`` is the worker's; for a lost worker it says what is known."""
+
+    run: OpenRun
+    outcome: Outcome
+    finished_at: datetime
+    report: StageReport
+
+
+class StageLedger:
+    """Writes stage runs. One call is one transaction for all the runs in it."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def write(self, opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> set[int]:
+        """Close ``closed``, then open ``opened``; returns those of their lease tokens that are still held.
+
+        What a lost lease concerns is not written. Writing the same runs again changes nothing, so a call whose
+        answer was lost may be repeated.
+        """
+        tokens = [run.video.lease_token for run in opened] + [c.run.video.lease_token for c in closed]
+        with self._pool.connection() as connection:
+            held = connection.execute(
+                "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) FOR SHARE", (tokens,)
+            ).fetchall()
+            if closed:
+                _close(connection, closed)
+            if opened:
+                _open(connection, opened)
+        return {row["lease_token"] for row in held}
+
+
+def _open(connection: Connection[dict[str, Any]], runs: Sequence[OpenRun]) -> None:
+    connection.execute(
+        _OPEN,
+        {
+            "videos": [run.video.id for run in runs],
+            "tokens": [run.video.lease_token for run in runs],
+            "attempts": [run.video.attempt for run in runs],
+            "stages": [run.stage.value for run in runs],
+            "readies": [run.ready_at for run in runs],
+        },
+    )
+
+
+def _close(connection: Connection[dict[str, Any]], closed: Sequence[ClosedRun]) -> None:
+    failures = [c.report.failure for c in closed]
+    connection.execute(
+        _CLOSE,
+        {
+            "videos": [c.run.video.id for c in closed],
+            "tokens": [c.run.video.lease_token for c in closed],
+            "attempts": [c.run.video.attempt for c in closed],
+            "stages": [c.run.stage.value for c in closed],
+            "outcomes": [c.outcome.value for c in closed],
+            "finishes": [c.finished_at for c in closed],
+            "runs": [_run_s(c) for c in closed],
+            "error_types": [f.error_type if f else None for f in failures],
+            "messages": [f.message if f else None for f in failures],
+            "nodes": [c.report.node for c in closed],
+            "workers": [c.report.worker for c in closed],
+            "devices": [c.report.device for c in closed],
+            "resources": [c.report.resource_s for c in closed],
+            "batches": [c.report.batch_size for c in closed],
+        },
+    )
+
+
+def _run_s(closed: ClosedRun) -> float:
+    """The measured run, never longer than the time since ready (two clocks may differ by microseconds)."""
+    return min(closed.report.run_s, (closed.finished_at - closed.run.ready_at).total_seconds())
+
+
+class DatabaseClock:
+    """The database's clock, kept on this process's monotonic one so that reading it costs no round trip.
+
+    The offset is taken from the quickest of a few round trips, at its middle (Cristian's algorithm), and taken again
+    by ``refresh``, which the heartbeat calls.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._epoch = datetime.now(UTC)
+        self._monotonic = 0.0
+        self.refresh()
+
+    def refresh(self, rounds: int = 5) -> None:
+        """Take the offset anew."""
+        samples: list[tuple[float, datetime, float]] = []
+        with self._pool.connection() as connection:
+            for _ in range(rounds):
+                before = time.monotonic()
+                row = connection.execute("SELECT clock_timestamp() AS now").fetchone()
+                after = time.monotonic()
+                assert row is not None
+                samples.append((after - before, row["now"], (before + after) / 2))
+        _, self._epoch, self._monotonic = min(samples)
+
+    def now(self) -> datetime:
+        """The database's time, aware, UTC."""
+        return self._epoch + timedelta(seconds=time.monotonic() - self._monotonic)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A row of the ledger as people read it."""
+
+    video_id: UUID
+    attempt: int
+    name: str
+    wait_ms: float | None
+    run_ms: float | None
+    outcome: str
+
+
+def latest_runs(pool: ConnectionPool, video_ids: Sequence[UUID]) -> dict[UUID, list[StageRun]]:
+    """The stage runs of each video's latest attempt, in the order in which they became ready."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            """
+            SELECT r.video_id, r.attempt, r.stage AS name, r.wait_ms, r.run_ms, r.outcome
+            FROM video_stage_runs AS r JOIN videos AS v ON v.id = r.video_id AND v.attempt = r.attempt
+            WHERE r.video_id = ANY (%s) ORDER BY r.ready_at, r.stage DESC
+            """,
+            (list(video_ids),),
+        ).fetchall()
+    runs: dict[UUID, list[StageRun]] = {video_id: [] for video_id in video_ids}
+    for row in rows:
+        runs[row["video_id"]].append(StageRun(**row))
+    return runs
