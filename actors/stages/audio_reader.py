@@ -1,0 +1,194 @@
+"""Sound out of a container: 16 kHz mono windows whose samples lie where the file's time-stamps put them.
+
+Owns resampling, gaps, and where a long recording is cut. Leaves telling speech from noise to ``transcriber``.
+
+Memory is one window (19 MB), whatever the length of the recording.
+"""
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from actors.stages.media_file import PresentationClock, Tally, packets
+from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
+
+logger = logging.getLogger(__name__)
+
+WINDOW_S = 600.0
+QUIET_SEARCH_S = 30.0
+"""The cut is looked for in this much of a window's end."""
+QUIET_S = 0.1
+JITTER_S = 0.2
+"""Time-stamps may be off the samples' own count by this much before silence is put in or an overlap left out."""
+LONG_GAP_S = 30.0
+"""A longer gap ends the window instead of being filled."""
+
+Samples = NDArray[np.int16]
+
+
+def speech_windows(
+    container: InputContainer, stream: AudioStream, start_s: float, max_duration_s: float
+) -> Generator[SpeechWindow, None, None]:
+    """Decode ``stream`` into windows; times count from ``start_s``, the first picture's time in the file.
+
+    Sound that begins before the first picture has negative times. Packets that cannot be decoded are skipped: their
+    time becomes silence. Raises ``InvalidVideo`` when none can be, or past ``max_duration_s``.
+    """
+    tally = Tally()
+    clock = PresentationClock()
+    resampler = _Resampler()
+    window = _Window()
+    heard = False
+    for frame in _frames(container, stream, tally):
+        heard = True
+        time_s = window.end_s
+        if frame.pts is not None and frame.time_base:
+            time_s = clock.time_s(float(frame.pts * frame.time_base) - start_s, window.end_s)
+        gap_s = time_s - window.end_s if window else 0.0
+        if gap_s > JITTER_S:
+            window.append(resampler.flush())
+            if gap_s <= LONG_GAP_S:
+                window.append(np.zeros(round(gap_s * SPEECH_RATE_HZ), np.int16))
+            else:
+                yield window.take_all()
+        elif gap_s < -JITTER_S:
+            continue
+        if not window:
+            window.begin(time_s)
+        window.append(resampler.push(frame))
+        _check_end(window.end_s, max_duration_s)
+        if window.is_full:
+            yield window.take_to_quiet_place()
+    window.append(resampler.flush())
+    if window:
+        yield window.take_all()
+    _report(tally, heard, stream)
+
+
+def _frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
+    for packet in packets(container, [stream], tally):
+        tally.packets += 1
+        try:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            tally.note_failure(error)
+            continue
+        yield from (frame for frame in frames if frame.samples)
+
+
+def _check_end(end_s: float, max_duration_s: float) -> None:
+    if end_s > max_duration_s + LONG_GAP_S:
+        raise InvalidVideo(f"the sound lasts longer than the limit of {max_duration_s:g} s")
+
+
+def _report(tally: Tally, heard: bool, stream: AudioStream) -> None:
+    if not heard and tally.failed:
+        codec = stream.codec_context.name
+        raise InvalidVideo(f"nothing of the sound can be decoded ({codec}): {tally.last_error}")
+    if tally.failed:
+        logger.warning("%d of %d packets of sound could not be decoded", tally.failed, tally.packets)
+
+
+class _Resampler:
+    """Any sound to ``SPEECH_RATE_HZ`` mono int16; copes with a format that changes on the way."""
+
+    def __init__(self) -> None:
+        self._resampler: AudioResampler | None = None
+        self._format: tuple[str, str, int] | None = None
+
+    def push(self, frame: AudioFrame) -> Samples:
+        """The samples that ``frame`` completes."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        before = np.zeros(0, np.int16) if form == self._format else self.flush()
+        if self._resampler is None:
+            self._resampler = AudioResampler(format="s16", layout="mono", rate=SPEECH_RATE_HZ)
+            self._format = form
+        frame.pts = None  # samples are placed here by their own count, not by the filter
+        return np.concatenate([before, *_arrays(self._resampler.resample(frame))])
+
+    def flush(self) -> Samples:
+        """The samples still inside; the next frame begins afresh."""
+        resampler, self._resampler, self._format = self._resampler, None, None
+        rest = [] if resampler is None else _arrays(resampler.resample(None))
+        return np.concatenate([np.zeros(0, np.int16), *rest])
+
+
+def _arrays(frames: Sequence[AudioFrame | None]) -> list[Samples]:
+    # A resampler with nothing to do hands None through when it is flushed.
+    return [
+        frame.to_ndarray().reshape(-1).astype(np.int16, copy=False) for frame in frames if frame is not None
+    ]
+
+
+class _Window:
+    """The samples collected since the last cut; false while there are none."""
+
+    def __init__(self) -> None:
+        self._start_s = 0.0
+        self._parts: list[Samples] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    @property
+    def end_s(self) -> float:
+        """Where the next sample goes."""
+        return self._start_s + self._count / SPEECH_RATE_HZ
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= WINDOW_S * SPEECH_RATE_HZ
+
+    def begin(self, start_s: float) -> None:
+        """Put the first sample at ``start_s``."""
+        self._start_s = start_s
+
+    def append(self, samples: Samples) -> None:
+        """Add ``samples`` at the end."""
+        if len(samples):
+            self._parts.append(samples)
+            self._count += len(samples)
+
+    def take_all(self) -> SpeechWindow:
+        """Hand out everything; what follows begins where it ends."""
+        return self._take(self._count)
+
+    def take_to_quiet_place(self) -> SpeechWindow:
+        """Hand out the samples up to the quietest place near the end, keep the rest."""
+        samples = self._joined()
+        return self._take(quietest_place(samples, int(QUIET_SEARCH_S * SPEECH_RATE_HZ)))
+
+    def _joined(self) -> Samples:
+        joined = np.concatenate(self._parts)
+        self._parts = [joined]
+        return joined
+
+    def _take(self, count: int) -> SpeechWindow:
+        samples = self._joined()
+        window = SpeechWindow(start_s=self._start_s, samples=samples[:count].copy())
+        end_s = self._start_s + count / SPEECH_RATE_HZ
+        self._parts, self._count, self._start_s = [], 0, end_s
+        self.append(samples[count:].copy())
+        return window
+
+
+def quietest_place(samples: Samples, search: int) -> int:
+    """Index of the middle of the quietest ``QUIET_S`` within the last ``search`` samples, in steps of 10 ms."""
+    step = SPEECH_RATE_HZ // 100
+    steps = min(search, len(samples)) // step
+    span = round(QUIET_S * SPEECH_RATE_HZ / step)
+    if steps <= span:
+        return len(samples)
+    first = len(samples) - steps * step
+    energy = np.square(samples[first:].astype(np.float64)).reshape(steps, step).sum(axis=1)
+    loudness = np.convolve(energy, np.ones(span), mode="valid")
+    return first + (int(np.argmin(loudness)) * step + span * step // 2)

@@ -1,0 +1,156 @@
+"""The media stages that need no model: fetch a video, say what it is, hand out its sound, remove it again.
+
+Owns the limits that a file must keep before anything of it is decoded. Leaves opening to ``media_file``, the sound to
+``audio_reader``, the pictures to ``scene_detector``.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from actors.stages.audio_reader import speech_windows
+from actors.stages.media_file import (
+    Tally,
+    open_media,
+    packets,
+    picture_stream,
+    sound_stream,
+    stated_extent_s,
+)
+from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SpeechWindow
+from cluster.storage import FetchLimits, fetch
+
+MAX_PACKETS_TO_FIRST_PICTURE = 500
+"""A recording may begin inside a group of pictures; one that shows nothing for this many packets is broken."""
+
+
+class MediaReader:
+    """Reads media files on the node it runs on. Holds no file open between calls."""
+
+    def __init__(self, limits: MediaLimits, fetch_limits: FetchLimits, temp_directory: Path) -> None:
+        """Fetched files lie in ``temp_directory``, each in a folder of its own."""
+        self._limits = limits
+        self._fetch_limits = fetch_limits
+        self._temp_directory = temp_directory
+
+    def download(self, uri: str, key: str) -> LocalVideo:
+        """Make ``uri`` a local file; ``key`` (a video's and attempt's) names its folder when it must be copied.
+
+        Raises as ``cluster.storage.fetch`` does.
+        """
+        directory = self._temp_directory / key
+        try:
+            return fetch(uri, directory, self._fetch_limits)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def discard(self, video: LocalVideo) -> None:
+        """Remove a fetched file and its folder; a file that was used in place stays. Safe to call twice."""
+        if video.temporary:
+            shutil.rmtree(video.path.parent, ignore_errors=True)
+
+    def probe(self, video: LocalVideo) -> MediaInfo:
+        """What the headers and the first picture say of ``video``.
+
+        Raises ``InvalidVideo`` when it is no media file, has no pictures, uses a codec that cannot be decoded,
+        breaks a limit (checked before anything is decoded), or when its first picture cannot be decoded.
+        """
+        self._check_bytes(video)
+        with open_media(video.path) as container:
+            self._check_streams(container)
+            stream = picture_stream(container)
+            sound = sound_stream(container)
+            duration_s, _ = stated_extent_s(container, stream)
+            self._check_pictures(stream, duration_s)
+            stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
+            first = _first_picture(container, stream)
+            turned = first.rotation % 180 != 0
+            return MediaInfo(
+                duration_s=duration_s,
+                start_s=first.time if first.pts is not None else _header_start_s(stream),
+                fps=_stated_fps(stream),
+                width=first.height if turned else first.width,
+                height=first.width if turned else first.height,
+                rotation_deg=-first.rotation % 360,
+                video_codec=stream.codec_context.name,
+                audio_codec=sound.codec_context.name if sound else None,
+                size_bytes=video.size_bytes,
+            )
+
+    def read_speech(self, video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
+        """The video's sound in windows of at most ten minutes, cut at quiet places; none when it has no sound.
+
+        What cannot be decoded is left out and its place kept silent. Raises ``InvalidVideo`` when the file has sound
+        of which nothing at all can be decoded, or sound that runs past the longest duration allowed.
+        """
+        with open_media(video.path) as container:
+            stream = sound_stream(container)
+            if stream is None:
+                return
+            with closing(
+                speech_windows(container, stream, info.start_s, self._limits.max_duration_s)
+            ) as windows:
+                yield from windows
+
+    def _check_bytes(self, video: LocalVideo) -> None:
+        if video.size_bytes > self._limits.max_bytes:
+            raise InvalidVideo(
+                f"the file has {video.size_bytes:,} bytes, the limit is {self._limits.max_bytes:,} bytes"
+            )
+
+    def _check_streams(self, container: InputContainer) -> None:
+        if len(container.streams) > self._limits.max_streams:
+            raise InvalidVideo(
+                f"the file has {len(container.streams)} streams, the limit is {self._limits.max_streams}"
+            )
+
+    def _check_pictures(self, stream: VideoStream, duration_s: float | None) -> None:
+        limits = self._limits
+        if stream.width * stream.height > limits.max_pixels:
+            raise InvalidVideo(
+                f"the pictures have {stream.width} x {stream.height} pixels, the limit is {limits.max_pixels:,} pixels"
+            )
+        fps = _stated_fps(stream)
+        if fps > limits.max_fps:
+            raise InvalidVideo(f"the video has {fps:g} pictures per second, the limit is {limits.max_fps:g}")
+        if duration_s is not None and duration_s > limits.max_duration_s:
+            raise InvalidVideo(
+                f"the video lasts {duration_s:.1f} s, the limit is {limits.max_duration_s:g} s"
+            )
+
+
+def _first_picture(container: InputContainer, stream: VideoStream) -> VideoFrame:
+    tally = Tally()
+    streams: list[Stream] = [stream]
+    for tried, packet in enumerate(packets(container, streams, tally)):
+        try:
+            pictures = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            tally.note_failure(error)
+            pictures = []
+        if pictures:
+            return pictures[0]
+        if tried >= MAX_PACKETS_TO_FIRST_PICTURE:
+            break
+    codec = stream.codec_context.name
+    if not tally.ends_s and not tally.failed:
+        raise InvalidVideo(f"the file holds no pictures although its header announces some ({codec})")
+    raise InvalidVideo(f"no picture can be decoded ({codec}): {tally.last_error or 'the data is damaged'}")
+
+
+def _header_start_s(stream: VideoStream) -> float:
+    return float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+
+
+def _stated_fps(stream: VideoStream) -> float:
+    """Pictures per second on the average as the header tells; 0 when it does not."""
+    return float(stream.average_rate or stream.guessed_rate or 0)

@@ -1,0 +1,239 @@
+"""Pictures -> scenes: every picture is decoded once; out come the cuts and each scene's best picture.
+
+Owns the picture clock, the cuts (PySceneDetect's ``AdaptiveDetector`` on small pictures) and the verdict on files
+that break off. Leaves choosing and rendering key frames to ``key_frames``.
+
+The detector names a cut two pictures late, so pictures wait in a short queue until it is certain which scene they
+belong to. Beyond that queue only the current block of scenes is held.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from scenedetect import FrameTimecode
+from scenedetect.common import Timecode
+from scenedetect.detectors import AdaptiveDetector
+
+from actors.stages.key_frames import KeyFramePicker, KeyFrameRenderer
+from actors.stages.media_file import (
+    PresentationClock,
+    Tally,
+    open_media,
+    packets,
+    picture_stream,
+    sound_stream,
+    stated_extent_s,
+)
+from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock
+
+logger = logging.getLogger(__name__)
+
+MIN_SCENE_S = 0.6
+DETECTION_SIDE_PX = 256
+"""Long side of the pictures that cuts are looked for in, as PySceneDetect's own downscaling has it."""
+MISSING_S, MISSING_SHARE = 2.0, 0.05
+"""A file whose pictures end earlier than both of these before the stated duration is cut off."""
+DEFAULT_FPS = 25.0
+"""Assumed of a stream that tells neither times nor a rate."""
+_MICROSECONDS = Fraction(1, 1_000_000)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A decoded picture with its time in whole microseconds, so that a cut is found again exactly."""
+
+    time_us: int
+    frame: VideoFrame
+    small: NDArray[np.uint8]
+
+    @property
+    def time_s(self) -> float:
+        return self.time_us / 1_000_000
+
+
+class SceneDetector:
+    """Finds scenes. Holds nothing between videos."""
+
+    def __init__(self, key_frame_size_px: int, block_size: int, threads: int | None = None) -> None:
+        """``threads``: how many decode at most; None leaves it to FFmpeg."""
+        self._key_frame_size_px = key_frame_size_px
+        self._block_size = block_size
+        self._threads = threads
+
+    def detect(self, video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
+        """Yield the scenes in blocks as they become known; they tile ``[0, end of the last picture)``.
+
+        Raises ``InvalidVideo`` when nothing can be decoded, when more pictures are damaged than whole, and, before
+        the last block, when the pictures end well before the stated duration: what was yielded is then void.
+        """
+        with open_media(video.path) as container:
+            stream = picture_stream(container)
+            stream.codec_context.thread_type = "AUTO"
+            stream.codec_context.thread_count = self._threads or 0
+            reading = _PictureReading(container, stream, info)
+            scenes: list[DetectedScene] = []
+            for scene in self._scenes(reading, info):
+                if len(scenes) == self._block_size:
+                    yield SceneBlock(tuple(scenes))
+                    scenes = []
+                scenes.append(scene)
+            reading.check_complete()
+            yield SceneBlock(tuple(scenes), decoded_duration_s=reading.end_s)
+
+    def _scenes(self, reading: "_PictureReading", info: MediaInfo) -> Iterator[DetectedScene]:
+        cutter = _Cutter(info, KeyFrameRenderer(self._key_frame_size_px))
+        for picture in reading.pictures():
+            yield from cutter.feed(picture)
+        yield from cutter.finish(reading.end_s)
+
+
+class _Cutter:
+    """Feeds the detector and hands each picture to the scene that it belongs to."""
+
+    def __init__(self, info: MediaInfo, renderer: KeyFrameRenderer) -> None:
+        self._detector = AdaptiveDetector(min_scene_len=MIN_SCENE_S)
+        self._fps = info.fps if 0.1 <= info.fps <= 1000.0 else DEFAULT_FPS
+        self._renderer = renderer
+        self._waiting: deque[_Picture] = deque()
+        self._cuts_us: set[int] = set()
+        self._picker: KeyFramePicker | None = None
+        self._start_s = 0.0
+        self._index = 0
+
+    def feed(self, picture: _Picture) -> Iterator[DetectedScene]:
+        """Take the next picture; yield the scene that is now known to have ended, if one has."""
+        cuts = self._detector.process_frame(self._timecode(picture.time_us), picture.small)
+        self._cuts_us.update(cut.pts for cut in cuts)
+        self._waiting.append(picture)
+        if len(self._waiting) > self._detector.event_buffer_length:
+            yield from self._assign(self._waiting.popleft())
+
+    def finish(self, end_s: float) -> Iterator[DetectedScene]:
+        """Yield what is left; ``end_s`` is where the last picture ends."""
+        if self._waiting:
+            last = self._timecode(self._waiting[-1].time_us)
+            self._cuts_us.update(cut.pts for cut in self._detector.post_process(last))
+        while self._waiting:
+            yield from self._assign(self._waiting.popleft())
+        if self._picker is not None:
+            yield self._scene(self._picker, end_s)
+
+    def _assign(self, picture: _Picture) -> Iterator[DetectedScene]:
+        if self._picker is not None and picture.time_us in self._cuts_us:
+            self._cuts_us.discard(picture.time_us)
+            yield self._scene(self._picker, picture.time_s)
+            self._picker = None
+        if self._picker is None:
+            self._picker = KeyFramePicker(picture.time_s, self._renderer)
+        self._picker.offer(picture.time_s, picture.frame, picture.small)
+
+    def _scene(self, picker: KeyFramePicker, end_s: float) -> DetectedScene:
+        key_frame = picker.best(end_s)
+        scene = DetectedScene(self._index, self._start_s, end_s, key_frame.time_s, key_frame.image)
+        self._index += 1
+        self._start_s = end_s
+        return scene
+
+    def _timecode(self, time_us: int) -> FrameTimecode:
+        return FrameTimecode(Timecode(pts=time_us, time_base=_MICROSECONDS), fps=self._fps)
+
+
+class _PictureReading:
+    """One pass over a video's pictures: their times, and how far they came."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, info: MediaInfo) -> None:
+        self._container = container
+        self._stream = stream
+        self._info = info
+        self._tally = Tally()
+        self._clock = PresentationClock()
+        self._reformatter = VideoReformatter()
+        self._shown = 0
+        self._last_us = -1
+        self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
+        self._last_duration_s = 0.0
+
+    @property
+    def end_s(self) -> float:
+        """Where the last picture ends."""
+        return max(0, self._last_us) / 1_000_000 + (self._last_duration_s or self._interval_s)
+
+    def pictures(self) -> Iterator[_Picture]:
+        """Every picture that is shown, in strictly rising time from 0."""
+        for frame in self._frames():
+            time_us = self._time_us(frame)
+            if time_us <= self._last_us:
+                continue  # shown for no time at all
+            if self._last_us >= 0:
+                self._interval_s = (time_us - self._last_us) / 1_000_000
+            self._last_us = time_us
+            self._last_duration_s = float(frame.duration * frame.time_base) if frame.time_base else 0.0
+            self._shown += 1
+            yield _Picture(time_us, frame, self._small(frame))
+
+    def _time_us(self, frame: VideoFrame) -> int:
+        expected_s = 0.0 if self._last_us < 0 else self.end_s
+        if frame.pts is None or not frame.time_base:
+            return round(expected_s * 1_000_000)
+        stated_s = float(frame.pts * frame.time_base) - self._info.start_s
+        time_us = round(self._clock.time_s(stated_s, expected_s) * 1_000_000)
+        return 0 if self._last_us < 0 else time_us
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        sound = sound_stream(self._container)
+        streams: list[Stream] = [self._stream] if sound is None else [self._stream, sound]
+        for packet in packets(self._container, streams, self._tally):
+            if packet.stream.index != self._stream.index:
+                continue  # only its time matters: it tells a cut-off file from one whose sound lasts longer
+            self._tally.packets += 1
+            try:
+                frames = self._stream.decode(packet)
+            except av.error.FFmpegError as error:
+                self._tally.note_failure(error)
+                continue
+            yield from frames
+
+    def _small(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        scale = min(1.0, DETECTION_SIDE_PX / max(frame.width, frame.height))
+        small = self._reformatter.reformat(
+            frame,
+            width=max(1, round(frame.width * scale)),
+            height=max(1, round(frame.height * scale)),
+            format="bgr24",
+            interpolation="AREA" if scale < 1.0 else "BILINEAR",
+        )
+        return np.asarray(small.to_ndarray(), np.uint8)
+
+    def check_complete(self) -> None:
+        """Raise ``InvalidVideo`` unless the pictures were readable and reach the stated duration."""
+        tally = self._tally
+        if self._shown == 0:
+            raise InvalidVideo(f"no picture can be decoded: {tally.last_error or 'the file holds none'}")
+        stated_s, of_pictures = stated_extent_s(self._container, self._stream)
+        if stated_s is not None:
+            reached_s = self.end_s if of_pictures else max(self.end_s, self._sound_end_s())
+            if stated_s - reached_s > max(MISSING_S, MISSING_SHARE * stated_s):
+                reason = tally.last_error or "the file is cut off"
+                raise InvalidVideo(f"only {self.end_s:.1f} s of {stated_s:.1f} s could be read: {reason}")
+        if tally.failed > self._shown:
+            raise InvalidVideo(
+                f"only {self._shown} of {self._shown + tally.failed} pictures could be decoded: {tally.last_error}"
+            )
+        if tally.failed:
+            logger.warning("%d of %d packets of pictures could not be decoded", tally.failed, tally.packets)
+
+    def _sound_end_s(self) -> float:
+        ends = [end_s for index, end_s in self._tally.ends_s.items() if index != self._stream.index]
+        return max(ends, default=0.0) - self._info.start_s

@@ -1,0 +1,323 @@
+"""URI -> local file: the only place where a video's URI is opened.
+
+Owns which schemes are read, the limits on size and time while copying, what a failed fetch means (the video's fault
+or the network's), and how folders and globs become a list of videos. Leaves what is inside the file to
+``actors.stages.media_reader``.
+
+Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through urllib with no other handler
+installed, every other scheme through fsspec, without its URL chaining (``zip::http://``).
+"""
+
+import errno
+import glob
+import http.client
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, TransientFailure
+from cluster.contracts.media import LocalVideo
+
+VIDEO_SUFFIXES = frozenset(
+    "3g2 3gp asf avi f4v flv m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m".split()
+)
+"""What counts as a video in a folder; a file that is named itself may be called anything."""
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_CHUNK_BYTES = 1 << 20
+_STALL_S = 60.0
+"""A connection that delivers nothing for this long is given up, however much time the limit leaves."""
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """How much may be fetched, how long that may take, and from where.
+
+    ``allowed_schemes``: lower case, without ``://``; ``file`` stands for local paths too.
+    """
+
+    max_bytes: int
+    timeout_s: float
+    allowed_schemes: frozenset[str] = frozenset({"file", "http", "https", "s3"})
+
+
+class _Source(Protocol):
+    """An opened remote file; ``read`` returns b"" at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
+    """Make ``uri`` a local file: used in place when it is one, else copied to a file of its own in ``directory``.
+
+    Raises ``InvalidVideo`` when the URI can never be read (missing, forbidden, empty, too large, scheme not allowed),
+    ``TransientFailure`` when another attempt may succeed (network, time limit, disk full),
+    ``ConfigurationError`` when this machine lacks what the scheme needs (driver, credentials).
+    """
+    scheme = scheme_of(uri)
+    if scheme not in limits.allowed_schemes:
+        allowed = ", ".join(sorted(limits.allowed_schemes))
+        raise InvalidVideo(f"the scheme {scheme}:// is not allowed (allowed: {allowed}): {_shown(uri)}")
+    if scheme == "file":
+        return _in_place(uri, limits)
+    return _copied(uri, directory, limits)
+
+
+def scheme_of(uri: str) -> str:
+    """The URI's scheme in lower case; ``file`` for a local path."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else "file"
+
+
+def filename_of(uri: str) -> str:
+    """The name that people know the video by: the last part of the URI, without query."""
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        return _local_path(uri).name or uri
+    path = urllib.parse.urlsplit(uri).path if scheme in {"http", "https"} else _SCHEME.sub("", uri)
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return (urllib.parse.unquote(name) if scheme in {"http", "https"} else name) or _shown(uri)
+
+
+def expand(uris: Iterable[str]) -> list[str]:
+    """The videos that ``uris`` name, in order: local folders and globs opened, local paths made absolute.
+
+    A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for whatever
+    it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by itself in
+    ``downloading`` with one clear line. Only the local machine is looked at.
+    """
+    return [video for uri in uris for video in _expanded(uri)]
+
+
+def _expanded(uri: str) -> list[str]:
+    if scheme_of(uri) != "file":
+        return [uri]
+    path = Path(os.path.abspath(_local_path(uri)))
+    if path.is_dir():
+        return _videos_below(path) or [str(path)]
+    if not os.path.lexists(path) and glob.has_magic(str(path)):
+        matches = (Path(match) for match in sorted(glob.glob(str(path), recursive=True)))
+        return [str(match) for match in matches if match.is_file()] or [str(path)]
+    return [str(path)]
+
+
+def _videos_below(folder: Path) -> list[str]:
+    return sorted(
+        str(path)
+        for path in folder.rglob("*")
+        if path.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _local_path(uri: str) -> Path:
+    if not _SCHEME.match(uri):
+        return Path(uri)
+    rest = uri[len("file://") :]
+    host, slash, path = rest.partition("/")
+    if host not in {"", "localhost"}:
+        raise InvalidVideo(f"file:// names a file of this machine, not of the host {host}: {uri}")
+    return Path(urllib.parse.unquote(slash + path))
+
+
+def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
+    path = Path(os.path.abspath(_local_path(uri)))
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise InvalidVideo(f"a folder, not a video file: {path}")
+        if not path.is_file():
+            raise InvalidVideo(f"not a regular file: {path}")
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidVideo(f"no such file: {path}") from error
+    except PermissionError as error:
+        raise InvalidVideo(f"permission denied: {path}") from error
+    except OSError as error:
+        if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+            raise InvalidVideo(f"{os.strerror(error.errno)}: {path}") from error
+        raise TransientFailure(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise InvalidVideo(f"not a file name: {uri!r}") from error
+    _check_size(size, limits)
+    return LocalVideo(path=path, size_bytes=size, temporary=False)
+
+
+def _check_size(size: int, limits: FetchLimits) -> None:
+    if size == 0:
+        raise InvalidVideo("the file is empty")
+    if size > limits.max_bytes:
+        raise InvalidVideo(f"the file has {size:,} bytes, the limit is {limits.max_bytes:,} bytes")
+
+
+def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
+    directory.mkdir(parents=True, exist_ok=True)
+    suffix = re.sub(r"[^A-Za-z0-9.]", "", Path(filename_of(uri)).suffix)[:10]
+    target = directory / f"video{suffix}"
+    deadline = time.monotonic() + limits.timeout_s
+    try:
+        with _classified(uri, limits), _open(uri, limits) as (source, stated_size):
+            if stated_size is not None:
+                _check_size(stated_size, limits)
+                if stated_size > shutil.disk_usage(directory).free:
+                    raise TransientFailure(f"not enough space in {directory} for {stated_size:,} bytes")
+            size = _copy(source, target, limits, deadline)
+            if stated_size is not None and size < stated_size:
+                raise TransientFailure(
+                    f"the connection ended after {size:,} of {stated_size:,} bytes: {_shown(uri)}"
+                )
+    except BaseException:
+        if not target.is_symlink():
+            target.unlink(missing_ok=True)
+        raise
+    return LocalVideo(path=target, size_bytes=size, temporary=True)
+
+
+def _copy(source: _Source, target: Path, limits: FetchLimits, deadline: float) -> int:
+    size = 0
+    with target.open("wb") as out:
+        while chunk := source.read(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > limits.max_bytes:
+                raise InvalidVideo(f"the file is larger than the limit of {limits.max_bytes:,} bytes")
+            if time.monotonic() > deadline:
+                raise TransientFailure(f"fetching took longer than the limit of {limits.timeout_s:g} s")
+            out.write(chunk)
+    _check_size(size, limits)
+    return size
+
+
+@contextmanager
+def _open(uri: str, limits: FetchLimits) -> Iterator[tuple[_Source, int | None]]:
+    """The one place where a remote URI is opened: what may be connected to is decided here."""
+    if scheme_of(uri) in {"http", "https"}:
+        with _web_opener().open(_quoted(uri), timeout=min(_STALL_S, limits.timeout_s)) as response:
+            stated = response.headers.get("Content-Length", "")
+            yield _WebSource(response), int(stated) if stated.isdigit() else None
+        return
+    filesystem, path = _filesystem(uri)
+    info = filesystem.info(path)
+    if info.get("type") == "directory":
+        raise InvalidVideo(f"a folder, not a video file: {_shown(uri)}")
+    with filesystem.open(path, "rb", block_size=8 * _CHUNK_BYTES) as source:
+        yield source, info.get("size")
+
+
+class _WebSource:
+    """Reads what has arrived instead of waiting for a whole chunk, so that a trickle meets the time limit."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+
+    def read(self, size: int, /) -> bytes:
+        return self._response.read1(size)
+
+
+def _web_opener() -> urllib.request.OpenerDirector:
+    """An opener that speaks HTTP(S) and nothing else, so that no redirect leads to a file or an FTP server."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    opener.addheaders = [("User-Agent", "heimdex-cluster")]
+    return opener
+
+
+def _quoted(url: str) -> str:
+    """``url`` with spaces and letters beyond ASCII percent-encoded, everything else as it is."""
+    return urllib.parse.quote(url.partition("#")[0], safe="%/:?=&+,;@!$'()*[]~-._")
+
+
+def _filesystem(uri: str) -> tuple[Any, str]:
+    # fsspec.url_to_fs would follow "::" chains out of the allowed scheme; the class alone does not.
+    scheme = scheme_of(uri)
+    try:
+        kind = fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"reading {scheme}:// needs a driver that is not installed: {error}"
+        ) from error
+    except ValueError as error:
+        raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {_shown(uri)}") from error
+    options = kind._get_kwargs_from_urls(uri)
+    if scheme == "s3":
+        options["config_kwargs"] = {
+            "connect_timeout": 10,
+            "read_timeout": _STALL_S,
+            "retries": {"max_attempts": 2},
+        }
+    return kind(**options), kind._strip_protocol(uri)
+
+
+@contextmanager
+def _classified(uri: str, limits: FetchLimits) -> Iterator[None]:
+    """Turn whatever a driver raises into the cluster's own errors."""
+    try:
+        yield
+    except HeimdexError:
+        raise
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _web_failure(uri, error) from error
+    except FileNotFoundError as error:
+        raise InvalidVideo(f"no such file: {_shown(uri)}") from error
+    except PermissionError as error:
+        raise InvalidVideo(f"access denied: {_shown(uri)}") from error
+    except IsADirectoryError as error:
+        raise InvalidVideo(f"a folder, not a video file: {_shown(uri)}") from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise TransientFailure("the disk is full") from error
+        raise TransientFailure(f"cannot fetch {_shown(uri)}: {_reason(error)}") from error
+    except Exception as error:
+        if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
+            raise ConfigurationError(
+                f"no credentials for {_shown(uri)}: set AWS_ACCESS_KEY_ID and so on"
+            ) from error
+        if isinstance(error, (http.client.InvalidURL, UnicodeError)):
+            raise InvalidVideo(f"not a URL: {_shown(uri)}") from error
+        raise TransientFailure(f"cannot fetch {_shown(uri)}: {_reason(error)}") from error
+
+
+def _web_failure(uri: str, error: urllib.error.HTTPError) -> HeimdexError:
+    if error.code in {404, 410}:
+        return InvalidVideo(f"no such file: {_shown(uri)} (HTTP {error.code})")
+    if error.code in {401, 403, 407, 451}:
+        return InvalidVideo(f"access denied: {_shown(uri)} (HTTP {error.code})")
+    if 400 <= error.code < 500 and error.code not in {408, 425, 429}:
+        return InvalidVideo(f"the server refused {_shown(uri)} (HTTP {error.code})")
+    return TransientFailure(f"cannot fetch {_shown(uri)}: HTTP {error.code} {error.reason}")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    return (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0]
+
+
+def _shown(uri: str) -> str:
+    """``uri`` without what may be secret: user, password and query."""
+    parts = urllib.parse.urlsplit(uri) if scheme_of(uri) in {"http", "https"} else None
+    if parts is None:
+        return re.sub(r"//[^/@]*@", "//", uri)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
