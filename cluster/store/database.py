@@ -1,0 +1,140 @@
+"""How the cluster reaches Postgres: sessions, the pool, and what an error of the connection means.
+
+Every session is in UTC, has a statement timeout and knows pgvector. The server that runs when no other is
+configured is ``cluster.store.embedded``'s; what is in the database is the other modules'.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import Connection, OperationalError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg.types import TypeInfo
+from psycopg_pool import ConnectionPool, PoolClosed
+
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
+from cluster.store.embedded import EmbeddedPostgres, running_url
+
+__all__ = ["EmbeddedPostgres", "Pool", "connect", "is_connection_lost", "open_pool", "place", "running_url"]
+
+CONNECT_TIMEOUT_S = 10
+STATEMENT_TIMEOUT_S = 60.0
+
+# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped; class 08 is the connection itself.
+_SESSION_LOST = {"57P01", "57P02", "57P03", "57P04"}
+
+
+def connect(
+    url: str,
+    *,
+    name: str = "heimdex",
+    autocommit: bool = False,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+) -> Connection[DictRow]:
+    """A session of its own, for what must not borrow from a pool (migrations, LISTEN). 0 s: no timeout.
+
+    Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when ``url`` is none.
+    """
+    conninfo = _conninfo(url, name)
+    try:
+        connection = Connection[DictRow].connect(conninfo, row_factory=dict_row)
+    except OperationalError as error:
+        raise DatabaseUnavailable(
+            f"Postgres at {place(url)} cannot be reached: {_one_line(error)}"
+        ) from error
+    _prepare_session(connection, statement_timeout_s)
+    connection.autocommit = autocommit
+    return connection
+
+
+def open_pool(url: str, *, min_size: int = 1, max_size: int, name: str) -> "Pool":
+    """An open pool of sessions named ``name`` (seen in pg_stat_activity), each checked when it is borrowed.
+
+    Close it, or use it in a ``with``. Raises as :func:`connect`: at once, not after the pool's own retries.
+    Sessions opened before the vector extension exists do not know vectors: migrate first.
+    """
+    connect(url, name=name).close()
+    return Pool(
+        _conninfo(url, name),
+        connection_class=Connection[DictRow],
+        kwargs={"row_factory": dict_row},
+        min_size=min_size,
+        max_size=max_size,
+        name=name,
+        configure=_prepare_session,
+        check=ConnectionPool.check_connection,
+        timeout=CONNECT_TIMEOUT_S,
+        open=True,
+    )
+
+
+class Pool(ConnectionPool[Connection[DictRow]]):
+    """A pool that raises DatabaseUnavailable whenever the connection failed, and not the statement."""
+
+    @contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection[DictRow]]:
+        """One transaction: committed at the end of the block, rolled back by an exception."""
+        borrowed: Connection[DictRow] | None = None
+        try:
+            with super().connection(timeout) as borrowed:
+                yield borrowed
+        except PoolClosed:
+            raise
+        except OperationalError as error:
+            if borrowed is None or borrowed.closed or is_connection_lost(error):
+                where = place(self.conninfo) if isinstance(self.conninfo, str) else "?"
+                raise DatabaseUnavailable(f"Postgres at {where} is away: {_one_line(error)}") from error
+            raise
+
+
+def is_connection_lost(error: psycopg.Error) -> bool:
+    """Whether the server said that the session is over, so that the statement may succeed in a new one."""
+    state = error.sqlstate or ""
+    return state.startswith("08") or state in _SESSION_LOST
+
+
+def place(url: str) -> str:
+    """Host, port and database of a connection URL, without user or password: safe to print."""
+    parts = _parse(url)
+    host = parts.get("host") or parts.get("hostaddr") or "localhost"
+    return f"{host}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _conninfo(url: str, name: str) -> str:
+    parts = _parse(url)
+    # Without these a machine that vanished (no FIN, no RST) would hold its session for two hours.
+    keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    defaults: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, **keepalive}
+    return make_conninfo(**{**defaults, **parts, "application_name": name})
+
+
+def _parse(url: str) -> dict[str, Any]:
+    try:
+        return dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError:
+        # libpq's own text would quote the URL, password and all.
+        raise ConfigurationError(
+            "the database URL cannot be read; it looks like postgresql://user:password@host:5432/database"
+        ) from None
+
+
+def _prepare_session(connection: Connection[Any], statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
+    """UTC, the statement timeout and pgvector.
+
+    By SET, since connection poolers in front of Postgres refuse the ``options`` parameter.
+    """
+    connection.execute(
+        "SELECT set_config('TimeZone', 'UTC', false), set_config('statement_timeout', %s, false)",
+        [str(round(statement_timeout_s * 1000))],
+    )
+    if TypeInfo.fetch(connection, "vector") is not None:
+        register_vector(connection)
+    connection.commit()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

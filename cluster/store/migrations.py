@@ -1,0 +1,135 @@
+"""Brings a database to the shape that this version needs, from the numbered files in ``sql/migrations``.
+
+What the files say is theirs; here is only the order, one transaction per file, the record of what was
+applied, and the lock that lets two start at once.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import LiteralString
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.store.database import connect
+
+_ADVISORY_LOCK = 0x6865696D646578  # "heimdex"; one per database
+_FILE_NAME = re.compile(r"(\d{3})_\w+\.sql")
+
+_RECORD_TABLE: LiteralString = """
+CREATE TABLE IF NOT EXISTS public.heimdex_migrations (
+    number     integer     PRIMARY KEY,
+    name       text        NOT NULL,
+    sha256     text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    number: int
+    name: str
+    """The file's name."""
+    sha256: str
+    """Of the file's bytes, in hexadecimal."""
+    text: str
+
+
+def all_migrations() -> list[Migration]:
+    """Every migration of this version, in the order of their numbers."""
+    found = []
+    for file in files("sql").joinpath("migrations").iterdir():
+        match = _FILE_NAME.fullmatch(file.name)
+        if match:
+            content = file.read_bytes()
+            found.append(
+                Migration(int(match[1]), file.name, hashlib.sha256(content).hexdigest(), content.decode())
+            )
+    found.sort(key=lambda migration: migration.number)
+    numbers = [migration.number for migration in found]
+    if len(set(numbers)) != len(numbers):
+        raise ConfigurationError(
+            f"two migrations have the same number: {[migration.name for migration in found]}"
+        )
+    return found
+
+
+def pending_migrations(url: str) -> list[Migration]:
+    """What :func:`apply_migrations` would apply; changes nothing. Raises as it does."""
+    with connect(url, name="heimdex migrate") as connection:
+        return _pending(connection)
+
+
+def apply_migrations(url: str) -> list[Migration]:
+    """Applies what is pending, each file in its own transaction, and returns it.
+
+    Waits for another process that migrates the same database. Raises ConfigurationError when an applied file
+    has changed since, when the server is too old, or when a file fails.
+    """
+    with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0) as connection:
+        _refuse_old_server(connection)
+        with _migrating_alone(connection):
+            connection.execute(
+                "SET client_min_messages = warning"
+            )  # "already exists, skipping" is the normal case
+            connection.execute(_RECORD_TABLE)
+            pending = _pending(connection)
+            for migration in pending:
+                _apply(connection, migration)
+    return pending
+
+
+def _apply(connection: Connection[DictRow], migration: Migration) -> None:
+    try:
+        with connection.transaction():
+            # Bytes, since the text is no literal; without parameters it may hold many statements.
+            connection.execute(migration.text.encode())
+            connection.execute(
+                "INSERT INTO public.heimdex_migrations (number, name, sha256) VALUES (%s, %s, %s)",
+                [migration.number, migration.name, migration.sha256],
+            )
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        reason = error.diag.message_primary or str(error)
+        raise ConfigurationError(f"migration {migration.name} cannot be applied: {reason}") from error
+
+
+def _pending(connection: Connection[DictRow]) -> list[Migration]:
+    if connection.execute("SELECT to_regclass('public.heimdex_migrations') IS NULL AS missing").fetchall()[0][
+        "missing"
+    ]:
+        return all_migrations()
+    rows = connection.execute("SELECT number, sha256 FROM public.heimdex_migrations").fetchall()
+    applied = {row["number"]: row["sha256"] for row in rows}
+    migrations = all_migrations()
+    for migration in migrations:
+        if applied.get(migration.number, migration.sha256) != migration.sha256:
+            raise ConfigurationError(
+                f"migration {migration.name} was changed after it was applied to this database: "
+                "restore the file, and put the change into a new migration"
+            )
+    return [migration for migration in migrations if migration.number not in applied]
+
+
+@contextmanager
+def _migrating_alone(connection: Connection[DictRow]) -> Iterator[None]:
+    connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
+
+
+def _refuse_old_server(connection: Connection[DictRow]) -> None:
+    version = connection.info.server_version
+    if version < 150000:
+        raise ConfigurationError(f"PostgreSQL 15 or newer is needed, this server is {version // 10000}")

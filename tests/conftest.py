@@ -1,0 +1,88 @@
+"""Real Postgres for the tests: one server per session, one database per test, cloned from a template."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from psycopg import sql
+
+from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.migrations import apply_migrations
+
+# Nobody will miss these databases when the machine goes down.
+UNSAFE_BUT_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+}
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    # Not pytest's own folder, whose path may be too long for a socket and which root would have to open.
+    folder = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    server = EmbeddedPostgres(folder / "postgres", UNSAFE_BUT_FAST)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database with all migrations applied, for CREATE DATABASE ... TEMPLATE."""
+    name = "migrated_template"
+    _execute(postgres_server.url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    apply_migrations(database_on(postgres_server.url, name))
+    return name
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """A database of the test's own with all migrations applied."""
+    with new_database(postgres_server.url, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def bare_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """A database of the test's own with nothing in it."""
+    with new_database(postgres_server.url, "template0") as url:
+        yield url
+
+
+@pytest.fixture
+def pool(database_url: str) -> Iterator[Pool]:
+    with open_pool(database_url, min_size=1, max_size=8, name="tests") as opened:
+        yield opened
+
+
+def database_on(url: str, name: str) -> str:
+    """The URL of another database on the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@contextmanager
+def new_database(server_url: str, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    database = sql.Identifier(name)
+    _execute(server_url, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(template)))
+    try:
+        yield database_on(server_url, name)
+    finally:
+        _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+def _execute(url: str, statement: sql.Composed) -> None:
+    with connect(url, autocommit=True) as connection:
+        connection.execute(statement)
