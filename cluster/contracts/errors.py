@@ -6,7 +6,8 @@
     ├── InvalidVideo            the video itself is at fault: never retried, the sentence names what is wrong
     ├── TransientFailure        trying again may help: retried with back-off
     │   ├── DatabaseUnavailable     Postgres is away
-    │   └── StageTimeout            a stage overran its deadline and was killed
+    │   ├── StageTimeout            a stage overran its deadline and was killed
+    │   └── DeviceFailure           a GPU reported an error; its process must end
     ├── WorkerLost              the process or node that ran a stage died under it
     ├── LeaseLost               another scheduler owns the video now: stop, discard, write nothing
     └── ConfigurationError      refuse to start; the sentence says what to set
@@ -33,6 +34,10 @@ class DatabaseUnavailable(TransientFailure):
 
 class StageTimeout(TransientFailure):
     """A stage ran past its deadline and its worker was killed."""
+
+
+class DeviceFailure(TransientFailure):
+    """A GPU reported an error: nothing in this process can use it any more."""
 
 
 class WorkerLost(HeimdexError):

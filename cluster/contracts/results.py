@@ -1,6 +1,7 @@
 """What the model stages make of a video: words with times, described scenes, and how a stage run was measured."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,19 @@ class SceneDescription:
     combined_text: str
     embedding: NDArray[np.float32]
     vision_model: str
+
+
+@dataclass(frozen=True)
+class WrittenScene:
+    """A scene as it is stored: its times, what was said and seen, and where its pictures lie."""
+
+    id: UUID
+    start_s: float
+    end_s: float
+    key_frame_s: float
+    thumbnail_url: str
+    key_frame_url: str
+    description: SceneDescription
 
 
 @dataclass(frozen=True)

@@ -81,13 +81,13 @@ class RetryRule:
     first_delay_s: float = 2.0
     max_delay_s: float = 300.0
 
-    def delay_s(self, attempt: int, jitter: float) -> float:
-        """Seconds to wait after failed attempt number ``attempt`` (from 1); ``jitter`` in [0, 1) spreads retries.
+    def delay_s(self, failures: int, jitter: float) -> float:
+        """Seconds to wait after failure number ``failures`` (from 1); ``jitter`` in [0, 1) spreads retries.
 
         Exponential back-off with equal jitter: half of the delay is fixed, half is random
         (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
         """
-        delay = min(self.max_delay_s, self.first_delay_s * 2 ** (attempt - 1))
+        delay = min(self.max_delay_s, self.first_delay_s * 2 ** (failures - 1))
         return delay / 2 + delay / 2 * jitter
 
 

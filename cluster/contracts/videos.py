@@ -31,6 +31,7 @@ class Submission(pydantic.BaseModel):
 class ClaimedVideo:
     """A video under a lease. Every write about it must match ``lease_token``.
 
+    ``attempt`` counts claims from 1; ``failures`` those before this one that ended in an error or a crash.
     ``claimed_at`` is the database's clock at the claim: the moment that processing began.
     """
 
@@ -39,6 +40,7 @@ class ClaimedVideo:
     filename: str
     language: str | None
     attempt: int
+    failures: int
     lease_token: int
     queued_at: datetime
     claimed_at: datetime

@@ -4,16 +4,16 @@ The pictures themselves lie where ``scenes_url`` says; here are only their addre
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from uuid import UUID
 
 from pgvector import Vector
 from psycopg import Connection
 from psycopg.types.json import Jsonb
-from psycopg_pool import ConnectionPool
+from cluster.store.database import Pool
 
 from cluster.contracts.errors import LeaseLost
-from cluster.contracts.results import SceneDescription, Transcript
+from cluster.contracts.results import Transcript, WrittenScene
 
 TEXT_CONFIGURATIONS = {
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -33,27 +33,19 @@ VALUES (%(id)s, %(video_id)s, %(index)s, %(start_s)s, %(end_s)s, %(transcript_se
 """
 
 
-@dataclass(frozen=True)
-class WrittenScene:
-    """A scene as it is stored: its times, what was said and seen, and where its pictures lie."""
-
-    id: UUID
-    start_s: float
-    end_s: float
-    key_frame_s: float
-    thumbnail_url: str
-    key_frame_url: str
-    description: SceneDescription
-
-
 class SceneStore:
     """Writes scenes. A repeated write of the same video replaces what was there."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     def replace(
-        self, video_id: UUID, lease_token: int, transcript: Transcript, scenes: Sequence[WrittenScene], duration_s: float
+        self,
+        video_id: UUID,
+        lease_token: int,
+        transcript: Transcript,
+        scenes: Sequence[WrittenScene],
+        duration_s: float,
     ) -> None:
         """Replace the video's scenes and transcript, and set its duration if the probe did not know it.
 
@@ -69,7 +61,8 @@ class SceneStore:
                 raise LeaseLost("the lease was lost before the scenes were written")
             connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
             connection.execute(
-                "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS NULL", (duration_s, video_id)
+                "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS NULL",
+                (duration_s, video_id),
             )
             _write_transcript(connection, video_id, transcript)
             _write_scenes(connection, video_id, transcript, scenes)

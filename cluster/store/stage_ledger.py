@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg_pool import ConnectionPool
+from cluster.store.database import Pool
 
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import Outcome, Stage
@@ -75,7 +75,7 @@ class ClosedRun:
 class StageLedger:
     """Writes stage runs. One call is one transaction for all the runs in it."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     def write(self, opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> set[int]:
@@ -144,7 +144,7 @@ class DatabaseClock:
     by ``refresh``, which the heartbeat calls.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._epoch = datetime.now(UTC)
         self._monotonic = 0.0
@@ -179,7 +179,7 @@ class StageRun:
     outcome: str
 
 
-def latest_runs(pool: ConnectionPool, video_ids: Sequence[UUID]) -> dict[UUID, list[StageRun]]:
+def latest_runs(pool: Pool, video_ids: Sequence[UUID]) -> dict[UUID, list[StageRun]]:
     """The stage runs of each video's latest attempt, in the order in which they became ready."""
     with pool.connection() as connection:
         rows = connection.execute(

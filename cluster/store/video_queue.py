@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from psycopg.rows import class_row
-from psycopg_pool import ConnectionPool
+from cluster.store.database import Pool
 
 from cluster.contracts.errors import LeaseLost
 from cluster.contracts.media import MediaInfo
@@ -41,18 +41,19 @@ WITH waiting AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE videos AS v
-    SET status = 'PROCESSING', attempt = v.attempt + 1, processing_stage = 'queued',
+    SET status = 'PROCESSING', attempt = v.attempt + 1, processing_stage = 'queued', updated_at = clock_timestamp(),
         processing_started_at = date_trunc('milliseconds', clock_timestamp()),
         processing_finished_at = NULL, processing_duration_ms = NULL, error_type = NULL, error_message = NULL
     FROM waiting WHERE v.id = waiting.id
-    RETURNING v.id, v.storage_path, v.filename, v.language, v.attempt, v.queued_at, v.processing_started_at
+    RETURNING v.id, v.storage_path, v.filename, v.language, v.attempt, v.failures, v.queued_at,
+              v.processing_started_at
 ), leased AS (
     INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at)
     SELECT id, nextval('video_lease_tokens'), %(scheduler)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
     FROM claimed
     RETURNING video_id, lease_token
 )
-SELECT c.id, c.storage_path AS uri, c.filename, c.language, c.attempt, l.lease_token, c.queued_at,
+SELECT c.id, c.storage_path AS uri, c.filename, c.language, c.attempt, c.failures, l.lease_token, c.queued_at,
        c.processing_started_at AS claimed_at
 FROM claimed AS c JOIN leased AS l ON l.video_id = c.id
 ORDER BY c.queued_at, c.id
@@ -82,7 +83,8 @@ WITH clock AS MATERIALIZED (
     DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
 ), finished AS (
     UPDATE videos AS v
-    SET status = 'READY', processing_stage = 'completed', processing_finished_at = clock.moment, available_at = NULL,
+    SET status = 'READY', processing_stage = 'completed', available_at = NULL,
+        processing_finished_at = clock.moment, updated_at = clock.moment,
         processing_duration_ms =
             round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
@@ -108,8 +110,8 @@ WITH clock AS MATERIALIZED (
     DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
 )
 UPDATE videos AS v
-SET status = 'FAILED', processing_stage = %(stage)s, error_type = %(error_type)s, error_message = %(error_message)s,
-    processing_finished_at = clock.moment, available_at = NULL,
+SET status = 'FAILED', failures = v.failures + 1, processing_stage = %(stage)s, error_type = %(error_type)s, error_message = %(error_message)s,
+    processing_finished_at = clock.moment, updated_at = clock.moment, available_at = NULL,
     processing_duration_ms = round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
 FROM lease, clock WHERE v.id = lease.video_id
 """
@@ -120,16 +122,16 @@ WITH lease AS (
     DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
 )
 UPDATE videos AS v
-SET status = 'PENDING', processing_stage = 'queued', error_type = %(error_type)s, error_message = %(error_message)s,
+SET status = 'PENDING', failures = v.failures + 1, processing_stage = 'queued', error_type = %(error_type)s, error_message = %(error_message)s,
     queued_at = clock_timestamp(), available_at = clock_timestamp() + make_interval(secs => %(delay_s)s),
-    processing_started_at = NULL
+    processing_started_at = NULL, updated_at = clock_timestamp()
 FROM lease WHERE v.id = lease.video_id
 """
 
 _REAP = """
--- Take back expired leases (or those of a scheduler that begins anew): close the open stage runs as lost, naming the
--- stage, and let the video wait again, or fail it there when its attempts are used up. The DELETE re-checks the expiry
--- on the locked row, so a heartbeat that came in between wins.
+-- Take back leases that expired, or all of one scheduler's: close the open stage runs as lost, naming the stage, and
+-- let the video wait again, or fail it there when this counts as a failure and too many are reached. The DELETE
+-- re-checks the expiry on the locked row, so a heartbeat that came in between wins.
 WITH candidates AS MATERIALIZED (
     SELECT video_id FROM video_leases
     WHERE expires_at < clock_timestamp() OR scheduler = %(scheduler)s
@@ -142,34 +144,37 @@ WITH candidates AS MATERIALIZED (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
         wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'WorkerLost', error_message = 'the scheduler that ran this stage died'
+        error_type = 'WorkerLost', error_message = %(reason)s
     FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
     RETURNING r.video_id, r.stage, r.ready_at
 ), last_stage AS (
     SELECT DISTINCT ON (video_id) video_id, stage FROM lost ORDER BY video_id, ready_at DESC, stage
-), clock AS MATERIALIZED (
-    SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
+), verdict AS (
+    SELECT v.id, v.failures + %(counted)s AS failures, v.failures + %(counted)s >= %(max_attempts)s AS spent,
+           coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
+           date_trunc('milliseconds', clock_timestamp()) AS moment
+    FROM released JOIN videos AS v ON v.id = released.video_id
+    LEFT JOIN last_stage AS s ON s.video_id = released.video_id
 )
 UPDATE videos AS v
 SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
-    processing_stage = CASE WHEN spent THEN coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed')
-                            ELSE 'queued' END,
-    error_type = 'WorkerLost',
-    error_message = 'the scheduler died while this video was in ' || coalesce(s.stage, v.processing_stage),
-    queued_at = CASE WHEN spent THEN v.queued_at ELSE clock.moment END,
-    available_at = CASE WHEN spent THEN NULL ELSE clock.moment END,
+    failures = verdict.failures,
+    processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
+    error_type = CASE WHEN %(counted)s > 0 THEN 'WorkerLost' END,
+    error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
+    queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
+    available_at = CASE WHEN spent THEN NULL ELSE moment END,
     processing_started_at = CASE WHEN spent THEN v.processing_started_at END,
-    processing_finished_at = CASE WHEN spent THEN clock.moment END,
-    processing_duration_ms = CASE WHEN spent THEN
-        round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer END
-FROM released LEFT JOIN last_stage AS s ON s.video_id = released.video_id, clock,
-     LATERAL (SELECT v2.attempt >= %(max_attempts)s AS spent FROM videos AS v2 WHERE v2.id = released.video_id) AS cap
-WHERE v.id = released.video_id AND v.status = 'PROCESSING'
+    processing_finished_at = CASE WHEN spent THEN moment END,
+    processing_duration_ms =
+        CASE WHEN spent THEN round(extract(epoch FROM moment - v.processing_started_at) * 1000)::integer END,
+    updated_at = moment
+FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
 RETURNING v.id
 """
 
 
-def submit(pool: ConnectionPool, owner_id: UUID, submissions: Sequence[Submission]) -> list[UUID]:
+def submit(pool: Pool, owner_id: UUID, submissions: Sequence[Submission]) -> list[UUID]:
     """Enqueue videos; returns their ids in the order given. The owner gets a profile when it has none."""
     with pool.connection() as connection:
         connection.execute(
@@ -192,7 +197,7 @@ def submit(pool: ConnectionPool, owner_id: UUID, submissions: Sequence[Submissio
 class VideoQueue:
     """The queue as one scheduler sees it. ``scheduler`` names it in its leases, the same after a restart."""
 
-    def __init__(self, pool: ConnectionPool, scheduler: str, lease_s: float, max_attempts: int) -> None:
+    def __init__(self, pool: Pool, scheduler: str, lease_s: float, max_attempts: int) -> None:
         self._pool = pool
         self._scheduler = scheduler
         self._lease_s = lease_s
@@ -236,14 +241,27 @@ class VideoQueue:
         """Let the video wait for another attempt. Raises LeaseLost."""
         self._fenced(_RETRY, video, error_type=failure.error_type, error_message=failure.message, delay_s=delay_s)
 
-    def reap(self, *, own: bool = False, limit: int = 100) -> list[UUID]:
-        """Take back the videos of expired leases; with ``own``, also all of this scheduler's (at its start)."""
+    def reap(self, limit: int = 100) -> list[UUID]:
+        """Take back up to ``limit`` videos whose lease expired; each counts as a failure in the stage it was in."""
+        return self._take_back(None, limit, "the scheduler that ran this stage died", counted=1)
+
+    def reap_own(self) -> list[UUID]:
+        """Take back all videos of this scheduler: it died and was started again."""
+        return self._take_back(self._scheduler, None, "the scheduler that ran this stage died", counted=1)
+
+    def hand_back(self) -> list[UUID]:
+        """Let all videos of this scheduler wait again: it stops. This counts as no failure."""
+        return self._take_back(self._scheduler, None, "the cluster was stopped while this stage ran", counted=0)
+
+    def _take_back(self, scheduler: str | None, limit: int | None, reason: str, *, counted: int) -> list[UUID]:
         with self._pool.connection() as connection:
             cursor = connection.execute(
                 _REAP,
                 {
-                    "scheduler": self._scheduler if own else None,
+                    "scheduler": scheduler,
                     "limit": limit,
+                    "reason": reason,
+                    "counted": counted,
                     "max_attempts": self._max_attempts,
                 },
             )

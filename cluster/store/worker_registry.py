@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from psycopg.rows import class_row
-from psycopg_pool import ConnectionPool
+from cluster.store.database import Pool
 
 SCHEDULER_KIND = "scheduler"
 """The kind under which a scheduler announces itself beside its workers."""
@@ -36,7 +36,7 @@ class SeenWorker(WorkerState):
 class WorkerRegistry:
     """What one scheduler says of itself and its workers."""
 
-    def __init__(self, pool: ConnectionPool, scheduler: str) -> None:
+    def __init__(self, pool: Pool, scheduler: str) -> None:
         self._pool = pool
         self._scheduler = scheduler
 
@@ -68,7 +68,7 @@ class WorkerRegistry:
             connection.execute("DELETE FROM cluster_workers WHERE scheduler = %s", (self._scheduler,))
 
 
-def seen_workers(pool: ConnectionPool, max_age_s: float) -> list[SeenWorker]:
+def seen_workers(pool: Pool, max_age_s: float) -> list[SeenWorker]:
     """Whoever announced itself within the last ``max_age_s`` seconds, schedulers first."""
     with pool.connection() as connection, connection.cursor(row_factory=class_row(SeenWorker)) as cursor:
         cursor.execute(

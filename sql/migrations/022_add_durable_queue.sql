@@ -1,10 +1,13 @@
 -- The durable queue: what a video needs to be claimed, and the lease of the scheduler that claimed it.
 --
 -- A video is claimable when it is PENDING and available_at has come. Only this cluster sets available_at, so rows that
--- another system left PENDING in an adopted database are never touched.
+-- another system left PENDING in an adopted database are never touched. attempt counts claims, failures counts the
+-- attempts that ended in an error or a crash: only these are limited. queued_at is when the present attempt was enqueued
+-- (created_at is the submission), so that queue time never contains the run of an earlier attempt.
 
 ALTER TABLE videos ADD COLUMN IF NOT EXISTS available_at timestamptz;
 ALTER TABLE videos ADD COLUMN IF NOT EXISTS attempt integer NOT NULL DEFAULT 0;
+ALTER TABLE videos ADD COLUMN IF NOT EXISTS failures integer NOT NULL DEFAULT 0;
 ALTER TABLE videos ADD COLUMN IF NOT EXISTS language text;
 ALTER TABLE videos ADD COLUMN IF NOT EXISTS error_type text;
 ALTER TABLE videos ADD COLUMN IF NOT EXISTS file_size_bytes bigint;

@@ -1,0 +1,69 @@
+"""Batches what the scheduler writes to the ledger: everything that came up during one write goes into the next.
+
+The order per video is kept: what was closed before something was opened is written before it.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAY_S = 0.5
+
+
+@dataclass(eq=False)
+class _Entry:
+    run: OpenRun
+    closed: ClosedRun | None
+    written: "asyncio.Future[None]"
+
+
+class LedgerWriter:
+    """Hands stage runs to the ledger, one transaction per batch. ``serve`` must run beside it."""
+
+    def __init__(self, ledger: StageLedger) -> None:
+        self._ledger = ledger
+        self._entries: list[_Entry] = []
+        self._work = asyncio.Event()
+
+    async def open(self, run: OpenRun) -> None:
+        """Returns when the open row is committed. Raises LeaseLost when it may not be written any more."""
+        await self._enqueue(_Entry(run, None, asyncio.get_running_loop().create_future()))
+
+    async def close(self, closed: ClosedRun) -> None:
+        """Returns when the closed row is committed. Raises LeaseLost."""
+        await self._enqueue(_Entry(closed.run, closed, asyncio.get_running_loop().create_future()))
+
+    async def _enqueue(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._work.set()
+        await entry.written
+
+    async def serve(self) -> None:
+        """Write batch after batch, until cancelled. While the database is away, the batch waits and with it the videos."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch, self._entries = self._entries, []
+            held = await self._write(batch)
+            for entry in batch:
+                if entry.written.done():
+                    continue
+                if entry.run.video.lease_token in held:
+                    entry.written.set_result(None)
+                else:
+                    entry.written.set_exception(LeaseLost(f"the lease of {entry.run.video.filename} is lost"))
+
+    async def _write(self, batch: list[_Entry]) -> set[int]:
+        opened = [entry.run for entry in batch if entry.closed is None]
+        closed = [entry.closed for entry in batch if entry.closed is not None]
+        while True:
+            try:
+                return await asyncio.to_thread(self._ledger.write, opened, closed)
+            except DatabaseUnavailable as error:
+                logger.warning("the ledger waits: %s", error)
+                await asyncio.sleep(RETRY_DELAY_S)

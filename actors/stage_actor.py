@@ -1,0 +1,171 @@
+"""The Ray wrapper of every stage, and the one place that measures them.
+
+A worker is a process that holds what its kind needs loaded and runs one call at a time. Large results stay behind
+as references: whatever a stage yields part by part is put into the object store part by part (``Parts``), so that
+neither this process nor the scheduler ever holds a whole video. Who calls, when and how often is the pool's.
+"""
+
+import logging
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from cluster.contracts.errors import DeviceFailure, HeimdexError, InvalidVideo
+from cluster.contracts.results import StageFailure, StageReport
+
+logger = logging.getLogger(__name__)
+
+
+class Parts:
+    """A result that lies in the object store in parts, in order. Iterating fetches one part at a time."""
+
+    def __init__(self, references: Sequence[ray.ObjectRef[Any]]) -> None:
+        self.references = list(references)
+
+    def __iter__(self) -> Iterator[Any]:
+        for reference in self.references:
+            yield ray.get(reference)
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+
+@dataclass(frozen=True)
+class StageReply:
+    """What a worker answers for one item: how it was measured and, unless it failed, its (small) value.
+
+    ``node_id`` is Ray's name of the worker's node; ``peak_memory_bytes`` the largest resident set of its process so far.
+    """
+
+    report: StageReport
+    value: Any
+    node_id: str
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Who a worker is, once everything is loaded."""
+
+    worker: str
+    node_id: str
+    node: str
+    device: str
+    model: str | None
+    pid: int
+
+
+@dataclass(frozen=True)
+class LoadedWorker:
+    """What a kind of worker holds: its calls by name, those of them that take a whole batch, and what was loaded.
+
+    A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
+    results in the same order.
+    """
+
+    calls: Mapping[str, Callable[..., Any]]
+    batched: frozenset[str] = frozenset()
+    device: str = "cpu"
+    model: str | None = None
+
+
+class StageActor:
+    """One worker. ``load`` runs in the worker's own process.
+
+    Args:
+        name: the worker's name in the ledger, unique in the cluster.
+        held: fraction of a GPU, or CPUs, that the worker holds; seconds of run times it are resource seconds.
+    """
+
+    def __init__(self, name: str, load: Callable[[], LoadedWorker], held: float) -> None:
+        self._name = name
+        self._held = held
+        self._load_error: HeimdexError | None = None
+        try:
+            self._loaded = load()
+        except HeimdexError as error:
+            self._load_error = error
+
+    def describe(self) -> WorkerInfo:
+        """Who this worker is. Raises what loading raised, so that the reason reaches whoever starts the cluster."""
+        if self._load_error is not None:
+            raise self._load_error
+        context = ray.get_runtime_context()
+        return WorkerInfo(
+            worker=self._name,
+            node_id=context.get_node_id(),
+            node=ray.util.get_node_ip_address(),
+            device=self._loaded.device,
+            model=self._loaded.model,
+            pid=os.getpid(),
+        )
+
+    def run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+        """Run ``call`` for every argument tuple of ``batch`` and answer in the same order; never raises for an item.
+
+        In a batched call that fails, every item is run again alone, so that only the one at fault fails.
+        """
+        if call not in self._loaded.batched:
+            return [self._timed(lambda item=item: [self._loaded.calls[call](*item)], 1)[0] for item in batch]
+        replies = self._timed(lambda: self._loaded.calls[call](batch), len(batch))
+        if len(batch) > 1 and replies[0].report.failure is not None:
+            return [self._timed(lambda item=item: self._loaded.calls[call]([item]), 1)[0] for item in batch]
+        return replies
+
+    def _timed(self, work: Callable[[], Sequence[Any]], batch_size: int) -> list[StageReply]:
+        failure: StageFailure | None = None
+        values: list[Any] = [None] * batch_size
+        started_s = time.monotonic()
+        try:
+            values = [_left_behind(value) for value in work()]
+        except Exception as error:  # every failure of a stage is an answer; the scheduler decides what follows
+            failure = failure_of(error)
+            if not isinstance(error, HeimdexError):
+                logger.exception("%s: an unexpected error", self._name)
+            if isinstance(error, DeviceFailure):
+                _exit_soon()
+        share_s = (time.monotonic() - started_s) / batch_size
+        report = StageReport(
+            run_s=share_s,
+            batch_size=batch_size,
+            node=ray.util.get_node_ip_address(),
+            worker=self._name,
+            device=self._loaded.device,
+            resource_s=share_s * self._held,
+            failure=failure,
+        )
+        peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+        node_id = ray.get_runtime_context().get_node_id()
+        return [StageReply(report, value, node_id, peak_memory_bytes) for value in values]
+
+
+def failure_of(error: BaseException) -> StageFailure:
+    """An exception as the ledger states it: its type and its first line.
+
+    An unexpected exception (a defect of ours or of a library) is told apart by its type's name.
+    """
+    text = str(error).strip().splitlines()
+    sentence = text[0] if text else "no further explanation"
+    if not isinstance(error, HeimdexError):
+        sentence = f"unexpected {type(error).__name__}: {sentence}"
+    return StageFailure(type(error).__name__, sentence, isinstance(error, InvalidVideo))
+
+
+def _left_behind(value: Any) -> Any:
+    """Exhaust a result that comes part by part, leaving each part in the object store; other results pass."""
+    if isinstance(value, Iterator):
+        return Parts([ray.put(part) for part in value])
+    return value
+
+
+def _exit_soon() -> None:
+    """A CUDA context is unusable after an error: answer first, then leave; the pool starts a new worker."""
+    timer = threading.Timer(0.5, os._exit, args=(1,))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,123 @@
+"""Describes scenes: an embedding and zero-shot tags from the key frame, and the words spoken meanwhile.
+
+Key frames of many videos share the vision model's batches. Loading the model is ``cluster.models.vision``'s.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.media import DetectedScene, SceneBlock
+from cluster.contracts.results import SceneDescription, Transcript
+from cluster.models.labels import LabelGroup
+from cluster.models.vision import VisionModel
+
+Item = TypeVar("Item")
+
+PROMPT = "a photo of {}"
+"""How a label is put to the model; CLIP was trained on captions, not on bare words (Radford et al. 2021, 3.1.4)."""
+LOGIT_SCALE = 100.0
+"""CLIP's learned temperature at its upper bound, which its published models all reach."""
+TAG_THRESHOLD = 0.3
+"""A group's best label becomes a tag when it takes at least this share of the group's softmax."""
+
+
+@dataclass(frozen=True)
+class ScenesOfVideo:
+    """One video's share of a batch: its scenes in blocks, read once, and its transcript."""
+
+    blocks: Iterable[SceneBlock]
+    transcript: Transcript
+
+
+class SceneEmbedder:
+    """Holds a loaded vision model and the embedded labels.
+
+    Args:
+        groups: labels that exclude one another; the best of each group may become a tag.
+        key_frame_px: short side that key frames have been cut to.
+        batch_size: key frames per call of the model.
+
+    Raises:
+        ConfigurationError: key frames are smaller than the model's input.
+    """
+
+    def __init__(
+        self, model: VisionModel, groups: Sequence[LabelGroup], key_frame_px: int, batch_size: int
+    ) -> None:
+        if key_frame_px < model.image_size_px:
+            raise ConfigurationError(
+                f"HEIMDEX_KEY_FRAME_PX is {key_frame_px}, smaller than the input of {model.name}: "
+                f"set it to at least {model.image_size_px}"
+            )
+        self.model = model
+        self._batch_size = batch_size
+        self._groups = [
+            (group, model.encode_texts([PROMPT.format(label) for label in group])) for group in groups
+        ]
+
+    def describe(self, videos: Sequence[ScenesOfVideo]) -> list[list[SceneDescription]]:
+        """Describe every scene of every video, a list per video in the order given.
+
+        The model's batches run across the videos; at most one batch of key frames is held at a time.
+        """
+        descriptions: list[list[SceneDescription]] = [[] for _ in videos]
+        for batch in _batches(_scenes(videos), self._batch_size):
+            embeddings = self.model.encode_images([scene.key_frame for _, scene in batch])
+            for (position, scene), embedding in zip(batch, embeddings, strict=True):
+                transcript = videos[position].transcript
+                descriptions[position].append(self._describe(scene, embedding, transcript))
+        return descriptions
+
+    def _describe(
+        self, scene: DetectedScene, embedding: NDArray[np.float32], spoken: Transcript
+    ) -> SceneDescription:
+        tags = tuple(self._tags(embedding))
+        words = words_within(spoken, scene.start_s, scene.end_s)
+        summary = ", ".join(tags)
+        return SceneDescription(
+            index=scene.index,
+            transcript_segment=words,
+            tags=tags,
+            visual_summary=summary,
+            combined_text="\n".join(part for part in (words, summary) if part),
+            embedding=embedding,
+            vision_model=f"{self.model.name}@{self.model.version}",
+        )
+
+    def _tags(self, embedding: NDArray[np.float32]) -> Iterator[str]:
+        for labels, label_embeddings in self._groups:
+            logits = LOGIT_SCALE * (label_embeddings @ embedding)
+            shares = np.exp(logits - logits.max())
+            shares /= shares.sum()
+            best = int(shares.argmax())
+            if shares[best] >= TAG_THRESHOLD:
+                yield labels[best]
+
+
+def words_within(transcript: Transcript, start_s: float, end_s: float) -> str:
+    """The words whose middle lies in ``[start_s, end_s)``, as text."""
+    inside = (word.text for word in transcript.words if start_s <= (word.start_s + word.end_s) / 2 < end_s)
+    return "".join(inside).strip()
+
+
+def _scenes(videos: Sequence[ScenesOfVideo]) -> Iterator[tuple[int, DetectedScene]]:
+    for position, video in enumerate(videos):
+        for block in video.blocks:
+            for scene in block.scenes:
+                yield position, scene
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,102 @@
+"""Writes a video's scenes: thumbnail and key frame of each as JPEG, then all rows in one transaction.
+
+The transaction is the store's, handed in; this class knows pictures and addresses.
+"""
+
+import io
+import posixpath
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cluster.contracts.errors import TransientFailure
+from cluster.contracts.media import SceneBlock
+from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
+
+THUMBNAIL_WIDTH_PX = 320
+THUMBNAIL_QUALITY = 80
+KEY_FRAME_QUALITY = 95
+
+
+class ScenesSink(Protocol):
+    """Where the rows go: replaces a video's scenes in one transaction, fenced by the lease token."""
+
+    def replace(
+        self,
+        video_id: UUID,
+        lease_token: int,
+        transcript: Transcript,
+        scenes: Sequence[WrittenScene],
+        duration_s: float,
+    ) -> None: ...
+
+
+class SceneWriter:
+    """Writes scenes below ``scenes_url``, a directory or any fsspec URL that takes files."""
+
+    def __init__(self, sink: ScenesSink, scenes_url: str) -> None:
+        self._sink = sink
+        self._filesystem, self._root = fsspec.core.url_to_fs(scenes_url)
+
+    def write(
+        self,
+        video_id: UUID,
+        lease_token: int,
+        blocks: Iterable[SceneBlock],
+        descriptions: Sequence[SceneDescription],
+        transcript: Transcript,
+    ) -> int:
+        """Write pictures, then rows; returns the number of scenes. Blocks are read once, one at a time.
+
+        Raises:
+            LeaseLost: another scheduler owns the video; no row was written.
+            TransientFailure: a picture could not be written.
+        """
+        directory = posixpath.join(self._root, str(video_id))
+        written: list[WrittenScene] = []
+        duration_s = 0.0
+        try:
+            self._filesystem.makedirs(directory, exist_ok=True)
+            for block in blocks:
+                for scene in block.scenes:
+                    stem = posixpath.join(directory, f"{scene.index:05d}")
+                    written.append(
+                        WrittenScene(
+                            id=uuid.uuid5(video_id, str(scene.index)),
+                            start_s=scene.start_s,
+                            end_s=scene.end_s,
+                            key_frame_s=scene.key_frame_s,
+                            thumbnail_url=self._put(
+                                f"{stem}.jpg", _thumbnail(scene.key_frame), THUMBNAIL_QUALITY
+                            ),
+                            key_frame_url=self._put(
+                                f"{stem}-key.jpg", Image.fromarray(scene.key_frame), KEY_FRAME_QUALITY
+                            ),
+                            description=descriptions[scene.index],
+                        )
+                    )
+                    duration_s = scene.end_s
+        except OSError as error:
+            raise TransientFailure(
+                f"a scene's picture could not be written to {directory}: {error}"
+            ) from error
+        self._sink.replace(video_id, lease_token, transcript, written, duration_s)
+        return len(written)
+
+    def _put(self, path: str, picture: Image.Image, quality: int) -> str:
+        encoded = io.BytesIO()
+        picture.save(encoded, "JPEG", quality=quality)
+        self._filesystem.pipe_file(path, encoded.getvalue())
+        return str(self._filesystem.unstrip_protocol(path))
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL_WIDTH_PX, THUMBNAIL_WIDTH_PX * 2))
+    return image

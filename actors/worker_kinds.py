@@ -1,0 +1,237 @@
+"""What each kind of worker loads and which calls it answers; how many of each a cluster gets.
+
+The configurations are small and plain: they travel into the workers' constructors, models do not.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from actors.stage_actor import LoadedWorker
+from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
+from cluster.contracts.results import SceneDescription, Transcript
+from cluster.contracts.stages import WorkerKind
+from cluster.storage import FetchLimits
+
+Item = TypeVar("Item")
+
+SCENES_PER_BLOCK = 32
+KEY_FRAMES_PER_BATCH = 32
+VIDEOS_PER_EMBEDDER_CALL = 8
+
+
+@dataclass(frozen=True)
+class MediaConfig:
+    """What a media worker needs: limits, where downloads go, how key frames are cut, decoder threads."""
+
+    media_limits: MediaLimits
+    fetch_limits: FetchLimits
+    scratch_dir: Path
+    key_frame_px: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """What a transcriber loads, and where."""
+
+    model: str
+    device: str
+    compute_type: str
+    threads: int
+    beam_size: int
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """What an embedder loads, and where."""
+
+    model: str
+    pretrained: str | None
+    device: str
+    threads: int
+    labels_file: Path | None
+    key_frame_px: int
+
+
+@dataclass(frozen=True)
+class WriterConfig:
+    """Where scenes are written: rows and pictures."""
+
+    database_url: str
+    scenes_url: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many workers of a kind, and the share of the cluster that Ray reserves for each."""
+
+    count: int
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """The pools of a cluster: configuration and placement of every kind, and how many videos are on the way at once."""
+
+    media: MediaConfig
+    speech: SpeechConfig
+    vision: VisionConfig
+    writer: WriterConfig
+    placements: Mapping[WorkerKind, Placement]
+    max_in_flight: int
+
+    def loader(self, kind: WorkerKind) -> Callable[[], LoadedWorker]:
+        """What a worker of ``kind`` runs in its own process to load itself."""
+        loaders: dict[WorkerKind, Callable[[], LoadedWorker]] = {
+            WorkerKind.MEDIA: _MediaLoader(self.media),
+            WorkerKind.TRANSCRIBER: _SpeechLoader(self.speech),
+            WorkerKind.EMBEDDER: _VisionLoader(self.vision),
+            WorkerKind.WRITER: _WriterLoader(self.writer),
+        }
+        return loaders[kind]
+
+    def held(self, kind: WorkerKind) -> float:
+        """GPUs, or CPU threads, that a busy worker of ``kind`` holds: what a second of its run costs."""
+        placement = self.placements[kind]
+        if placement.gpus:
+            return placement.gpus
+        threads = {
+            WorkerKind.MEDIA: self.media.threads,
+            WorkerKind.TRANSCRIBER: self.speech.threads,
+            WorkerKind.EMBEDDER: self.vision.threads,
+            WorkerKind.WRITER: 1,
+        }
+        return float(threads[kind])
+
+
+BATCH_SIZES: dict[str, int] = {"describe": VIDEOS_PER_EMBEDDER_CALL}
+"""The calls that serve several videos at once, and how many."""
+
+
+def counts_for(cpus: float, gpus: float, transcriber_gpus: float, embedder_gpus: float) -> dict[WorkerKind, int]:
+    """How many workers of each kind a cluster of so many CPUs and GPUs gets.
+
+    On GPUs, each card takes one embedder and as many transcribers as fit beside it. On CPUs, decoding, speech and
+    vision share the cores about as their work is shared: speech recognition takes the most.
+    """
+    media = max(1, int(cpus) // 2)
+    if gpus >= 1:
+        per_card = max(1, math.floor((1 - embedder_gpus) / transcriber_gpus))
+        transcribers, embedders = int(gpus) * per_card, int(gpus)
+    else:
+        transcribers, embedders = max(1, int(cpus) // 4), max(1, int(cpus) // 16)
+    return {
+        WorkerKind.MEDIA: media,
+        WorkerKind.TRANSCRIBER: transcribers,
+        WorkerKind.EMBEDDER: embedders,
+        WorkerKind.WRITER: max(1, media // 8),
+    }
+
+
+@dataclass(frozen=True)
+class _MediaLoader:
+    config: MediaConfig
+
+    def __call__(self) -> LoadedWorker:
+        from actors.stages.media_reader import MediaReader
+        from actors.stages.scene_detector import SceneDetector
+
+        config = self.config
+        reader = MediaReader(config.media_limits, config.fetch_limits, config.scratch_dir)
+        detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.threads)
+
+        def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
+            return iter(reader.read_speech(video, info))
+
+        def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
+            return iter(detector.detect(video, info))
+
+        calls = {
+            "download": reader.download,
+            "probe": reader.probe,
+            "read_speech": read_speech,
+            "detect": detect,
+            "discard": reader.discard,
+        }
+        return LoadedWorker(calls)
+
+
+@dataclass(frozen=True)
+class _SpeechLoader:
+    config: SpeechConfig
+
+    def __call__(self) -> LoadedWorker:
+        from actors.stages.transcriber import Transcriber
+
+        config = self.config
+        transcriber = Transcriber(
+            config.model, config.device, config.compute_type, config.threads, beam_size=config.beam_size
+        )
+
+        def transcribe(windows: Iterable[SpeechWindow], language: str | None) -> Iterator[Transcript]:
+            return iter([transcriber.transcribe(windows, language)])
+
+        return LoadedWorker({"transcribe": transcribe}, device=config.device, model=transcriber.model_name)
+
+
+@dataclass(frozen=True)
+class _VisionLoader:
+    config: VisionConfig
+
+    def __call__(self) -> LoadedWorker:
+        from actors.stages.scene_embedder import SceneEmbedder, ScenesOfVideo
+        from cluster.models.labels import load_labels
+        from cluster.models.vision import load_vision_model
+
+        config = self.config
+        groups = load_labels(config.labels_file, config.model)
+        model = load_vision_model(config.model, config.pretrained, config.device, threads=config.threads)
+        embedder = SceneEmbedder(model, groups, config.key_frame_px, KEY_FRAMES_PER_BATCH)
+
+        def describe(
+            batch: Sequence[tuple[Iterable[SceneBlock], Iterable[Transcript]]],
+        ) -> list[Iterator[list[SceneDescription]]]:
+            videos = [ScenesOfVideo(blocks, _only(transcript)) for blocks, transcript in batch]
+            return [iter([descriptions]) for descriptions in embedder.describe(videos)]
+
+        return LoadedWorker(
+            {"describe": describe},
+            batched=frozenset({"describe"}),
+            device=config.device,
+            model=f"{model.name}@{model.version}",
+        )
+
+
+@dataclass(frozen=True)
+class _WriterLoader:
+    config: WriterConfig
+
+    def __call__(self) -> LoadedWorker:
+        from actors.stages.scene_writer import SceneWriter
+        from cluster.store.database import open_pool
+        from cluster.store.scenes import SceneStore
+
+        pool = open_pool(self.config.database_url, min_size=1, max_size=2, name="heimdex-writer")
+        writer = SceneWriter(SceneStore(pool), self.config.scenes_url)
+
+        def write(
+            video_id: UUID,
+            lease_token: int,
+            blocks: Iterable[SceneBlock],
+            descriptions: Iterable[list[SceneDescription]],
+            transcript: Iterable[Transcript],
+        ) -> int:
+            return writer.write(video_id, lease_token, blocks, _only(descriptions), _only(transcript))
+
+        return LoadedWorker({"write": write})
+
+
+def _only(parts: Iterable[Item]) -> Item:
+    """The one part of a result that is too large to travel through the scheduler."""
+    (part,) = parts
+    return part
