@@ -1,8 +1,8 @@
 -- The base tables of Heimdex: people, videos, scenes, searches.
 --
--- A database that already has them keeps its own: each statement acts only where the object is missing, and no row,
--- column, trigger or policy of an existing table is touched. What this file would add to a table (indexes), it adds only
--- where nothing of that name exists.
+-- A database that already has them keeps its own: each statement acts only where the object is missing, and
+-- no row, column, trigger or policy of an existing table is touched. What this file would add to a table
+-- (indexes), it adds only where nothing of that name exists.
 
 CREATE EXTENSION IF NOT EXISTS vector;
 
@@ -14,7 +14,8 @@ BEGIN
 END
 $$;
 
--- owner_id and user_id elsewhere are the same person's id, but no foreign keys: a token's sub need not have a profile.
+-- owner_id and user_id elsewhere are the same person's id, but no foreign keys: a token's sub need not have
+-- a profile.
 CREATE TABLE IF NOT EXISTS public.user_profiles (
     user_id    uuid        PRIMARY KEY,
     full_name  text,
@@ -28,7 +29,7 @@ CREATE TABLE IF NOT EXISTS public.videos (
     storage_path  text                NOT NULL,
     filename      text                NOT NULL,
     status        public.video_status NOT NULL DEFAULT 'PENDING',
-    duration_s    double precision    CHECK (duration_s >= 0),
+    duration_s    double precision    CHECK (duration_s >= 0 AND duration_s < 'Infinity'),  -- nor NaN
     error_message text,
     created_at    timestamptz         NOT NULL DEFAULT now(),
     updated_at    timestamptz         NOT NULL DEFAULT now()

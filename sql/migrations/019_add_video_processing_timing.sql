@@ -1,6 +1,8 @@
--- Timing of a video's processing: when it was queued, started and finished, how long it took, and the stage reached.
+-- Timing of a video's processing: when it was queued, started and finished, how long it took, and the stage
+-- reached.
 --
--- All nullable: rows from before stay as they are. A FAILED video keeps the stage that failed in processing_stage.
+-- All nullable: rows from before stay as they are. A FAILED video keeps the stage that failed in
+-- processing_stage.
 
 ALTER TABLE public.videos
     ADD COLUMN IF NOT EXISTS queued_at timestamptz,
