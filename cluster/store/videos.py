@@ -1,0 +1,62 @@
+"""Reads how videos stand, for those who own them. Writing is ``video_queue``'s and ``scenes``'."""
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from cluster.contracts.videos import VideoStatus
+from cluster.store.database import Pool
+
+# The keys are those of every JSON that shows a video.
+_SUMMARY = """
+    v.id, v.storage_path AS uri, v.filename, v.status::text AS status, v.processing_stage, v.error_type,
+    v.error_message, v.duration_s,
+    (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
+    v.processing_duration_ms AS processing_ms,
+    v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
+    v.created_at, v.updated_at
+"""
+
+
+def list_videos(
+    pool: Pool, owner_id: UUID, status: VideoStatus | None, limit: int, offset: int
+) -> tuple[list[DictRow], int]:
+    """A stretch of the owner's videos, latest first, and how many there are in all."""
+    chosen = (
+        "v.owner_id = %(owner)s AND (%(status)s::text IS NULL OR v.status = %(status)s::text::video_status)"
+    )
+    parameters = {"owner": owner_id, "status": status, "limit": limit, "offset": offset}
+    with pool.connection() as connection:
+        items = connection.execute(
+            f"SELECT {_SUMMARY} FROM videos AS v WHERE {chosen} "
+            "ORDER BY v.created_at DESC, v.queued_at DESC, v.id LIMIT %(limit)s OFFSET %(offset)s",
+            parameters,
+        ).fetchall()
+        total = connection.execute(
+            f"SELECT count(*) AS n FROM videos AS v WHERE {chosen}", parameters
+        ).fetchone()
+    assert total is not None
+    return items, total["n"]
+
+
+def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | None:
+    """One of the owner's videos with its scenes; None when there is no such video or it is another's."""
+    with pool.connection() as connection:
+        video = connection.execute(
+            f"SELECT {_SUMMARY}, coalesce(v.language, t.language) AS language, v.width, v.height, v.fps, "
+            "v.file_size_bytes, t.word_count AS words "
+            "FROM videos AS v LEFT JOIN video_transcripts AS t ON t.video_id = v.id "
+            "WHERE v.id = %s AND v.owner_id = %s",
+            (video_id, owner_id),
+        ).fetchone()
+        if video is None:
+            return None
+        scenes = connection.execute(
+            """
+            SELECT index, start_s, end_s, transcript_segment, visual_summary, coalesce(tags, '{}') AS tags, thumbnail_url
+            FROM video_scenes WHERE video_id = %s ORDER BY index
+            """,
+            (video_id,),
+        ).fetchall()
+    return {**video, "scenes": scenes}

@@ -1,0 +1,182 @@
+"""The HTTP application: its whole route table, and the Ray Serve deployment around it.
+
+``build_api`` makes the FastAPI application from its parts, with or without Ray. ``build_app`` is the Serve
+application (``serve.yaml``); a replica opens its own database pool and loads its own text encoder.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from ray import serve
+from ray.serve import Application
+
+from cluster import __version__
+from cluster.contracts.errors import ConfigurationError
+from cluster.search import SearchService
+from cluster.settings import load_settings
+from cluster.store.database import Pool, open_pool
+from cluster.store.search_index import PostgresSearchIndex
+from serve_app import admin_api, error_responses, health_api, videos_api
+from serve_app.auth import AuthRules, TokenVerifier, current_user, require_admin
+from serve_app.parts import ApiParts
+
+Route = tuple[str, str, Callable[..., Any], int]
+
+ADMIN_ROUTES: list[Route] = [
+    ("GET", "/v1/admin/overview", admin_api.overview, 200),
+    ("GET", "/v1/admin/timeseries/throughput", admin_api.throughput, 200),
+    ("GET", "/v1/admin/timeseries/throughput-v2", admin_api.precise_throughput, 200),
+    ("GET", "/v1/admin/timeseries/search", admin_api.searches, 200),
+    ("GET", "/v1/admin/users", admin_api.users, 200),
+    ("GET", "/v1/admin/users/{user_id}", admin_api.user_detail, 200),
+    ("GET", "/v1/admin/performance/latency", admin_api.processing_latency, 200),
+    ("GET", "/v1/admin/performance/rtf", admin_api.rtf_distribution, 200),
+    ("GET", "/v1/admin/performance/queue", admin_api.queue_analysis, 200),
+    ("GET", "/v1/admin/failures/by-stage", admin_api.failures_by_stage, 200),
+]
+USER_ROUTES: list[Route] = [
+    ("POST", "/v1/videos", videos_api.submit_videos, 202),
+    ("GET", "/v1/videos", videos_api.list_own_videos, 200),
+    ("GET", "/v1/videos/{video_id}", videos_api.read_own_video, 200),
+    ("GET", "/v1/search", videos_api.search_own_scenes, 200),
+]
+OPEN_ROUTES: list[Route] = [
+    ("GET", "/healthz", health_api.alive, 200),
+    ("GET", "/readyz", health_api.ready, 200),
+]
+
+DATABASE_WAIT_S = 5.0
+"""How long a request waits for a database session before it is answered with 503."""
+
+
+def build_api(parts: ApiParts) -> FastAPI:
+    """The application that serves ``parts``. It closes nothing: whoever opened the pool closes it."""
+    api = FastAPI(
+        title="Heimdex Cluster",
+        version=__version__,
+        description="Videos in, searchable and exactly measured scenes out.",
+    )
+    api.state.parts = parts
+    error_responses.install(api)
+    if parts.cors_origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=parts.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+    _add(api, "admin", ADMIN_ROUTES, require_admin, (400, 401, 403, 503))
+    _add(api, "videos", USER_ROUTES, current_user, (400, 401, 503))
+    _add(api, "health", OPEN_ROUTES)
+    api.add_api_route("/", health_api.to_documentation, include_in_schema=False)
+    return api
+
+
+def _add(
+    api: FastAPI,
+    tag: str,
+    routes: list[Route],
+    guard: Callable[..., Any] | None = None,
+    errors: tuple[int, ...] = (),
+) -> None:
+    for method, path, endpoint, status in routes:
+        named = (404,) if "{" in path else ()
+        api.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            status_code=status,
+            tags=[tag],
+            dependencies=[Depends(guard)] if guard else [],
+            responses=error_responses.describe(*errors, *named),
+        )
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """What a replica is made from; small, since it travels to wherever the replica starts."""
+
+    database_url: str = field(repr=False)
+    auth: AuthRules
+    cors_origins: tuple[str, ...]
+    allowed_schemes: frozenset[str]
+    clip_model: str
+    clip_pretrained: str | None
+
+
+@serve.deployment(
+    name="api",
+    num_replicas=1,
+    max_ongoing_requests=64,
+    ray_actor_options={"num_cpus": 0.1},
+    health_check_period_s=10,
+    health_check_timeout_s=30,
+)
+@serve.ingress()
+class ApiDeployment:
+    """One replica of the HTTP application: a database pool, a text encoder, the routes."""
+
+    def __init__(self, config: ReplicaConfig) -> None:
+        # Here and not above: torch takes seconds to import, and whoever merely deploys does not need it.
+        from cluster.models.vision import load_vision_model
+
+        encoder = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
+        self._pool = open_api_pool(config.database_url)
+        self._parts = ApiParts(
+            pool=self._pool,
+            verifier=TokenVerifier(config.auth),
+            search=SearchService(PostgresSearchIndex(self._pool), encoder, self._pool),
+            allowed_schemes=config.allowed_schemes,
+            cors_origins=config.cors_origins,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_api(self._parts)
+
+    def check_health(self) -> None:
+        """Answering at all is health: a database outage is reported by /readyz and heals without a restart."""
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is not None:
+            pool.close()
+
+
+def open_api_pool(url: str) -> Pool:
+    """A pool that gives up early, so that an outage is a quick 503, and is over as soon as the database is back.
+
+    psycopg_pool by default tries for five minutes at growing intervals to replace a lost connection.
+    """
+    pool = open_pool(url, min_size=1, max_size=8, name="heimdex-api")
+    pool.timeout = DATABASE_WAIT_S
+    pool.reconnect_timeout = DATABASE_WAIT_S
+    return pool
+
+
+def build_app(args: dict[str, str]) -> Application:
+    """The Serve application, from the HEIMDEX_* settings of the process that deploys it.
+
+    ``args`` (from serve.yaml or the launcher) replace settings of the same name, such as ``database_url``.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong; the sentence names it.
+    """
+    settings = load_settings(**args)
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "HEIMDEX_DATABASE_URL is not set: deployed by itself, the HTTP side needs the URL of the database"
+        )
+    config = ReplicaConfig(
+        database_url=settings.database_url,
+        auth=AuthRules(settings.resolved_jwt_secret, settings.jwks_url, settings.resolved_admin_user_ids),
+        cors_origins=settings.cors_origins,
+        allowed_schemes=frozenset(settings.http_allowed_schemes),
+        clip_model=settings.clip_model,
+        clip_pretrained=settings.resolved_clip_pretrained,
+    )
+    application: Application = ApiDeployment.bind(config)  # type: ignore[attr-defined]
+    return application

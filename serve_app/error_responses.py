@@ -1,0 +1,123 @@
+"""What a caller reads when something is wrong: always ``{"detail": "one sentence"}``, never a traceback.
+
+Owns the HTTP errors, their handlers and their description in the OpenAPI document.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from cluster.contracts.errors import DatabaseUnavailable
+from serve_app.schemas import Problem
+
+RETRY_AFTER_S = "5"
+logger = logging.getLogger(__name__)
+
+
+class Unauthorized(HTTPException):
+    """401: the request carries no valid token."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(status.HTTP_401_UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(HTTPException):
+    """403: the token is valid and its user may not do this."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(status.HTTP_403_FORBIDDEN, detail)
+
+
+class NotFound(HTTPException):
+    """404: there is no such thing, or it belongs to another user."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(status.HTTP_404_NOT_FOUND, detail)
+
+
+class BadRequest(HTTPException):
+    """400: a parameter or the body is wrong; the sentence says what is allowed."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(status.HTTP_400_BAD_REQUEST, detail)
+
+
+class KeysUnavailable(HTTPException):
+    """503: the issuer's public keys cannot be fetched."""
+
+    def __init__(self) -> None:
+        detail = "The keys that tokens are verified with cannot be fetched right now; try again."
+        super().__init__(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
+
+
+def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of the errors that a route can answer with."""
+    meaning = {
+        400: "A parameter or the body is wrong; the detail says what is allowed.",
+        401: "No valid token.",
+        403: "The token's user is not an admin.",
+        404: "Unknown, or another user's.",
+        503: "The database or the token issuer is away; Retry-After says when to try again.",
+    }
+    return {code: {"model": Problem, "description": meaning[code]} for code in codes}
+
+
+def install(api: FastAPI) -> None:
+    """Give every error of the application the same shape."""
+    api.add_exception_handler(RequestValidationError, _invalid_request)
+    api.add_exception_handler(DatabaseUnavailable, _database_unavailable)
+    api.add_exception_handler(Exception, _unexpected)
+    document = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        return _without_422(document())
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _without_422(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI describes its own answer to invalid requests, which never happens here: it is a 400."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(error.errors())))
+
+
+async def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
+    logger.warning("%s %s: %s", request.method, request.url.path, error)
+    detail = "The database is away; try again."
+    return _problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    # Starlette logs the traceback itself and answers with this.
+    return _problem(
+        status.HTTP_500_INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what."
+    )
+
+
+def _problem(code: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(Problem(detail=detail).model_dump(), code, headers)
+
+
+def _sentences(errors: Iterable[Any], most: int = 5) -> Iterable[str]:
+    """One sentence per thing that is wrong, naming it by its place: ``page: ...``, ``3.uri: ...``."""
+    for number, error in enumerate(errors):
+        if number == most:
+            yield "and more"
+            return
+        message = error["msg"].removeprefix("Value error, ")
+        # Where FastAPI looked, and which member of a union it tried, means nothing to a caller.
+        place = [str(part) for part in error["loc"] if part not in ("query", "path", "body", "one", "many")]
+        yield f"{'.'.join(place)}: {message}" if place else message

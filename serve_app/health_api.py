@@ -1,0 +1,49 @@
+"""Whether the process is alive and whether the cluster behind it is ready; both without a token."""
+
+from collections import Counter
+
+from fastapi import Response, status
+from fastapi.responses import RedirectResponse
+
+from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.stages import WorkerKind
+from cluster.store.worker_registry import SCHEDULER_KIND, seen_workers
+from serve_app.parts import ApiParts, Parts
+from serve_app.schemas import Alive, PartState, Readiness
+
+
+async def alive() -> Alive:
+    """The process answers. Touches nothing else, so that a database outage does not look like a dead process."""
+    return Alive()
+
+
+def ready(response: Response, parts: Parts) -> Readiness:
+    """Whether the database answers and a scheduler and workers of every kind announced themselves lately."""
+    states = _states(parts)
+    all_ready = all(state.ready for state in states.values())
+    if not all_ready:
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    return Readiness(ready=all_ready, parts=states)
+
+
+def _states(parts: ApiParts) -> dict[str, PartState]:
+    kinds = (SCHEDULER_KIND, *WorkerKind)
+    try:
+        seen = seen_workers(parts.pool, parts.worker_silence_s)
+    except DatabaseUnavailable:
+        unknown = PartState(ready=False, detail="not known while the database is away")
+        away = PartState(ready=False, detail="does not answer")
+        return {"database": away, **{str(kind): unknown for kind in kinds}}
+    able = Counter(worker.kind for worker in seen if worker.state != "starting")
+    starting = Counter(worker.kind for worker in seen if worker.state == "starting")
+    states = {"database": PartState(ready=True, detail="answers")}
+    for kind in kinds:
+        counts = f"{able[kind]} seen in the last {parts.worker_silence_s:g} s"
+        late = f", {starting[kind]} starting" if starting[kind] else ""
+        states[str(kind)] = PartState(ready=able[kind] > 0, detail=counts + late)
+    return states
+
+
+async def to_documentation() -> RedirectResponse:
+    """The interactive documentation."""
+    return RedirectResponse("docs")

@@ -1,0 +1,38 @@
+"""What the routes work with, handed to them by the application that they belong to, and the parameters they share."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from cluster.search import SearchService
+from cluster.store.database import Pool
+from serve_app.auth import TokenVerifier
+
+
+@dataclass(frozen=True)
+class ApiParts:
+    """The parts of one application.
+
+    ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages may call
+    from a browser. ``worker_silence_s``: a worker not seen for longer counts as gone.
+    """
+
+    pool: Pool
+    verifier: TokenVerifier
+    search: SearchService
+    allowed_schemes: frozenset[str]
+    cors_origins: tuple[str, ...] = ()
+    worker_silence_s: float = 60.0
+
+
+def parts_of(request: Request) -> ApiParts:
+    """The parts of the application that serves this request."""
+    parts: ApiParts = request.app.state.parts
+    return parts
+
+
+Parts = Annotated[ApiParts, Depends(parts_of)]
+
+Page = Annotated[int, Query(ge=1, le=1_000_000, description="Page number, from 1.")]
+PageSize = Annotated[int, Query(ge=1, le=100, description="Items per page.")]

@@ -1,0 +1,111 @@
+"""A user's own videos, their scenes and the search in them. Another user's are as if they did not exist."""
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from fastapi import Body, Path, Query
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from cluster.contracts.videos import Submission, VideoStatus
+from cluster.storage import scheme_of
+from cluster.store.stage_ledger import latest_runs
+from cluster.store.video_queue import submit
+from cluster.store.videos import list_videos, read_video
+from serve_app.auth import CurrentUser
+from serve_app.error_responses import BadRequest, NotFound
+from serve_app.parts import Page, PageSize, Parts
+from serve_app.schemas import AcceptedVideos, FoundScenes, SceneHit, VideoDetail, VideosPage
+
+MAX_SUBMISSIONS = 1000
+
+
+def _searchable(query: str) -> str:
+    if not query.strip() or "\x00" in query:
+        raise ValueError("must contain words")
+    return query
+
+
+def _one_or_many(body: Any) -> str:
+    return "many" if isinstance(body, list) else "one"
+
+
+Submissions = Annotated[
+    Annotated[Submission, Tag("one")]
+    | Annotated[list[Submission], Field(min_length=1, max_length=MAX_SUBMISSIONS), Tag("many")],
+    Discriminator(_one_or_many),
+    Body(
+        description=f"One video, or a list of up to {MAX_SUBMISSIONS}.",
+        openapi_examples={
+            "one": {"value": {"uri": "https://example.org/talk.mp4", "language": "en"}},
+            "many": {"value": [{"uri": "s3://bucket/a.mp4"}, {"uri": "s3://bucket/b.mp4"}]},
+        },
+    ),
+]
+
+
+def submit_videos(body: Submissions, user_id: CurrentUser, parts: Parts) -> AcceptedVideos:
+    """Enqueue one video or many; they belong to the token's user. All are accepted, or none."""
+    submissions = body if isinstance(body, list) else [body]
+    for number, submission in enumerate(submissions):
+        place = f"{number}.uri" if isinstance(body, list) else "uri"
+        _check_uri(submission.uri, place, parts.allowed_schemes)
+    return AcceptedVideos(ids=submit(parts.pool, user_id, submissions))
+
+
+def _check_uri(uri: str, place: str, allowed_schemes: frozenset[str]) -> None:
+    """Refuse what a user from afar must not make this server read; above all its own files."""
+    scheme = scheme_of(uri)
+    if scheme not in allowed_schemes:
+        allowed = ", ".join(sorted(allowed_schemes)) or "none"
+        what = "a local path" if scheme == "file" else f"{scheme}://"
+        raise BadRequest(f"{place}: {what} is not accepted here (allowed schemes: {allowed})")
+    if not uri.isprintable():
+        raise BadRequest(f"{place}: must not contain control characters")
+    try:
+        named = scheme == "file" or urlsplit(uri).netloc
+    except ValueError:
+        named = ""
+    if not named:
+        raise BadRequest(f"{place}: is not a URI: it names no host or bucket")
+
+
+def list_own_videos(
+    user_id: CurrentUser,
+    parts: Parts,
+    status: Annotated[VideoStatus | None, Query(description="Only videos in this state.")] = None,
+    page: Page = 1,
+    page_size: PageSize = 50,
+) -> VideosPage:
+    """The user's videos, latest first."""
+    items, total = list_videos(parts.pool, user_id, status, page_size, (page - 1) * page_size)
+    return VideosPage.model_validate(
+        {"items": items, "page": page, "page_size": page_size, "total_videos": total}
+    )
+
+
+def read_own_video(
+    video_id: Annotated[UUID, Path(description="The video's id.")], user_id: CurrentUser, parts: Parts
+) -> VideoDetail:
+    """One of the user's videos, with the stages of its latest attempt and its scenes."""
+    video = read_video(parts.pool, user_id, video_id)
+    if video is None:
+        raise NotFound("There is no such video.")
+    stages = latest_runs(parts.pool, [video_id])[video_id]
+    return VideoDetail.model_validate({**video, "stages": stages}, from_attributes=True)
+
+
+def search_own_scenes(
+    q: Annotated[
+        str,
+        Query(max_length=1000, description='Words: all must fit; "quoted", or, -without.'),
+        AfterValidator(_searchable),
+    ],
+    user_id: CurrentUser,
+    parts: Parts,
+    limit: Annotated[int, Query(ge=1, le=100, description="Scenes at most.")] = 10,
+) -> FoundScenes:
+    """The user's scenes that fit best, by what was said and by what is seen."""
+    results = parts.search.search(user_id, q, limit)
+    items = [SceneHit.model_validate({**vars(hit.scene), **vars(hit.match)}) for hit in results.hits]
+    return FoundScenes(query=results.query, latency_ms=results.latency_ms, items=items)

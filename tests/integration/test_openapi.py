@@ -1,0 +1,59 @@
+"""The OpenAPI document: whole, and true to what the routes answer."""
+
+from typing import Any
+
+import jsonschema
+import pytest
+from starlette.testclient import TestClient
+
+from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
+
+
+@pytest.fixture
+def document(api: TestClient) -> dict[str, Any]:
+    answer: dict[str, Any] = api.get("/openapi.json").json()
+    return answer
+
+
+def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(m.upper(), path): op for path, verbs in document["paths"].items() for m, op in verbs.items()}
+
+
+def test_every_route_is_described_and_nothing_else(document: dict[str, Any]) -> None:
+    table = {(method, path) for method, path, _, _ in ADMIN_ROUTES + USER_ROUTES + OPEN_ROUTES}
+    assert set(operations(document)) == table
+    for operation in operations(document).values():
+        assert operation["description"], operation["operationId"]
+
+
+def test_guarded_routes_name_the_bearer_scheme_and_their_errors(document: dict[str, Any]) -> None:
+    assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    for routes, codes in ((ADMIN_ROUTES, {"400", "401", "403", "503"}), (USER_ROUTES, {"400", "401", "503"})):
+        for method, path, _, status in routes:
+            operation = operations(document)[method, path]
+            assert operation["security"] == [{"HTTPBearer": []}]
+            wanted = codes | {str(status)} | ({"404"} if "{" in path else set())
+            assert set(operation["responses"]) == wanted, (path, "422 never happens: it is a 400")
+            for code in wanted - {str(status)}:
+                schema = operation["responses"][code]["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Problem"}
+    for method, path, _, _ in OPEN_ROUTES:
+        assert "security" not in operations(document)[method, path]
+
+
+def test_examples_fit_their_own_schemas(document: dict[str, Any]) -> None:
+    shown = 0
+    for name, schema in document["components"]["schemas"].items():
+        for example in schema.get("examples", []):
+            jsonschema.validate(example, {**schema, "components": document["components"]})
+            shown += 1
+            assert name
+    assert shown >= 9
+
+
+def test_the_parameters_that_are_allowed_are_described(document: dict[str, Any]) -> None:
+    parameters = {p["name"]: p for p in operations(document)["GET", "/v1/admin/users"]["parameters"]}
+    assert parameters["range"]["schema"]["pattern"] == "^[1-9][0-9]{0,2}d$"
+    assert parameters["range"]["schema"]["default"] == "7d"
+    assert parameters["page_size"]["schema"]["maximum"] == 100
+    assert "range_" not in parameters

@@ -1,0 +1,238 @@
+"""A user's own videos over HTTP: submitting, listing, looking at one; nobody else's."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+from api_client import ADMIN, ALICE, BOB, ApiMaker, headers
+from starlette.testclient import TestClient
+
+from cluster.contracts.videos import Submission
+from cluster.store.database import Pool
+from cluster.store.video_queue import submit
+from serve_app.videos_api import MAX_SUBMISSIONS
+
+URI = "https://example.org/a%20talk.mp4"
+
+
+def post(api: TestClient, body: Any, user_id: UUID = ALICE) -> Any:
+    return api.post("/v1/videos", json=body, headers=headers(user_id))
+
+
+def get(api: TestClient, path: str, user_id: UUID = ALICE, **parameters: Any) -> Any:
+    response = api.get(path, params=parameters, headers=headers(user_id))
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_one_video_is_accepted_and_waits(api: TestClient, pool: Pool) -> None:
+    response = post(api, {"uri": URI, "language": "en"})
+    assert response.status_code == 202
+    (video_id,) = response.json()["ids"]
+    with pool.connection() as connection:
+        row = connection.execute(
+            "SELECT owner_id, storage_path, filename, status::text, language, processing_stage, "
+            "queued_at IS NOT NULL AS queued FROM videos WHERE id = %s",
+            (video_id,),
+        ).fetchone()
+    assert row == {
+        "owner_id": ALICE,
+        "storage_path": URI,
+        "filename": "a talk.mp4",
+        "status": "PENDING",
+        "language": "en",
+        "processing_stage": "queued",
+        "queued": True,
+    }
+
+
+def test_many_videos_are_accepted_in_order(api: TestClient) -> None:
+    uris = [f"s3://bucket/{number}.mp4" for number in range(MAX_SUBMISSIONS)]
+    response = post(api, [{"uri": uri} for uri in uris])
+    assert response.status_code == 202
+    ids = response.json()["ids"]
+    assert len(set(ids)) == MAX_SUBMISSIONS
+    for number in (0, 1, MAX_SUBMISSIONS - 1):
+        assert get(api, f"/v1/videos/{ids[number]}")["uri"] == uris[number]
+
+
+BAD_BODIES: list[tuple[Any, str]] = [
+    ({"uri": "/etc/passwd"}, "uri: a local path is not accepted here (allowed schemes: http, https, s3)"),
+    ({"uri": "file:///etc/passwd"}, "uri: a local path is not accepted here"),
+    ({"uri": "FILE:///etc/passwd"}, "uri: a local path is not accepted here"),
+    ({"uri": "file:/etc/passwd"}, "uri: a local path is not accepted here"),
+    ({"uri": "~/.ssh/id_rsa"}, "uri: a local path is not accepted here"),
+    ({"uri": "local:///etc/passwd"}, "uri: local:// is not accepted here"),
+    ({"uri": "zip://a::https://example.org/b"}, "uri: zip:// is not accepted here"),
+    ([{"uri": URI}, {"uri": "ftp://example.org/a"}], "1.uri: ftp:// is not accepted here"),
+    ({"uri": "https:///a.mp4"}, "uri: is not a URI"),
+    ({"uri": "https://[broken/a.mp4"}, "uri: is not a URI"),
+    ({"uri": "https://example.org/\x00"}, "uri: must not contain control characters"),
+    ({"uri": "https://example.org/\r\nHost: b"}, "uri: must not contain control characters"),
+    ({"uri": ""}, "uri: String should have at least 1 character"),
+    ({"uri": "https://example.org/" + "a" * 4096}, "uri: String should have at most 4096 characters"),
+    ({"uri": URI, "language": "English"}, "language: String should match pattern"),
+    ({"uri": URI, "owner_id": str(BOB)}, "owner_id: Extra inputs are not permitted"),
+    ({}, "uri: Field required"),
+    ([{"uri": URI}, {}], "1.uri: Field required"),
+    ([], "List should have at least 1 item"),
+    ([{"uri": URI}] * (MAX_SUBMISSIONS + 1), "List should have at most 1000 items"),
+    ("text", "valid dictionary"),
+    (None, "Field required"),
+]
+
+
+def test_a_bad_submission_is_400_and_nothing_is_enqueued(api: TestClient, pool: Pool) -> None:
+    for body, sentence in BAD_BODIES:
+        response = post(api, body)
+        assert (response.status_code, list(response.json())) == (400, ["detail"]), body
+        assert sentence in response.json()["detail"]
+    with pool.connection() as connection:
+        assert connection.execute("SELECT 1 FROM videos").fetchone() is None
+
+
+def test_what_is_not_json_is_400(api: TestClient) -> None:
+    for content in (b"{", b"\xff", b"", b'{"uri": "\\ud800"}', b"[" * 100_000):
+        response = api.post(
+            "/v1/videos", content=content, headers={**headers(ALICE), "Content-Type": "application/json"}
+        )
+        assert (response.status_code, list(response.json())) == (400, ["detail"]), content[:20]
+
+
+def test_local_paths_are_accepted_where_they_are_allowed(make_api: ApiMaker) -> None:
+    api = make_api(allowed_schemes=frozenset({"file"}))
+    assert post(api, {"uri": "/srv/videos/a.mp4"}).status_code == 202
+    assert "allowed schemes: file" in post(api, {"uri": URI}).json()["detail"]
+
+
+def test_videos_are_listed_latest_first_by_page_and_status(api: TestClient, pool: Pool) -> None:
+    ids = [str(i) for i in submit(pool, ALICE, [Submission(uri=f"{URI}?{n}") for n in range(5)])]
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE videos SET status = 'FAILED', processing_stage = 'metadata', error_message = 'no pictures', "
+            "error_type = 'InvalidVideo' WHERE id = %s",
+            (ids[1],),
+        )
+    page = get(api, "/v1/videos", page_size=2)
+    assert [video["id"] for video in page["items"]] == [ids[4], ids[3]]
+    assert (page["page"], page["page_size"], page["total_videos"]) == (1, 2, 5)
+    assert [video["id"] for video in get(api, "/v1/videos", page=3, page_size=2)["items"]] == [ids[0]]
+    (failed,) = get(api, "/v1/videos", status="FAILED")["items"]
+    assert (failed["id"], failed["processing_stage"], failed["error_message"]) == (
+        ids[1],
+        "metadata",
+        "no pictures",
+    )
+    assert get(api, "/v1/videos", status="READY") == {
+        "items": [],
+        "page": 1,
+        "page_size": 50,
+        "total_videos": 0,
+    }
+    wrong = api.get("/v1/videos?status=DONE", headers=headers(ALICE))
+    assert wrong.status_code == 400
+    assert "'PENDING', 'PROCESSING', 'READY' or 'FAILED'" in wrong.json()["detail"]
+
+
+def test_a_video_is_shown_with_its_latest_stages_and_scenes(api: TestClient, pool: Pool) -> None:
+    (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
+    with pool.connection() as connection:
+        connection.execute(
+            """
+            UPDATE videos SET status = 'READY', attempt = 2, duration_s = 8, width = 640, height = 360, fps = 25,
+                file_size_bytes = 1000, processing_stage = 'completed',
+                processing_started_at = queued_at + interval '1500 ms',
+                processing_finished_at = queued_at + interval '5500 ms', processing_duration_ms = 4000
+            WHERE id = %s
+            """,
+            (video_id,),
+        )
+        for attempt, stage, outcome, error in (
+            (1, "downloading", "failed", "TransientFailure"),
+            (2, "downloading", "completed", None),
+            (2, "metadata", "completed", None),
+        ):
+            connection.execute(
+                """
+                INSERT INTO video_stage_runs (video_id, attempt, stage, outcome, ready_at, started_at, finished_at,
+                                              wait_ms, run_ms, error_type)
+                SELECT %s, %s, %s, %s, m, m + interval '10 ms', m + interval '30 ms', 10, 20, %s
+                FROM (SELECT clock_timestamp() AS m) AS clock
+                """,
+                (video_id, attempt, stage, outcome, error),
+            )
+        connection.execute(
+            "INSERT INTO video_transcripts (video_id, language, model, word_count, segments) "
+            "VALUES (%s, 'en', 'tiny.en', 7, '[]')",
+            (video_id,),
+        )
+        for index in (1, 0):
+            connection.execute(
+                "INSERT INTO video_scenes (video_id, index, start_s, end_s, transcript_segment, tags) "
+                "VALUES (%s, %s, %s, %s, 'hello', '{red,circle}')",
+                (video_id, index, index * 4.0, index * 4.0 + 4.0),
+            )
+    video = get(api, f"/v1/videos/{video_id}")
+    assert (video["queue_ms"], video["processing_ms"], video["rtf"]) == (1500.0, 4000, 0.5)
+    assert (video["language"], video["words"], video["width"], video["fps"]) == ("en", 7, 640, 25.0)
+    assert video["stages"] == [
+        {"name": name, "attempt": 2, "outcome": "completed", "wait_ms": 10.0, "run_ms": 20.0}
+        for name in ("downloading", "metadata")
+    ]
+    assert [(s["index"], s["start_s"], s["end_s"]) for s in video["scenes"]] == [(0, 0.0, 4.0), (1, 4.0, 8.0)]
+    assert video["scenes"][0]["tags"] == ["red", "circle"]
+
+
+def test_another_users_videos_are_as_if_they_did_not_exist(api: TestClient, pool: Pool) -> None:
+    (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
+    missing = {"detail": "There is no such video."}
+    for other in (BOB, ADMIN):
+        response = api.get(f"/v1/videos/{video_id}", headers=headers(other))
+        assert (response.status_code, response.json()) == (404, missing)
+        assert get(api, "/v1/videos", other)["total_videos"] == 0
+    unknown = api.get(f"/v1/videos/{uuid4()}", headers=headers(ALICE))
+    assert (unknown.status_code, unknown.json()) == (404, missing)
+    assert api.get("/v1/videos/7", headers=headers(ALICE)).status_code == 400
+
+
+def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool: Pool) -> None:
+    api = make_api(worker_silence_s=30.0)
+    empty = api.get("/readyz")
+    assert (empty.status_code, empty.json()["ready"]) == (503, False)
+    assert empty.json()["parts"]["database"] == {"ready": True, "detail": "answers"}
+
+    with pool.connection() as connection:
+        for worker, state in (
+            ("scheduler", "busy"),
+            ("media", "idle"),
+            ("transcriber", "busy"),
+            ("embedder", "idle"),
+            ("writer", "starting"),
+        ):
+            connection.execute(
+                "INSERT INTO cluster_workers (worker, scheduler, kind, node, device, state) "
+                "VALUES (%s, 's', %s, 'n', 'cpu', %s)",
+                (f"{worker}-1", worker, state),
+            )
+    loading = api.get("/readyz").json()["parts"]
+    assert [name for name, part in loading.items() if not part["ready"]] == ["writer"]
+    assert loading["writer"]["detail"] == "0 seen in the last 30 s, 1 starting"
+
+    with pool.connection() as connection:
+        connection.execute("UPDATE cluster_workers SET state = 'idle'")
+    whole = api.get("/readyz")
+    assert (whole.status_code, whole.json()["ready"]) == (200, True)
+
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE cluster_workers SET seen_at = seen_at - interval '31 s' WHERE kind = 'media'"
+        )
+    silent = api.get("/readyz")
+    assert (silent.status_code, silent.json()["parts"]["media"]["ready"]) == (503, False)
+
+
+def test_the_process_says_that_it_is_alive_and_where_the_documentation_is(api: TestClient) -> None:
+    assert api.get("/healthz").json() == {"status": "alive"}
+    assert api.get("/").headers["location"] == "docs"
+    assert api.get("/docs").status_code == 200
+    unknown = api.get("/v2")
+    assert (unknown.status_code, unknown.json()) == (404, {"detail": "Not Found"})
