@@ -1,7 +1,7 @@
 """URI -> local file: the only place where a video's URI is opened.
 
-Owns which schemes are read, the limits on size and time while copying, what a failed fetch means (the video's fault
-or the network's), and how folders and globs become a list of videos. Leaves what is inside the file to
+Owns which schemes are read, the limits on size and time while copying, and what a failed fetch means: the video's
+fault or the network's. Leaves what a URI says by itself to ``video_uris``, what is inside the file to
 ``actors.stages.media_reader``.
 
 Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through urllib with no other handler
@@ -9,7 +9,6 @@ installed, every other scheme through fsspec, without its URL chaining (``zip::h
 """
 
 import errno
-import glob
 import http.client
 import os
 import re
@@ -18,7 +17,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +27,10 @@ import fsspec
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, TransientFailure
 from cluster.contracts.media import LocalVideo
+from cluster.video_uris import expand, filename_of, local_path, scheme_of, shown
 
-VIDEO_SUFFIXES = frozenset(
-    "3g2 3gp asf avi f4v flv m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m".split()
-)
-"""What counts as a video in a folder; a file that is named itself may be called anything."""
+__all__ = ["FetchLimits", "expand", "fetch", "filename_of", "scheme_of"]
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHUNK_BYTES = 1 << 20
 _STALL_S = 60.0
 """A connection that delivers nothing for this long is given up, however much time the limit leaves."""
@@ -68,72 +64,17 @@ def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     scheme = scheme_of(uri)
     if scheme not in limits.allowed_schemes:
         allowed = ", ".join(sorted(limits.allowed_schemes))
-        raise InvalidVideo(f"the scheme {scheme}:// is not allowed (allowed: {allowed}): {_shown(uri)}")
+        raise InvalidVideo(f"the scheme {scheme}:// is not allowed (allowed: {allowed}): {shown(uri)}")
     if scheme == "file":
         return _in_place(uri, limits)
     return _copied(uri, directory, limits)
 
 
-def scheme_of(uri: str) -> str:
-    """The URI's scheme in lower case; ``file`` for a local path."""
-    match = _SCHEME.match(uri)
-    return match[1].lower() if match else "file"
-
-
-def filename_of(uri: str) -> str:
-    """The name that people know the video by: the last part of the URI, without query."""
-    scheme = scheme_of(uri)
-    if scheme == "file":
-        return _local_path(uri).name or uri
-    path = urllib.parse.urlsplit(uri).path if scheme in {"http", "https"} else _SCHEME.sub("", uri)
-    name = path.rstrip("/").rsplit("/", 1)[-1]
-    return (urllib.parse.unquote(name) if scheme in {"http", "https"} else name) or _shown(uri)
-
-
-def expand(uris: Iterable[str]) -> list[str]:
-    """The videos that ``uris`` name, in order: local folders and globs opened, local paths made absolute.
-
-    A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for whatever
-    it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by itself in
-    ``downloading`` with one clear line. Only the local machine is looked at.
-    """
-    return [video for uri in uris for video in _expanded(uri)]
-
-
-def _expanded(uri: str) -> list[str]:
-    if scheme_of(uri) != "file":
-        return [uri]
-    path = Path(os.path.abspath(_local_path(uri)))
-    if path.is_dir():
-        return _videos_below(path) or [str(path)]
-    if not os.path.lexists(path) and glob.has_magic(str(path)):
-        matches = (Path(match) for match in sorted(glob.glob(str(path), recursive=True)))
-        return [str(match) for match in matches if match.is_file()] or [str(path)]
-    return [str(path)]
-
-
-def _videos_below(folder: Path) -> list[str]:
-    return sorted(
-        str(path)
-        for path in folder.rglob("*")
-        if path.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-
-
-def _local_path(uri: str) -> Path:
-    if not _SCHEME.match(uri):
-        return Path(uri)
-    rest = uri[len("file://") :]
-    host, slash, path = rest.partition("/")
-    if host not in {"", "localhost"}:
-        raise InvalidVideo(f"file:// names a file of this machine, not of the host {host}: {uri}")
-    return Path(urllib.parse.unquote(slash + path))
-
-
 def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
-    path = Path(os.path.abspath(_local_path(uri)))
+    local = local_path(uri)
+    if local is None:
+        raise InvalidVideo(f"file:// names a file of this machine, not of another host: {uri}")
+    path = Path(os.path.abspath(local))
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -177,7 +118,7 @@ def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
             size = _copy(source, target, limits, deadline)
             if stated_size is not None and size < stated_size:
                 raise TransientFailure(
-                    f"the connection ended after {size:,} of {stated_size:,} bytes: {_shown(uri)}"
+                    f"the connection ended after {size:,} of {stated_size:,} bytes: {shown(uri)}"
                 )
     except BaseException:
         if not target.is_symlink():
@@ -211,7 +152,7 @@ def _open(uri: str, limits: FetchLimits) -> Iterator[tuple[_Source, int | None]]
     filesystem, path = _filesystem(uri)
     info = filesystem.info(path)
     if info.get("type") == "directory":
-        raise InvalidVideo(f"a folder, not a video file: {_shown(uri)}")
+        raise InvalidVideo(f"a folder, not a video file: {shown(uri)}")
     with filesystem.open(path, "rb", block_size=8 * _CHUNK_BYTES) as source:
         yield source, info.get("size")
 
@@ -244,6 +185,13 @@ def _web_opener() -> urllib.request.OpenerDirector:
 
 def _quoted(url: str) -> str:
     """``url`` with spaces and letters beyond ASCII percent-encoded, everything else as it is."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        valid = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidVideo(f"not a URL: {shown(url)}")
     return urllib.parse.quote(url.partition("#")[0], safe="%/:?=&+,;@!$'()*[]~-._")
 
 
@@ -257,7 +205,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
             f"reading {scheme}:// needs a driver that is not installed: {error}"
         ) from error
     except ValueError as error:
-        raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {_shown(uri)}") from error
+        raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {shown(uri)}") from error
     options = kind._get_kwargs_from_urls(uri)
     if scheme == "s3":
         options["config_kwargs"] = {
@@ -279,33 +227,33 @@ def _classified(uri: str, limits: FetchLimits) -> Iterator[None]:
         with error:
             raise _web_failure(uri, error) from error
     except FileNotFoundError as error:
-        raise InvalidVideo(f"no such file: {_shown(uri)}") from error
+        raise InvalidVideo(f"no such file: {shown(uri)}") from error
     except PermissionError as error:
-        raise InvalidVideo(f"access denied: {_shown(uri)}") from error
+        raise InvalidVideo(f"access denied: {shown(uri)}") from error
     except IsADirectoryError as error:
-        raise InvalidVideo(f"a folder, not a video file: {_shown(uri)}") from error
+        raise InvalidVideo(f"a folder, not a video file: {shown(uri)}") from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise TransientFailure("the disk is full") from error
-        raise TransientFailure(f"cannot fetch {_shown(uri)}: {_reason(error)}") from error
+        raise TransientFailure(f"cannot fetch {shown(uri)}: {_reason(error)}") from error
     except Exception as error:
         if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
             raise ConfigurationError(
-                f"no credentials for {_shown(uri)}: set AWS_ACCESS_KEY_ID and so on"
+                f"no credentials for {shown(uri)}: set AWS_ACCESS_KEY_ID and so on"
             ) from error
         if isinstance(error, (http.client.InvalidURL, UnicodeError)):
-            raise InvalidVideo(f"not a URL: {_shown(uri)}") from error
-        raise TransientFailure(f"cannot fetch {_shown(uri)}: {_reason(error)}") from error
+            raise InvalidVideo(f"not a URL: {shown(uri)}") from error
+        raise TransientFailure(f"cannot fetch {shown(uri)}: {_reason(error)}") from error
 
 
 def _web_failure(uri: str, error: urllib.error.HTTPError) -> HeimdexError:
     if error.code in {404, 410}:
-        return InvalidVideo(f"no such file: {_shown(uri)} (HTTP {error.code})")
+        return InvalidVideo(f"no such file: {shown(uri)} (HTTP {error.code})")
     if error.code in {401, 403, 407, 451}:
-        return InvalidVideo(f"access denied: {_shown(uri)} (HTTP {error.code})")
-    if 400 <= error.code < 500 and error.code not in {408, 425, 429}:
-        return InvalidVideo(f"the server refused {_shown(uri)} (HTTP {error.code})")
-    return TransientFailure(f"cannot fetch {_shown(uri)}: HTTP {error.code} {error.reason}")
+        return InvalidVideo(f"access denied: {shown(uri)} (HTTP {error.code})")
+    if error.code < 500 and error.code not in {408, 425, 429}:
+        return InvalidVideo(f"the server refused {shown(uri)} (HTTP {error.code})")
+    return TransientFailure(f"cannot fetch {shown(uri)}: HTTP {error.code} {error.reason}")
 
 
 def _reason(error: Exception) -> str:
@@ -313,11 +261,3 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, TimeoutError):
         return "no answer in time"
     return (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0]
-
-
-def _shown(uri: str) -> str:
-    """``uri`` without what may be secret: user, password and query."""
-    parts = urllib.parse.urlsplit(uri) if scheme_of(uri) in {"http", "https"} else None
-    if parts is None:
-        return re.sub(r"//[^/@]*@", "//", uri)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

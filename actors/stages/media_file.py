@@ -7,12 +7,14 @@ the packets to ``media_reader``, ``audio_reader`` and ``scene_detector``.
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import av.logging
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
@@ -35,6 +37,10 @@ AUDIO_FORMATS = "aac,ac3,eac3,aiff,amr,ape,au,caf,dts,flac,mp3,tta,w64,wav,wv"
 _NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _WORTH_ANOTHER_TRY = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOENT}
 
+_COMPLAINT = re.compile(
+    r"parameters for stream (?P<index>\d+) \((?:Video|Audio): (?P<name>\S+)(?: \((?P<tag>.*?) / 0x)?"
+)
+
 BACKWARD_JUMP_S = 1.0
 """A presentation time this far behind the one before begins a new count (joined files); less is an overlap."""
 
@@ -47,18 +53,17 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """
     with translated_errors():
         try:
-            container = av.open(
-                # "file:" keeps FFmpeg from reading a protocol or an option into the name.
-                f"file:{os.fspath(path)}",
-                container_options={
-                    "protocol_whitelist": "file",
-                    "format_whitelist": f"{VIDEO_FORMATS},{AUDIO_FORMATS}",
-                },
-            )
+            # "file:" keeps FFmpeg from reading a protocol or an option into the name.
+            container = _opened(f"file:{os.fspath(path)}")
         except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
             raise InvalidVideo(_why_unopened(path, error)) from error
         with container:
             yield container
+
+
+def _opened(url: str) -> InputContainer:
+    options = {"protocol_whitelist": "file", "format_whitelist": f"{VIDEO_FORMATS},{AUDIO_FORMATS}"}
+    return av.open(url, container_options=options)
 
 
 def _why_unopened(path: Path, error: av.error.FFmpegError) -> str:
@@ -97,7 +102,7 @@ def picture_stream(container: InputContainer) -> VideoStream:
         raise InvalidVideo(_why_no_pictures(container))
     decodable = [stream for stream in streams if _decodable(stream)]
     if not decodable:
-        raise InvalidVideo(f"the pictures' codec {_codec_name(streams[0])} cannot be decoded")
+        raise InvalidVideo(f"the pictures' codec {_codec_name(container, streams[0])} cannot be decoded")
     return max(
         decodable, key=lambda stream: (_is_default(stream), stream.width * stream.height, -stream.index)
     )
@@ -120,7 +125,7 @@ def sound_stream(container: InputContainer) -> AudioStream | None:
         return None
     decodable = [stream for stream in streams if _decodable(stream)]
     if not decodable:
-        raise InvalidVideo(f"the sound's codec {_codec_name(streams[0])} cannot be decoded")
+        raise InvalidVideo(f"the sound's codec {_codec_name(container, streams[0])} cannot be decoded")
     return max(decodable, key=lambda stream: (_is_default(stream), -stream.index))
 
 
@@ -133,12 +138,23 @@ def _is_default(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.default)
 
 
-def _codec_name(stream: Stream) -> str:
+def _codec_name(container: InputContainer, stream: Stream) -> str:
+    """What FFmpeg calls a codec that it cannot decode.
+
+    PyAV does not hand the name out; FFmpeg's own complaint on opening the file has it.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
     try:
-        tag = stream.codec_tag
-    except AttributeError:
-        tag = ""
-    return repr(tag) if tag.strip("\0") else "(unnamed)"
+        with av.logging.Capture() as complaints, _opened(container.name):
+            pass
+    finally:
+        av.logging.set_level(level)
+    for _, _, text in complaints:
+        named = _COMPLAINT.search(text)
+        if named and int(named["index"]) == stream.index:
+            return named["tag"] if named["name"] == "none" else named["name"]
+    return "(unnamed)"
 
 
 def stated_extent_s(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:

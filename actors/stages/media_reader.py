@@ -31,6 +31,9 @@ from cluster.storage import FetchLimits, fetch
 MAX_PACKETS_TO_FIRST_PICTURE = 500
 """A recording may begin inside a group of pictures; one that shows nothing for this many packets is broken."""
 
+FPS_TOLERANCE = 1.01
+"""A camera's 240 pictures per second are 240.1 on the average of its file."""
+
 
 class MediaReader:
     """Reads media files on the node it runs on. Holds no file open between calls."""
@@ -120,7 +123,7 @@ class MediaReader:
                 f"the pictures have {stream.width} x {stream.height} pixels, the limit is {limits.max_pixels:,} pixels"
             )
         fps = _stated_fps(stream)
-        if fps > limits.max_fps:
+        if fps > limits.max_fps * FPS_TOLERANCE:
             raise InvalidVideo(f"the video has {fps:g} pictures per second, the limit is {limits.max_fps:g}")
         if duration_s is not None and duration_s > limits.max_duration_s:
             raise InvalidVideo(

@@ -45,6 +45,8 @@ DETECTION_SIDE_PX = 256
 """Long side of the pictures that cuts are looked for in, as PySceneDetect's own downscaling has it."""
 MISSING_S, MISSING_SHARE = 2.0, 0.05
 """A file whose pictures end earlier than both of these before the stated duration is cut off."""
+MAX_GROWN_PX = 4096 * 2304
+"""Pictures may grow on the way to this many pixels, or four times the first one's; larger ones count as damaged."""
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
 _MICROSECONDS = Fraction(1, 1_000_000)
@@ -80,6 +82,8 @@ class SceneDetector:
         """
         with open_media(video.path) as container:
             stream = picture_stream(container)
+            largest = max(4 * info.width * info.height, MAX_GROWN_PX)
+            stream.codec_context.options = {"max_pixels": str(largest)}
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = self._threads or 0
             reading = _PictureReading(container, stream, info)
@@ -160,6 +164,7 @@ class _PictureReading:
         self._tally = Tally()
         self._clock = PresentationClock()
         self._reformatter = VideoReformatter()
+        self._small_size: tuple[int, int] | None = None
         self._shown = 0
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
@@ -207,10 +212,13 @@ class _PictureReading:
 
     def _small(self, frame: VideoFrame) -> NDArray[np.uint8]:
         scale = min(1.0, DETECTION_SIDE_PX / max(frame.width, frame.height))
+        if self._small_size is None:  # kept for the whole video: the detector compares pictures of one size
+            self._small_size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+        width, height = self._small_size
         small = self._reformatter.reformat(
             frame,
-            width=max(1, round(frame.width * scale)),
-            height=max(1, round(frame.height * scale)),
+            width=width,
+            height=height,
             format="bgr24",
             interpolation="AREA" if scale < 1.0 else "BILINEAR",
         )

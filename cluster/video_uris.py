@@ -1,0 +1,89 @@
+"""What a video's URI says by itself, without opening it: scheme, name, local path, and the videos a folder stands for.
+
+Owns how a URI is shown in messages (without what may be secret). Leaves opening to ``storage``.
+"""
+
+import glob
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable
+from pathlib import Path
+
+_SUFFIXES = "3g2 3gp asf avi f4v flv m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m"
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split(" "))
+"""What counts as a video in a folder; a file that is named itself may be called anything."""
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def scheme_of(uri: str) -> str:
+    """The URI's scheme in lower case; ``file`` for a local path."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else "file"
+
+
+def filename_of(uri: str) -> str:
+    """The name that people know the video by: the last part of the URI, without query. Never raises."""
+    path = local_path(uri)
+    if path is not None:
+        return path.name or uri
+    web = scheme_of(uri) in {"http", "https"}
+    place = _SCHEME.sub("", shown(uri))
+    name = place.rstrip("/").rsplit("/", 1)[-1] if "/" in place.rstrip("/") else ""
+    return (urllib.parse.unquote(name) if web else name) or shown(uri)
+
+
+def expand(uris: Iterable[str]) -> list[str]:
+    """The videos that ``uris`` name, in order: local folders and globs opened, local paths made absolute.
+
+    A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for whatever
+    it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by itself in
+    ``downloading`` with one clear line. Only the local machine is looked at.
+    """
+    return [video for uri in uris for video in _expanded(uri)]
+
+
+def _expanded(uri: str) -> list[str]:
+    local = local_path(uri)
+    if local is None:
+        return [uri]
+    path = os.path.abspath(local)
+    if os.path.isdir(path):
+        return _videos_below(path) or [path]
+    if not os.path.lexists(path) and glob.has_magic(path):
+        return [match for match in sorted(glob.glob(path, recursive=True)) if os.path.isfile(match)] or [path]
+    return [path]
+
+
+def _videos_below(folder: str) -> list[str]:
+    videos: list[str] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        videos += [os.path.join(place, name) for name in files if _looks_like_video(name)]
+    return sorted(video for video in videos if os.path.isfile(video))
+
+
+def _looks_like_video(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
+
+
+def local_path(uri: str) -> Path | None:
+    """The path that a path or ``file://`` URI names; None when it names nothing on this machine."""
+    if scheme_of(uri) != "file":
+        return None
+    if not _SCHEME.match(uri):
+        return Path(uri)
+    host, slash, path = _SCHEME.sub("", uri).partition("/")
+    return Path(urllib.parse.unquote(slash + path)) if host in {"", "localhost"} else None
+
+
+def shown(uri: str) -> str:
+    """``uri`` as messages may show it: without user, password and, on the web, query. Never raises."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or scheme_of(uri) == "file":
+        return uri
+    if scheme_of(uri) in {"http", "https"}:
+        rest = re.split("[?#]", rest, maxsplit=1)[0]
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
