@@ -1,0 +1,65 @@
+# Everything that a person or CI runs. Needs Python >= 3.11 and make; the rest is installed into .venv from
+# requirements.lock, hashes checked.
+
+PYTHON ?= python3.13 python3.12 python3.11 python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types bench notebook lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a table, two searches
+	@$(BIN)/heimdex demo
+
+test: $(INSTALLED) ## every test: unit, integration (real Postgres), cluster (real Ray)
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## format, lint, types and who imports whom; changes nothing
+	@$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory lint types
+
+format: $(INSTALLED) ## rewrite the sources in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only .
+
+lint: $(INSTALLED) ## ruff's rules, and who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: $(INSTALLED) ## mypy, strict
+	@$(BIN)/mypy
+
+bench: $(INSTALLED) ## speed, start-up time and memory of this machine, kept in tests/benchmarks
+	@$(BIN)/python -m tests.benchmarks.run
+
+notebook: $(INSTALLED) ## open the capacity analysis
+	@$(BIN)/jupyter lab notebooks/capacity_analysis.ipynb
+
+lock: $(BIN)/uv ## resolve pyproject.toml into requirements.lock again
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml $(BIN)/uv
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirements requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The installer itself is pinned in the lock too.
+$(BIN)/uv: | $(BIN)/pip
+	@awk '/^[^ #]/ { wanted = /^uv==/ } wanted' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+
+$(BIN)/pip:
+	@for python in $(PYTHON); do \
+	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "Installing into $(VENV) with $$($$python --version)"; \
+	        exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo 'No Python >= 3.11 with its venv module among: $(PYTHON).' >&2; \
+	echo 'Install one (on Debian and Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.11' >&2; \
+	exit 1
