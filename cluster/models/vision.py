@@ -1,0 +1,180 @@
+"""The vision model: pictures and words into one space of 512 numbers, by open_clip.
+
+Owns finding, loading and asking a CLIP: by architecture and pretrained tag, from a local directory, or the bundled one,
+all through the same code. Leaves batching across videos, measuring and devices' numbers to the callers.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+from huggingface_hub import constants as hub
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.utils import get_session
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.demo import bundled_vision_directory
+
+EMBEDDING_DIM = 512
+_BATCH = 64
+_HUB_TIMEOUT_S = 10.0
+_HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_MEND = "set HEIMDEX_CLIP_MODEL to a directory with an open_clip model, or to bundled"
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a model comes from: open_clip's name for it, its weights, and what identifies both in a scene's row."""
+
+    architecture: str
+    weights: Path | None
+    name: str
+    version: str
+    overrides: dict[str, Any]
+
+
+class VisionModel:
+    """A loaded CLIP. `encode_images` and `encode_texts` give float32 rows of length 1, comparable by dot product.
+
+    Attributes: `name` and `version` identify the weights, `image_size_px` is the side of the model's square input,
+    `embedding_dim` the length of a row, `device` where it runs.
+    """
+
+    embedding_dim = EMBEDDING_DIM
+
+    def __init__(self, source: _Source, device: str, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.name, self.version = source.name, source.version
+        self.device = device
+        self._model = _created(source, device)
+        self._tokenizer = open_clip.get_tokenizer(source.architecture)
+        preprocess = PreprocessCfg(**open_clip.get_model_preprocess_cfg(self._model))
+        self.image_size_px: int = preprocess.input_size[-1]
+        self._preprocess = image_transform_v2(preprocess, is_train=False)
+        width = self.encode_texts([""]).shape[1]
+        if width != EMBEDDING_DIM:
+            raise ConfigurationError(
+                f"vision model {self.name} gives {width} numbers per picture, the database holds {EMBEDDING_DIM}: choose another HEIMDEX_CLIP_MODEL"
+            )
+
+    def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
+        """Embed RGB pictures (height, width, 3; uint8; any size), prepared as the model's own config says: (n, 512)."""
+        rows = []
+        for start in range(0, len(pixels), _BATCH):
+            batch = [self._preprocess(Image.fromarray(picture)) for picture in pixels[start : start + _BATCH]]
+            with torch.inference_mode(), self._half_precision():
+                rows.append(self._model.encode_image(torch.stack(batch).to(self.device)))
+        return self._normalised(rows)
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Embed sentences or labels: (n, 512)."""
+        rows = []
+        for start in range(0, len(texts), _BATCH):
+            tokens = self._tokenizer(list(texts[start : start + _BATCH])).to(self.device)
+            with torch.inference_mode(), self._half_precision():
+                rows.append(self._model.encode_text(tokens))
+        return self._normalised(rows)
+
+    def _half_precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.float16) if self.device.startswith("cuda") else nullcontext()
+
+    def _normalised(self, rows: list[torch.Tensor]) -> Embeddings:
+        if not rows:
+            return np.zeros((0, EMBEDDING_DIM), np.float32)
+        whole = torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1)
+        array: Embeddings = whole.cpu().numpy()
+        return array
+
+
+def load_vision_model(name: str, pretrained: str | None, device: str, threads: int | None = None) -> VisionModel:
+    """Load a CLIP on `device`: `name` is "bundled", a directory (open_clip_config.json and weights) or an architecture.
+
+    `pretrained` is a tag ("laion2b_s34b_b79k") or a weights file, for an architecture only; `threads` sets torch's
+    CPU threads for this process, None leaves them alone. Raises ConfigurationError when the model is unknown, its hub
+    cannot be reached (asked once, never waited for), or it does not give 512 numbers.
+    """
+    if name == "bundled":
+        source = _directory_source(bundled_vision_directory(), name)
+    elif Path(name).is_dir():
+        source = _directory_source(Path(name), Path(name).resolve().name)
+    else:
+        source = _architecture_source(name, pretrained)
+    return VisionModel(source, device, threads)
+
+
+def _created(source: _Source, device: str) -> torch.nn.Module:
+    try:
+        model: torch.nn.Module = open_clip.create_model(
+            source.architecture,
+            pretrained=None if source.weights is None else str(source.weights),
+            device=device,
+            require_pretrained=True,
+            **source.overrides,
+        )
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"vision model {source.name} cannot be loaded: {error}") from error
+    return model.eval()
+
+
+def _directory_source(directory: Path, name: str) -> _Source:
+    weights = [path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")]
+    if not weights or not (directory / "open_clip_config.json").is_file():
+        raise ConfigurationError(
+            f"HEIMDEX_CLIP_MODEL={directory}: not an open_clip model (open_clip_config.json and a weights file, .safetensors or .bin)"
+        )
+    return _Source(f"local-dir:{directory}", None, name, _content_hash(weights), {})
+
+
+def _architecture_source(name: str, pretrained: str | None) -> _Source:
+    if name not in open_clip.list_models():
+        raise ConfigurationError(
+            f"HEIMDEX_CLIP_MODEL={name}: neither a directory, nor bundled, nor an architecture that open_clip knows"
+        )
+    if pretrained is not None and Path(pretrained).is_file():
+        weights = Path(pretrained)
+        return _Source(name, weights, f"{name}/{weights.stem}", _content_hash([weights]), {})
+    config = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
+    if not config:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise ConfigurationError(f"HEIMDEX_CLIP_PRETRAINED={pretrained or ''}: {name} has these pretrained tags: {tags}")
+    preprocess = {key: config[key] for key in _PREPROCESS_KEYS if key in config}
+    overrides = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
+    label = f"{name}/{pretrained}"
+    return _Source(name, _hub_weights(config, label), label, str(pretrained), overrides)
+
+
+def _hub_weights(config: dict[str, Any], label: str) -> Path:
+    """The weights file of a pretrained tag: from the local cache, else from the hub if that answers at once."""
+    repository, _, filename = str(config.get("hf_hub", "")).rpartition("/")
+    for candidate in (filename,) if filename else _HUB_WEIGHTS:
+        cached = try_to_load_from_cache(repository, candidate) if repository else None
+        if isinstance(cached, str):
+            return Path(cached)
+    unreachable = ConfigurationError(f"vision model {label}: the model hub could not be reached; {_MEND}")
+    try:
+        if repository:
+            get_session().head(hub.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+        return Path(open_clip.download_pretrained(config))
+    except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
+        raise unreachable from error
+
+
+def _content_hash(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:12]
