@@ -1,7 +1,7 @@
 """Search as the commands and the HTTP side offer it: words and pictures, fused, and every search on record.
 
-Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.search_index``'s, encoding the query the
-vision model's. Above ``cluster.store``, below ``serve_app`` and the commands.
+Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.search_index``'s, encoding the
+query the vision model's. Above ``cluster.store``, below ``serve_app`` and the commands.
 """
 
 import time
@@ -66,9 +66,9 @@ class SearchResults:
 def fuse(words: Sequence[RankedScene], picture: Sequence[RankedScene]) -> list[FusedScene]:
     """Fuse two ranked lists by reciprocal rank: score = sum over lists of 1 / (60 + rank), best first.
 
-    Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning methods,
-    SIGIR 2009. Only ranks count, so the lists' measures need not be comparable. At equal score the scene that words
-    found comes first: the list of pictures always has a nearest one, the list of words only what fits.
+    Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning
+    methods, SIGIR 2009. Only ranks count, so the lists' measures need not be comparable. At equal score the
+    scene that words found comes first: in pictures there is always a nearest one, in words only what fits.
     """
     words_ranks = {scene.scene_id: rank for rank, scene in enumerate(words, 1)}
     picture_ranks = {scene.scene_id: rank for rank, scene in enumerate(picture, 1)}

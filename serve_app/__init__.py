@@ -1,1 +1,1 @@
-"""The HTTP side: a Ray Serve deployment around a FastAPI application. It meets the actors only in Postgres."""
+"""The HTTP side: a Ray Serve deployment of a FastAPI application; it meets the actors only in Postgres."""

@@ -54,7 +54,7 @@ Range = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,2}d$", "examples": ["30d"]}),
     Query(alias="range", description=f"How far back, in days: 1d to {MAX_DAYS}d."),
 ]
-BucketQuery = Annotated[Bucket, Query(description="How the series is parted; days are UTC.")]
+BucketQuery = Annotated[Bucket, Query(alias="bucket", description="How the series is parted; days are UTC.")]
 
 
 def _days(range_: str) -> int:
@@ -66,7 +66,7 @@ def overview(parts: Parts) -> Overview:
     return Overview.model_validate(metrics.get_overview(parts.pool))
 
 
-def throughput(parts: Parts, range_: Range = "30d", bucket: BucketQuery = Bucket.DAY) -> ThroughputSeries:
+def throughput(parts: Parts, range_: Range = "30d", _bucket: BucketQuery = Bucket.DAY) -> ThroughputSeries:
     """Videos that became ready, day by day, by the time of their last change (approximate)."""
     return ThroughputSeries.model_validate({"data": metrics.get_throughput(parts.pool, _days(range_))})
 
@@ -78,7 +78,7 @@ def precise_throughput(parts: Parts, range_: Range = "30d") -> PreciseThroughput
     )
 
 
-def searches(parts: Parts, range_: Range = "30d", bucket: BucketQuery = Bucket.DAY) -> SearchSeries:
+def searches(parts: Parts, range_: Range = "30d", _bucket: BucketQuery = Bucket.DAY) -> SearchSeries:
     """Searches and their latency, day by day."""
     return SearchSeries.model_validate({"data": metrics.get_searches(parts.pool, _days(range_))})
 

@@ -137,8 +137,11 @@ class ApiDeployment:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self._parts)
 
-    def check_health(self) -> None:
-        """Answering at all is health: a database outage is reported by /readyz and heals without a restart."""
+    async def check_health(self) -> None:
+        """Runs on the application's event loop, so a loop that hangs is found out and the replica replaced.
+
+        The database is left out: its outage is told by /readyz and heals without a restart.
+        """
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
@@ -147,7 +150,7 @@ class ApiDeployment:
 
 
 def open_api_pool(url: str) -> Pool:
-    """A pool that gives up early, so that an outage is a quick 503, and is over as soon as the database is back.
+    """A pool that gives up early: an outage is a quick 503, and over as soon as the database is back.
 
     psycopg_pool by default tries for five minutes at growing intervals to replace a lost connection.
     """
@@ -157,7 +160,7 @@ def open_api_pool(url: str) -> Pool:
     return pool
 
 
-def build_app(args: dict[str, str]) -> Application:
+def build_app(args: dict[str, Any]) -> Application:
     """The Serve application, from the HEIMDEX_* settings of the process that deploys it.
 
     ``args`` (from serve.yaml or the launcher) replace settings of the same name, such as ``database_url``.

@@ -1,8 +1,8 @@
 """Who is asking: verifies bearer tokens and tells admins from users.
 
-Tokens are Supabase's (https://supabase.com/docs/guides/auth/jwts): HS256 with a shared secret, or ES256/RS256 with a
-public key from a JWKS URL. Each algorithm belongs to one kind of key, so that a token can never choose how it is
-verified (RFC 8725, section 3.1). What a user may read is left to the routes.
+Tokens are Supabase's (https://supabase.com/docs/guides/auth/jwts): HS256 with a shared secret, or ES256/RS256
+with a public key from a JWKS URL. Each algorithm belongs to one kind of key, so that a token can never choose
+how it is verified (RFC 8725, section 3.1). What a user may read is left to the routes.
 """
 
 import time
@@ -56,9 +56,9 @@ class AuthRules:
 class PublicKeys(jwt.PyJWKClient):
     """The issuer's public keys, cached for five minutes.
 
-    A ``kid`` that is not among them is looked for once more at the issuer, but at most every ``pause_s``; so are
-    fetches that failed. Tokens with made-up key ids therefore cannot turn this server into a flood on the issuer,
-    nor can an issuer that hangs keep every request waiting.
+    A ``kid`` that is not among them is looked for once more at the issuer, but at most every ``pause_s``; so
+    are fetches that failed. Tokens with made-up key ids therefore cannot turn this server into a flood on the
+    issuer, nor can an issuer that hangs keep every request waiting.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, pause_s: float = 10.0) -> None:
@@ -128,7 +128,7 @@ class TokenVerifier:
     def _key(self, header: dict[str, Any]) -> str | jwt.PyJWK:
         """The one key that a token with this header may have been signed with.
 
-        The algorithm is compared with what the key is for before it is used, never taken from the token alone.
+        The algorithm is compared with what the key is for before it is used, never taken from the token.
         """
         algorithm = header.get("alg")
         if algorithm == SHARED_SECRET_ALGORITHM and self._rules.jwt_secret is not None:
@@ -153,7 +153,10 @@ def _uuid(sub: str) -> UUID:
 
 
 def current_user(request: Request, credentials: Credentials) -> UUID:
-    """The user that the request's token names. A plain function: fetching keys must not block the event loop."""
+    """The user that the request's token names.
+
+    A plain function, which runs on a thread: fetching keys must not block the event loop.
+    """
     if credentials is None:
         raise Unauthorized("A bearer token is required: send 'Authorization: Bearer <token>'.")
     verifier: TokenVerifier = request.app.state.parts.verifier

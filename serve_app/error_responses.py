@@ -89,7 +89,7 @@ def _without_422(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return _problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(error.errors())))
 
@@ -100,7 +100,7 @@ async def _database_unavailable(request: Request, error: Exception) -> JSONRespo
     return _problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
     # Starlette logs the traceback itself and answers with this.
     return _problem(
         status.HTTP_500_INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what."

@@ -4,16 +4,36 @@ from collections import Counter
 
 from fastapi import Response, status
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
 
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.stages import WorkerKind
 from cluster.store.worker_registry import SCHEDULER_KIND, seen_workers
 from serve_app.parts import ApiParts, Parts
-from serve_app.schemas import Alive, PartState, Readiness
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: str = "alive"
+
+
+class PartState(BaseModel):
+    """Whether one part of the cluster answers."""
+
+    ready: bool
+    detail: str
+
+
+class Readiness(BaseModel):
+    """Whether the cluster can process videos now, part by part."""
+
+    ready: bool
+    parts: dict[str, PartState]
 
 
 async def alive() -> Alive:
-    """The process answers. Touches nothing else, so that a database outage does not look like a dead process."""
+    """The process answers. Touches nothing else: a database outage must not look like a dead process."""
     return Alive()
 
 

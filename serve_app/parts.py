@@ -1,4 +1,4 @@
-"""What the routes work with, handed to them by the application that they belong to, and the parameters they share."""
+"""What the routes work with, handed to them by their application, and the parameters that they share."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -14,8 +14,8 @@ from serve_app.auth import TokenVerifier
 class ApiParts:
     """The parts of one application.
 
-    ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages may call
-    from a browser. ``worker_silence_s``: a worker not seen for longer counts as gone.
+    ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages
+    may call from a browser. ``worker_silence_s``: a worker not seen for longer counts as gone.
     """
 
     pool: Pool

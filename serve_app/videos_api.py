@@ -15,7 +15,7 @@ from cluster.store.videos import list_videos, read_video
 from serve_app.auth import CurrentUser
 from serve_app.error_responses import BadRequest, NotFound
 from serve_app.parts import Page, PageSize, Parts
-from serve_app.schemas import AcceptedVideos, FoundScenes, SceneHit, VideoDetail, VideosPage
+from serve_app.video_schemas import AcceptedVideos, FoundScenes, SceneHit, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
 
@@ -107,5 +107,8 @@ def search_own_scenes(
 ) -> FoundScenes:
     """The user's scenes that fit best, by what was said and by what is seen."""
     results = parts.search.search(user_id, q, limit)
-    items = [SceneHit.model_validate({**vars(hit.scene), **vars(hit.match)}) for hit in results.hits]
+    items = [
+        SceneHit.model_validate({**vars(hit.scene), "scene_index": hit.scene.index, **vars(hit.match)})
+        for hit in results.hits
+    ]
     return FoundScenes(query=results.query, latency_ms=results.latency_ms, items=items)

@@ -1,7 +1,7 @@
 """Finds scenes in Postgres, by words and by picture, and keeps the record of every search.
 
-``SearchIndex`` is what any search engine offers; each list is ranked by its own measure. Fusing the lists and asking
-the vision model is ``cluster.search``'s; writing scenes is ``scenes``'.
+``SearchIndex`` is what any search engine offers; each list is ranked by its own measure. Fusing the lists and
+asking the vision model is ``cluster.search``'s; writing scenes is ``scenes``'.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class SearchIndex(Protocol):
 
 
 _WORDS = """
--- Scenes with all words of a web search ("quoted", or, -without), as typed or stemmed in the language of the video.
+-- Scenes with all words of a web search ("quoted", or, -without), typed or stemmed in the video's language.
 -- The union of all languages' queries goes through the index; each scene is then held to its own language's.
 WITH stemmed AS MATERIALIZED (
     SELECT language, websearch_to_tsquery(configuration::regconfig, %(query)s) AS query
@@ -123,8 +123,8 @@ class PostgresSearchIndex:
     ) -> list[RankedScene]:
         """See :class:`SearchIndex`.
 
-        Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all it
-        meets are other owners' scenes or another model's: what it then misses is looked for exactly.
+        Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all
+        it meets are other owners' scenes or another model's: what it then misses is looked for exactly.
         """
         parameters = {"embedding": Vector(embedding), "model": model, "owner": owner_id, "limit": limit}
         with self._pool.connection() as connection:
@@ -148,7 +148,7 @@ class SceneRow:
     video_id: UUID
     filename: str
     uri: str
-    scene_index: int
+    index: int
     start_s: float
     end_s: float
     transcript_segment: str | None
@@ -161,7 +161,7 @@ def read_scenes(pool: Pool, scene_ids: Sequence[UUID]) -> dict[UUID, SceneRow]:
     with pool.connection() as connection, connection.cursor(row_factory=class_row(SceneRow)) as cursor:
         cursor.execute(
             """
-            SELECT s.id AS scene_id, s.video_id, v.filename, v.storage_path AS uri, s.index AS scene_index, s.start_s,
+            SELECT s.id AS scene_id, s.video_id, v.filename, v.storage_path AS uri, s.index, s.start_s,
                    s.end_s, s.transcript_segment, coalesce(s.tags, '{}') AS tags, s.thumbnail_url
             FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id WHERE s.id = ANY (%s)
             """,
@@ -174,6 +174,7 @@ def record_search(pool: Pool, user_id: UUID, query: str, results_count: int, lat
     """Keep the record of a search that was answered; the search metrics read it."""
     with pool.connection() as connection:
         connection.execute(
-            "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) VALUES (%s, %s, %s, %s)",
+            "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) "
+            "VALUES (%s, %s, %s, %s)",
             (user_id, query, results_count, latency_ms),
         )

@@ -54,7 +54,8 @@ def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | N
             return None
         scenes = connection.execute(
             """
-            SELECT index, start_s, end_s, transcript_segment, visual_summary, coalesce(tags, '{}') AS tags, thumbnail_url
+            SELECT index, start_s, end_s, transcript_segment, visual_summary, coalesce(tags, '{}') AS tags,
+                   thumbnail_url
             FROM video_scenes WHERE video_id = %s ORDER BY index
             """,
             (video_id,),

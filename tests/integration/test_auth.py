@@ -95,7 +95,7 @@ def test_no_route_answers_without_a_token(api: TestClient) -> None:
 def test_no_guarded_route_accepts_a_bad_token(api: TestClient) -> None:
     for method, path in GUARDED:
         for name, token in BAD_TOKENS.items():
-            response = api.request(method, path, headers={"Authorization": f"Bearer {token}".encode()})
+            response = api.request(method, path, headers={b"Authorization": f"Bearer {token}".encode()})
             assert (response.status_code, list(response.json())) == (401, ["detail"]), (name, path)
             assert response.headers["www-authenticate"] == "Bearer"
 

@@ -108,8 +108,8 @@ def test_videos_are_listed_latest_first_by_page_and_status(api: TestClient, pool
     ids = [str(i) for i in submit(pool, ALICE, [Submission(uri=f"{URI}?{n}") for n in range(5)])]
     with pool.connection() as connection:
         connection.execute(
-            "UPDATE videos SET status = 'FAILED', processing_stage = 'metadata', error_message = 'no pictures', "
-            "error_type = 'InvalidVideo' WHERE id = %s",
+            "UPDATE videos SET status = 'FAILED', processing_stage = 'metadata', "
+            "error_type = 'InvalidVideo', error_message = 'no pictures' WHERE id = %s",
             (ids[1],),
         )
     page = get(api, "/v1/videos", page_size=2)
@@ -138,8 +138,8 @@ def test_a_video_is_shown_with_its_latest_stages_and_scenes(api: TestClient, poo
     with pool.connection() as connection:
         connection.execute(
             """
-            UPDATE videos SET status = 'READY', attempt = 2, duration_s = 8, width = 640, height = 360, fps = 25,
-                file_size_bytes = 1000, processing_stage = 'completed',
+            UPDATE videos SET status = 'READY', attempt = 2, duration_s = 8, width = 640, height = 360,
+                fps = 25, file_size_bytes = 1000, processing_stage = 'completed',
                 processing_started_at = queued_at + interval '1500 ms',
                 processing_finished_at = queued_at + interval '5500 ms', processing_duration_ms = 4000
             WHERE id = %s
@@ -153,8 +153,8 @@ def test_a_video_is_shown_with_its_latest_stages_and_scenes(api: TestClient, poo
         ):
             connection.execute(
                 """
-                INSERT INTO video_stage_runs (video_id, attempt, stage, outcome, ready_at, started_at, finished_at,
-                                              wait_ms, run_ms, error_type)
+                INSERT INTO video_stage_runs (video_id, attempt, stage, outcome, ready_at, started_at,
+                                              finished_at, wait_ms, run_ms, error_type)
                 SELECT %s, %s, %s, %s, m, m + interval '10 ms', m + interval '30 ms', 10, 20, %s
                 FROM (SELECT clock_timestamp() AS m) AS clock
                 """,
