@@ -1,11 +1,11 @@
 """The best picture of a scene, chosen while the pictures pass by.
 
 Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin and end
-to ``scene_detector``. Holds the best picture so far and the few that lie too near to what may be the scene's end.
+to ``cuts``. Holds the best picture so far and the few of the last seconds that may belong to the next scene.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 SAMPLE_EVERY_S = 0.4
-CUT_MARGIN_S = 0.3
+LONGEST_UNSAMPLED_S = 0.55
+"""Shorter than any scene, so that every scene holds a sample."""
+CUT_MARGIN_S = 0.5
 """Pictures this near to a cut may show a blend, a flash or a compression artefact: they count half."""
 NEAR_CUT_FACTOR = 0.5
 MAX_PIXEL_ASPECT = 4.0
@@ -30,44 +32,58 @@ class KeyFrame:
 
 
 class KeyFramePicker:
-    """Picks one scene's key frame. Offer every picture of the scene in order, then ask for the best."""
+    """Samples the passing pictures and keeps, for the scene that is not yet over, only those that may still win.
 
-    def __init__(self, scene_start_s: float, renderer: "KeyFrameRenderer") -> None:
-        self._start_s = scene_start_s
+    Cuts become known late: ``settle`` says up to where there are none that have not been told.
+    """
+
+    def __init__(self, renderer: "KeyFrameRenderer") -> None:
         self._renderer = renderer
-        self._next_s = scene_start_s
+        self._start_s = 0.0
         self._best: KeyFrame | None = None
-        self._recent: deque[KeyFrame] = deque()
+        self._unsettled: deque[KeyFrame] = deque()
+        self._sampled_s = float("-inf")
+        self._unsampled: tuple[float, VideoFrame, NDArray[np.uint8]] | None = None
 
     def offer(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
         """Consider ``frame``, shown at ``time_s``; ``small`` is the same picture, BGR, a few hundred pixels wide."""
-        if time_s < self._next_s:
-            return
-        self._next_s = time_s + SAMPLE_EVERY_S
-        self._settle(time_s)
-        score = picture_score(small)
-        if time_s - self._start_s < CUT_MARGIN_S:
-            score *= NEAR_CUT_FACTOR
-        if self._best is None or score > self._best.score:
-            self._recent.append(KeyFrame(time_s, score, self._renderer.render(frame)))
+        if time_s - self._sampled_s > LONGEST_UNSAMPLED_S:
+            self.sample_last()
+        if time_s - self._sampled_s < SAMPLE_EVERY_S:
+            self._unsampled = time_s, frame, small
+        else:
+            self._sample(time_s, frame, small)
 
-    def best(self, scene_end_s: float) -> KeyFrame:
-        """The scene's key frame, now that its end is known. At least one picture must have been offered."""
-        self._settle(scene_end_s)
-        chosen = self._best
-        for frame in self._recent:
-            if chosen is None or frame.score * NEAR_CUT_FACTOR > chosen.score:
-                chosen = frame
-        if chosen is None:
-            raise ValueError("no picture was offered for this scene")
-        return chosen
+    def sample_last(self) -> None:
+        """Make the last picture offered a sample too: it may be all there is of the last scene."""
+        if self._unsampled is not None:
+            self._sample(*self._unsampled)
 
-    def _settle(self, now_s: float) -> None:
-        """Judge the pictures that have come to lie far enough from whatever cut follows."""
-        while self._recent and self._recent[0].time_s <= now_s - CUT_MARGIN_S:
-            frame = self._recent.popleft()
-            if self._best is None or frame.score > self._best.score:
-                self._best = frame
+    def settle(self, certain_s: float) -> None:
+        """Judge the samples that lie well before ``certain_s``: the scene's end is not near them."""
+        while self._unsettled and self._unsettled[0].time_s < certain_s - CUT_MARGIN_S:
+            self._consider(self._unsettled.popleft())
+
+    def take(self, end_s: float) -> KeyFrame:
+        """The key frame of the scene that ends at ``end_s``; the next scene begins there."""
+        self.settle(end_s)
+        while self._unsettled and self._unsettled[0].time_s < end_s:
+            sample = self._unsettled.popleft()
+            self._consider(replace(sample, score=sample.score * NEAR_CUT_FACTOR))
+        if self._best is None:
+            raise ValueError(f"no picture was sampled between {self._start_s} s and {end_s} s")
+        best, self._best, self._start_s = self._best, None, end_s
+        return best
+
+    def _sample(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
+        self._unsettled.append(KeyFrame(time_s, picture_score(small), self._renderer.render(frame)))
+        self._sampled_s, self._unsampled = time_s, None
+
+    def _consider(self, sample: KeyFrame) -> None:
+        if sample.time_s - self._start_s < CUT_MARGIN_S:
+            sample = replace(sample, score=sample.score * NEAR_CUT_FACTOR)
+        if self._best is None or sample.score > self._best.score:
+            self._best = sample
 
 
 def picture_score(small: NDArray[np.uint8]) -> float:

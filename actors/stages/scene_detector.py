@@ -1,17 +1,12 @@
 """Pictures -> scenes: every picture is decoded once; out come the cuts and each scene's best picture.
 
-Owns the picture clock, the cuts (PySceneDetect's ``AdaptiveDetector`` on small pictures) and the verdict on files
-that break off. Leaves choosing and rendering key frames to ``key_frames``.
-
-The detector names a cut two pictures late, so pictures wait in a short queue until it is certain which scene they
-belong to. Beyond that queue only the current block of scenes is held.
+Owns the picture clock and the verdict on files that break off. Leaves finding cuts to ``cuts``, choosing and
+rendering key frames to ``key_frames``. Holds the current block of scenes and no picture but the last.
 """
 
 import logging
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -21,11 +16,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from scenedetect import FrameTimecode
-from scenedetect.common import Timecode
-from scenedetect.detectors import AdaptiveDetector
 
-from actors.stages.key_frames import KeyFramePicker, KeyFrameRenderer
+from actors.stages.cuts import UNCERTAIN_US, CutFinder
+from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     PresentationClock,
     Tally,
@@ -40,7 +33,6 @@ from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneB
 
 logger = logging.getLogger(__name__)
 
-MIN_SCENE_S = 0.6
 DETECTION_SIDE_PX = 256
 """Long side of the pictures that cuts are looked for in, as PySceneDetect's own downscaling has it."""
 MISSING_S, MISSING_SHARE = 2.0, 0.05
@@ -49,7 +41,6 @@ MAX_GROWN_PX = 4096 * 2304
 """Pictures may grow on the way to this many pixels, or four times the first one's; larger ones count as damaged."""
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
-_MICROSECONDS = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -97,61 +88,26 @@ class SceneDetector:
             yield SceneBlock(tuple(scenes), decoded_duration_s=reading.end_s)
 
     def _scenes(self, reading: "_PictureReading", info: MediaInfo) -> Iterator[DetectedScene]:
-        cutter = _Cutter(info, KeyFrameRenderer(self._key_frame_size_px))
+        cuts = CutFinder(info.fps if 0.1 <= info.fps <= 1000.0 else DEFAULT_FPS)
+        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px))
+        start_s, index = 0.0, 0
         for picture in reading.pictures():
-            yield from cutter.feed(picture)
-        yield from cutter.finish(reading.end_s)
+            picker.offer(picture.time_s, picture.frame, picture.small)
+            for cut_us in cuts.feed(picture.time_us, picture.small):
+                end_s = cut_us / 1_000_000
+                yield _scene(index, start_s, end_s, picker.take(end_s))
+                start_s, index = end_s, index + 1
+            picker.settle(picture.time_s - UNCERTAIN_US / 1_000_000)
+        if reading.is_empty:
+            return
+        picker.sample_last()
+        for end_s in (*(cut_us / 1_000_000 for cut_us in cuts.finish()), reading.end_s):
+            yield _scene(index, start_s, end_s, picker.take(end_s))
+            start_s, index = end_s, index + 1
 
 
-class _Cutter:
-    """Feeds the detector and hands each picture to the scene that it belongs to."""
-
-    def __init__(self, info: MediaInfo, renderer: KeyFrameRenderer) -> None:
-        self._detector = AdaptiveDetector(min_scene_len=MIN_SCENE_S)
-        self._fps = info.fps if 0.1 <= info.fps <= 1000.0 else DEFAULT_FPS
-        self._renderer = renderer
-        self._waiting: deque[_Picture] = deque()
-        self._cuts_us: set[int] = set()
-        self._picker: KeyFramePicker | None = None
-        self._start_s = 0.0
-        self._index = 0
-
-    def feed(self, picture: _Picture) -> Iterator[DetectedScene]:
-        """Take the next picture; yield the scene that is now known to have ended, if one has."""
-        cuts = self._detector.process_frame(self._timecode(picture.time_us), picture.small)
-        self._cuts_us.update(cut.pts for cut in cuts)
-        self._waiting.append(picture)
-        if len(self._waiting) > self._detector.event_buffer_length:
-            yield from self._assign(self._waiting.popleft())
-
-    def finish(self, end_s: float) -> Iterator[DetectedScene]:
-        """Yield what is left; ``end_s`` is where the last picture ends."""
-        if self._waiting:
-            last = self._timecode(self._waiting[-1].time_us)
-            self._cuts_us.update(cut.pts for cut in self._detector.post_process(last))
-        while self._waiting:
-            yield from self._assign(self._waiting.popleft())
-        if self._picker is not None:
-            yield self._scene(self._picker, end_s)
-
-    def _assign(self, picture: _Picture) -> Iterator[DetectedScene]:
-        if self._picker is not None and picture.time_us in self._cuts_us:
-            self._cuts_us.discard(picture.time_us)
-            yield self._scene(self._picker, picture.time_s)
-            self._picker = None
-        if self._picker is None:
-            self._picker = KeyFramePicker(picture.time_s, self._renderer)
-        self._picker.offer(picture.time_s, picture.frame, picture.small)
-
-    def _scene(self, picker: KeyFramePicker, end_s: float) -> DetectedScene:
-        key_frame = picker.best(end_s)
-        scene = DetectedScene(self._index, self._start_s, end_s, key_frame.time_s, key_frame.image)
-        self._index += 1
-        self._start_s = end_s
-        return scene
-
-    def _timecode(self, time_us: int) -> FrameTimecode:
-        return FrameTimecode(Timecode(pts=time_us, time_base=_MICROSECONDS), fps=self._fps)
+def _scene(index: int, start_s: float, end_s: float, key_frame: KeyFrame) -> DetectedScene:
+    return DetectedScene(index, start_s, end_s, key_frame.time_s, key_frame.image)
 
 
 class _PictureReading:
@@ -169,6 +125,11 @@ class _PictureReading:
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
         self._last_duration_s = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no picture has been shown."""
+        return self._shown == 0
 
     @property
     def end_s(self) -> float:
@@ -227,7 +188,7 @@ class _PictureReading:
     def check_complete(self) -> None:
         """Raise ``InvalidVideo`` unless the pictures were readable and reach the stated duration."""
         tally = self._tally
-        if self._shown == 0:
+        if self.is_empty:
             raise InvalidVideo(f"no picture can be decoded: {tally.last_error or 'the file holds none'}")
         stated_s, of_pictures = stated_extent_s(self._container, self._stream)
         if stated_s is not None:

@@ -9,6 +9,8 @@ from cluster.store.database import Pool
 
 SCHEDULER_KIND = "scheduler"
 """The kind under which a scheduler announces itself beside its workers."""
+SEEN_WITHIN_S = 10.0
+"""Who was not heard of for so long is taken for dead; announcements come every two seconds."""
 
 
 @dataclass(frozen=True)

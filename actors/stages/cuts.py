@@ -1,0 +1,155 @@
+"""Where one shot ends and the next begins: hard cuts, and dissolves of about a second.
+
+Owns the thresholds. Hard cuts come from PySceneDetect's ``AdaptiveDetector``. It judges colour and brightness
+together and so hardly sees cuts in black and white: those pictures are also judged by brightness alone. Dissolves are
+recognised by what they are: for a second every picture is a blend of the two that the second lies between.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scenedetect import FrameTimecode
+from scenedetect.common import Timecode
+from scenedetect.detectors import AdaptiveDetector
+
+MIN_SCENE_US = 600_000
+MONOCHROME_SPREAD = 6.0
+"""Mean difference between a pixel's strongest and weakest colour, of 255, below which a picture is black and white."""
+
+WINDOW_US = 1_200_000
+UNCERTAIN_US = 2 * WINDOW_US
+"""A cut is told at most this much later than its picture."""
+SAMPLE_US = 100_000
+MAX_SAMPLE_GAP_US = 300_000
+"""With pictures further apart than this a blend cannot be told from a slide show."""
+MIN_BLENDED = 3
+"""Samples of a window that must be a true mixture (``MIXED``); a hard cut has none."""
+MIXED = (0.15, 0.85)
+MAX_RESIDUAL = 0.3
+"""Share of the difference between the first and the last picture that a blend may leave unexplained: motion."""
+MIN_DIFFERENCE = 20.0
+"""Mean difference of the first and the last picture per colour, of 255."""
+MAX_CORRELATION = 0.6
+"""More alike than this, it is one shot whose light changes."""
+MIN_DEVIATION = 6.0
+"""A blank picture at either end makes it a fade, which shows no second shot."""
+
+_MICROSECONDS = Fraction(1, 1_000_000)
+_MINIATURE = (32, 18)
+
+Picture = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+
+
+class CutFinder:
+    """Finds the cuts of one video whose pictures are fed in order, all of one size, BGR."""
+
+    def __init__(self, fps: float) -> None:
+        """``fps`` is only what PySceneDetect wants to know; every decision is by the pictures' own times."""
+        self._fps = fps
+        self._hard = AdaptiveDetector(min_scene_len=MIN_SCENE_US / 1_000_000)
+        self._grey: AdaptiveDetector | None = None
+        self._dissolves = _DissolveFinder()
+        self._pending: set[int] = set()
+        self._last_cut_us = 0
+
+    def feed(self, time_us: int, picture: Picture) -> list[int]:
+        """Take the next picture; the cuts, in order, that are now certain: times of the new shots' first pictures."""
+        timecode = FrameTimecode(Timecode(pts=time_us, time_base=_MICROSECONDS), fps=self._fps)
+        self._pending.update(cut.pts for cut in self._hard.process_frame(timecode, picture))
+        self._pending.update(cut.pts for cut in self._grey_cuts(timecode, picture))
+        self._pending.update(self._dissolves.feed(time_us, picture))
+        return self._certain(time_us - UNCERTAIN_US)
+
+    def finish(self) -> list[int]:
+        """The cuts that were still uncertain, now that there are no more pictures."""
+        self._pending.update(self._dissolves.finish())
+        return self._certain(None)
+
+    def _grey_cuts(self, timecode: FrameTimecode, picture: Picture) -> list[FrameTimecode]:
+        miniature = cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA).astype(np.int16)
+        if float(np.ptp(miniature, axis=2).mean()) > MONOCHROME_SPREAD:
+            self._grey = None
+            return []
+        if self._grey is None:
+            self._grey = AdaptiveDetector(min_scene_len=MIN_SCENE_US / 1_000_000, luma_only=True)
+        cuts: list[FrameTimecode] = self._grey.process_frame(timecode, picture)
+        return cuts
+
+    def _certain(self, until_us: int | None) -> list[int]:
+        """Take the pending cuts before ``until_us`` (None: all), leaving out those that would make a scene too short."""
+        cuts = []
+        for cut_us in sorted(cut_us for cut_us in self._pending if until_us is None or cut_us < until_us):
+            self._pending.discard(cut_us)
+            if cut_us - self._last_cut_us >= MIN_SCENE_US:
+                self._last_cut_us = cut_us
+                cuts.append(cut_us)
+        return cuts
+
+
+@dataclass(frozen=True)
+class _Blend:
+    """A window that looks like a dissolve: where it is half done, and how different its ends are."""
+
+    time_us: int
+    difference: float
+
+
+class _DissolveFinder:
+    """Slides a window over sampled miniatures; of overlapping windows that fit, the one with the widest difference."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, Vector]] = deque()
+        self._best: _Blend | None = None
+        self._silent_until_us = 0
+
+    def feed(self, time_us: int, picture: Picture) -> list[int]:
+        """Take the next picture; the dissolves that no later window can describe better."""
+        if self._samples and time_us - self._samples[-1][0] < SAMPLE_US:
+            return []
+        miniature = cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA)
+        self._samples.append((time_us, miniature.astype(np.float32).reshape(-1)))
+        while len(self._samples) > 1 and self._samples[1][0] <= time_us - WINDOW_US:
+            self._samples.popleft()
+        begin_us = self._samples[0][0]
+        found = self.finish() if self._best is not None and self._best.time_us < begin_us else []
+        if time_us - begin_us >= WINDOW_US and begin_us >= self._silent_until_us:
+            blend = _blend(self._samples)
+            if blend is not None and (self._best is None or blend.difference > self._best.difference):
+                self._best = blend
+        return found
+
+    def finish(self) -> list[int]:
+        """The dissolve that is still waiting for better windows, if there is one."""
+        if self._best is None:
+            return []
+        time_us, self._best = self._best.time_us, None
+        self._silent_until_us = time_us
+        return [time_us]
+
+
+def _blend(samples: deque[tuple[int, Vector]]) -> _Blend | None:
+    """The dissolve that ``samples`` show from the first to the last, if every one in between is a mixture of the two."""
+    times = [time_us for time_us, _ in samples]
+    if max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) > MAX_SAMPLE_GAP_US:
+        return None
+    pictures = np.stack([picture for _, picture in samples])
+    first, last = pictures[0], pictures[-1]
+    change = last - first
+    difference = float(np.abs(change).mean())
+    if difference < MIN_DIFFERENCE or min(first.std(), last.std()) < MIN_DEVIATION:
+        return None
+    if float(np.corrcoef(first, last)[0, 1]) > MAX_CORRELATION:
+        return None
+    shares = (pictures - first) @ change / float(change @ change)
+    residuals = np.linalg.norm(pictures - first - shares[:, None] * change, axis=1) / float(
+        np.linalg.norm(change)
+    )
+    mixed = int(((shares > MIXED[0]) & (shares < MIXED[1])).sum())
+    if residuals.max() > MAX_RESIDUAL or mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
+        return None
+    return _Blend(times[int(np.argmax(shares >= 0.5))], difference)

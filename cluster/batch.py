@@ -1,0 +1,62 @@
+"""The entry point of ``ray job submit``: enqueue a manifest, wait for its videos, print a summary.
+
+    ray job submit --working-dir . -- python -m cluster.batch --manifest videos.csv
+
+Exit status: 0 when every row is READY, 1 when a row was bad or a video failed, 2 when nothing could be started.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cluster.contracts.errors import HeimdexError
+from cluster.launch import RAY_NAMESPACE, existing_database_url
+from cluster.manifest import read_manifest
+from cluster.report import print_bad_rows, print_failures, print_summary
+from cluster.settings import load_settings
+from cluster.store.database import open_pool
+from cluster.store.results import read_results
+from cluster.store.video_queue import submit
+from cluster.watch import watch_lines
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def batch(
+    manifest: Annotated[str, typer.Option(help="csv, jsonl or parquet with the columns uri and language (optional).")],
+) -> None:
+    """Enqueue the videos of a manifest on the cluster this job runs on, wait for them, print a summary."""
+    import ray
+
+    settings = load_settings()
+    url = existing_database_url(settings)
+    if url is None:
+        print("no database: set HEIMDEX_DATABASE_URL, or start the cluster with `heimdex up`", file=sys.stderr)
+        raise typer.Exit(2)
+    ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
+    rows = read_manifest(manifest)
+    with open_pool(url, max_size=2, name="heimdex-batch") as pool:
+        ids = submit(pool, settings.resolved_owner_id, rows.submissions) if rows.submissions else []
+        print(f"submitted {len(ids)} videos", flush=True)
+        watch_lines(pool, ids, lambda line: print(line, flush=True))
+        results = read_results(pool, ids)
+    print_summary(results)
+    print_bad_rows(manifest, rows.bad_rows)
+    print_failures(results)
+    if rows.bad_rows or any(result["status"] != "READY" for result in results):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; errors that the cluster raises on purpose are one line, no traceback."""
+    try:
+        app()
+    except HeimdexError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

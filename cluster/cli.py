@@ -1,0 +1,308 @@
+"""``heimdex``: every command, each a few lines around the part that does the work.
+
+Results go to standard output, progress and errors to standard error. An error that the cluster raises on purpose is
+one line and exit status 2; no traceback reaches a user.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from cluster import __version__, launch
+from cluster.contracts.errors import HeimdexError
+from cluster.contracts.videos import Submission
+from cluster.settings import Settings, load_settings
+from cluster.store.database import Pool, open_pool
+
+app = typer.Typer(
+    name="heimdex",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Videos in, searchable and exactly measured scenes out.",
+    epilog="Settings are HEIMDEX_* variables; README.md lists them all.",
+)
+db_app = typer.Typer(no_args_is_help=True, help="The database.")
+app.add_typer(db_app, name="db")
+
+Uris = Annotated[
+    list[str], typer.Argument(help="Files, folders, globs, or file://, http(s)://, s3:// URIs.", show_default=False)
+]
+Language = Annotated[str | None, typer.Option(help="Language of the speech (en, de, ...); default: detected.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"heimdex {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def up() -> None:
+    """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
+    state = launch.up(load_settings(), _say)
+    print(f"The cluster is up: {state.http_url} (API documentation: {state.http_url}/docs)")
+    print(f'  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
+    print("  database:   heimdex db url")
+    if state.dashboard_url:
+        print(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
+    print("  next:       heimdex process VIDEO...   heimdex status   heimdex down")
+
+
+@app.command()
+def down() -> None:
+    """Take the cluster down. Everything that was submitted stays in the database and goes on after the next `up`."""
+    if launch.down(load_settings(), _say):
+        print("The cluster is down.")
+    else:
+        print("No cluster was up.")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show workers, videos on their way with their stage, and what is waiting."""
+    from cluster.status import read_status, show_status
+
+    settings = load_settings()
+    state = launch.find(settings)
+    url = launch.existing_database_url(settings)
+    if url is None:
+        print("No cluster is up: `heimdex up` brings one up.")
+        raise typer.Exit(1)
+    with open_pool(url, max_size=2, name="heimdex-status") as pool:
+        current = read_status(pool, state)
+    if as_json:
+        print(json.dumps(current, indent=1, default=str))
+    else:
+        show_status(current)
+
+
+@app.command()
+def process(uris: Uris, language: Language = None, as_json: AsJson = False) -> None:
+    """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
+
+    Uses the cluster that is up; when none is, brings one up and takes it down again.
+    """
+    from cluster.report import print_failures, print_summary
+    from cluster.store.results import read_results
+    from cluster.storage import expand
+    from cluster.store.video_queue import submit as enqueue
+    from cluster.watch import watch
+
+    settings = load_settings()
+    submissions = _submissions(expand(uris), language)
+    with _running_cluster(settings) as url, open_pool(url, max_size=2, name="heimdex-process") as pool:
+        ids = enqueue(pool, settings.resolved_owner_id, submissions)
+        try:
+            watch(pool, ids, Console(stderr=True))
+        except KeyboardInterrupt:
+            _say(_interrupted(pool, ids))
+            raise typer.Exit(130) from None
+        results = read_results(pool, ids)
+    if as_json:
+        print(json.dumps(results, indent=1))
+    else:
+        print_summary(results)
+    print_failures(results)
+    if any(result["status"] != "READY" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    uris: Annotated[list[str] | None, typer.Argument(help="As for `process`.", show_default=False)] = None,
+    manifest: Annotated[str | None, typer.Option(help="csv, jsonl or parquet with the columns uri and language.")] = None,
+    language: Language = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
+    from cluster.report import print_bad_rows
+    from cluster.storage import expand
+    from cluster.store.results import read_results
+    from cluster.store.video_queue import submit as enqueue
+
+    if (manifest is None) == (not uris):
+        raise typer.BadParameter("give either URIs or --manifest")
+    settings = load_settings()
+    submissions = _submissions(expand(uris or []), language)
+    bad_rows: Sequence[Any] = []
+    if manifest is not None:
+        rows = _read_manifest(settings, manifest)
+        submissions, bad_rows = rows.submissions, rows.bad_rows
+    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
+        ids = enqueue(pool, settings.resolved_owner_id, submissions) if submissions else []
+        results = read_results(pool, ids) if as_json else []
+    if as_json:
+        print(json.dumps(results, indent=1))
+    else:
+        print(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+    print_bad_rows(manifest or "", bad_rows)
+    if bad_rows:
+        raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="Words that were said, or what is to be seen.")],
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many scenes.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Find scenes by what was said and by what is to be seen."""
+    from cluster.search_command import hits_as_json, open_search, show_hits
+
+    settings = load_settings()
+    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-search") as pool:
+        results = open_search(settings, pool).search(settings.resolved_owner_id, text, limit)
+    if as_json:
+        print(json.dumps(hits_as_json(results), indent=1, default=str))
+    else:
+        show_hits(results)
+
+
+@app.command()
+def demo() -> None:
+    """Process the bundled clips with the bundled models, in a cluster of its own that is gone afterwards."""
+    from cluster.demo_command import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+@app.command()
+def migrate() -> None:
+    """Apply the migrations that the database lacks; an existing Heimdex database is adopted as it is."""
+    from cluster.store.migrations import apply_migrations
+
+    settings = load_settings()
+    url = launch.existing_database_url(settings)
+    if url is not None:
+        applied = apply_migrations(url)
+    else:
+        server = launch.embedded(settings)
+        try:
+            applied = apply_migrations(server.start())
+        finally:
+            server.stop()
+    for migration in applied:
+        print(f"applied {migration.name}")
+    print("The database is up to date.")
+
+
+@app.command()
+def backfill(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")] = False,
+) -> None:
+    """Set processing_finished_at = updated_at on READY and FAILED videos that have none, and nothing else."""
+    from cluster.store.backfill import backfill_finish_times
+
+    with launch.open_database(load_settings()) as url, open_pool(url, max_size=2, name="heimdex-backfill") as pool:
+        count = backfill_finish_times(pool, dry_run=dry_run)
+    print(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
+
+
+@app.command()
+def token(
+    sub: Annotated[UUID | None, typer.Option(help="User that the token is for; default: the owner of this data directory.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 1,
+) -> None:
+    """Print a development token, signed with the HS256 secret."""
+    from serve_app.auth import mint_token
+
+    settings = load_settings()
+    secret = settings.resolved_jwt_secret
+    if secret is None:
+        _say("error: only JWKS keys are trusted (HEIMDEX_JWKS_URL): tokens come from their issuer; or set HEIMDEX_JWT_SECRET")
+        raise typer.Exit(2)
+    print(mint_token(secret, sub or settings.resolved_owner_id, timedelta(days=days)))
+
+
+@app.command()
+def doctor() -> None:
+    """Check every part and say how to mend what is wrong. Exit status 0: nothing is."""
+    from cluster.doctor import examine, show_findings
+
+    findings = examine(load_settings())
+    show_findings(findings)
+    if any(not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@db_app.command("url")
+def db_url() -> None:
+    """Print the URL to open with psql."""
+    settings = load_settings()
+    url = launch.existing_database_url(settings)
+    if url is None:
+        _say("error: the embedded Postgres does not run: `heimdex up` starts it")
+        raise typer.Exit(2)
+    print(url)
+
+
+def _submissions(uris: Sequence[str], language: str | None) -> list[Submission]:
+    return [Submission(uri=uri, language=language) for uri in uris]
+
+
+def _read_manifest(settings: Settings, manifest: str) -> Any:
+    from cluster.manifest import read_manifest
+
+    state = launch.find(settings)
+    if state is not None:
+        with launch.connected(state):
+            return read_manifest(manifest)
+    with launch.ray_of_this_process():
+        return read_manifest(manifest)
+
+
+@contextlib.contextmanager
+def _running_cluster(settings: Settings) -> Iterator[str]:
+    """The database URL of a cluster that processes: the one that is up, or one only for this command."""
+    url = launch.existing_database_url(settings)
+    if url is not None and launch.is_scheduling(url):
+        yield url
+        return
+    _say("no cluster is up: bringing one up for this command")
+    state = launch.up(settings, _say)
+    try:
+        yield state.database_url
+    finally:
+        launch.down(settings, _say)
+
+
+def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
+    from cluster.store.results import read_standings
+
+    left = sum(1 for standing in read_standings(pool, ids) if not standing.settled)
+    return (
+        f"Interrupted. {len(ids) - left} of {len(ids)} videos are done; {left} stay submitted and go on in the cluster "
+        "that is up, or after `heimdex up`. `heimdex status` shows them."
+    )
+
+
+def main() -> None:
+    """Run a command; what the cluster raises on purpose becomes one line on standard error."""
+    try:
+        app()
+    except HeimdexError as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

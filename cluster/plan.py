@@ -1,0 +1,146 @@
+"""From settings and hardware to the workers of a cluster: which models, how many workers, what Ray reserves for each."""
+
+import math
+from dataclasses import dataclass
+
+from actors.worker_kinds import (
+    MediaConfig,
+    Placement,
+    SpeechConfig,
+    VisionConfig,
+    WorkerPlan,
+    WriterConfig,
+    counts_for,
+)
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.media import MediaLimits
+from cluster.contracts.stages import WorkerKind
+from cluster.settings import Settings
+from cluster.storage import FetchLimits
+
+RESERVED_SHARE = 0.8
+"""Of the CPUs, what workers reserve together at most; the rest is for Serve and for reading manifests."""
+WRITER_CPUS = 0.25
+GPU_WORKER_CPUS = 0.5
+IN_FLIGHT_PER_MEDIA_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What Ray has: CPUs and GPUs of the whole cluster, and its nodes."""
+
+    cpus: float
+    gpus: float
+    nodes: int = 1
+
+    @staticmethod
+    def of_cluster() -> "Hardware":
+        """The hardware of the Ray cluster that this process is connected to."""
+        import ray
+
+        resources = ray.cluster_resources()
+        alive = sum(1 for node in ray.nodes() if node["Alive"])
+        return Hardware(resources.get("CPU", 0.0), resources.get("GPU", 0.0), alive)
+
+
+def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> WorkerPlan:
+    """The workers that ``settings`` ask for on ``hardware``.
+
+    Raises:
+        ConfigurationError: a GPU is asked for and there is none.
+    """
+    device = _device(settings, hardware)
+    gpus = hardware.gpus if device == "cuda" else 0.0
+    counts = _counts(settings, hardware, gpus)
+    # Half of the cores decode, half recognise speech; vision is short and takes what is free.
+    half = max(1, int(hardware.cpus) // 2)
+    speech_threads = max(1, half // counts[WorkerKind.TRANSCRIBER]) if device == "cpu" else 4
+    vision_threads = max(1, half // counts[WorkerKind.EMBEDDER]) if device == "cpu" else 2
+    return WorkerPlan(
+        media=MediaConfig(
+            media_limits=_media_limits(settings),
+            fetch_limits=FetchLimits(
+                max_bytes=settings.max_bytes,
+                timeout_s=settings.download_timeout_s,
+                allowed_schemes=frozenset(settings.allowed_schemes),
+            ),
+            scratch_dir=settings.scratch_dir,
+            key_frame_px=settings.key_frame_px,
+            threads=max(1, half // counts[WorkerKind.MEDIA]),
+        ),
+        speech=SpeechConfig(
+            model=settings.whisper_model or ("large-v3-turbo" if device == "cuda" else "small"),
+            device=device,
+            compute_type="float16" if device == "cuda" else "int8",
+            threads=speech_threads,
+            beam_size=settings.beam_size,
+        ),
+        vision=VisionConfig(
+            model=settings.clip_model,
+            pretrained=settings.resolved_clip_pretrained,
+            device=device,
+            threads=vision_threads,
+            labels_file=settings.labels_file,
+            key_frame_px=settings.key_frame_px,
+        ),
+        writer=WriterConfig(database_url=database_url, scenes_url=settings.resolved_scenes_url),
+        placements=_placements(settings, counts, hardware.cpus, speech_threads, vision_threads, gpus),
+        max_in_flight=settings.max_in_flight or IN_FLIGHT_PER_MEDIA_WORKER * counts[WorkerKind.MEDIA],
+    )
+
+
+def _device(settings: Settings, hardware: Hardware) -> str:
+    if settings.device == "cuda" and hardware.gpus < 1:
+        raise ConfigurationError("HEIMDEX_DEVICE is cuda, but Ray sees no GPU: set it to auto or cpu")
+    if settings.device == "auto":
+        return "cuda" if hardware.gpus >= 1 else "cpu"
+    return settings.device
+
+
+def _counts(settings: Settings, hardware: Hardware, gpus: float) -> dict[WorkerKind, int]:
+    counts = counts_for(hardware.cpus, gpus, settings.transcriber_gpus, settings.embedder_gpus)
+    asked = {
+        WorkerKind.MEDIA: settings.media_workers,
+        WorkerKind.TRANSCRIBER: settings.transcribers,
+        WorkerKind.EMBEDDER: settings.embedders,
+        WorkerKind.WRITER: settings.writers,
+    }
+    return {kind: asked[kind] or count for kind, count in counts.items()}
+
+
+def _placements(
+    settings: Settings,
+    counts: dict[WorkerKind, int],
+    cpus: float,
+    speech_threads: int,
+    vision_threads: int,
+    gpus: float,
+) -> dict[WorkerKind, Placement]:
+    """CPU shares are scaled down together when the workers would reserve more than the cluster has."""
+    wanted = {
+        WorkerKind.MEDIA: 1.0,
+        WorkerKind.TRANSCRIBER: GPU_WORKER_CPUS if gpus else float(speech_threads),
+        WorkerKind.EMBEDDER: GPU_WORKER_CPUS if gpus else float(vision_threads),
+        WorkerKind.WRITER: WRITER_CPUS,
+    }
+    scale = min(1.0, RESERVED_SHARE * cpus / sum(counts[kind] * wanted[kind] for kind in counts))
+    fractions = {WorkerKind.TRANSCRIBER: settings.transcriber_gpus, WorkerKind.EMBEDDER: settings.embedder_gpus}
+    return {
+        kind: Placement(count, _reservable(wanted[kind] * scale), fractions.get(kind, 0.0) if gpus else 0.0)
+        for kind, count in counts.items()
+    }
+
+
+def _reservable(cpus: float) -> float:
+    """Rounded down to what Ray can reserve: whole CPUs, or below one four decimals."""
+    return float(math.floor(cpus)) if cpus >= 1 else math.floor(cpus * 10_000) / 10_000
+
+
+def _media_limits(settings: Settings) -> MediaLimits:
+    return MediaLimits(
+        max_duration_s=settings.max_duration_s,
+        max_pixels=settings.max_pixels,
+        max_fps=settings.max_fps,
+        max_streams=settings.max_streams,
+        max_bytes=settings.max_bytes,
+    )

@@ -1,0 +1,173 @@
+"""The Ray head node that ``heimdex up`` starts on this machine, and ends again.
+
+Only processes that were started here are ever ended: the node runs as ``ray start --block`` in a session of its own,
+remembered by process id and start time. Everything listens on 127.0.0.1, with Ray's token authentication on.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.settings import LOOPBACK
+
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 40.0
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """How the node is started. Port 0: any free one."""
+
+    cpus: int | None
+    object_store_mb: int
+    dashboard_port: int
+    log_file: Path
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A started node: who it is, where Ray and its dashboard (and job server) answer."""
+
+    pid: int
+    started_s: float
+    address: str
+    dashboard_url: str
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs (a reused process id does not count)."""
+        return self._process() is not None
+
+    def stop(self) -> None:
+        """End the node and all its processes; returns when they are gone."""
+        process = self._process()
+        if process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [process, *process.children(recursive=True)]
+            process.terminate()
+            _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+            for left in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+            psutil.wait_procs(alive, timeout=5.0)
+
+    def _process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started_s) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def prepare_ray(*, loopback: bool) -> None:
+    """Turn Ray's token authentication on for this process and its children, and with ``loopback`` keep Ray on 127.0.0.1.
+
+    Makes Ray's default token if there is none. Must run before Ray is imported: that is when Ray reads both. Ray
+    replaces 127.0.0.1 by the machine's own address and then listens on all of them, unless clusters of several nodes
+    are ruled out by the variable that its constants name for the platforms where they always are.
+    """
+    if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        raise RuntimeError("ray was imported before prepare_ray()")
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token":
+        raise ConfigurationError(f"RAY_AUTH_MODE is {mode!r}: unset it, the cluster runs with token authentication only")
+    if loopback:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    if not (Path.home() / ".ray" / "auth_token").exists():
+        subprocess.run([*_ray(), "get-auth-token", "--generate"], check=True, capture_output=True)
+
+
+def start_node(options: NodeOptions) -> RayNode:
+    """Start a head node and wait until it answers.
+
+    Raises:
+        ConfigurationError: it does not start; the message names the log file.
+    """
+    port = free_port()
+    dashboard_port = options.dashboard_port or free_port()
+    command = [
+        *_ray(),
+        "start",
+        "--head",
+        "--block",
+        f"--node-ip-address={LOOPBACK}",
+        f"--port={port}",
+        f"--dashboard-host={LOOPBACK}",
+        f"--dashboard-port={dashboard_port}",
+        f"--dashboard-agent-listen-port={free_port()}",
+        f"--ray-client-server-port={free_port()}",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        f"--object-store-memory={options.object_store_mb * 1024**2}",
+        "--disable-usage-stats",
+    ]
+    if options.cpus is not None:
+        command.append(f"--num-cpus={options.cpus}")
+    options.log_file.parent.mkdir(parents=True, exist_ok=True)
+    with options.log_file.open("w") as log:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    node = RayNode(
+        pid=child.pid,
+        started_s=psutil.Process(child.pid).create_time(),
+        address=f"{LOOPBACK}:{port}",
+        dashboard_url=f"http://{LOOPBACK}:{dashboard_port}",
+    )
+    try:
+        _wait_until_up(child, options.log_file)
+    except BaseException:
+        node.stop()
+        raise
+    return node
+
+
+def _wait_until_up(child: "subprocess.Popen[bytes]", log_file: Path) -> None:
+    """``ray start --block`` prints that it blocks once everything runs."""
+    for _ in _until(START_TIMEOUT_S):
+        if child.poll() is not None:
+            lines = log_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise ConfigurationError(f"Ray does not start: {lines[-1]} (whole log: {log_file})")
+        if "This command will now block" in log_file.read_text(errors="replace"):
+            return
+    raise ConfigurationError(f"Ray did not start within {START_TIMEOUT_S:.0f} s: see {log_file}")
+
+
+def _until(timeout_s: float) -> Iterator[None]:
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        yield
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _ray() -> list[str]:
+    """Ray's command line in this very environment, whatever PATH says."""
+    return [sys.executable, "-m", "ray.scripts.scripts"]

@@ -1,0 +1,93 @@
+"""What the commands print when the work is done: the table of videos, the summary, the failures."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.contracts.stages import Stage
+from cluster.manifest import BadRow
+
+Result = dict[str, Any]
+"""A video as ``cluster.store.results.read_results`` gives it."""
+
+
+def video_table(results: Sequence[Result]) -> Table:
+    """One row per video: scenes, words, duration, RTF, and how long it waited and ran."""
+    table = Table(title="Videos", title_justify="left")
+    table.add_column("video", overflow="fold")
+    table.add_column("status")
+    for column in ("scenes", "words", "duration s", "queue s", "processing s", "RTF"):
+        table.add_column(column, justify="right")
+    for result in results:
+        table.add_row(
+            result["filename"],
+            "[green]READY[/]" if result["status"] == "READY" else f"[red]{result['status']}[/]",
+            str(result["scenes"]),
+            str(result["words"]),
+            _number(result["duration_s"], 1),
+            _number(result["queue_ms"], 2, 1000),
+            _number(result["processing_ms"], 2, 1000),
+            _number(result["rtf"], 2),
+        )
+    return table
+
+
+def stage_table(results: Sequence[Result]) -> Table:
+    """Where the time went: wait and run of each stage over all videos, in seconds, never mixed."""
+    waits: dict[str, list[float]] = defaultdict(list)
+    runs: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        for stage in result["stages"]:
+            if stage["run_ms"] is not None:
+                waits[stage["name"]].append(stage["wait_ms"] / 1000)
+                runs[stage["name"]].append(stage["run_ms"] / 1000)
+    total_run_s = sum(sum(values) for values in runs.values()) or 1.0
+    table = Table(title="Time per stage", title_justify="left")
+    table.add_column("stage")
+    for column in ("runs", "wait s", "run s", "mean run s", "share of run"):
+        table.add_column(column, justify="right")
+    for name in (stage.value for stage in Stage):
+        if runs[name]:
+            run_s = sum(runs[name])
+            table.add_row(
+                name,
+                str(len(runs[name])),
+                f"{sum(waits[name]):.2f}",
+                f"{run_s:.2f}",
+                f"{run_s / len(runs[name]):.2f}",
+                f"{100 * run_s / total_run_s:.0f} %",
+            )
+    return table
+
+
+def print_summary(results: Sequence[Result]) -> None:
+    """Both tables on standard output."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if results:
+        console.print(video_table(results))
+        console.print(stage_table(results))
+    ready = [result for result in results if result["status"] == "READY"]
+    hours = sum(result["duration_s"] or 0.0 for result in ready) / 3600
+    console.print(f"{len(ready)} of {len(results)} videos READY ({hours:.3f} h of video)", highlight=False)
+
+
+def print_failures(results: Sequence[Result]) -> None:
+    """One line per failed video on standard error: file, stage, reason."""
+    for result in results:
+        if result["status"] == "FAILED":
+            line = f"FAILED  {result['filename']}: {result['processing_stage']}: {result['error_message']}"
+            print(line, file=sys.stderr)
+
+
+def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:
+    """One line per bad manifest row on standard error."""
+    for row in bad_rows:
+        print(f"{manifest}:{row.line}: {row.reason}", file=sys.stderr)
+
+
+def _number(value: float | None, digits: int, divisor: float = 1.0) -> str:
+    return "-" if value is None else f"{value / divisor:.{digits}f}"

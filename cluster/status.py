@@ -1,0 +1,74 @@
+"""``heimdex status``: workers, videos on their way, what is waiting; all of it read from Postgres."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.launch import ClusterState
+from cluster.store.database import Pool, place
+from cluster.store.results import count_by_status, in_flight, read_standings
+from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
+
+
+def read_status(pool: Pool, state: ClusterState | None) -> dict[str, Any]:
+    """What ``status --json`` prints."""
+    workers = [asdict(worker) for worker in seen_workers(pool, SEEN_WITHIN_S)]
+    return {
+        "scheduling": any(worker["kind"] == SCHEDULER_KIND for worker in workers),
+        "http_url": state.http_url if state else None,
+        "dashboard_url": state.dashboard_url if state else None,
+        "database": place(str(pool.conninfo)),
+        "videos": count_by_status(pool),
+        "in_flight": [asdict(standing) for standing in read_standings(pool, in_flight(pool))],
+        "workers": workers,
+    }
+
+
+def show_status(current: Mapping[str, Any]) -> None:
+    """The same for people."""
+    console = Console(highlight=False)
+    if current["scheduling"]:
+        console.print(f"The cluster is up: {current['http_url'] or 'its HTTP address is known where it was started'}")
+    else:
+        console.print("No scheduler is alive: nothing is processed until `heimdex up`.")
+    counts = current["videos"]
+    console.print(
+        f"Videos: {counts['PENDING']} waiting, {counts['PROCESSING']} on their way, "
+        f"{counts['READY']} ready, {counts['FAILED']} failed"
+    )
+    if current["in_flight"]:
+        console.print(_in_flight_table(current["in_flight"]))
+    if current["workers"]:
+        console.print(_worker_table(current["workers"]))
+
+
+def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
+    table = Table("video", "stage", "stages done", title="On their way", title_justify="left")
+    for standing in standings:
+        stages = " + ".join(standing["stages"]) or standing["processing_stage"]
+        table.add_row(standing["filename"], stages, str(standing["done_stages"]))
+    return table
+
+
+def _worker_table(workers: list[dict[str, Any]]) -> Table:
+    table = Table(title="Workers", title_justify="left")
+    for column in ("worker", "state", "node", "device", "model"):
+        table.add_column(column, overflow="fold")
+    for column in ("busy", "peak memory"):
+        table.add_column(column, justify="right")
+    for worker in workers:
+        share = 100 * min(1.0, worker["busy_s"] / worker["alive_s"]) if worker["alive_s"] else 0.0
+        memory = worker["peak_memory_bytes"]
+        table.add_row(
+            worker["worker"].rpartition("/")[2] if "/" in worker["worker"] else worker["kind"],
+            worker["state"],
+            worker["node"],
+            worker["device"],
+            worker["model"] or "",
+            "" if worker["kind"] == SCHEDULER_KIND else f"{share:.0f} %",
+            f"{memory / 1024**2:.0f} MiB" if memory else "",
+        )
+    return table

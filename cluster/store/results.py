@@ -1,0 +1,108 @@
+"""What became of submitted videos, as ``--json``, progress and summaries show it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from cluster.contracts.videos import VideoStatus
+from cluster.store.database import Pool
+from cluster.store.stage_ledger import latest_runs
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a video is: cheap to read again and again. ``stages`` are those that run or wait for a worker now."""
+
+    id: UUID
+    filename: str
+    status: str
+    processing_stage: str | None
+    duration_s: float | None
+    error_message: str | None
+    stages: list[str]
+    done_stages: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.status in (VideoStatus.READY, VideoStatus.FAILED)
+
+
+def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
+    """The standing of each video, in the order of ``ids``."""
+    with pool.connection() as connection, connection.cursor(row_factory=class_row(Standing)) as cursor:
+        cursor.execute(
+            """
+            SELECT v.id, v.filename, v.status::text AS status, v.processing_stage, v.duration_s, v.error_message,
+                   coalesce(r.stages, '{}') AS stages, coalesce(r.done_stages, 0) AS done_stages
+            FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
+            JOIN videos AS v ON v.id = asked.id
+            LEFT JOIN LATERAL (
+                SELECT array_agg(stage ORDER BY ready_at) FILTER (WHERE outcome = 'running') AS stages,
+                       count(*) FILTER (WHERE outcome IN ('completed', 'skipped')) AS done_stages
+                FROM video_stage_runs WHERE video_id = v.id AND attempt = v.attempt
+            ) AS r ON v.status = 'PROCESSING'
+            ORDER BY asked.position
+            """,
+            (list(ids),),
+        )
+        return cursor.fetchall()
+
+
+def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Everything that ``--json`` prints of each video, in the order of ``ids``."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            """
+            SELECT v.id, v.storage_path AS uri, v.filename, v.status::text AS status, v.processing_stage,
+                   v.error_type, v.error_message, v.duration_s,
+                   (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
+                   v.processing_duration_ms AS processing_ms,
+                   v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
+                   (SELECT count(*) FROM video_scenes WHERE video_id = v.id) AS scenes,
+                   coalesce(t.word_count, 0) AS words
+            FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
+            JOIN videos AS v ON v.id = asked.id
+            LEFT JOIN video_transcripts AS t ON t.video_id = v.id
+            ORDER BY asked.position
+            """,
+            (list(ids),),
+        ).fetchall()
+    runs = latest_runs(pool, ids)
+    return [
+        {
+            **row,
+            "id": str(row["id"]),
+            "stages": [
+                {"name": run.name, "wait_ms": run.wait_ms, "run_ms": run.run_ms, "outcome": run.outcome}
+                for run in runs[row["id"]]
+            ],
+        }
+        for row in rows
+    ]
+
+
+def count_by_status(pool: Pool) -> dict[str, int]:
+    """How many videos there are of each status; of PENDING only those that this cluster will claim."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            """
+            SELECT status::text AS status, count(*) AS n FROM videos
+            WHERE status <> 'PENDING' OR available_at IS NOT NULL GROUP BY status
+            """
+        ).fetchall()
+    return {status.value: next((row["n"] for row in rows if row["status"] == status), 0) for status in VideoStatus}
+
+
+def in_flight(pool: Pool) -> list[UUID]:
+    """The videos under a lease, those claimed first first."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            """
+            SELECT v.id FROM videos AS v JOIN video_leases AS l ON l.video_id = v.id ORDER BY v.processing_started_at
+            """
+        ).fetchall()
+    return [row["id"] for row in rows]

@@ -1,0 +1,139 @@
+"""Progress of submitted videos, read from Postgres: live on a terminal, line by line elsewhere.
+
+Watching changes nothing: whoever stops watching leaves the videos on their way.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from uuid import UUID
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.stages import REQUIRES
+from cluster.contracts.videos import VideoStatus
+from cluster.store.database import Pool
+from cluster.store.results import Standing, read_standings
+
+POLL_S = 0.4
+SHOWN_IN_FLIGHT = 10
+SUMMARY_EVERY_S = 15.0
+
+
+def watch(pool: Pool, ids: Sequence[UUID], console: Console) -> None:
+    """Show progress on ``console`` until every video is READY or FAILED."""
+    if console.is_terminal:
+        _watch_live(pool, ids, console)
+    else:
+        watch_lines(pool, ids, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+
+
+def watch_lines(pool: Pool, ids: Sequence[UUID], say: Callable[[str], None]) -> None:
+    """Say a line for every video that is settled, and every now and then where the others are."""
+    started_s = said_s = time.monotonic()
+    settled: set[UUID] = set()
+    for standings in _standings(pool, ids):
+        now_s = time.monotonic()
+        for standing in standings:
+            if standing.settled and standing.id not in settled:
+                settled.add(standing.id)
+                said_s = now_s
+                say(f"[{len(settled)}/{len(ids)}] {_verdict(standing)}")
+        if now_s - said_s > SUMMARY_EVERY_S:
+            said_s = now_s
+            say(f"[{len(settled)}/{len(ids)}] {_where(standings)}{_left_text(standings, now_s - started_s)}")
+
+
+def estimate_left_s(standings: Sequence[Standing], elapsed_s: float) -> float | None:
+    """Seconds until all are settled, from the pace so far; None until the first one is.
+
+    Work is counted in seconds of video (a video of unknown duration counts as the mean of the known ones); one on
+    its way counts as done by the share of its stages that are.
+    """
+    if not any(standing.settled for standing in standings):
+        return None
+    known = [standing.duration_s for standing in standings if standing.duration_s]
+    typical_s = sum(known) / len(known) if known else 1.0
+    total = done = 0.0
+    for standing in standings:
+        work_s = standing.duration_s or typical_s
+        total += work_s
+        done += work_s if standing.settled else work_s * standing.done_stages / len(REQUIRES)
+    return elapsed_s * (total - done) / done if done else None
+
+
+def _standings(pool: Pool, ids: Sequence[UUID]) -> Iterator[list[Standing]]:
+    while True:
+        try:
+            standings = read_standings(pool, ids)
+        except DatabaseUnavailable:
+            time.sleep(POLL_S)
+            continue
+        yield standings
+        if all(standing.settled for standing in standings):
+            return
+        time.sleep(POLL_S)
+
+
+def _watch_live(pool: Pool, ids: Sequence[UUID], console: Console) -> None:
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+    )
+    task = bar.add_task("videos", total=len(ids), left="")
+    started_s = time.monotonic()
+    settled: set[UUID] = set()
+    with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
+        for standings in _standings(pool, ids):
+            for standing in standings:
+                if standing.settled and standing.id not in settled:
+                    settled.add(standing.id)
+                    live.console.print(_verdict(standing), highlight=False, markup=False)
+            left = _left_text(standings, time.monotonic() - started_s)
+            bar.update(task, completed=len(settled), left=left.removeprefix(", "))
+            live.update(_view(bar, standings))
+
+
+def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    moving = [standing for standing in standings if standing.status == VideoStatus.PROCESSING]
+    for standing in moving[:SHOWN_IN_FLIGHT]:
+        steps = "━" * standing.done_stages + "─" * (len(REQUIRES) - standing.done_stages)
+        table.add_row(f"  {standing.filename}", f"[cyan]{steps}[/]", _stages(standing))
+    if len(moving) > SHOWN_IN_FLIGHT:
+        table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "")
+    return Group(table, bar)
+
+
+def _stages(standing: Standing) -> str:
+    return " + ".join(standing.stages) or standing.processing_stage or ""
+
+
+def _verdict(standing: Standing) -> str:
+    if standing.status == VideoStatus.READY:
+        return f"READY   {standing.filename}"
+    return f"FAILED  {standing.filename}: {standing.processing_stage}: {standing.error_message}"
+
+
+def _where(standings: Sequence[Standing]) -> str:
+    moving = [f"{s.filename} ({_stages(s)})" for s in standings if s.status == VideoStatus.PROCESSING]
+    waiting = sum(1 for standing in standings if standing.status == VideoStatus.PENDING)
+    shown = ", ".join(moving[:4]) + (f" and {len(moving) - 4} more" if len(moving) > 4 else "")
+    return f"on the way: {shown or 'none'}; waiting: {waiting}"
+
+
+def _left_text(standings: Sequence[Standing], elapsed_s: float) -> str:
+    left_s = estimate_left_s(standings, elapsed_s)
+    if not left_s:
+        return ""
+    minutes, seconds = divmod(round(left_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f", about {text} left"
