@@ -1,8 +1,9 @@
 """Where one shot ends and the next begins: hard cuts, and dissolves of about a second.
 
 Owns the thresholds. Hard cuts come from PySceneDetect's ``AdaptiveDetector``. It judges colour and brightness
-together and so hardly sees cuts in black and white: those pictures are also judged by brightness alone. Dissolves are
-recognised by what they are: for a second every picture is a blend of the two that the second lies between.
+together and so hardly sees cuts in black and white: those pictures are also judged by brightness alone.
+Dissolves are recognised by what they are: for a second every picture is a blend of two (without much motion in
+them; the others are missed).
 """
 
 from collections import deque
@@ -18,7 +19,7 @@ from scenedetect.detectors import AdaptiveDetector
 
 MIN_SCENE_US = 600_000
 MONOCHROME_SPREAD = 6.0
-"""Mean difference between a pixel's strongest and weakest colour, of 255, below which a picture is black and white."""
+"""A picture is black and white when its pixels' strongest and weakest colours differ by less, of 255."""
 
 WINDOW_US = 1_200_000
 UNCERTAIN_US = 2 * WINDOW_US
@@ -29,17 +30,21 @@ MAX_SAMPLE_GAP_US = 300_000
 MIN_BLENDED = 3
 """Samples of a window that must be a true mixture (``MIXED``); a hard cut has none."""
 MIXED = (0.15, 0.85)
-MAX_RESIDUAL = 0.3
-"""Share of the difference between the first and the last picture that a blend may leave unexplained: motion."""
+MAX_RESIDUAL = 0.1
+"""How much of the difference between the first and the last picture a blend may leave unexplained."""
+MAX_CORRELATION = 0.5
+"""More alike than this, it is one shot whose light changes or whose camera moves.
+
+The two bounds belong together. A slow pan over a sinusoid looks like a blend too; when it has moved by the
+phase p the correlation is cos p, the residual tan(p / 4) / 2: 0.13 where the correlation has fallen to 0.5.
+"""
 MIN_DIFFERENCE = 20.0
 """Mean difference of the first and the last picture per colour, of 255."""
-MAX_CORRELATION = 0.6
-"""More alike than this, it is one shot whose light changes."""
 MIN_DEVIATION = 6.0
 """A blank picture at either end makes it a fade, which shows no second shot."""
 
 _MICROSECONDS = Fraction(1, 1_000_000)
-_MINIATURE = (32, 18)
+_MINIATURE = (64, 36)
 
 Picture = NDArray[np.uint8]
 Vector = NDArray[np.float32]
@@ -58,7 +63,7 @@ class CutFinder:
         self._last_cut_us = 0
 
     def feed(self, time_us: int, picture: Picture) -> list[int]:
-        """Take the next picture; the cuts, in order, that are now certain: times of the new shots' first pictures."""
+        """Take the next picture; the cuts that are now certain, in order: where new shots' first pictures are."""
         timecode = FrameTimecode(Timecode(pts=time_us, time_base=_MICROSECONDS), fps=self._fps)
         self._pending.update(cut.pts for cut in self._hard.process_frame(timecode, picture))
         self._pending.update(cut.pts for cut in self._grey_cuts(timecode, picture))
@@ -81,7 +86,7 @@ class CutFinder:
         return cuts
 
     def _certain(self, until_us: int | None) -> list[int]:
-        """Take the pending cuts before ``until_us`` (None: all), leaving out those that would make a scene too short."""
+        """Take the pending cuts before ``until_us`` (None: all); those that make a scene too short go."""
         cuts = []
         for cut_us in sorted(cut_us for cut_us in self._pending if until_us is None or cut_us < until_us):
             self._pending.discard(cut_us)
@@ -100,7 +105,7 @@ class _Blend:
 
 
 class _DissolveFinder:
-    """Slides a window over sampled miniatures; of overlapping windows that fit, the one with the widest difference."""
+    """Slides a window over sampled miniatures; of overlapping windows that fit, the most different wins."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, Vector]] = deque()
@@ -133,9 +138,9 @@ class _DissolveFinder:
 
 
 def _blend(samples: deque[tuple[int, Vector]]) -> _Blend | None:
-    """The dissolve that ``samples`` show from the first to the last, if every one in between is a mixture of the two."""
+    """The dissolve that ``samples`` show, if every one of them is a mixture of the first and the last."""
     times = [time_us for time_us, _ in samples]
-    if max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) > MAX_SAMPLE_GAP_US:
+    if np.diff(times).max() > MAX_SAMPLE_GAP_US:
         return None
     pictures = np.stack([picture for _, picture in samples])
     first, last = pictures[0], pictures[-1]

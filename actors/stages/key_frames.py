@@ -1,7 +1,7 @@
 """The best picture of a scene, chosen while the pictures pass by.
 
-Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin and end
-to ``cuts``. Holds the best picture so far and the few of the last seconds that may belong to the next scene.
+Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin
+and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ class KeyFrame:
 
 
 class KeyFramePicker:
-    """Samples the passing pictures and keeps, for the scene that is not yet over, only those that may still win.
+    """Samples the passing pictures and keeps, for the scene that is not over, only what may still win.
 
     Cuts become known late: ``settle`` says up to where there are none that have not been told.
     """
@@ -46,7 +46,7 @@ class KeyFramePicker:
         self._unsampled: tuple[float, VideoFrame, NDArray[np.uint8]] | None = None
 
     def offer(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
-        """Consider ``frame``, shown at ``time_s``; ``small`` is the same picture, BGR, a few hundred pixels wide."""
+        """Consider ``frame``, shown at ``time_s``; ``small`` is the same picture in BGR, for the score."""
         if time_s - self._sampled_s > LONGEST_UNSAMPLED_S:
             self.sample_last()
         if time_s - self._sampled_s < SAMPLE_EVERY_S:
@@ -89,7 +89,7 @@ class KeyFramePicker:
 def picture_score(small: NDArray[np.uint8]) -> float:
     """How well a picture can be looked at, from 0 to 1: sharp, neither dark nor burnt out, not blank.
 
-    Sharpness is the variance of the Laplacian (Pech-Pacheco et al., 2000), contrast the grey values' deviation.
+    Sharpness is the Laplacian's variance (Pech-Pacheco et al., 2000), contrast the grey values' deviation.
     """
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     mean, deviation = float(grey.mean()), float(grey.std())
@@ -101,7 +101,7 @@ def picture_score(small: NDArray[np.uint8]) -> float:
 
 
 class KeyFrameRenderer:
-    """Turns decoded pictures into key frames: upright RGB, short side at most ``short_side_px``, square pixels."""
+    """Turns pictures into key frames: upright RGB, short side at most ``short_side_px``, square pixels."""
 
     def __init__(self, short_side_px: int) -> None:
         self._short_side_px = short_side_px
@@ -123,7 +123,7 @@ class KeyFrameRenderer:
 
 
 def _shown_size(frame: VideoFrame) -> tuple[float, float]:
-    """Width and height once pixels are square; the longer of the two shrinks, so that nothing is scaled up."""
+    """Width and height once pixels are square; one of the two shrinks, so that nothing is scaled up."""
     aspect = float(getattr(frame, "sample_aspect_ratio", None) or 1.0)
     aspect = min(MAX_PIXEL_ASPECT, max(1 / MAX_PIXEL_ASPECT, aspect))
     return (frame.width, frame.height / aspect) if aspect > 1.0 else (frame.width * aspect, frame.height)

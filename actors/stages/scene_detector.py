@@ -38,7 +38,7 @@ DETECTION_SIDE_PX = 256
 MISSING_S, MISSING_SHARE = 2.0, 0.05
 """A file whose pictures end earlier than both of these before the stated duration is cut off."""
 MAX_GROWN_PX = 4096 * 2304
-"""Pictures may grow on the way to this many pixels, or four times the first one's; larger ones count as damaged."""
+"""Pictures may grow to this many pixels, or four times the first one's; larger ones count as damaged."""
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
 
@@ -68,8 +68,8 @@ class SceneDetector:
     def detect(self, video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
         """Yield the scenes in blocks as they become known; they tile ``[0, end of the last picture)``.
 
-        Raises ``InvalidVideo`` when nothing can be decoded, when more pictures are damaged than whole, and, before
-        the last block, when the pictures end well before the stated duration: what was yielded is then void.
+        Raises ``InvalidVideo`` when nothing can be decoded, when more pictures are damaged than whole and,
+        before the last block, when the pictures end well before the stated duration: what was yielded is void.
         """
         with open_media(video.path) as container:
             stream = picture_stream(container)
@@ -197,8 +197,9 @@ class _PictureReading:
                 reason = tally.last_error or "the file is cut off"
                 raise InvalidVideo(f"only {self.end_s:.1f} s of {stated_s:.1f} s could be read: {reason}")
         if tally.failed > self._shown:
+            announced = self._shown + tally.failed
             raise InvalidVideo(
-                f"only {self._shown} of {self._shown + tally.failed} pictures could be decoded: {tally.last_error}"
+                f"only {self._shown} of {announced} pictures could be decoded: {tally.last_error}"
             )
         if tally.failed:
             logger.warning("%d of %d packets of pictures could not be decoded", tally.failed, tally.packets)

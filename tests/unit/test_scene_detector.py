@@ -86,6 +86,52 @@ def test_times_count_from_the_first_picture(tmp_path: Path) -> None:
     assert scenes[-1].end_s == pytest.approx(2.0, abs=1e-3)
 
 
+def test_cuts_in_black_and_white_are_found(tmp_path: Path) -> None:
+    shots = [Shot(1.4, 1), Shot(2.0, 2), Shot(1.0, 3)]
+    scenes = detect(write_video(tmp_path / "grey.mkv", shots, recipe=Recipe(codec="ffv1", pix_fmt="gray")))
+    assert [scene.start_s for scene in scenes] == pytest.approx([0.0, 1.4, 3.4], abs=2e-3)
+
+
+def test_a_dissolve_is_cut_in_its_middle(tmp_path: Path) -> None:
+    scenes = detect(write_pictures(tmp_path / "soft.mp4", dissolve(Shot(4.0, 1), Shot(4.0, 2), 2.0, 2.8)))
+    assert [scene.start_s for scene in scenes] == pytest.approx([0.0, 2.4], abs=0.15)
+    assert_shows(scenes[0], Shot(4.0, 1))
+    assert_shows(scenes[1], Shot(4.0, 2))
+
+
+def test_a_shot_whose_light_changes_is_not_cut(tmp_path: Path) -> None:
+    shot = Shot(4.0, 1)
+    pictures = [
+        (n / 25, (shot.picture(n, 160, 120) * (1 - 0.006 * min(n, 60))).astype(np.uint8)) for n in range(100)
+    ]
+    assert len(detect(write_pictures(tmp_path / "light.mp4", pictures))) == 1
+
+
+@pytest.mark.parametrize("pixels_per_s", [2, 6, 12, 25, 50])
+def test_a_moving_camera_is_no_dissolve(tmp_path: Path, pixels_per_s: int) -> None:
+    pictures = [(n / 25, Shot(4, 1).picture(n * pixels_per_s // 25, 160, 120)) for n in range(100)]
+    assert len(detect(write_pictures(tmp_path / "pan.mp4", pictures))) == 1
+
+
+def dissolve(before: Shot, after: Shot, start_s: float, end_s: float) -> list[tuple[float, np.ndarray]]:
+    pictures = []
+    for n in range(round(before.seconds * 25)):
+        share = min(1.0, max(0.0, (n / 25 - start_s) / (end_s - start_s)))
+        mixed = before.picture(0, 160, 120) * (1 - share) + after.picture(0, 160, 120) * share
+        pictures.append((n / 25, mixed.astype(np.uint8)))
+    return pictures
+
+
+def test_every_scene_has_a_picture_whatever_the_pace_of_the_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    for trial in range(4):
+        times = np.cumsum(rng.choice([0.01, 0.04, 0.39, 0.6, 0.9], 60))
+        pictures = [
+            (time - times[0], Shot(1, 1 + i // 4).picture(0, 160, 120)) for i, time in enumerate(times)
+        ]
+        assert len(detect(write_pictures(tmp_path / f"{trial}.mkv", pictures))) > 1
+
+
 def test_a_single_picture_is_a_scene_with_that_picture(tmp_path: Path) -> None:
     [scene] = detect(write_video(tmp_path / "one.mp4", [Shot(0.04, 1)]))
     assert (scene.start_s, scene.end_s, scene.key_frame_s) == (0.0, pytest.approx(0.04), 0.0)
