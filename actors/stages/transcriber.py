@@ -110,12 +110,11 @@ def _segment(segment: whisper.Segment, window: SpeechWindow) -> Segment | None:
     words: list[Word] = []
     at_s = earliest
     for word in segment.words or []:
-        text = word.word.strip()
-        if not text:
+        if not word.word.strip():
             continue
         start_s = _between(at_s, window.start_s + float(word.start), latest)
         at_s = _between(start_s, window.start_s + float(word.end), latest)
-        words.append(Word(start_s, at_s, text, _between(0.0, float(word.probability), 1.0)))
+        words.append(Word(start_s, at_s, word.word, _between(0.0, float(word.probability), 1.0)))
     if not words:
         return None
     return Segment(words[0].start_s, words[-1].end_s, segment.text.strip(), tuple(words))

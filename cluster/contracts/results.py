@@ -12,7 +12,10 @@ EMBEDDING_DIM = 512
 
 @dataclass(frozen=True)
 class Word:
-    """A spoken word with its time in the video, in seconds; ``probability`` in [0, 1]."""
+    """A spoken word with its time in the video, in seconds; ``probability`` in [0, 1].
+
+    ``text`` keeps the blank before it, as Whisper writes it: words joined are the text, in every language.
+    """
 
     start_s: float
     end_s: float

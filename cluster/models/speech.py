@@ -36,7 +36,7 @@ def load_speech_model(name: str, device: str, compute_type: str, threads: int) -
     """
     directory = model_directory(name)
     if device.startswith("cuda"):
-        _preload_cublas()
+        preload_cublas()
     try:
         return WhisperModel(str(directory), device=device, compute_type=compute_type, cpu_threads=threads)
     except (RuntimeError, ValueError, OSError) as error:
@@ -56,6 +56,24 @@ def model_directory(name: str) -> Path:
     if not (directory / "model.bin").is_file():
         raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no model.bin in {directory}; {_MEND}")
     return directory
+
+
+def local_directory(name: str) -> Path | None:
+    """Where the files of model ``name`` lie already; None when the hub would have to be asked for them."""
+    if name == BUNDLED or Path(name).is_dir():
+        return model_directory(name)
+    return _cached_directory(name)
+
+
+def hub_answers() -> bool:
+    """Whether the model hub can be reached: asked once, with a short limit."""
+    if hub.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(hub.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+    except Exception:  # the hub's client raises its HTTP library's own types, which differ by version
+        return False
+    return True
 
 
 def _bundled_directory() -> Path:
@@ -79,18 +97,13 @@ def _hub_directory(name: str) -> Path:
     cached = _cached_directory(name)
     if cached is not None:
         return cached
+    unreachable = ConfigurationError(f"speech model {name}: the model hub could not be reached; {_MEND}")
+    if not hub_answers():  # one question instead of minutes of retries
+        raise unreachable
     try:
-        if not hub.HF_HUB_OFFLINE:
-            get_session().head(
-                hub.ENDPOINT, timeout=_HUB_TIMEOUT_S
-            )  # one question instead of minutes of retries
         return Path(download_model(name))
-    except (
-        Exception
-    ) as error:  # the hub's client raises its HTTP library's own types, which differ by version
-        raise ConfigurationError(
-            f"speech model {name}: the model hub could not be reached; {_MEND}"
-        ) from error
+    except Exception as error:  # as in hub_answers
+        raise unreachable from error
 
 
 def _cached_directory(name: str) -> Path | None:
@@ -102,7 +115,7 @@ def _cached_directory(name: str) -> Path | None:
     return directory if (directory / "model.bin").is_file() else None
 
 
-def _preload_cublas() -> None:
+def preload_cublas() -> None:
     """Make cuBLAS 12 known to the process: CTranslate2 opens it by name while torch may have brought CUDA 13.
 
     Taken from the package nvidia-cublas-cu12 where it is installed, else left to the system's loader.

@@ -55,7 +55,8 @@ def assert_times_fit(transcript: Transcript, windows: Sequence[SpeechWindow]) ->
     for segment in transcript.segments:
         assert segment.text == segment.text.strip() != ""
         assert all(segment.start_s <= word.start_s <= word.end_s <= segment.end_s for word in segment.words)
-        assert all(word.text == word.text.strip() != "" for word in segment.words)
+        assert all(word.text.strip() for word in segment.words)
+        assert "".join(word.text for word in segment.words).strip() == segment.text
 
 
 @needs_speech

@@ -1,0 +1,189 @@
+"""``heimdex doctor``: looks at every part without changing anything, and says how to mend what is wrong."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster import launch
+from cluster.contracts.errors import HeimdexError
+from cluster.ray_node import port_is_free
+from cluster.settings import LOOPBACK, Settings
+
+LITTLE_SPACE_BYTES = 5 * 1024**3
+NEEDED_DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One checked part: whether it is well, what was seen, and the mend when it is not."""
+
+    part: str
+    ok: bool
+    seen: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Check everything; a check that raises is a finding, never the end of the examination."""
+    checks: list[tuple[str, Callable[[Settings], Iterator[Finding]]]] = [
+        ("python", _python),
+        ("data directory", _data_directory),
+        ("database", _database),
+        ("ray", _ray),
+        ("ports", _ports),
+        ("hardware", _hardware),
+        ("video decoding", _decoding),
+        ("speech model", _speech_model),
+        ("vision model", _vision_model),
+        ("tokens", _tokens),
+    ]
+    findings: list[Finding] = []
+    for part, check in checks:
+        try:
+            findings += check(settings)
+        except HeimdexError as error:
+            findings.append(Finding(part, False, str(error), "as it says"))
+        except Exception as error:  # a broken part must not hide the others
+            findings.append(Finding(part, False, f"{type(error).__name__}: {error}", "see README, Troubleshooting"))
+    return findings
+
+
+def show_findings(findings: list[Finding]) -> None:
+    """A table on standard output: what is well, what is not, and the mend."""
+    table = Table(show_header=False)
+    for finding in findings:
+        text = finding.seen if finding.ok else f"{finding.seen}\n[bold]mend:[/] {finding.mend}"
+        table.add_row("[green]ok[/]" if finding.ok else "[red]wrong[/]", finding.part, text)
+    Console(highlight=False).print(table)
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    yield Finding("python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer")
+
+
+def _data_directory(settings: Settings) -> Iterator[Finding]:
+    for part, folder in (("data directory", settings.data_dir), ("scratch directory", settings.scratch_dir)):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free_bytes = shutil.disk_usage(existing).free
+        seen = f"{folder}, {free_bytes / 1024**3:.0f} GiB free"
+        writable = os.access(existing, os.W_OK)
+        yield Finding(part, writable, seen, f"make {existing} writable or set HEIMDEX_{_variable(part)}")
+        if free_bytes < LITTLE_SPACE_BYTES:
+            yield Finding(part, False, seen, f"free some space or set HEIMDEX_{_variable(part)}")
+
+
+def _variable(part: str) -> str:
+    return part.split()[0].upper() + "_DIR"
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    from cluster.store.database import connect, place
+    from cluster.store.embedded import binary
+    from cluster.store.migrations import pending_migrations
+
+    url = launch.existing_database_url(settings)
+    if url is None:
+        yield Finding("database", True, f"embedded ({binary('postgres').parent}), not running: `heimdex up` starts it")
+        return
+    with connect(url, name="heimdex-doctor") as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+        vector = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone()
+    assert row is not None
+    yield Finding("database", True, f"PostgreSQL {row['server_version']} at {place(url)}")
+    yield Finding("pgvector", vector is not None, "available" if vector else "missing", "install pgvector on the server")
+    pending = pending_migrations(url)
+    seen = f"{len(pending)} migrations are missing" if pending else "up to date"
+    yield Finding("migrations", not pending, seen, "heimdex migrate")
+
+
+def _ray(settings: Settings) -> Iterator[Finding]:
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    yield Finding("ray", mode == "token", f"ray {version('ray')}, authentication: {mode}", "unset RAY_AUTH_MODE")
+    state = launch.find(settings)
+    if state is not None:
+        yield Finding("cluster", True, f"up at {state.http_url}")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    if launch.find(settings) is not None:
+        return
+    ports = [("HEIMDEX_HTTP_PORT", settings.http_host, settings.http_port)]
+    if settings.ray_address is None:
+        ports.append(("HEIMDEX_DASHBOARD_PORT", LOOPBACK, settings.dashboard_port))
+    for name, host, port in ports:
+        free = port == 0 or port_is_free(host, port)
+        yield Finding(name, free, f"{host}:{port} is {'free' if free else 'in use'}", f"set {name} to another port, or 0")
+
+
+def _hardware(settings: Settings) -> Iterator[Finding]:
+    import ctranslate2
+    import torch
+
+    cpus = os.cpu_count() or 1
+    torch_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    speech_gpus = ctranslate2.get_cuda_device_count()
+    seen = f"{cpus} CPUs, {torch_gpus} GPUs (torch {torch.__version__}), {speech_gpus} for CTranslate2"
+    asked = settings.device == "cuda"
+    yield Finding("hardware", torch_gpus > 0 or not asked, seen, "HEIMDEX_DEVICE=cuda needs a GPU that torch sees")
+    if torch_gpus:
+        from cluster.models.speech import preload_cublas
+
+        preload_cublas()
+        yield Finding("libcublas.so.12", True, "loads (CTranslate2 needs it beside torch's CUDA 13)")
+
+
+def _decoding(_: Settings) -> Iterator[Finding]:
+    import av
+
+    missing = [name for name in NEEDED_DECODERS if name not in av.codecs_available]
+    seen = f"PyAV {av.__version__}" + (f", without {', '.join(missing)}" if missing else "")
+    yield Finding("video decoding", not missing, seen, "install the av wheel from the package index")
+
+
+def _speech_model(settings: Settings) -> Iterator[Finding]:
+    from cluster.models.speech import hub_answers, local_directory
+
+    name = settings.whisper_model or "small"
+    directory = local_directory(name)
+    mend = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper model, or to bundled"
+    if directory is not None:
+        yield Finding("speech model", True, f"{name}: {directory}")
+    elif hub_answers():
+        yield Finding("speech model", True, f"{name}: not here yet, the first `up` downloads it")
+    else:
+        yield Finding("speech model", False, f"{name}: not here, and the model hub cannot be reached", mend)
+
+
+def _vision_model(settings: Settings) -> Iterator[Finding]:
+    from cluster.models.labels import load_labels
+    from cluster.models.vision import load_vision_model
+
+    model = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
+    seen = f"{model.name}@{model.version}, {model.image_size_px} px"
+    fits = settings.key_frame_px >= model.image_size_px
+    yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
+    groups = load_labels(settings.labels_file, settings.clip_model)
+    yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
+
+
+def _tokens(settings: Settings) -> Iterator[Finding]:
+    if settings.jwks_url:
+        yield Finding("tokens", True, f"public keys from {settings.jwks_url}")
+    elif settings.jwt_secret:
+        yield Finding("tokens", True, "HS256 with HEIMDEX_JWT_SECRET")
+    else:
+        yield Finding("tokens", True, f"HS256 with the data directory's own secret ({_secret_file(settings)})")
+    admins = settings.resolved_admin_user_ids
+    yield Finding("admins", bool(admins), f"{len(admins)}", "set HEIMDEX_ADMIN_USER_IDS, or nobody may read /v1/admin")
+
+
+def _secret_file(settings: Settings) -> Path:
+    return settings.data_dir / "jwt_secret"
