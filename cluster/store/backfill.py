@@ -48,9 +48,9 @@ def backfill_finish_times(pool: Pool, dry_run: bool) -> int:
     """Sets ``processing_finished_at = updated_at`` for READY and FAILED videos without one; returns how many.
 
     With ``dry_run`` it counts and changes nothing. A second run changes nothing. Works in batches, each
-    committed: when it is interrupted, run it again. Raises ConfigurationError when the session may not disable
-    the table's triggers (they would move ``updated_at``, the very value that is copied) or when ``updated_at``
-    moved all the same.
+    committed: when it is interrupted, run it again. Raises ConfigurationError when the session may not
+    disable the table's triggers (they would move ``updated_at``, the very value that is copied) or when
+    ``updated_at`` moved all the same.
     """
     try:
         if dry_run:

@@ -16,19 +16,18 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlencode
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 from psycopg import sql
-from psycopg.pq import PGconn, Ping
+from psycopg.pq import Ping
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.store.postmaster import read_postmaster_file
 
 POSTGRES_VERSION = 18
 DATABASE = "heimdex"
@@ -57,7 +56,7 @@ def binary(name: str) -> Path:
 
 def running_url(data_dir: Path) -> str | None:
     """The URL of the server that runs on this data directory, None when none answers. Never starts one."""
-    server = _read_postmaster_file(data_dir)
+    server = read_postmaster_file(data_dir)
     if server is None or server.answer() != Ping.OK:
         return None
     return server.url(DATABASE)
@@ -89,7 +88,10 @@ class EmbeddedPostgres:
         with self._alone():
             url = running_url(self.data_dir)
             if url is None:
+                self._refuse_impossible_name()
                 self._refuse_other_version()
+                if os.geteuid() == 0:
+                    _let_others_traverse(self.data_dir)
                 self._initialise()
                 self._forget_reused_process_id()
                 self._launch()
@@ -102,12 +104,15 @@ class EmbeddedPostgres:
         if not self.data_dir.exists():
             return
         with self._alone():
-            server = _read_postmaster_file(self.data_dir)
+            server = read_postmaster_file(self.data_dir)
             if server is None or not server.is_alive():
                 return
             waiting = ["-w", "-t", str(_STOP_TIMEOUT_S), "-D", str(self.data_dir)]
             if self._run("pg_ctl", "stop", "-m", "fast", *waiting).returncode != 0:
                 self._must_run("pg_ctl", "stop", "-m", "immediate", *waiting)
+            if Path(server.socket_dir) != self.data_dir:
+                with suppress(OSError):
+                    Path(server.socket_dir).rmdir()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -122,6 +127,14 @@ class EmbeddedPostgres:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def _refuse_impossible_name(self) -> None:
+        """pg_ctl hands the path to a shell inside double quotes, unescaped."""
+        if not set('"$`\\\n').isdisjoint(str(self.data_dir)):
+            raise ConfigurationError(
+                f'{self.data_dir} cannot hold the database, since its name has one of " $ ` \\ in it: '
+                "set HEIMDEX_DATA_DIR to another folder"
+            )
 
     def _refuse_other_version(self) -> None:
         try:
@@ -145,7 +158,6 @@ class EmbeddedPostgres:
         new = Path(tempfile.mkdtemp(prefix=f".{self.data_dir.name}.new-", dir=self.data_dir.parent))
         if os.geteuid() == 0:
             os.chown(new, self._server_uid(), -1)
-            _let_others_traverse(new)
         # Sorting and case independent of the machine's locales: data can move, a wrong LANG does not matter.
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
         self._must_run("initdb", "-D", str(new), "-U", "postgres", "--auth=trust", *locale)
@@ -156,12 +168,12 @@ class EmbeddedPostgres:
 
         Postgres itself removes the file when no such process lives, but takes any live one for a server.
         """
-        server = _read_postmaster_file(self.data_dir)
+        server = read_postmaster_file(self.data_dir)
         if server is not None and psutil.pid_exists(server.pid) and not server.is_alive():
             (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
 
     def _launch(self) -> None:
-        options = ["-h", "", "-p", str(_PORT), "-k", _quoted(self._socket_dir())]
+        options = ["-h", "", "-p", str(_PORT), "-k", str(self._socket_dir())]
         for name, value in self._settings.items():
             options += ["-c", f"{name}={value}"]
         log = self.data_dir / "server.log"
@@ -173,8 +185,12 @@ class EmbeddedPostgres:
             )
 
     def _socket_dir(self) -> Path:
-        """The data directory: only its owner can enter, or a folder as private if that path is too long."""
-        if len(os.fsencode(self.data_dir / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH_BYTES:
+        """The data directory: only its owner can enter; else, for a name no URL can hold, a folder as private.
+
+        A socket's path is limited in length, and libpq takes a comma for the end of a host.
+        """
+        fits = len(os.fsencode(self.data_dir / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH_BYTES
+        if fits and "," not in str(self.data_dir):
             return self.data_dir
         uid = self._server_uid()
         digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
@@ -227,62 +243,16 @@ class EmbeddedPostgres:
             raise ConfigurationError(f"{program} failed in {self.data_dir.parent}: {_last_line(done.stdout)}")
 
     def _any_database_url(self) -> str:
-        server = _read_postmaster_file(self.data_dir)
+        server = read_postmaster_file(self.data_dir)
         if server is None:
             raise ConfigurationError(f"the embedded Postgres in {self.data_dir} ended while it started")
         return server.url("postgres")
-
-
-@dataclass(frozen=True)
-class _Postmaster:
-    """What a server wrote into its postmaster.pid; it may have died since."""
-
-    pid: int
-    data_dir: Path
-    port: int
-    socket_dir: str
-
-    def url(self, database: str) -> str:
-        """The port is named, so that PGPORT in somebody's environment does not mislead libpq."""
-        return f"postgresql://postgres@/{database}?{urlencode({'host': self.socket_dir, 'port': self.port})}"
-
-    def answer(self) -> Ping:
-        return Ping(PGconn.ping(f"{self.url('postgres')}&connect_timeout=3".encode()))
-
-    def is_alive(self) -> bool:
-        """Whether this very server lives, though it may not answer (starting, stopping, or stuck)."""
-        if self.answer() != Ping.NO_RESPONSE:
-            return True
-        try:
-            command = psutil.Process(self.pid).cmdline()
-        except psutil.Error:
-            return False
-        return bool(command) and Path(command[0]).name == "postgres" and str(self.data_dir) in command
-
-
-def _read_postmaster_file(data_dir: Path) -> _Postmaster | None:
-    """None when there is none, or when the server has only begun to write it."""
-    data_dir = data_dir.expanduser().resolve()
-    try:
-        lines = (data_dir / "postmaster.pid").read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:
-        raise ConfigurationError(f"{data_dir} belongs to another user") from None
-    if len(lines) < 5 or not lines[0].isdecimal() or not lines[3].isdecimal():
-        return None
-    return _Postmaster(int(lines[0]), data_dir, int(lines[3]), lines[4])
 
 
 def _ensure_database(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchall():
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-
-
-def _quoted(path: Path) -> str:
-    """As an element of Postgres's comma-separated list of socket directories."""
-    return '"' + str(path).replace('"', '""') + '"'
 
 
 def _reason(log: Path, started: subprocess.CompletedProcess[str]) -> str:

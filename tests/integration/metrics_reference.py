@@ -1,0 +1,339 @@
+"""What the metrics must be, computed in plain Python from the rows, and random rows to compute it from.
+
+Shares nothing with the SQL: loops, ``statistics`` and numpy's percentiles instead of aggregates and joins.
+"""
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from statistics import fmean
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from psycopg import Connection, sql
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+TICK = timedelta(microseconds=1)
+STAGES = [None, "downloading", "metadata", "transcription", "scene_detection", "indexing"]
+
+
+@dataclass(frozen=True)
+class Video:
+    id: UUID
+    owner_id: UUID
+    storage_path: str
+    filename: str
+    status: str
+    duration_s: float | None
+    error_message: str | None
+    created_at: datetime
+    updated_at: datetime
+    queued_at: datetime | None
+    processing_started_at: datetime | None
+    processing_finished_at: datetime | None
+    processing_duration_ms: int | None
+    processing_stage: str | None
+
+    @property
+    def ended_at(self) -> datetime:
+        return self.processing_finished_at or self.updated_at
+
+    @property
+    def queue_s(self) -> float | None:
+        if self.queued_at is None or self.processing_started_at is None:
+            return None
+        waited = (self.processing_started_at - self.queued_at).total_seconds()
+        return waited if waited >= 0 else None
+
+    @property
+    def rtf(self) -> float | None:
+        if self.processing_duration_ms is None or not self.duration_s:
+            return None
+        return self.processing_duration_ms / 1000 / self.duration_s
+
+
+@dataclass(frozen=True)
+class Search:
+    id: UUID
+    user_id: UUID
+    video_id: UUID | None
+    query_text: str
+    results_count: int | None
+    latency_ms: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class World:
+    now: datetime
+    names: dict[UUID, str | None]
+    """Those who have a profile."""
+    videos: list[Video]
+    searches: list[Search]
+
+    def insert(self, connection: Connection[Any]) -> None:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO user_profiles (user_id, full_name) VALUES (%s, %s)", self.names.items()
+            )
+            for table, record, rows in (
+                ("videos", Video, self.videos),
+                ("search_queries", Search, self.searches),
+            ):
+                columns = [field.name for field in fields(record)]
+                statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                    sql.Identifier(table),
+                    sql.SQL(", ").join(map(sql.Identifier, columns)),
+                    sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+                )
+                cursor.executemany(statement, [astuple(row) for row in rows])
+
+    def within(self, moment: datetime | None, days: int) -> bool:
+        return moment is not None and self.now - days * DAY <= moment <= self.now
+
+
+class RandomWorld:
+    """Rows with ties, nulls, copied finish times, and moments on, just before and just after every edge."""
+
+    def __init__(self, seed: int, now: datetime) -> None:
+        self._random = random.Random(seed)
+        self._now = now
+
+    def make(self, users: int, videos: int, searches: int) -> World:
+        people = [self._uuid() for _ in range(users)]
+        names = {
+            person: self._random.choice([None, f"Person {person}"]) for person in people if self._often()
+        }
+        made = [self._video(self._random.choice(people)) for _ in range(videos)]
+        ids = [None, *(video.id for video in made)]
+        asked = [self._search(self._random.choice(people), self._random.choice(ids)) for _ in range(searches)]
+        return World(self._now, names, made, asked)
+
+    def _often(self) -> bool:
+        return self._random.random() < 0.8
+
+    def _uuid(self) -> UUID:
+        return UUID(int=self._random.getrandbits(128), version=4)
+
+    def _moment(self) -> datetime:
+        midnight = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = self._random.choice([0, 1, 7, 30, 365])
+        return self._random.choice(
+            [
+                self._now - days * DAY + self._random.choice([-TICK, timedelta(0), TICK]),
+                midnight - self._random.randrange(40) * DAY + self._random.choice([-TICK, timedelta(0)]),
+                self._now - self._random.random() * 40 * DAY,
+            ]
+        )
+
+    def _video(self, owner: UUID) -> Video:
+        status = self._random.choice(["PENDING", "PROCESSING", "READY", "READY", "READY", "FAILED"])
+        finished = self._moment() if self._often() else None
+        measured = (
+            self._random.choice([0, 1500, 1500, self._random.randrange(10**7)]) if self._often() else None
+        )
+        started = None if finished is None or measured is None else finished - measured * SECOND / 1000
+        waited = self._random.choice([-5, 0, self._random.random() * 1000]) * SECOND
+        name = f"{self._random.randrange(10**6)}.mp4"
+        return Video(
+            id=self._uuid(),
+            owner_id=owner,
+            storage_path=f"file:///{name}",
+            filename=name,
+            status=status,
+            duration_s=self._random.choice([None, 0.0, 60.0, self._random.random() * 5000]),
+            error_message="broken" if status == "FAILED" else None,
+            created_at=self._moment(),
+            updated_at=self._moment(),
+            queued_at=started - waited if started and self._often() else None,
+            processing_started_at=started,
+            processing_finished_at=finished,
+            processing_duration_ms=measured,
+            processing_stage=self._random.choice(STAGES),
+        )
+
+    def _search(self, user: UUID, video: UUID | None) -> Search:
+        latency = self._random.choice([None, 0, 20, self._random.randrange(3000)])
+        return Search(
+            self._uuid(),
+            user,
+            video,
+            "a red ball",
+            self._random.choice([None, 0, 9]),
+            latency,
+            self._moment(),
+        )
+
+
+def overview(world: World) -> dict[str, Any]:
+    ready = [video for video in world.videos if video.status == "READY"]
+    failed = [video for video in world.videos if video.status == "FAILED"]
+    seconds = known(video.duration_s for video in ready)
+    result: dict[str, Any] = {
+        "videos_ready_total": len(ready),
+        "videos_failed_total": len(failed),
+        "videos_total": len(world.videos),
+        "failure_rate_pct": 100 * len(failed) / (len(ready) + len(failed)) if ready or failed else None,
+        "hours_ready_total": sum(seconds) / 3600 if seconds else None,
+    }
+    for days in (7, 30):
+        recent = [search for search in world.searches if world.within(search.created_at, days)]
+        result[f"searches_{days}d"] = len(recent)
+        result[f"avg_search_latency_ms_{days}d"] = mean(search.latency_ms for search in recent)
+    return result
+
+
+def throughput(world: World, days: int) -> list[dict[str, Any]]:
+    per_day: defaultdict[Any, list[Video]] = defaultdict(list)
+    for video in world.videos:
+        if video.status == "READY" and world.within(video.updated_at, days):
+            per_day[utc_day(video.updated_at)].append(video)
+    return [
+        {"day": day, "videos_ready": len(per_day[day]), "hours_ready": hours(per_day[day])}
+        for day in sorted(per_day)
+    ]
+
+
+def searches(world: World, days: int) -> list[dict[str, Any]]:
+    per_day: defaultdict[Any, list[Search]] = defaultdict(list)
+    for search in world.searches:
+        if world.within(search.created_at, days):
+            per_day[utc_day(search.created_at)].append(search)
+    return [
+        {"day": day, "searches": len(rows), "avg_latency_ms": mean(row.latency_ms for row in rows)}
+        for day, rows in sorted(per_day.items())
+    ]
+
+
+def users(world: World, days: int) -> dict[UUID, dict[str, Any]]:
+    everybody = set(world.names) | {v.owner_id for v in world.videos} | {s.user_id for s in world.searches}
+    return {person: user(world, days, person) for person in everybody}
+
+
+def user(world: World, days: int, person: UUID) -> dict[str, Any]:
+    own = [video for video in world.videos if video.owner_id == person]
+    ready = [video for video in own if video.status == "READY"]
+    asked = [search for search in world.searches if search.user_id == person]
+    recent = [search for search in asked if world.within(search.created_at, days)]
+    moments = [m for video in own for m in (video.created_at, video.updated_at)] + [
+        s.created_at for s in asked
+    ]
+    return {
+        "user_id": person,
+        "full_name": world.names.get(person),
+        "videos_total": len(own),
+        "videos_ready": len(ready),
+        "hours_ready": hours(ready),
+        "last_activity": max(moments, default=None),
+        "searches_7d": len(recent),
+        "avg_latency_ms_7d": mean(search.latency_ms for search in recent),
+    }
+
+
+def measured(world: World, days: int) -> list[Video]:
+    return [
+        video
+        for video in world.videos
+        if video.status == "READY"
+        and video.processing_duration_ms is not None
+        and world.within(video.processing_finished_at, days)
+    ]
+
+
+def processing_latency(world: World, days: int) -> dict[str, Any]:
+    rows = measured(world, days)
+    times = [float(video.processing_duration_ms or 0) for video in rows]
+    waits = [
+        (video.queue_s * 1000, video.processing_duration_ms or 0)
+        for video in rows
+        if video.queue_s is not None
+    ]
+    return {
+        "videos_measured": len(rows),
+        "avg_processing_ms": mean(times),
+        **{f"p{p}_processing_ms": percentile(times, p) for p in (50, 95, 99)},
+        "avg_queue_ms": mean(wait for wait, _ in waits),
+        "avg_total_ms": mean(wait + time for wait, time in waits),
+    }
+
+
+def rtf_distribution(world: World, days: int) -> dict[str, Any]:
+    rows = [video for video in measured(world, days) if video.duration_s]
+    factors = known(video.rtf for video in rows)
+    return {
+        "videos_measured": len(rows),
+        "avg_rtf": mean(factors),
+        **{f"p{p}_rtf": percentile(factors, p) for p in (50, 95, 99)},
+        "avg_video_duration_s": mean(video.duration_s for video in rows),
+        "avg_processing_duration_s": mean((video.processing_duration_ms or 0) / 1000 for video in rows),
+    }
+
+
+def queue_analysis(world: World, days: int) -> dict[str, Any]:
+    rows = [video for video in measured(world, days) if video.queue_s is not None]
+    waits = known(video.queue_s for video in rows)
+    times = [(video.processing_duration_ms or 0) / 1000 for video in rows]
+    total = sum(waits) + sum(times)
+    return {
+        "videos_measured": len(rows),
+        "avg_queue_time_s": mean(waits),
+        "avg_processing_time_s": mean(times),
+        "avg_total_time_s": total / len(rows) if rows else None,
+        "queue_time_pct": 100 * sum(waits) / total if total else None,
+        "processing_time_pct": 100 * sum(times) / total if total else None,
+    }
+
+
+def failures_by_stage(world: World, days: int) -> list[dict[str, Any]]:
+    failed = [v for v in world.videos if v.status == "FAILED" and world.within(v.ended_at, days)]
+    counts = Counter(video.processing_stage or "unknown" for video in failed)
+    return [
+        {"processing_stage": stage, "failure_count": count, "failure_pct": 100 * count / len(failed)}
+        for stage, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def throughput_v2(world: World, days: int) -> list[dict[str, Any]]:
+    per_day: defaultdict[Any, list[Video]] = defaultdict(list)
+    for video in world.videos:
+        if video.status in ("READY", "FAILED") and world.within(video.ended_at, days):
+            per_day[utc_day(video.ended_at)].append(video)
+    result = []
+    for day in sorted(per_day, reverse=True):
+        ready = [video for video in per_day[day] if video.status == "READY"]
+        times = known(video.processing_duration_ms for video in ready)
+        result.append(
+            {
+                "day": day,
+                "videos_ready": len(ready),
+                "videos_failed": len(per_day[day]) - len(ready),
+                "hours_ready": hours(ready),
+                "avg_processing_s": mean(time / 1000 for time in times),
+                "avg_rtf": mean(video.rtf for video in ready),
+            }
+        )
+    return result
+
+
+def known(values: Any) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def mean(values: Any) -> float | None:
+    numbers = known(values)
+    return fmean(numbers) if numbers else None
+
+
+def percentile(values: list[float], percent: int) -> float | None:
+    return float(np.percentile(values, percent, method="linear")) if values else None
+
+
+def hours(videos: list[Video]) -> float:
+    return sum(known(video.duration_s for video in videos)) / 3600
+
+
+def utc_day(moment: datetime) -> Any:
+    return moment.astimezone(UTC).date()
