@@ -1,7 +1,7 @@
 """URI -> local file: the only place where a video's URI is opened.
 
-Owns which schemes are read, the limits on size and time while copying, and what a failed fetch means: the video's
-fault or the network's. Leaves what a URI says by itself to ``video_uris``, what is inside the file to
+Owns which schemes are read, the limits on size and time while copying, and what a failed fetch means: the
+video's fault or the network's. Leaves what a URI says by itself to ``video_uris``, what is inside the file to
 ``actors.stages.media_reader``.
 
 Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through urllib with no other handler
@@ -10,7 +10,7 @@ installed, every other scheme through fsspec, without its URL chaining (``zip::h
 
 import errno
 import http.client
-import os
+import io
 import re
 import shutil
 import time
@@ -55,10 +55,11 @@ class _Source(Protocol):
 
 
 def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
-    """Make ``uri`` a local file: used in place when it is one, else copied to a file of its own in ``directory``.
+    """Make ``uri`` a local file: used in place when it is one, else copied to a file of its own in
+    ``directory``.
 
-    Raises ``InvalidVideo`` when the URI can never be read (missing, forbidden, empty, too large, scheme not allowed),
-    ``TransientFailure`` when another attempt may succeed (network, time limit, disk full),
+    Raises ``InvalidVideo`` when the URI can never be read (missing, forbidden, empty, too large, scheme not
+    allowed), ``TransientFailure`` when another attempt may succeed (network, time limit, disk full),
     ``ConfigurationError`` when this machine lacks what the scheme needs (driver, credentials).
     """
     scheme = scheme_of(uri)
@@ -74,27 +75,30 @@ def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
     local = local_path(uri)
     if local is None:
         raise InvalidVideo(f"file:// names a file of this machine, not of another host: {uri}")
-    path = Path(os.path.abspath(local))
+    path = local.absolute()
     try:
         size = path.stat().st_size
-        if path.is_dir():
-            raise InvalidVideo(f"a folder, not a video file: {path}")
-        if not path.is_file():
-            raise InvalidVideo(f"not a regular file: {path}")
-        with path.open("rb"):
-            pass
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidVideo(f"no such file: {path}") from error
-    except PermissionError as error:
-        raise InvalidVideo(f"permission denied: {path}") from error
-    except OSError as error:
-        if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
-            raise InvalidVideo(f"{os.strerror(error.errno)}: {path}") from error
-        raise TransientFailure(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise InvalidVideo(f"not a file name: {uri!r}") from error
+        if path.is_file():
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise _local_failure(path, error) from error
+    if not path.is_file():
+        what = "a folder, not a video file" if path.is_dir() else "not a regular file"
+        raise InvalidVideo(f"{what}: {path}")
     _check_size(size, limits)
     return LocalVideo(path=path, size_bytes=size, temporary=False)
+
+
+def _local_failure(path: Path, error: OSError | ValueError) -> HeimdexError:
+    if isinstance(error, ValueError):  # a NUL in the name
+        return InvalidVideo(f"not a file name: {str(path)!r}")
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return InvalidVideo(f"no such file: {path}")
+    if isinstance(error, PermissionError):
+        return InvalidVideo(f"permission denied: {path}")
+    if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+        return InvalidVideo(f"{error.strerror}: {path}")
+    return TransientFailure(f"cannot read {path}: {error.strerror}")
 
 
 def _check_size(size: int, limits: FetchLimits) -> None:
@@ -105,21 +109,21 @@ def _check_size(size: int, limits: FetchLimits) -> None:
 
 
 def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
-    directory.mkdir(parents=True, exist_ok=True)
     suffix = re.sub(r"[^A-Za-z0-9.]", "", Path(filename_of(uri)).suffix)[:10]
     target = directory / f"video{suffix}"
     deadline = time.monotonic() + limits.timeout_s
     try:
-        with _classified(uri, limits), _open(uri, limits) as (source, stated_size):
+        with _blaming_this_machine(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        with _blaming_the_source(uri), _open(uri, limits) as (source, stated_size):
             if stated_size is not None:
                 _check_size(stated_size, limits)
                 if stated_size > shutil.disk_usage(directory).free:
                     raise TransientFailure(f"not enough space in {directory} for {stated_size:,} bytes")
             size = _copy(source, target, limits, deadline)
             if stated_size is not None and size < stated_size:
-                raise TransientFailure(
-                    f"the connection ended after {size:,} of {stated_size:,} bytes: {shown(uri)}"
-                )
+                progress = f"{size:,} of {stated_size:,} bytes"
+                raise TransientFailure(f"the connection ended after {progress}: {shown(uri)}")
     except BaseException:
         if not target.is_symlink():
             target.unlink(missing_ok=True)
@@ -129,16 +133,35 @@ def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
 
 def _copy(source: _Source, target: Path, limits: FetchLimits, deadline: float) -> int:
     size = 0
-    with target.open("wb") as out:
+    with _blaming_this_machine(target.parent):
+        out = target.open("wb", buffering=0)
+    with out:
         while chunk := source.read(_CHUNK_BYTES):
             size += len(chunk)
             if size > limits.max_bytes:
                 raise InvalidVideo(f"the file is larger than the limit of {limits.max_bytes:,} bytes")
             if time.monotonic() > deadline:
                 raise TransientFailure(f"fetching took longer than the limit of {limits.timeout_s:g} s")
-            out.write(chunk)
+            with _blaming_this_machine(target.parent):
+                _write_all(out, chunk)
     _check_size(size, limits)
     return size
+
+
+def _write_all(out: io.FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[out.write(rest) :]
+
+
+@contextmanager
+def _blaming_this_machine(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise TransientFailure(f"the disk is full: {directory}") from error
+        raise TransientFailure(f"cannot write to {directory}: {error.strerror}") from error
 
 
 @contextmanager
@@ -168,7 +191,7 @@ class _WebSource:
 
 
 def _web_opener() -> urllib.request.OpenerDirector:
-    """An opener that speaks HTTP(S) and nothing else, so that no redirect leads to a file or an FTP server."""
+    """An opener that speaks only HTTP(S), so that no redirect leads to a file or an FTP server."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -217,7 +240,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _classified(uri: str, limits: FetchLimits) -> Iterator[None]:
+def _blaming_the_source(uri: str) -> Iterator[None]:
     """Turn whatever a driver raises into the cluster's own errors."""
     try:
         yield
@@ -226,24 +249,26 @@ def _classified(uri: str, limits: FetchLimits) -> Iterator[None]:
     except urllib.error.HTTPError as error:
         with error:
             raise _web_failure(uri, error) from error
-    except FileNotFoundError as error:
-        raise InvalidVideo(f"no such file: {shown(uri)}") from error
-    except PermissionError as error:
-        raise InvalidVideo(f"access denied: {shown(uri)}") from error
-    except IsADirectoryError as error:
-        raise InvalidVideo(f"a folder, not a video file: {shown(uri)}") from error
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise TransientFailure("the disk is full") from error
-        raise TransientFailure(f"cannot fetch {shown(uri)}: {_reason(error)}") from error
     except Exception as error:
-        if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
-            raise ConfigurationError(
-                f"no credentials for {shown(uri)}: set AWS_ACCESS_KEY_ID and so on"
-            ) from error
-        if isinstance(error, (http.client.InvalidURL, UnicodeError)):
-            raise InvalidVideo(f"not a URL: {shown(uri)}") from error
-        raise TransientFailure(f"cannot fetch {shown(uri)}: {_reason(error)}") from error
+        raise _source_failure(uri, error) from error
+
+
+def _source_failure(uri: str, error: Exception) -> HeimdexError:
+    for kind, sentence in _INVALID.items():
+        if isinstance(error, kind):
+            return InvalidVideo(f"{sentence}: {shown(uri)}")
+    if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
+        return ConfigurationError(f"no credentials for {shown(uri)}: set AWS_ACCESS_KEY_ID and so on")
+    return TransientFailure(f"cannot fetch {shown(uri)}: {_reason(error)}")
+
+
+_INVALID: dict[type[Exception], str] = {
+    FileNotFoundError: "no such file",
+    PermissionError: "access denied",
+    IsADirectoryError: "a folder, not a video file",
+    http.client.InvalidURL: "not a URL",
+    UnicodeError: "not a URL",
+}
 
 
 def _web_failure(uri: str, error: urllib.error.HTTPError) -> HeimdexError:

@@ -1,4 +1,5 @@
-"""What a video's URI says by itself, without opening it: scheme, name, local path, and the videos a folder stands for.
+"""What a video's URI says by itself, without opening it: scheme, name, local path, and the videos a folder
+stands for.
 
 Owns how a URI is shown in messages (without what may be secret). Leaves opening to ``storage``.
 """
@@ -37,31 +38,32 @@ def filename_of(uri: str) -> str:
 def expand(uris: Iterable[str]) -> list[str]:
     """The videos that ``uris`` name, in order: local folders and globs opened, local paths made absolute.
 
-    A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for whatever
-    it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by itself in
-    ``downloading`` with one clear line. Only the local machine is looked at.
+    A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for
+    whatever it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by
+    itself in ``downloading`` with one clear line. Only the local machine is looked at.
     """
     return [video for uri in uris for video in _expanded(uri)]
 
 
 def _expanded(uri: str) -> list[str]:
     local = local_path(uri)
-    if local is None:
+    if local is None or "\0" in uri:
         return [uri]
-    path = os.path.abspath(local)
-    if os.path.isdir(path):
-        return _videos_below(path) or [path]
-    if not os.path.lexists(path) and glob.has_magic(path):
-        return [match for match in sorted(glob.glob(path, recursive=True)) if os.path.isfile(match)] or [path]
-    return [path]
+    path = local.absolute()
+    if path.is_dir():
+        return _videos_below(path) or [str(path)]
+    if not path.is_symlink() and not path.exists() and glob.has_magic(str(path)):
+        found = glob.glob(str(path), recursive=True)  # noqa: PTH207  # a shell's rule: * leaves hidden files out
+        return sorted(match for match in found if Path(match).is_file()) or [str(path)]
+    return [str(path)]
 
 
-def _videos_below(folder: str) -> list[str]:
-    videos: list[str] = []
+def _videos_below(folder: Path) -> list[str]:
+    videos: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        videos += [os.path.join(place, name) for name in files if _looks_like_video(name)]
-    return sorted(video for video in videos if os.path.isfile(video))
+        videos += [Path(place) / name for name in files if _looks_like_video(name)]
+    return sorted(str(video) for video in videos if video.is_file())
 
 
 def _looks_like_video(name: str) -> bool:

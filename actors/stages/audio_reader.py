@@ -27,7 +27,7 @@ QUIET_SEARCH_S = 30.0
 """The cut is looked for in this much of a window's end."""
 QUIET_S = 0.1
 JITTER_S = 0.2
-"""Time-stamps may be off the samples' own count by this much before silence is put in or an overlap left out."""
+"""Time-stamps may be off the samples' count by this much before silence is put in or an overlap left out."""
 LONG_GAP_S = 30.0
 """A longer gap ends the window instead of being filled."""
 
@@ -39,8 +39,8 @@ def speech_windows(
 ) -> Generator[SpeechWindow, None, None]:
     """Decode ``stream`` into windows; times count from ``start_s``, the first picture's time in the file.
 
-    Sound that begins before the first picture has negative times. Packets that cannot be decoded are skipped: their
-    time becomes silence. Raises ``InvalidVideo`` when none can be, or past ``max_duration_s``.
+    Sound that begins before the first picture has negative times. Packets that cannot be decoded are skipped:
+    their time becomes silence. Raises ``InvalidVideo`` when none can be, or past ``max_duration_s``.
     """
     tally = Tally()
     clock = PresentationClock()
@@ -53,14 +53,11 @@ def speech_windows(
         if frame.pts is not None and frame.time_base:
             time_s = clock.time_s(float(frame.pts * frame.time_base) - start_s, window.end_s)
         gap_s = time_s - window.end_s if window else 0.0
+        if gap_s < -JITTER_S:
+            continue
         if gap_s > JITTER_S:
             window.append(resampler.flush())
-            if gap_s <= LONG_GAP_S:
-                window.append(np.zeros(round(gap_s * SPEECH_RATE_HZ), np.int16))
-            else:
-                yield window.take_all()
-        elif gap_s < -JITTER_S:
-            continue
+            yield from _bridge(window, gap_s)
         if not window:
             window.begin(time_s)
         window.append(resampler.push(frame))
@@ -71,6 +68,14 @@ def speech_windows(
     if window:
         yield window.take_all()
     _report(tally, heard, stream)
+
+
+def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
+    """Fill a gap with silence; a long one ends the window instead."""
+    if gap_s <= LONG_GAP_S:
+        window.append(np.zeros(round(gap_s * SPEECH_RATE_HZ), np.int16))
+    else:
+        yield window.take_all()
 
 
 def _frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
@@ -182,7 +187,7 @@ class _Window:
 
 
 def quietest_place(samples: Samples, search: int) -> int:
-    """Index of the middle of the quietest ``QUIET_S`` within the last ``search`` samples, in steps of 10 ms."""
+    """Index of the middle of the quietest ``QUIET_S`` of the last ``search`` samples, in steps of 10 ms."""
     step = SPEECH_RATE_HZ // 100
     steps = min(search, len(samples)) // step
     span = round(QUIET_S * SPEECH_RATE_HZ / step)

@@ -2,8 +2,8 @@
 
 Owns the thresholds. Hard cuts come from PySceneDetect's ``AdaptiveDetector``. It judges colour and brightness
 together and so hardly sees cuts in black and white: those pictures are also judged by brightness alone.
-Dissolves are recognised by what they are: for a second every picture is a blend of two (without much motion in
-them; the others are missed).
+Dissolves are recognised by what they are: for a second every picture is a blend of two. Those with much
+motion in them are missed.
 """
 
 from collections import deque
@@ -63,7 +63,7 @@ class CutFinder:
         self._last_cut_us = 0
 
     def feed(self, time_us: int, picture: Picture) -> list[int]:
-        """Take the next picture; the cuts that are now certain, in order: where new shots' first pictures are."""
+        """Take the next picture; the cuts that are now certain, in order: new shots' first pictures."""
         timecode = FrameTimecode(Timecode(pts=time_us, time_base=_MICROSECONDS), fps=self._fps)
         self._pending.update(cut.pts for cut in self._hard.process_frame(timecode, picture))
         self._pending.update(cut.pts for cut in self._grey_cuts(timecode, picture))

@@ -1,7 +1,8 @@
-"""A local media file as FFmpeg sees it: opened safely, its picture and sound streams chosen, its errors translated.
+"""A local media file as FFmpeg sees it: opened safely, its picture and sound streams chosen, its errors
+translated.
 
-Owns what FFmpeg may open (this one file, in a real container format) and how its errors read. Leaves what is made of
-the packets to ``media_reader``, ``audio_reader`` and ``scene_detector``.
+Owns what FFmpeg may open (this one file, in a real container format) and how its errors read. Leaves what is
+made of the packets to ``media_reader``, ``audio_reader`` and ``scene_detector``.
 """
 
 import errno
@@ -31,8 +32,8 @@ VIDEO_FORMATS = (
 )
 AUDIO_FORMATS = "aac,ac3,eac3,aiff,amr,ape,au,caf,dts,flac,mp3,tta,w64,wav,wv"
 """Read only to be able to say that they have no pictures."""
-# Formats that lead elsewhere (hls, dash, concat, image2, sdp, lavfi, ...) are in neither list: FFmpeg probes the
-# content, so the list, not the file's name, keeps a playlist called .mp4 from opening other files and hosts.
+# Formats that lead elsewhere (hls, dash, concat, image2, sdp, lavfi, ...) are in neither list: FFmpeg probes
+# the content, so the list, not the name, keeps a playlist called .mp4 from opening other files and hosts.
 
 _NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _WORTH_ANOTHER_TRY = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOENT}
@@ -42,14 +43,15 @@ _COMPLAINT = re.compile(
 )
 
 BACKWARD_JUMP_S = 1.0
-"""A presentation time this far behind the one before begins a new count (joined files); less is an overlap."""
+"""A time-stamp this far behind the one before begins a new count (joined files); less is an overlap."""
 
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
     """The file as a PyAV container, closed at the end of the block.
 
-    Within the block FFmpeg's errors become ``InvalidVideo``, the machine's own (disk, memory) ``TransientFailure``.
+    Within the block FFmpeg's errors become ``InvalidVideo``, the machine's own (disk, memory)
+    ``TransientFailure``.
     """
     with translated_errors():
         try:
@@ -171,7 +173,7 @@ def stated_extent_s(container: InputContainer, stream: VideoStream) -> tuple[flo
 
 @dataclass
 class Tally:
-    """What became of the packets of the streams that were read; ``ends_s`` by stream, in the file's own time."""
+    """What became of the packets that were read; ``ends_s`` by stream, in the file's own time."""
 
     packets: int = 0
     failed: int = 0
@@ -192,7 +194,8 @@ class Tally:
 
 
 def packets(container: InputContainer, streams: list[Stream], tally: Tally) -> "Iterator[Packet[Stream]]":
-    """Packets of ``streams`` in the file's order, ending with an empty one per stream that drains its decoder.
+    """Packets of ``streams`` in the file's order, ending with an empty one per stream that drains its
+    decoder.
 
     A file that breaks off in the middle simply ends: how far it came is in ``tally``.
     """
@@ -221,7 +224,8 @@ def _drain_packet(stream: Stream) -> "Packet[Stream]":
 class PresentationClock:
     """Makes a stream's presentation times count on without going back.
 
-    Joined recordings start to count anew in the middle; from there on times carry on where the last item ended.
+    Joined recordings start to count anew in the middle; from there on times carry on where the last item
+    ended.
     """
 
     def __init__(self) -> None:

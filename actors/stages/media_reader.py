@@ -1,7 +1,7 @@
 """The media stages that need no model: fetch a video, say what it is, hand out its sound, remove it again.
 
-Owns the limits that a file must keep before anything of it is decoded. Leaves opening to ``media_file``, the sound to
-``audio_reader``, the pictures to ``scene_detector``.
+Owns the limits that a file must keep before anything of it is decoded. Leaves opening to ``media_file``, the
+sound to ``audio_reader``, the pictures to ``scene_detector``.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SpeechWi
 from cluster.storage import FetchLimits, fetch
 
 MAX_PACKETS_TO_FIRST_PICTURE = 500
-"""A recording may begin inside a group of pictures; one that shows nothing for this many packets is broken."""
+"""A recording may begin inside a group of pictures; one that shows nothing for so many packets is broken."""
 
 FPS_TOLERANCE = 1.01
 """A camera's 240 pictures per second are 240.1 on the average of its file."""
@@ -45,7 +45,8 @@ class MediaReader:
         self._temp_directory = temp_directory
 
     def download(self, uri: str, key: str) -> LocalVideo:
-        """Make ``uri`` a local file; ``key`` (a video's and attempt's) names its folder when it must be copied.
+        """Make ``uri`` a local file; ``key`` (a video's and attempt's) names its folder when it must be
+        copied.
 
         Raises as ``cluster.storage.fetch`` does.
         """
@@ -64,8 +65,9 @@ class MediaReader:
     def probe(self, video: LocalVideo) -> MediaInfo:
         """What the headers and the first picture say of ``video``.
 
-        Raises ``InvalidVideo`` when it is no media file, has no pictures, uses a codec that cannot be decoded,
-        breaks a limit (checked before anything is decoded), or when its first picture cannot be decoded.
+        Raises ``InvalidVideo`` when it is no media file, has no pictures, uses a codec that cannot be
+        decoded, breaks a limit (checked before anything is decoded), or when its first picture cannot be
+        decoded.
         """
         self._check_bytes(video)
         with open_media(video.path) as container:
@@ -90,10 +92,12 @@ class MediaReader:
             )
 
     def read_speech(self, video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
-        """The video's sound in windows of at most ten minutes, cut at quiet places; none when it has no sound.
+        """The video's sound in windows of at most ten minutes, cut at quiet places; none when it has no
+        sound.
 
-        What cannot be decoded is left out and its place kept silent. Raises ``InvalidVideo`` when the file has sound
-        of which nothing at all can be decoded, or sound that runs past the longest duration allowed.
+        What cannot be decoded is left out and its place kept silent. Raises ``InvalidVideo`` when the file
+        has sound of which nothing at all can be decoded, or sound that runs past the longest duration
+        allowed.
         """
         with open_media(video.path) as container:
             stream = sound_stream(container)
@@ -119,9 +123,8 @@ class MediaReader:
     def _check_pictures(self, stream: VideoStream, duration_s: float | None) -> None:
         limits = self._limits
         if stream.width * stream.height > limits.max_pixels:
-            raise InvalidVideo(
-                f"the pictures have {stream.width} x {stream.height} pixels, the limit is {limits.max_pixels:,} pixels"
-            )
+            size = f"{stream.width} x {stream.height}"
+            raise InvalidVideo(f"the pictures have {size} pixels, the limit is {limits.max_pixels:,} pixels")
         fps = _stated_fps(stream)
         if fps > limits.max_fps * FPS_TOLERANCE:
             raise InvalidVideo(f"the video has {fps:g} pictures per second, the limit is {limits.max_fps:g}")

@@ -69,7 +69,7 @@ class SceneDetector:
         """Yield the scenes in blocks as they become known; they tile ``[0, end of the last picture)``.
 
         Raises ``InvalidVideo`` when nothing can be decoded, when more pictures are damaged than whole and,
-        before the last block, when the pictures end well before the stated duration: what was yielded is void.
+        before the last block, when the pictures end well before the stated duration: all before is void.
         """
         with open_media(video.path) as container:
             stream = picture_stream(container)

@@ -1,7 +1,7 @@
 """Sound -> words with times, by Whisper.
 
-Owns voice detection, the language of a video, the gates against made-up text, and times that fit together. Leaves the
-sound to ``media_reader``, the model's files to ``cluster.models.speech``.
+Owns voice detection, the language of a video, the gates against made-up text, and times that fit together.
+Leaves the sound to ``media_reader``, the model's files to ``cluster.models.speech``.
 
 One transcription at a time per process: the model's own threads use the device.
 """
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 NO_SPEECH_THRESHOLD = 0.6
 LOG_PROB_THRESHOLD = -1.0
 COMPRESSION_RATIO_THRESHOLD = 2.4
-"""Whisper's own gates (Radford et al., 2022, section 4.5): silence, guessing, and text that repeats itself."""
+"""Whisper's own gates (Radford et al., 2022, section 4.5): silence, guessing, text that repeats itself."""
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6)
 
 
@@ -36,7 +36,7 @@ class Transcriber:
     def __init__(
         self, model_name: str, device: str, compute_type: str, threads: int, beam_size: int = 5
     ) -> None:
-        """Loads the model; raises ``ConfigurationError`` as ``cluster.models.speech.load_speech_model`` does."""
+        """Loads the model; raises ``ConfigurationError`` as ``load_speech_model`` does."""
         self.model_name = model_name
         self._model = load_speech_model(model_name, device, compute_type, threads)
         self._beam_size = beam_size
@@ -45,10 +45,12 @@ class Transcriber:
         )  # retries at a higher temperature sample; the same sound gives the same text
 
     def transcribe(self, windows: Iterable[SpeechWindow], language: str | None) -> Transcript:
-        """Everything said in ``windows``; ``language`` is an ISO 639 code, None to detect it from the first speech.
+        """Everything said in ``windows``; ``language`` is an ISO 639 code, None to detect it from the first
+        speech.
 
-        The transcript's language is None when nothing was said. Raises ``ConfigurationError`` when the model is
-        English-only and another language is asked for, ``InvalidVideo`` when no Whisper knows the language.
+        The transcript's language is None when nothing was said. Raises ``ConfigurationError`` when the model
+        is English-only and another language is asked for, ``InvalidVideo`` when no Whisper knows the
+        language.
         """
         segments: list[Segment] = []
         spoken: str | None = None
@@ -64,7 +66,7 @@ class Transcriber:
             return
         if not self._model.model.is_multilingual:
             raise ConfigurationError(
-                f"the speech model {self.model_name} knows only English, the video asks for language {language}: "
+                f"the speech model {self.model_name} knows only English, the video asks for {language}: "
                 "set HEIMDEX_WHISPER_MODEL to a multilingual model"
             )
         raise InvalidVideo(f"the speech model {self.model_name} does not know the language {language}")
@@ -76,8 +78,8 @@ class Transcriber:
             return [], ""
         if language is not None:
             self._check_language(language)
-        # What transcribe(vad_filter=True) does, but asked first whether there is any speech: the library's language
-        # detection fails on none.
+        # What transcribe(vad_filter=True) does, but asked first whether there is any speech: the library's
+        # language detection fails on none.
         spoken: NDArray[np.float32] = np.concatenate(collect_chunks(audio, chunks)[0])
         found, info = self._model.transcribe(
             spoken,

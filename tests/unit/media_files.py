@@ -71,7 +71,7 @@ def tone(seconds: float, rate_hz: int = 16_000, frequency_hz: float = 440.0, lev
 def write_video(
     path: Path, shots: Sequence[Shot] = (), sounds: Sequence[Sound] = (), recipe: Recipe | None = None
 ) -> Path:
-    """Write ``shots`` one after another and ``sounds`` at their times; the container follows from the suffix."""
+    """Write ``shots`` one after another and ``sounds`` at their times; the suffix names the container."""
     recipe = recipe or Recipe()
     with av.open(str(path), "w", container_options=recipe.options) as container:
         video = _video_stream(container, recipe) if shots else None

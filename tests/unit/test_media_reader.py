@@ -1,8 +1,9 @@
-"""A video's headers, its sound at the right times, and one clear sentence for every file that cannot be processed."""
+"""A video's headers, its sound at the right times, and one clear sentence for every bad file."""
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def refusal(path: Path, limits: MediaLimits = LIMITS) -> str:
 
 
 def loud(window: SpeechWindow, begin_s: float, end_s: float) -> bool:
-    """Whether there is sound all through ``[begin_s, end_s)`` of the video; quiet all through raises no doubt."""
+    """Whether there is sound all through ``[begin_s, end_s)`` of the video, or none at all."""
     begin, end = (round((time_s - window.start_s) * SPEECH_RATE_HZ) for time_s in (begin_s, end_s))
     levels = np.abs(window.samples[begin:end].astype(int)).reshape(-1, 160).max(axis=1)
     assert (levels > 1000).all() or (levels < 300).all()
@@ -170,7 +171,7 @@ def test_pictures_that_cannot_be_decoded_are_refused_with_the_decoders_reason(tm
         ({"max_streams": 1}, "the file has 2 streams, the limit is 1"),
     ],
 )
-def test_limits_are_checked_and_named(tmp_path: Path, limit: dict[str, float], sentence: str) -> None:
+def test_limits_are_checked_and_named(tmp_path: Path, limit: dict[str, Any], sentence: str) -> None:
     path = write_video(tmp_path / "plain.mp4", SHOTS, [Sound(0.0, tone(1.0))])
     assert refusal(path, replace(LIMITS, **limit)) == sentence
 
@@ -250,12 +251,7 @@ def test_what_cannot_be_decoded_becomes_silence_and_the_rest_keeps_its_time(tmp_
     path = write_video(tmp_path / "hurt.mkv", [Shot(0.2, 1)], [Sound(0.0, noise(6.0))], recipe)
     [window] = speech(damage(path, 0.5, 0.6))
     assert window.duration_s == pytest.approx(6.0, abs=0.1)
-    levels = (
-        np.abs(window.samples.astype(int)).reshape(-1, 320).max(axis=1)
-        if len(window.samples) % 320 == 0
-        else None
-    )
-    assert levels is None or (levels == 0).sum() >= 5
+    assert 0.05 < (window.samples == 0).mean() < 0.4
 
 
 def noise(seconds: float) -> np.ndarray:

@@ -108,7 +108,7 @@ def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path) -> None:
     fsspec.filesystem("memory").pipe("/full/a.mp4", CONTENT)
     (tmp_path / "video.mp4").symlink_to("/dev/full")
     limits = FetchLimits(10**7, 10.0, frozenset({"memory"}))
-    assert hitch("memory://full/a.mp4", tmp_path, limits) == "the disk is full"
+    assert hitch("memory://full/a.mp4", tmp_path, limits) == f"the disk is full: {tmp_path}"
 
 
 # The web
@@ -151,11 +151,16 @@ class Web(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients hang up on purpose."""
+
+
 @pytest.fixture(scope="module")
 def web() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    server.daemon_threads = True
-    server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients hang up on purpose
+    server = Server(("127.0.0.1", 0), Web)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
