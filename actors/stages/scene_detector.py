@@ -194,8 +194,8 @@ class _PictureReading:
         if stated_s is not None:
             reached_s = self.end_s if of_pictures else max(self.end_s, self._sound_end_s())
             if stated_s - reached_s > max(MISSING_S, MISSING_SHARE * stated_s):
-                reason = tally.last_error or "the file is cut off"
-                raise InvalidVideo(f"only {self.end_s:.1f} s of {stated_s:.1f} s could be read: {reason}")
+                share = f"{self.end_s:.1f} s of {stated_s:.1f} s"
+                raise InvalidVideo(f"only {share} could be read: the file is cut off or damaged")
         if tally.failed > self._shown:
             announced = self._shown + tally.failed
             raise InvalidVideo(
