@@ -86,12 +86,6 @@ class Pool:
         for _ in range(self._size):
             self._start_worker()
 
-    def grow_to(self, size: int) -> None:
-        """Keep ``size`` workers alive from now on, when that is more than before."""
-        for _ in range(max(0, size - self._size)):
-            self._start_worker()
-        self._size = max(self._size, size)
-
     async def ready(self) -> None:
         """Wait until every first worker has loaded.
 

@@ -25,7 +25,7 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
             "video_id": hit.scene.video_id,
             "filename": hit.scene.filename,
             "uri": hit.scene.uri,
-            "scene": hit.scene.index,
+            "scene_index": hit.scene.index,
             "start_s": hit.scene.start_s,
             "end_s": hit.scene.end_s,
             "transcript_segment": hit.scene.transcript_segment,

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         (), description="Comma-separated origins whose pages may call the API from a browser."
     )
     allowed_schemes: Schemes = Field(
-        ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "memory"),
+        ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs"),
         description="URI schemes that the commands accept; `file` stands for local paths too.",
     )
     http_allowed_schemes: Schemes = Field(("http", "https", "s3"), description="URI schemes that POST /v1/videos accepts.")

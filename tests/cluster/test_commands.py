@@ -1,0 +1,215 @@
+"""The commands as a person types them, on a cluster that is up."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from conftest import CommandLine, make_environment
+
+from cluster.demo import clips
+from cluster.store.database import Pool
+from cluster.store.embedded import binary
+
+RESULT_KEYS = {
+    "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
+    "processing_ms", "rtf", "scenes", "words", "stages",
+}  # fmt: skip
+
+
+def test_json_has_the_promised_keys(demo_results: list[dict[str, Any]]) -> None:
+    for result in demo_results:
+        assert set(result) == RESULT_KEYS
+        for run in result["stages"]:
+            assert set(run) == {"name", "wait_ms", "run_ms", "outcome"}
+
+
+def test_progress_goes_to_standard_error_and_the_tables_to_standard_output(heimdex: CommandLine) -> None:
+    done = heimdex.run("process", str(clips()[0]))
+    assert done.returncode == 0
+    assert f"READY   {clips()[0].name}" in done.stderr
+    assert "Time per stage" in done.stdout
+    assert "1 of 1 videos READY" in done.stdout
+
+
+def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: list[dict[str, Any]]) -> None:
+    status = heimdex.json("status")
+    assert status["scheduling"]
+    assert {worker["kind"] for worker in status["workers"]} == {
+        "scheduler", "media", "transcriber", "embedder", "writer",
+    }  # fmt: skip
+    assert status["videos"]["READY"] >= len(demo_results)
+    assert "transcriber-1" in heimdex.run("status").stdout
+
+
+def test_up_while_up_is_refused_with_one_line(heimdex: CommandLine) -> None:
+    done = heimdex.run("up")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a cluster of this data directory is up already")
+
+
+def test_a_wrong_setting_stops_up_with_its_name_and_the_allowed_values(cluster_folder: Path) -> None:
+    wrong = CommandLine(make_environment(cluster_folder, HEIMDEX_DEVICE="tpu"), cluster_folder)
+    done = wrong.run("up")
+    assert done.returncode == 2
+    assert "HEIMDEX_DEVICE" in done.stderr
+    assert "'auto', 'cpu' or 'cuda'" in done.stderr
+
+
+def test_a_model_that_cannot_be_had_stops_up_and_leaves_nothing_running(cluster_folder: Path) -> None:
+    folder = cluster_folder / "nomodel"
+    folder.mkdir()
+    wrong = CommandLine(make_environment(folder, HEIMDEX_WHISPER_MODEL="/no/such/model"), folder)
+    done = wrong.run("up")
+    assert done.returncode == 2
+    assert "HEIMDEX_WHISPER_MODEL=/no/such/model" in done.stderr
+    assert wrong.run("status").returncode == 1
+    assert wrong.run("db", "url").returncode == 2
+
+
+def test_search_finds_what_was_said_and_its_json_names_the_place(
+    heimdex: CommandLine, demo_results: list[dict[str, Any]]
+) -> None:
+    from cluster.demo import queries
+
+    spoken = next(query for query in queries() if query.kind == "spoken")
+    first = heimdex.json("search", spoken.text)[0]
+    assert (first["filename"], first["scene_index"]) == (spoken.clip.name, spoken.scene)
+    assert first["words_rank"] == 1
+    assert Path(httpx.URL(first["thumbnail_url"]).path).read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_ctrl_c_leaves_the_videos_submitted_and_says_how_to_go_on(heimdex: CommandLine, cluster_pool: Pool) -> None:
+    process = heimdex.start("process", *map(str, clips()))
+    _wait_until_submitted(cluster_pool, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stay submitted and go on" in errors
+    assert "Traceback" not in errors
+    end_s = time.monotonic() + 120
+    while heimdex.json("status")["videos"]["PROCESSING"]:
+        assert time.monotonic() < end_s
+    with cluster_pool.connection() as connection:
+        rows = connection.execute(
+            "SELECT status::text FROM videos ORDER BY created_at DESC, queued_at DESC LIMIT %s", (len(clips()),)
+        ).fetchall()
+    assert [row["status"] for row in rows] == ["READY"] * len(clips())
+
+
+def test_a_manifest_goes_in_without_its_bad_rows(heimdex: CommandLine, cluster_folder: Path) -> None:
+    manifest = cluster_folder / "videos.jsonl"
+    manifest.write_text(
+        json.dumps({"uri": str(clips()[0]), "language": "en"}) + "\n"
+        "{not json\n" + json.dumps({"url": "misspelt"}) + "\n" + json.dumps({"uri": str(clips()[1])}) + "\n"
+    )
+    done = heimdex.run("submit", "--manifest", str(manifest))
+    assert done.returncode == 1
+    assert "submitted 2 videos" in done.stdout
+    assert f"{manifest}:2: not valid JSON" in done.stderr
+    assert f"{manifest}:3: uri: is missing" in done.stderr
+
+
+def test_a_ray_job_names_the_bad_row_and_the_corrupt_file_and_ends_with_1(
+    heimdex: CommandLine, cluster_state: dict[str, Any], cluster_folder: Path
+) -> None:
+    folder = cluster_folder / "job"
+    folder.mkdir()
+    (folder / "corrupt.mp4").write_bytes(clips()[0].read_bytes()[:20_000])
+    (folder / "videos.csv").write_text(
+        f"uri,language\n{clips()[0]},en\n,en\n{folder / 'corrupt.mp4'},\n{clips()[1]},\n"
+    )
+    job = subprocess.run(
+        ["ray", "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster.batch", "--manifest", "videos.csv"],
+        env={
+            **heimdex.environment,
+            "RAY_AUTH_MODE": "token",
+            "RAY_API_SERVER_ADDRESS": cluster_state["dashboard_url"],
+        },
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    output = job.stdout + job.stderr
+    assert job.returncode == 1, output
+    assert "videos.csv:3: uri: is missing" in output
+    assert "FAILED  corrupt.mp4: " in output
+    assert "2 of 3 videos READY" in output
+    assert "Traceback" not in output
+
+
+def test_a_ray_job_needs_the_token(cluster_state: dict[str, Any]) -> None:
+    answer = httpx.get(f"{cluster_state['dashboard_url']}/api/jobs/")
+    assert answer.status_code in (401, 403)
+
+
+def test_everything_listens_on_loopback_only(heimdex: CommandLine, cluster_state: dict[str, Any]) -> None:
+    import psutil
+
+    node = psutil.Process(cluster_state["node"]["pid"])
+    addresses = {
+        connection.laddr.ip
+        for process in [node, *node.children(recursive=True)]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+def test_psql_and_the_endpoint_give_the_same_figures(
+    demo_results: list[dict[str, Any]], heimdex: CommandLine, http: httpx.Client
+) -> None:
+    assert demo_results
+    url = heimdex.run("db", "url").stdout.strip()
+    row = subprocess.run(
+        [str(binary("psql")), url, "-At", "-c", "select row_to_json(t) from get_admin_rtf_distribution(30) as t"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    answer = http.get("/v1/admin/performance/rtf", params={"range": "30d"}).raise_for_status().json()
+    assert json.loads(row) == answer
+    assert answer["videos_measured"] >= len(demo_results)
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "process", "submit", "search", "migrate", "backfill",
+                                     "token", "doctor", "db", "demo"])  # fmt: skip
+def test_help_says_what_a_command_does(command: str, cluster_folder: Path) -> None:
+    done = CommandLine(make_environment(cluster_folder), cluster_folder).run(command, "--help")
+    assert done.returncode == 0
+    assert len(done.stdout) > 200
+
+
+def test_a_token_for_somebody_else_is_no_admin(heimdex: CommandLine, cluster_state: dict[str, Any]) -> None:
+    token = heimdex.run("token", "--sub", str(uuid4())).stdout.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = httpx.get(f"{cluster_state['http_url']}/v1/admin/overview", headers=headers)
+    assert answer.status_code == 403
+
+
+def test_doctor_finds_nothing_wrong_with_the_cluster_of_the_tests(heimdex: CommandLine) -> None:
+    done = heimdex.run("doctor")
+    assert done.returncode == 0, done.stdout
+
+
+def _wait_until_submitted(pool: Pool, process: "subprocess.Popen[str]") -> None:
+    before = _newest(pool)
+    end_s = time.monotonic() + 60
+    while _newest(pool) == before:
+        assert process.poll() is None
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def _newest(pool: Pool) -> UUID | None:
+    with pool.connection() as connection:
+        row = connection.execute("SELECT id FROM videos ORDER BY created_at DESC, queued_at DESC LIMIT 1").fetchone()
+    return row["id"] if row else None

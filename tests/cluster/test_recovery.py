@@ -1,0 +1,138 @@
+"""What dies on the way: the video is taken up again, and the ledger says what happened."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from conftest import CommandLine, make_environment
+
+from cluster.demo import clips
+from cluster.store.database import Pool, open_pool
+from cluster.store.results import read_results, read_standings
+
+SETTLED_WITHIN_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def mortal(cluster_folder: Path) -> Iterator[CommandLine]:
+    """A cluster of its own, whose processes are killed."""
+    folder = cluster_folder / "mortal"
+    folder.mkdir()
+    command_line = CommandLine(make_environment(folder), folder)
+    started = command_line.run("up")
+    try:
+        assert started.returncode == 0, started.stderr
+        yield command_line
+    finally:
+        command_line.run("down")
+
+
+@pytest.fixture
+def mortal_pool(mortal: CommandLine) -> Iterator[Pool]:
+    with open_pool(mortal.run("db", "url").stdout.strip(), max_size=2, name="recovery-tests") as pool:
+        yield pool
+
+
+def test_a_killed_worker_costs_an_attempt_and_is_named_in_the_ledger(mortal: CommandLine, mortal_pool: Pool) -> None:
+    ids = _submit(mortal, clips())
+    _wait_for(mortal_pool, ids, "transcription")
+    os.kill(_worker_pid(mortal, "transcribe"), signal.SIGKILL)
+    results = _settled(mortal_pool, ids)
+    assert [result["status"] for result in results] == ["READY"] * len(ids)
+    lost = _lost_runs(mortal_pool, ids)
+    assert len(lost) == 1
+    assert lost[0]["stage"] == "transcription"
+    assert lost[0]["error_type"] == "WorkerLost"
+
+
+def test_a_killed_scheduler_is_rebuilt_from_postgres(mortal: CommandLine, mortal_pool: Pool) -> None:
+    ids = _submit(mortal, clips())
+    _wait_for(mortal_pool, ids, "scene_detection")
+    os.kill(_ray_process(mortal, "SchedulerActor").pid, signal.SIGKILL)
+    results = _settled(mortal_pool, ids)
+    assert [result["status"] for result in results] == ["READY"] * len(ids)
+    assert _lost_runs(mortal_pool, ids)
+    with mortal_pool.connection() as connection:
+        doubled = connection.execute(
+            "SELECT video_id, index FROM video_scenes GROUP BY video_id, index HAVING count(*) > 1"
+        ).fetchall()
+        leases = connection.execute("SELECT 1 FROM video_leases").fetchall()
+        open_runs = connection.execute("SELECT 1 FROM video_stage_runs WHERE outcome = 'running'").fetchall()
+    assert (doubled, leases, open_runs) == ([], [], [])
+
+
+def test_down_hands_back_and_the_next_up_finishes(mortal: CommandLine, mortal_pool: Pool) -> None:
+    ids = _submit(mortal, clips() * 3)
+    _wait_for(mortal_pool, ids, "transcription")
+    assert mortal.run("down").returncode == 0
+    assert mortal.run("status").returncode == 1
+    assert mortal.run("up").returncode == 0
+    with open_pool(mortal.run("db", "url").stdout.strip(), max_size=2, name="recovery-tests") as pool:
+        results = _settled(pool, ids)
+    assert [result["status"] for result in results] == ["READY"] * len(ids)
+
+
+def _submit(heimdex: CommandLine, videos: list[Path]) -> list[UUID]:
+    return [UUID(row["id"]) for row in heimdex.json("submit", *map(str, videos))]
+
+
+def _wait_for(pool: Pool, ids: list[UUID], stage: str) -> None:
+    """Until one of the videos runs (or waits for a worker) in ``stage``."""
+    end_s = time.monotonic() + SETTLED_WITHIN_S
+    while not any(stage in standing.stages for standing in read_standings(pool, ids)):
+        assert time.monotonic() < end_s, f"no video came to {stage}"
+        time.sleep(0.01)
+
+
+def _settled(pool: Pool, ids: list[UUID]) -> list[dict[str, Any]]:
+    end_s = time.monotonic() + SETTLED_WITHIN_S
+    while not all(standing.settled for standing in read_standings(pool, ids)):
+        assert time.monotonic() < end_s, read_standings(pool, ids)
+        time.sleep(0.2)
+    return read_results(pool, ids)
+
+
+def _lost_runs(pool: Pool, ids: list[UUID]) -> list[dict[str, Any]]:
+    with pool.connection() as connection:
+        return connection.execute(
+            "SELECT stage, error_type FROM video_stage_runs WHERE outcome = 'lost' AND video_id = ANY (%s)", (ids,)
+        ).fetchall()
+
+
+def _worker_pid(heimdex: CommandLine, call: str) -> int:
+    """The worker process that runs a call now, by the title that Ray gives it while a method runs."""
+    end_s = time.monotonic() + SETTLED_WITHIN_S
+    loaded = "libctranslate2" if call == "transcribe" else "libavcodec"
+    while time.monotonic() < end_s:
+        for process in _ray_processes(heimdex):
+            if "StageActor.run" in " ".join(process.cmdline()) and any(
+                loaded in mapping.path for mapping in process.memory_maps()
+            ):
+                return process.pid
+        time.sleep(0.01)
+    raise AssertionError(f"no worker ran {call}")
+
+
+def _ray_process(heimdex: CommandLine, title: str) -> psutil.Process:
+    return next(process for process in _ray_processes(heimdex) if title in " ".join(process.cmdline()))
+
+
+def _ray_processes(heimdex: CommandLine) -> list[psutil.Process]:
+    """The processes of this cluster's Ray, and of no other."""
+    import json
+
+    state = json.loads((Path(heimdex.environment["HEIMDEX_DATA_DIR"]) / "cluster.json").read_text())
+    alive = []
+    for process in psutil.Process(state["node"]["pid"]).children(recursive=True):
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+                alive.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return alive
