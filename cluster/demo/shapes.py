@@ -1,4 +1,4 @@
-"""The ten shapes: their outlines and how one is painted, with shading and a border that sets it off from any place.
+"""The ten shapes: their outlines and how one is painted, with a border that sets it off from any place.
 
 Owns what a shape looks like. Leaves where it stands and how it moves to `scenes`.
 """
@@ -28,7 +28,9 @@ def paint_shape(
 ) -> None:
     """Paint one shape with its shadow, border and light; `radius` in heights, `turn` in radians."""
     outline = shape_outline(shape)
-    shadow = _placed(canvas, outline, (centre[0] + 0.02 / canvas.aspect, centre[1] + 0.03), radius * 1.04, turn)
+    shadow = _placed(
+        canvas, outline, (centre[0] + 0.02 / canvas.aspect, centre[1] + 0.03), radius * 1.04, turn
+    )
     canvas.polygon(shadow, _DARK, 0.28)
     body = _placed(canvas, outline, centre, radius, turn)
     border = mixed(colour, _DARK, 0.45) if max(colour) > 90 else (200.0, 200.0, 205.0)
@@ -49,10 +51,12 @@ def shape_outline(shape: str) -> Points:
     return _OUTLINES[shape]
 
 
-def _placed(canvas: Canvas, outline: Points, centre: tuple[float, float], radius: float, turn: float) -> Points:
+def _placed(
+    canvas: Canvas, outline: Points, centre: tuple[float, float], radius: float, turn: float
+) -> Points:
     cos, sin = np.cos(turn), np.sin(turn)
     turned = outline @ np.array([[cos, sin], [-sin, cos]]) * radius
-    return turned * (1 / canvas.aspect, 1.0) + centre
+    return np.asarray(turned * (1 / canvas.aspect, 1.0) + centre)
 
 
 def _regular(corners: int, start: float = -np.pi / 2) -> Points:
@@ -75,7 +79,22 @@ def _heart() -> Points:
 
 def _cross() -> Points:
     a, b = 0.32, 0.95
-    return np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)])
+    return np.array(
+        [
+            (-a, -b),
+            (a, -b),
+            (a, -a),
+            (b, -a),
+            (b, a),
+            (a, a),
+            (a, b),
+            (-a, b),
+            (-a, a),
+            (-b, a),
+            (-b, -a),
+            (-a, -a),
+        ]
+    )
 
 
 def _ring() -> Points:
@@ -94,11 +113,13 @@ def _crescent() -> Points:
     angle = float(np.arctan2(tip[1], tip[0] - centre_x))
     back = np.linspace(2 * np.pi - angle, angle, 50)
     inner = np.stack([centre_x + radius * np.cos(back), radius * np.sin(back)], axis=1)
-    return np.concatenate([outer, inner]) + (0.15, 0.0)
+    return np.asarray(np.concatenate([outer, inner]) + np.array([0.15, 0.0]))
 
 
 def _arrow() -> Points:
-    return np.array([(1.0, 0.0), (0.2, -0.75), (0.2, -0.3), (-0.95, -0.3), (-0.95, 0.3), (0.2, 0.3), (0.2, 0.75)])
+    return np.array(
+        [(1.0, 0.0), (0.2, -0.75), (0.2, -0.3), (-0.95, -0.3), (-0.95, 0.3), (0.2, 0.3), (0.2, 0.75)]
+    )
 
 
 _OUTLINES: dict[str, Points] = {

@@ -1,8 +1,9 @@
-"""Train the small vision model that the demo carries: a CLIP that knows ten shapes, ten colours and ten places.
+"""Train the demo's small vision model: a CLIP that knows ten shapes, ten colours and ten places.
 
-Run `python -m cluster.demo.train_vision_model OUT`. Owns rendering the training pictures, the loss and the held-out
-figures. Pictures and order follow from the seed; the weights still differ a little between machines and torch versions.
-The (shape, colour, place) combinations of the demo's own clips are never trained on.
+Run `python -m cluster.demo.train_vision_model OUT`. Owns the training pictures and the loss; prints the
+held-out figures of `evaluate_vision_model`. Pictures and order follow from the seed; the weights still
+differ a little between machines and torch versions. The (shape, colour, place) combinations of the demo's
+own clips are never trained on.
 """
 
 import argparse
@@ -23,14 +24,22 @@ import torch
 import torch.nn.functional as nnf
 from safetensors.torch import save_file
 
+from cluster.demo.evaluate_vision_model import report
 from cluster.demo.scenes import random_scene, render
 from cluster.demo.screenplay import CLIPS
 from cluster.demo.vocabulary import COLOURS, PLACES, SHAPES, Scene, caption_for
+from cluster.models.vision import load_vision_model
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 512,
-        "vision_cfg": {"image_size": 96, "layers": [1, 1, 2, 1], "width": 16, "head_width": 64, "patch_size": None},
+        "vision_cfg": {
+            "image_size": 96,
+            "layers": [1, 1, 2, 1],
+            "width": 16,
+            "head_width": 64,
+            "patch_size": None,
+        },
         "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 56, "heads": 4, "layers": 3},
     },
     "preprocess_cfg": {
@@ -64,11 +73,14 @@ def main() -> None:
     _train(model, pictures, truths, options)
     print(f"trained in {time.monotonic() - began:.0f} s", flush=True)
     save(model, options.out)
+    report(load_vision_model(str(options.out), None, "cpu"))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="directory for open_clip_config.json and open_clip_model.safetensors")
+    parser.add_argument(
+        "out", type=Path, help="directory for open_clip_config.json and open_clip_model.safetensors"
+    )
     parser.add_argument("--pictures", type=int, default=30_000)
     parser.add_argument("--steps", type=int, default=1_400)
     parser.add_argument("--batch", type=int, default=160)
@@ -84,7 +96,9 @@ def rendered(count: int, seed: int, workers: int) -> tuple[Pictures, Ids]:
     chunk = 250
     jobs = [(seed, first, min(chunk, count - first)) for first in range(0, count, chunk)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)
+    ) as pool:
         parts = list(pool.map(_rendered_chunk, jobs))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -116,9 +130,15 @@ def _degraded(rng: np.random.Generator, frame: Pictures) -> Pictures:
         quality = int(rng.integers(30, 95))
         _, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
         frame = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    squashed = cv2.resize(frame, (IMAGE_PX, IMAGE_PX), interpolation=int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR])))
-    light = rng.normal(1.0, 0.06) * squashed.astype(np.float32) + rng.normal(0, 6) + rng.normal(0, 2.5, squashed.shape)
-    return np.clip(light, 0, 255).astype(np.uint8)
+    squashed = cv2.resize(
+        frame, (IMAGE_PX, IMAGE_PX), interpolation=int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR]))
+    )
+    light = (
+        rng.normal(1.0, 0.06) * squashed.astype(np.float32)
+        + rng.normal(0, 6)
+        + rng.normal(0, 2.5, squashed.shape)
+    )
+    return np.asarray(np.clip(light, 0, 255), np.uint8)
 
 
 def ids_of(scene: Scene) -> tuple[int, int, int]:
@@ -128,7 +148,7 @@ def ids_of(scene: Scene) -> tuple[int, int, int]:
 
 def _new_model(directory: Path) -> torch.nn.Module:
     model: torch.nn.Module = open_clip.create_model(f"local-dir:{directory}")
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def _train(model: torch.nn.Module, pictures: Pictures, truths: Ids, options: argparse.Namespace) -> None:
@@ -148,7 +168,7 @@ def _train(model: torch.nn.Module, pictures: Pictures, truths: Ids, options: arg
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, np.log(60))  # type: ignore[operator,union-attr]
+            model.logit_scale.clamp_(0, np.log(60))  # type: ignore[operator]
         if step % 100 == 0:
             print(f"step {step} loss {loss.item():.3f} after {time.monotonic() - began:.0f} s", flush=True)
             save(model, options.out)
@@ -158,7 +178,7 @@ def _train(model: torch.nn.Module, pictures: Pictures, truths: Ids, options: arg
 def _batches(
     pictures: Pictures, truths: Ids, tokenizer: open_clip.SimpleTokenizer, options: argparse.Namespace
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Pictures, captions (one of each picture, saying all or part of it) and which captions are true of which picture."""
+    """Pictures, one caption of each (all or part of it), and which captions are true of which picture."""
     rng = np.random.default_rng(options.seed)
     mean, std = CONFIG["preprocess_cfg"]["mean"][0], CONFIG["preprocess_cfg"]["std"][0]
     for _ in range(options.steps):
@@ -197,7 +217,7 @@ def _caption_of(rng: np.random.Generator, ids: Ids) -> str:
 def _contrastive_loss(
     model: torch.nn.Module, images: torch.Tensor, texts: torch.Tensor, positive: torch.Tensor
 ) -> torch.Tensor:
-    """CLIP's symmetric cross entropy, with the target shared among all pairs that are true (no false negatives)."""
+    """CLIP's symmetric cross entropy, the target shared among all pairs that are true: no false negatives."""
     with torch.autocast("cpu", torch.bfloat16):
         image_rows, text_rows, scale = model(images.contiguous(memory_format=torch.channels_last), texts)[:3]
     logits = scale.float() * image_rows.float() @ text_rows.float().T
@@ -208,13 +228,15 @@ def _contrastive_loss(
 
 
 def save(model: torch.nn.Module, directory: Path) -> None:
-    """Write the weights in half precision; rows of words that no caption uses are zero, so that they say nothing."""
+    """Write the weights in half precision; words that no caption uses become zero and say nothing."""
     state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     unused = torch.ones(len(state["token_embedding.weight"]), dtype=torch.bool)
     unused[_used_tokens()] = False
     state["token_embedding.weight"][unused] = 0
     halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    save_file(halves, directory / "open_clip_model.safetensors", metadata={"format": "pt"})
+    weights = directory / "open_clip_model.safetensors"
+    save_file(halves, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)
 
 
 def _used_tokens() -> torch.Tensor:
@@ -223,7 +245,8 @@ def _used_tokens() -> torch.Tensor:
         _caption_of(rng, np.where(said, ids, _ANY))
         for said, ids in zip(_parts_said(rng, 20_000), rng.integers(0, 10, (20_000, 3)), strict=True)
     ]
-    return _tokenizer()(captions).unique()
+    used: torch.Tensor = _tokenizer()(captions).unique()
+    return used
 
 
 def _tokenizer() -> open_clip.SimpleTokenizer:

@@ -39,7 +39,7 @@ class TrueQuery(_Record):
 
 
 class Truth(_Record):
-    """All that is known of one clip. `cuts_s` are the hard cuts; a dissolve is a scene boundary but not among them."""
+    """All that is known of one clip; `cuts_s` are the hard cuts, a dissolve is not among them."""
 
     file: str
     duration_s: float

@@ -56,7 +56,17 @@ PLACE_LABELS: dict[str, tuple[str, ...]] = {
     "mountains": ("mountains", "peaks", "a mountain range"),
     "volcano": ("a volcano", "lava", "an eruption"),
 }
-_FRAMES = ("{}", "{}", "{}", "a photo of {}", "a picture of {}", "there is {}", "a scene with {}", "find {}", "show me {}")
+_FRAMES = (
+    "{}",
+    "{}",
+    "{}",
+    "a photo of {}",
+    "a picture of {}",
+    "there is {}",
+    "a scene with {}",
+    "find {}",
+    "show me {}",
+)
 _NOUNS = ("shape", "thing", "object")
 
 
@@ -99,9 +109,10 @@ def caption_for(
     return _pick(rng, _FRAMES).format(f"{thing} {_pick(rng, PLACES[place])}")
 
 
-def labels() -> list[str]:
-    """The zero-shot labels that the bundled model knows: every shape, colour and place once."""
-    return [*(with_article(shape) for shape in SHAPES), *COLOURS, *(names[0] for names in PLACE_LABELS.values())]
+def label_groups() -> list[tuple[str, ...]]:
+    """The zero-shot labels that the bundled model knows: all shapes, all colours, all places."""
+    places = tuple(names[0] for names in PLACE_LABELS.values())
+    return [tuple(with_article(shape) for shape in SHAPES), tuple(COLOURS), places]
 
 
 def _thing(rng: np.random.Generator, shape: str | None, colour: str | None) -> str:
@@ -110,7 +121,10 @@ def _thing(rng: np.random.Generator, shape: str | None, colour: str | None) -> s
     if shape is None:
         assert colour is not None
         word = _word(rng, COLOURS[colour])
-        return _pick(rng, (word, f"something {word}", with_article(f"{word} {_pick(rng, _NOUNS)}"), f"the colour {word}"))
+        return _pick(
+            rng,
+            (word, f"something {word}", with_article(f"{word} {_pick(rng, _NOUNS)}"), f"the colour {word}"),
+        )
     noun = _word(rng, SHAPES[shape])
     if colour is not None:
         noun = f"{_word(rng, COLOURS[colour])} {noun}"

@@ -1,1 +1,1 @@
-"""Models that stages hold in memory: how each is found, loaded and asked. No Ray, no database, no measuring in here."""
+"""Models that stages hold in memory: how each is found, loaded and asked. No Ray, no database in here."""

@@ -1,7 +1,8 @@
 """The vision model: pictures and words into one space of 512 numbers, by open_clip.
 
-Owns finding, loading and asking a CLIP: by architecture and pretrained tag, from a local directory, or the bundled one,
-all through the same code. Leaves batching across videos, measuring and devices' numbers to the callers.
+Owns finding, loading and asking a CLIP: by architecture and pretrained tag, from a local directory, or the
+bundled one, all through the same code. Leaves batching across videos, measuring and devices' numbers to the
+callers.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,10 @@ import numpy.typing as npt
 import open_clip
 import torch
 from huggingface_hub import constants as hub
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.utils import get_session
+from huggingface_hub import get_session, try_to_load_from_cache
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors import SafetensorError
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.demo import bundled_vision_directory
@@ -27,8 +29,13 @@ from cluster.demo import bundled_vision_directory
 EMBEDDING_DIM = 512
 _BATCH = 64
 _HUB_TIMEOUT_S = 10.0
-_HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 _MEND = "set HEIMDEX_CLIP_MODEL to a directory with an open_clip model, or to bundled"
+_LOADING_FAILED = (RuntimeError, ValueError, OSError, KeyError, TypeError, UnpicklingError, SafetensorError)
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 Embeddings = npt.NDArray[np.float32]
@@ -36,7 +43,7 @@ Embeddings = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a model comes from: open_clip's name for it, its weights, and what identifies both in a scene's row."""
+    """Where a model comes from: open_clip's name for it, its weights, and what a scene's row calls it."""
 
     architecture: str
     weights: Path | None
@@ -46,9 +53,9 @@ class _Source:
 
 
 class VisionModel:
-    """A loaded CLIP. `encode_images` and `encode_texts` give float32 rows of length 1, comparable by dot product.
+    """A loaded CLIP; its embeddings are float32 rows of length 1, comparable by dot product.
 
-    Attributes: `name` and `version` identify the weights, `image_size_px` is the side of the model's square input,
+    `name` and `version` identify the weights, `image_size_px` is the side of the square input,
     `embedding_dim` the length of a row, `device` where it runs.
     """
 
@@ -59,7 +66,7 @@ class VisionModel:
             torch.set_num_threads(threads)
         self.name, self.version = source.name, source.version
         self.device = device
-        self._model = _created(source, device)
+        self._model: Any = _created(source, device)
         self._tokenizer = open_clip.get_tokenizer(source.architecture)
         preprocess = PreprocessCfg(**open_clip.get_model_preprocess_cfg(self._model))
         self.image_size_px: int = preprocess.input_size[-1]
@@ -67,11 +74,12 @@ class VisionModel:
         width = self.encode_texts([""]).shape[1]
         if width != EMBEDDING_DIM:
             raise ConfigurationError(
-                f"vision model {self.name} gives {width} numbers per picture, the database holds {EMBEDDING_DIM}: choose another HEIMDEX_CLIP_MODEL"
+                f"vision model {self.name} gives {width} numbers per picture, the database holds "
+                f"{EMBEDDING_DIM}: choose another HEIMDEX_CLIP_MODEL"
             )
 
     def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
-        """Embed RGB pictures (height, width, 3; uint8; any size), prepared as the model's own config says: (n, 512)."""
+        """Embed RGB pictures (height, width, 3; uint8; any size) as the model's config says: (n, 512)."""
         rows = []
         for start in range(0, len(pixels), _BATCH):
             batch = [self._preprocess(Image.fromarray(picture)) for picture in pixels[start : start + _BATCH]]
@@ -99,12 +107,14 @@ class VisionModel:
         return array
 
 
-def load_vision_model(name: str, pretrained: str | None, device: str, threads: int | None = None) -> VisionModel:
-    """Load a CLIP on `device`: `name` is "bundled", a directory (open_clip_config.json and weights) or an architecture.
+def load_vision_model(
+    name: str, pretrained: str | None, device: str, threads: int | None = None
+) -> VisionModel:
+    """Load a CLIP on `device`: `name` is "bundled", a directory with an open_clip model, or an architecture.
 
-    `pretrained` is a tag ("laion2b_s34b_b79k") or a weights file, for an architecture only; `threads` sets torch's
-    CPU threads for this process, None leaves them alone. Raises ConfigurationError when the model is unknown, its hub
-    cannot be reached (asked once, never waited for), or it does not give 512 numbers.
+    `pretrained` is a tag ("laion2b_s34b_b79k") or a weights file, for an architecture only; `threads` sets
+    torch's CPU threads for this process, None leaves them alone. Raises ConfigurationError when the model
+    is unknown, its hub cannot be reached (asked once, never waited for), or it does not give 512 numbers.
     """
     if name == "bundled":
         source = _directory_source(bundled_vision_directory(), name)
@@ -124,16 +134,20 @@ def _created(source: _Source, device: str) -> torch.nn.Module:
             require_pretrained=True,
             **source.overrides,
         )
-    except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"vision model {source.name} cannot be loaded: {error}") from error
+    except _LOADING_FAILED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigurationError(f"vision model {source.name} cannot be loaded: {reason}") from error
     return model.eval()
 
 
 def _directory_source(directory: Path, name: str) -> _Source:
-    weights = [path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")]
+    weights = [
+        path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")
+    ]
     if not weights or not (directory / "open_clip_config.json").is_file():
         raise ConfigurationError(
-            f"HEIMDEX_CLIP_MODEL={directory}: not an open_clip model (open_clip_config.json and a weights file, .safetensors or .bin)"
+            f"HEIMDEX_CLIP_MODEL={directory}: not an open_clip model "
+            "(it needs open_clip_config.json and a weights file, .safetensors or .bin)"
         )
     return _Source(f"local-dir:{directory}", None, name, _content_hash(weights), {})
 
@@ -141,7 +155,8 @@ def _directory_source(directory: Path, name: str) -> _Source:
 def _architecture_source(name: str, pretrained: str | None) -> _Source:
     if name not in open_clip.list_models():
         raise ConfigurationError(
-            f"HEIMDEX_CLIP_MODEL={name}: neither a directory, nor bundled, nor an architecture that open_clip knows"
+            f"HEIMDEX_CLIP_MODEL={name}: "
+            "neither a directory, nor bundled, nor an architecture that open_clip knows"
         )
     if pretrained is not None and Path(pretrained).is_file():
         weights = Path(pretrained)
@@ -149,7 +164,9 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
     config = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise ConfigurationError(f"HEIMDEX_CLIP_PRETRAINED={pretrained or ''}: {name} has these pretrained tags: {tags}")
+        raise ConfigurationError(
+            f"HEIMDEX_CLIP_PRETRAINED={pretrained or ''}: {name} has these pretrained tags: {tags}"
+        )
     preprocess = {key: config[key] for key in _PREPROCESS_KEYS if key in config}
     overrides = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
     label = f"{name}/{pretrained}"
@@ -157,7 +174,7 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
 
 
 def _hub_weights(config: dict[str, Any], label: str) -> Path:
-    """The weights file of a pretrained tag: from the local cache, else from the hub if that answers at once."""
+    """The weights file of a pretrained tag: from the local cache, else from a hub that answers at once."""
     repository, _, filename = str(config.get("hf_hub", "")).rpartition("/")
     for candidate in (filename,) if filename else _HUB_WEIGHTS:
         cached = try_to_load_from_cache(repository, candidate) if repository else None
@@ -168,7 +185,9 @@ def _hub_weights(config: dict[str, Any], label: str) -> Path:
         if repository:
             get_session().head(hub.ENDPOINT, timeout=_HUB_TIMEOUT_S)
         return Path(open_clip.download_pretrained(config))
-    except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
+    except (
+        Exception
+    ) as error:  # the hub's client raises its HTTP library's own types, which differ by version
         raise unreachable from error
 
 

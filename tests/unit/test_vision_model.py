@@ -1,0 +1,131 @@
+"""The vision model's promises: one loading code, honest embeddings, errors that say how to mend them."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.demo import bundled_vision_directory, clips, labels_file, truth
+from cluster.demo.evaluate_vision_model import (
+    after_h264,
+    demo_retrieval,
+    fresh_scenes,
+    label_accuracy,
+    middle_frames,
+)
+from cluster.demo.vocabulary import label_groups
+from cluster.models.labels import parse_labels
+from cluster.models.vision import VisionModel, load_vision_model
+
+
+@pytest.fixture(scope="module")
+def model() -> VisionModel:
+    return load_vision_model("bundled", None, "cpu", threads=1)
+
+
+def test_the_right_scene_comes_first_for_the_demos_visual_queries(model: VisionModel) -> None:
+    figures = demo_retrieval(model)
+    assert figures.queries >= 24
+    assert figures.top_1 >= 0.95, figures.missed
+
+
+def test_labels_name_what_a_fresh_scene_shows_even_after_h264(model: VisionModel) -> None:
+    scenes = fresh_scenes(60, seed=91)
+    accuracy = label_accuracy(model, [after_h264(scene) for scene in scenes], scenes)
+    assert accuracy["shape"] >= 0.9
+    assert accuracy["colour"] >= 0.85
+    assert accuracy["place"] >= 0.95
+
+
+def test_the_label_file_holds_the_labels_that_the_model_was_trained_on() -> None:
+    assert parse_labels(labels_file().read_text()) == label_groups()
+
+
+def test_embeddings_are_512_normalised_numbers_for_pictures_of_any_size(model: VisionModel) -> None:
+    rng = np.random.default_rng(3)
+    sizes = [(360, 640), (96, 96), (1080, 1920), (17, 9), (640, 360)]
+    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    for rows in (
+        model.encode_images(pictures),
+        model.encode_texts(["a red star over the sea", "", "unheard-of words"]),
+    ):
+        assert rows.dtype == np.float32
+        assert rows.shape[1] == model.embedding_dim == 512
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+
+
+def test_the_same_picture_gives_the_same_embedding_alone_or_in_a_crowd(model: VisionModel) -> None:
+    pictures = middle_frames(clips()[0])
+    together = model.encode_images([*pictures * 20, pictures[0]])
+    np.testing.assert_array_equal(model.encode_images([pictures[0]]), model.encode_images([pictures[0]]))
+    np.testing.assert_allclose(together[-1], model.encode_images([pictures[0]])[0], atol=1e-5)
+    assert len(together) == 20 * len(truth(clips()[0]).scenes) + 1
+
+
+def test_nothing_in_gives_nothing_out(model: VisionModel) -> None:
+    assert model.encode_images([]).shape == (0, 512)
+    assert model.encode_texts([]).shape == (0, 512)
+
+
+def test_bundled_and_its_directory_are_the_same_model(model: VisionModel) -> None:
+    by_directory = load_vision_model(str(bundled_vision_directory()), None, "cpu")
+    assert (model.name, by_directory.name) == ("bundled", bundled_vision_directory().name)
+    assert by_directory.version == model.version
+    assert by_directory.image_size_px == model.image_size_px
+    np.testing.assert_array_equal(by_directory.encode_texts(["a ring"]), model.encode_texts(["a ring"]))
+
+
+def test_the_bundled_model_stays_within_ten_megabytes() -> None:
+    assert sum(path.stat().st_size for path in bundled_vision_directory().iterdir()) <= 10_000_000
+
+
+def test_an_unknown_name_is_refused_with_what_it_could_be() -> None:
+    with pytest.raises(ConfigurationError, match="neither a directory, nor bundled, nor an architecture"):
+        load_vision_model("ViT-Nonesuch", "x", "cpu")
+
+
+def test_an_unknown_tag_is_refused_with_the_tags_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"HEIMDEX_CLIP_PRETRAINED=nonesuch.*laion2b_s34b_b79k"):
+        load_vision_model("ViT-B-32", "nonesuch", "cpu")
+
+
+def test_a_hub_out_of_reach_is_said_at_once_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(ConfigurationError, match=r"hub could not be reached.*HEIMDEX_CLIP_MODEL.*bundled"):
+        load_vision_model("ViT-B-32", "laion2b_s34b_b79k", "cpu")
+    assert time.monotonic() - began < 30
+    assert "Retrying" not in "".join(capfd.readouterr())
+
+
+def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not an open_clip model"):
+        load_vision_model(str(tmp_path), None, "cpu")
+
+
+@pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
+def test_damaged_weights_are_refused_by_name(tmp_path: Path, weights: str) -> None:
+    config = (bundled_vision_directory() / "open_clip_config.json").read_bytes()
+    (tmp_path / "open_clip_config.json").write_bytes(config)
+    (tmp_path / weights).write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        load_vision_model(str(tmp_path), None, "cpu")
+
+
+def test_a_model_of_another_width_is_refused(tmp_path: Path) -> None:
+    import open_clip
+    from safetensors.torch import save_file
+
+    config = json.loads((bundled_vision_directory() / "open_clip_config.json").read_text())
+    config["model_cfg"]["embed_dim"] = 256
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    narrow = open_clip.model.CLIP(**config["model_cfg"])
+    save_file(narrow.state_dict(), tmp_path / "open_clip_model.safetensors")
+    with pytest.raises(ConfigurationError, match="256 numbers per picture, the database holds 512"):
+        load_vision_model(str(tmp_path), None, "cpu")
