@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 
 from cluster import __version__
 from cluster.contracts.errors import ConfigurationError
@@ -108,16 +108,7 @@ class ReplicaConfig:
     clip_pretrained: str | None
 
 
-@serve.deployment(
-    name="api",
-    num_replicas=1,
-    max_ongoing_requests=64,
-    ray_actor_options={"num_cpus": 0.1},
-    health_check_period_s=10,
-    health_check_timeout_s=30,
-)
-@serve.ingress()
-class ApiDeployment:
+class ApiReplica:
     """One replica of the HTTP application: a database pool, a text encoder, the routes."""
 
     def __init__(self, config: ReplicaConfig) -> None:
@@ -147,6 +138,17 @@ class ApiDeployment:
         pool = getattr(self, "_pool", None)
         if pool is not None:
             pool.close()
+
+
+api_deployment: Deployment = serve.deployment(
+    name="api",
+    num_replicas=1,
+    max_ongoing_requests=64,
+    max_constructor_retry_count=3,
+    ray_actor_options={"num_cpus": 0.1},
+    health_check_period_s=10,
+    health_check_timeout_s=30,
+)(serve.ingress()(ApiReplica))
 
 
 def open_api_pool(url: str) -> Pool:
@@ -181,5 +183,4 @@ def build_app(args: dict[str, Any]) -> Application:
         clip_model=settings.clip_model,
         clip_pretrained=settings.resolved_clip_pretrained,
     )
-    application: Application = ApiDeployment.bind(config)  # type: ignore[attr-defined]
-    return application
+    return api_deployment.bind(config)
