@@ -185,7 +185,7 @@ class EmbeddedPostgres:
             )
 
     def _socket_dir(self) -> Path:
-        """The data directory: only its owner can enter; else, for a name no URL can hold, a folder as private.
+        """The data directory: only its owner can enter. For a path no URL can hold, a folder as private.
 
         A socket's path is limited in length, and libpq takes a comma for the end of a host.
         """

@@ -16,8 +16,8 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from cluster.contracts.errors import ConfigurationError
-from cluster.store.database import connect
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
+from cluster.store.database import connect, is_connection_lost
 
 _ADVISORY_LOCK = 0x6865696D646578  # "heimdex"; one per database
 _FILE_NAME = re.compile(r"(\d{3})_\w+\.sql")
@@ -95,7 +95,9 @@ def _apply(connection: Connection[DictRow], migration: Migration) -> None:
                 "INSERT INTO public.heimdex_migrations (number, name, sha256) VALUES (%s, %s, %s)",
                 [migration.number, migration.name, migration.sha256],
             )
-    except psycopg.OperationalError:
+    except psycopg.OperationalError as error:
+        if connection.closed or is_connection_lost(error):
+            raise DatabaseUnavailable(f"Postgres went away during migration {migration.name}") from error
         raise
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error)

@@ -8,9 +8,9 @@ from uuid import UUID
 import metrics_reference as reference
 import psycopg
 import pytest
-from metrics_reference import DAY, TICK, RandomWorld, Search, Video, World
 from psycopg import Connection
 from psycopg.rows import DictRow
+from random_rows import DAY, SECOND, TICK, RandomWorld, Search, Video, World
 
 from cluster.store import metrics
 from cluster.store.database import Pool, connect
@@ -67,8 +67,8 @@ def video(now: datetime, number: int = 1, **columns: Any) -> Video:
         "error_message": None,
         "created_at": ended,
         "updated_at": ended,
-        "queued_at": ended - 32 * reference.SECOND,
-        "processing_started_at": ended - 30 * reference.SECOND,
+        "queued_at": ended - 32 * SECOND,
+        "processing_started_at": ended - 30 * SECOND,
         "processing_finished_at": ended,
         "processing_duration_ms": 30_000,
         "processing_stage": "completed",
@@ -179,6 +179,13 @@ def test_the_callers_time_zone_changes_nothing(session: Connection[DictRow], now
     assert [ask() for ask in asks] == in_utc
     last_activity = in_utc[1][0][0]["last_activity"]
     assert last_activity.tzinfo is UTC
+    texts = session.execute(
+        "SELECT jsonb_path_query(recent_videos, '$[*].updated_at') #>> '{}' AS t "
+        "FROM get_admin_user_detail(%s, 30)",
+        [world.videos[0].owner_id],
+    ).fetchall()
+    assert texts
+    assert all(row["t"].endswith("+00:00") for row in texts)
 
 
 def test_percentages_of_failures_add_up_and_ties_go_by_name(
@@ -256,7 +263,7 @@ def test_an_unknown_sort_is_refused(session: Connection[DictRow], sort: str | No
 def test_a_users_detail_has_the_latest_videos_and_searches(
     session: Connection[DictRow], now: datetime
 ) -> None:
-    minute = 60 * reference.SECOND
+    minute = 60 * SECOND
     mine = [video(now, n, ended=now - n * minute, error_message=f"'{n}'") for n in range(1, 26)]
     asked = [search(now, n, created_at=now - n * minute, video_id=UUID(int=1)) for n in range(1, 61)]
     others = [video(now, 100, owner_id=BOB)]
