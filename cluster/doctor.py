@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from cluster import launch
 from cluster.contracts.errors import HeimdexError
 from cluster.ray_node import port_is_free
+from cluster.report import result_console
 from cluster.settings import LOOPBACK, Settings
 
 LITTLE_SPACE_BYTES = 5 * 1024**3
@@ -62,7 +62,7 @@ def show_findings(findings: list[Finding]) -> None:
     for finding in findings:
         text = finding.seen if finding.ok else f"{finding.seen}\n[bold]mend:[/] {finding.mend}"
         table.add_row("[green]ok[/]" if finding.ok else "[red]wrong[/]", finding.part, text)
-    Console(highlight=False).print(table)
+    result_console().print(table)
 
 
 def _python(_: Settings) -> Iterator[Finding]:

@@ -228,6 +228,7 @@ def _start_serve(settings: Settings, state: ClusterState, http_port: int) -> Non
 
     from serve_app.app import build_app
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
     overrides |= {"database_url": state.database_url, "data_dir": settings.data_dir}
     serve.start(

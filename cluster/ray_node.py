@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cluster.settings import LOOPBACK
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 40.0
+KILL_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,18 @@ class RayNode:
         with contextlib.suppress(psutil.NoSuchProcess):
             family = [process, *process.children(recursive=True)]
             process.terminate()
-            _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-            for left in alive:
+            for left in _still_alive(family, STOP_TIMEOUT_S):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     left.kill()
-            psutil.wait_procs(alive, timeout=5.0)
+            _still_alive(family, KILL_TIMEOUT_S)
 
     def _process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started_s) < 1.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
+        return process if same and not _is_gone(process) else None
 
 
 def prepare_ray(*, loopback: bool) -> None:
@@ -117,7 +117,9 @@ def start_node(options: NodeOptions) -> RayNode:
         command.append(f"--num-cpus={options.cpus}")
     options.log_file.parent.mkdir(parents=True, exist_ok=True)
     with options.log_file.open("w") as log:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+        )
     node = RayNode(
         pid=child.pid,
         started_s=psutil.Process(child.pid).create_time(),
@@ -143,6 +145,23 @@ def _wait_until_up(child: "subprocess.Popen[bytes]", log_file: Path) -> None:
     raise ConfigurationError(f"Ray did not start within {START_TIMEOUT_S:.0f} s: see {log_file}")
 
 
+def _still_alive(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait for the end of ``processes``; returns those that outlive the timeout."""
+    for _ in _until(timeout_s):
+        processes = [process for process in processes if not _is_gone(process)]
+        if not processes:
+            break
+    return list(processes)
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    """A zombie is gone too: in a container, nobody may ever collect it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _until(timeout_s: float) -> Iterator[None]:
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
@@ -166,6 +185,11 @@ def port_is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with its own Python first in PATH: a job's ``python`` is then the one that has the cluster."""
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
 def _ray() -> list[str]:

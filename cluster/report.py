@@ -15,6 +15,11 @@ Result = dict[str, Any]
 """A video as ``cluster.store.results.read_results`` gives it."""
 
 
+def result_console() -> Console:
+    """Standard output; where it is no terminal, wide enough that no table breaks its words."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
 def video_table(results: Sequence[Result]) -> Table:
     """One row per video: scenes, words, duration, RTF, and how long it waited and ran."""
     table = Table(title="Videos", title_justify="left")
@@ -66,13 +71,13 @@ def stage_table(results: Sequence[Result]) -> Table:
 
 def print_summary(results: Sequence[Result]) -> None:
     """Both tables on standard output."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = result_console()
     if results:
         console.print(video_table(results))
         console.print(stage_table(results))
     ready = [result for result in results if result["status"] == "READY"]
     hours = sum(result["duration_s"] or 0.0 for result in ready) / 3600
-    console.print(f"{len(ready)} of {len(results)} videos READY ({hours:.3f} h of video)", highlight=False)
+    console.print(f"{len(ready)} of {len(results)} videos READY ({hours:.3f} h of video)")
 
 
 def print_failures(results: Sequence[Result]) -> None:

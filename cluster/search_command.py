@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cluster.models.vision import load_vision_model
 from cluster.search import SearchResults, SearchService
+from cluster.report import result_console
 from cluster.settings import Settings
 from cluster.store.database import Pool
 from cluster.store.search_index import PostgresSearchIndex
@@ -41,7 +41,7 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
 
 def show_hits(results: SearchResults) -> None:
     """The scenes for people: where, what was said, what was seen, and which list found it."""
-    console = Console(highlight=False)
+    console = result_console()
     if not results.hits:
         console.print("Nothing was found.")
         return

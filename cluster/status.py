@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cluster.launch import ClusterState
+from cluster.report import result_console
 from cluster.store.database import Pool, place
 from cluster.store.results import count_by_status, in_flight, read_standings
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
@@ -29,7 +29,7 @@ def read_status(pool: Pool, state: ClusterState | None) -> dict[str, Any]:
 
 def show_status(current: Mapping[str, Any]) -> None:
     """The same for people."""
-    console = Console(highlight=False)
+    console = result_console()
     if current["scheduling"]:
         console.print(f"The cluster is up: {current['http_url'] or 'its HTTP address is known where it was started'}")
     else:

@@ -114,7 +114,9 @@ class ApiReplica:
     def __init__(self, config: ReplicaConfig) -> None:
         # Here and not above: torch takes seconds to import, and whoever merely deploys does not need it.
         from cluster.models.vision import load_vision_model
+        from serve_app.loopback import stay_on_loopback
 
+        stay_on_loopback()
         encoder = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
         self._pool = open_api_pool(config.database_url)
         self._parts = ApiParts(

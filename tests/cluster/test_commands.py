@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_a_ray_job_names_the_bad_row_and_the_corrupt_file_and_ends_with_1(
         f"uri,language\n{clips()[0]},en\n,en\n{folder / 'corrupt.mp4'},\n{clips()[1]},\n"
     )
     job = subprocess.run(
-        ["ray", "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster.batch", "--manifest", "videos.csv"],
+        [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster.batch", "--manifest", "videos.csv"],
         env={
             **heimdex.environment,
             "RAY_AUTH_MODE": "token",
