@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -55,11 +56,14 @@ def _executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.Noteb
     monkeypatch.setenv("HEIMDEX_DATA_DIR", str(tmp_path / "data"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(READ_BACK))
-    sockets = Config(KernelManager={"transport": "ipc"})  # in the runtime folder, no port
-    client = NotebookClient(
-        notebook, timeout=240, resources={"metadata": {"path": str(ROOT)}}, config=sockets
-    )
-    client.execute()
+    with tempfile.TemporaryDirectory(prefix="heimdex-kernel-") as sockets:  # a short path, as sockets need
+        client = NotebookClient(
+            notebook,
+            timeout=240,
+            resources={"metadata": {"path": str(ROOT)}},
+            config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+        )
+        client.execute()
     return notebook
 
 
