@@ -33,7 +33,7 @@ lint: $(INSTALLED) ## ruff's rules, and who may import whom
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy
 
-bench: $(INSTALLED) ## speed, start-up time and memory of this machine, kept in tests/benchmarks
+bench: $(INSTALLED) ## speed, start-up time and memory of this machine, kept in tests/benchmarks (about 20 minutes)
 	@$(BIN)/python -m tests.benchmarks.run
 
 notebook: $(INSTALLED) ## open the capacity analysis

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 import ray
 
 from actors.attempt import Attempt, AttemptParts
@@ -25,9 +24,9 @@ from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, Le
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool as DatabasePool
-from cluster.store.database import connect, open_pool
+from cluster.store.database import open_pool
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
-from cluster.store.video_queue import CHANNEL, VideoQueue
+from cluster.store.video_queue import VideoQueue, notifications
 from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState
 
 logger = logging.getLogger(__name__)
@@ -160,9 +159,6 @@ class VideoScheduler:
             except DatabaseUnavailable as error:
                 logger.warning("no heartbeat: %s", error)
                 continue
-            except psycopg.Error:
-                logger.exception("no heartbeat")
-                continue
             for token in set(tokens) - held:
                 loop.call_soon_threadsafe(self._abandon, token)
 
@@ -174,12 +170,12 @@ class VideoScheduler:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.is_set():
             try:
-                with connect(self._config.database_url, name="heimdex-listener", autocommit=True) as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    while not self._stopping.is_set():
-                        for _ in connection.notifies(timeout=POLL_S, stop_after=1):
-                            loop.call_soon_threadsafe(self._wake.set)
-            except (DatabaseUnavailable, psycopg.OperationalError) as error:
+                for notified in notifications(self._config.database_url, POLL_S):
+                    if self._stopping.is_set():
+                        return
+                    if notified:
+                        loop.call_soon_threadsafe(self._wake.set)
+            except DatabaseUnavailable as error:
                 logger.warning("not listening: %s", error)
                 self._stopping.wait(POLL_S)
 

@@ -203,7 +203,7 @@ class _VisionLoader:
             {"describe": describe},
             batched=frozenset({"describe"}),
             device=config.device,
-            model=f"{model.name}@{model.version}",
+            model=model.key,
         )
 
 

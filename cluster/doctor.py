@@ -167,7 +167,7 @@ def _vision_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.vision import load_vision_model
 
     model = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
-    seen = f"{model.name}@{model.version}, {model.image_size_px} px"
+    seen = f"{model.key}, {model.image_size_px} px"
     fits = settings.key_frame_px >= model.image_size_px
     yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
     groups = load_labels(settings.labels_file, settings.clip_model)

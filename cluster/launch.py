@@ -117,7 +117,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
         node = None
         if settings.ray_address is None:
             say("starting Ray")
-            node = start_node(_node_options(settings))
+            node = start_node(_node_options(settings, url))
             undo.callback(node.stop)
         state = ClusterState(
             version=__version__,
@@ -236,7 +236,10 @@ def _start_serve(settings: Settings, state: ClusterState, http_port: int) -> Non
         http_options={"host": settings.http_host, "port": http_port},
         logging_config={"log_level": "WARNING"},
     )
-    serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
+    try:
+        serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise ConfigurationError(f"the HTTP endpoints do not start: {_serve_message() or error}") from None
 
 
 @contextmanager
@@ -246,6 +249,16 @@ def _stopping_actors_on_error() -> Iterator[None]:
     except BaseException:
         _stop_actors()
         raise
+
+
+def _serve_message() -> str:
+    """The last line of what Serve says of the deployment that failed."""
+    from ray import serve
+
+    application = serve.status().applications.get(SERVE_APPLICATION)
+    messages = [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = [line for message in messages for line in message.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
 
 
 def _stop_actors() -> None:
@@ -296,12 +309,13 @@ def _free_http_port(settings: Settings) -> int:
     return settings.http_port or free_port()
 
 
-def _node_options(settings: Settings) -> NodeOptions:
+def _node_options(settings: Settings, database_url: str) -> NodeOptions:
     return NodeOptions(
         cpus=settings.cpus,
         object_store_mb=settings.object_store_mb,
         dashboard_port=settings.dashboard_port,
         log_file=settings.data_dir / "logs" / "ray.log",
+        environment={"HEIMDEX_DATABASE_URL": database_url},
     )
 
 

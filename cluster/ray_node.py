@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class NodeOptions:
     object_store_mb: int
     dashboard_port: int
     log_file: Path
+    environment: Mapping[str, str]
+    """Variables that jobs and workers of this node find beside those of this process."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,12 @@ def start_node(options: NodeOptions) -> RayNode:
     options.log_file.parent.mkdir(parents=True, exist_ok=True)
     with options.log_file.open("w") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **options.environment, "PATH": _path()},
         )
     node = RayNode(
         pid=child.pid,
@@ -187,9 +194,9 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def _environment() -> dict[str, str]:
-    """This process's, with its own Python first in PATH: a job's ``python`` is then the one that has the cluster."""
-    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+def _path() -> str:
+    """PATH with this process's Python in front: a job's ``python`` is then the one that has the cluster."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def _ray() -> list[str]:

@@ -27,8 +27,10 @@ CACHED_QUERIES = 1024
 class TextEncoder(Protocol):
     """What search needs of a vision model: words in the space of its pictures."""
 
-    name: str
-    version: str
+    @property
+    def key(self) -> str:
+        """What stored embeddings of the same model are filed under."""
+        ...
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of the texts: float32[n, 512], L2-normalised."""
@@ -98,7 +100,7 @@ class SearchService:
         self._encoder = encoder
         self._pool = pool
         # The name under which scenes are written with this model's embeddings.
-        self._model = f"{encoder.name}@{encoder.version}"
+        self._model = encoder.key
         self._embedding = lru_cache(CACHED_QUERIES)(self._encode)
 
     def search(self, owner_id: UUID, query: str, limit: int) -> SearchResults:

@@ -86,7 +86,7 @@ class SceneEmbedder:
             visual_summary=summary,
             combined_text="\n".join(part for part in (words, summary) if part),
             embedding=embedding,
-            vision_model=f"{self.model.name}@{self.model.version}",
+            vision_model=self.model.key,
         )
 
     def _tags(self, embedding: NDArray[np.float32]) -> Iterator[str]:

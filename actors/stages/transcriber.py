@@ -8,7 +8,8 @@ One transcription at a time per process: the model's own threads use the device.
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import ctranslate2
 import faster_whisper.transcribe as whisper
@@ -16,10 +17,10 @@ import numpy as np
 from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 from numpy.typing import NDArray
 
-from cluster.contracts.errors import ConfigurationError, InvalidVideo
+from cluster.contracts.errors import ConfigurationError, DeviceFailure, InvalidVideo
 from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 from cluster.contracts.results import Segment, Transcript, Word
-from cluster.models.speech import load_speech_model
+from cluster.models.speech import load_speech_model, model_version
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Transcriber:
         self, model_name: str, device: str, compute_type: str, threads: int, beam_size: int = 5
     ) -> None:
         """Loads the model; raises ``ConfigurationError`` as ``load_speech_model`` does."""
-        self.model_name = model_name
+        self.model_name = f"{model_name}@{model_version(model_name)}"
         self._model = load_speech_model(model_name, device, compute_type, threads)
         self._beam_size = beam_size
         ctranslate2.set_random_seed(
@@ -55,7 +56,8 @@ class Transcriber:
         segments: list[Segment] = []
         spoken: str | None = None
         for window in windows:
-            found, detected = self._transcribe_window(window, language)
+            with _device_errors():
+                found, detected = self._transcribe_window(window, language)
             if found:
                 segments.extend(_in_order(found, after_s=segments[-1].end_s if segments else 0.0))
                 language = spoken = detected
@@ -96,6 +98,17 @@ class Transcriber:
         kept = (segment for segment in restored if not _repeats_itself(segment))
         segments = [_segment(segment, window) for segment in kept]
         return [segment for segment in segments if segment is not None], info.language
+
+
+@contextmanager
+def _device_errors() -> Iterator[None]:
+    """CTranslate2 has no exception type of its own for CUDA: its messages all begin with the name."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error).startswith(("CUDA", "cuBLAS", "cuDNN")):
+            raise DeviceFailure(f"the GPU reported an error: {error}") from error
+        raise
 
 
 def _repeats_itself(segment: whisper.Segment) -> bool:

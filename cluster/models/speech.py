@@ -6,6 +6,7 @@ done with the model to ``actors.stages.transcriber``.
 """
 
 import ctypes
+import hashlib
 import importlib.util
 import logging
 from pathlib import Path
@@ -59,6 +60,12 @@ def model_directory(name: str) -> Path:
     if not (directory / "model.bin").is_file():
         raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no model.bin in {directory}; {_MEND}")
     return directory
+
+
+def model_version(name: str) -> str:
+    """The first 12 digits of the SHA-256 of the model's weights, so that a transcript names what made it."""
+    with (model_directory(name) / "model.bin").open("rb") as weights:
+        return hashlib.file_digest(weights, "sha256").hexdigest()[:12]
 
 
 def local_directory(name: str) -> Path | None:

@@ -6,8 +6,8 @@ callers.
 """
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,7 +23,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors import SafetensorError
 
-from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.errors import ConfigurationError, DeviceFailure, TransientFailure
 from cluster.demo import bundled_vision_directory
 
 EMBEDDING_DIM = 512
@@ -78,12 +78,17 @@ class VisionModel:
                 f"{EMBEDDING_DIM}: choose another HEIMDEX_CLIP_MODEL"
             )
 
+    @property
+    def key(self) -> str:
+        """What a stored embedding calls the model that made it: only vectors of one key can be compared."""
+        return f"{self.name}@{self.version}"
+
     def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
         """Embed RGB pictures (height, width, 3; uint8; any size) as the model's config says: (n, 512)."""
         rows = []
         for start in range(0, len(pixels), _BATCH):
             batch = [self._preprocess(Image.fromarray(picture)) for picture in pixels[start : start + _BATCH]]
-            with torch.inference_mode(), self._half_precision():
+            with torch.inference_mode(), self._half_precision(), _device_errors():
                 rows.append(self._model.encode_image(torch.stack(batch).to(self.device)))
         return self._normalised(rows)
 
@@ -92,7 +97,7 @@ class VisionModel:
         rows = []
         for start in range(0, len(texts), _BATCH):
             tokens = self._tokenizer(list(texts[start : start + _BATCH])).to(self.device)
-            with torch.inference_mode(), self._half_precision():
+            with torch.inference_mode(), self._half_precision(), _device_errors():
                 rows.append(self._model.encode_text(tokens))
         return self._normalised(rows)
 
@@ -105,6 +110,17 @@ class VisionModel:
         whole = torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1)
         array: Embeddings = whole.cpu().numpy()
         return array
+
+
+@contextmanager
+def _device_errors() -> Iterator[None]:
+    """A GPU's errors by what they mean: full for now, or unusable until the process has ended."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TransientFailure(f"the GPU's memory is full: {error}") from error
+    except torch.AcceleratorError as error:
+        raise DeviceFailure(f"the GPU reported an error: {error}") from error
 
 
 def load_vision_model(

@@ -68,6 +68,7 @@ def open_pool(url: str, *, min_size: int = 1, max_size: int, name: str) -> "Pool
         configure=_prepare_session,
         check=ConnectionPool.check_connection,
         timeout=CONNECT_TIMEOUT_S,
+        reconnect_timeout=CONNECT_TIMEOUT_S,  # the pool's default pauses ever longer, for up to five minutes
         open=True,
     )
 

@@ -4,13 +4,14 @@ Every write about a claimed video matches its lease token; zero rows mean that t
 must stop and discard. All times are the database's clock. Stage runs are the ledger's, scenes are ``scenes``'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+from psycopg import OperationalError
 from psycopg.rows import class_row
-from cluster.store.database import Pool
+from cluster.store.database import Pool, connect, place
 
-from cluster.contracts.errors import LeaseLost
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageFailure
 from cluster.contracts.videos import ClaimedVideo, Submission
@@ -192,6 +193,20 @@ def submit(pool: Pool, owner_id: UUID, submissions: Sequence[Submission]) -> lis
         ids = [row["id"] for row in cursor]
         connection.execute(f"NOTIFY {CHANNEL}")
         return ids
+
+
+def notifications(url: str, wait_s: float) -> Iterator[bool]:
+    """Listen for what became claimable: yields True for a notification, False after ``wait_s`` seconds without one.
+
+    Holds a session of its own. Raises DatabaseUnavailable when it is lost.
+    """
+    with connect(url, name="heimdex-listener", autocommit=True) as connection:
+        try:
+            connection.execute(f"LISTEN {CHANNEL}")
+            while True:
+                yield any(True for _ in connection.notifies(timeout=wait_s, stop_after=1))
+        except OperationalError as error:
+            raise DatabaseUnavailable(f"Postgres at {place(url)} is away: {error}") from error
 
 
 class VideoQueue:

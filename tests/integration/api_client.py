@@ -23,8 +23,7 @@ ApiMaker = Callable[..., TestClient]
 class WordVectors:
     """A text encoder whose texts are near each other by the words they share; nothing is learned."""
 
-    name = "word-vectors"
-    version = "1"
+    key = "word-vectors@1"
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = [

@@ -60,7 +60,7 @@ def service(pool: Pool, model: VisionModel) -> SearchService:
                         "start": scene.start_s,
                         "end": scene.end_s,
                         "words": scene.words,
-                        "model": f"{model.name}@{model.version}",
+                        "model": model.key,
                         "embedding": Vector(embedding),
                     },
                 )

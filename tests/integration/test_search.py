@@ -16,7 +16,7 @@ from cluster.store.database import Pool
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.search_index import NEAREST, PostgresSearchIndex, RankedScene
 
-MODEL = f"{WordVectors.name}@{WordVectors.version}"
+MODEL = WordVectors.key
 
 
 @pytest.fixture
