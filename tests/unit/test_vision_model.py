@@ -35,8 +35,8 @@ def test_the_right_scene_comes_first_for_the_demos_visual_queries(model: VisionM
 def test_labels_name_what_a_fresh_scene_shows_even_after_h264(model: VisionModel) -> None:
     scenes = fresh_scenes(60, seed=91)
     accuracy = label_accuracy(model, [after_h264(scene) for scene in scenes], scenes)
-    assert accuracy["shape"] >= 0.9
-    assert accuracy["colour"] >= 0.85
+    assert accuracy["shape"] >= 0.85
+    assert accuracy["colour"] >= 0.95
     assert accuracy["place"] >= 0.95
 
 
