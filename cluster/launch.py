@@ -103,6 +103,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
         ConfigurationError: a setting, a port or a model stands in the way; the message says how to mend it.
     """
     prepare_ray(loopback=settings.ray_address is None)
+    _check_speech_model(settings)
     http_port = _free_http_port(settings)
     settings.resolved_owner_id  # noqa: B018  made now, so that a data directory that cannot be written fails first
     with contextlib.ExitStack() as undo:
@@ -295,6 +296,14 @@ def _refuse_socket_on_many_nodes(settings: Settings) -> None:
         raise ConfigurationError(
             f"HEIMDEX_DATABASE_URL is not set: the embedded Postgres serves one machine, this cluster has {len(nodes)}"
         )
+
+
+def _check_speech_model(settings: Settings) -> None:
+    """Where this machine is the whole cluster, a model that cannot be had is found out before anything is started."""
+    if settings.ray_address is None and settings.whisper_model is not None:
+        from cluster.models.speech import check_available
+
+        check_available(settings.whisper_model)
 
 
 def _free_http_port(settings: Settings) -> int:

@@ -94,9 +94,18 @@ def prepare_ray(*, loopback: bool) -> None:
 def start_node(options: NodeOptions) -> RayNode:
     """Start a head node and wait until it answers.
 
+    A machine that is very busy can miss Ray's own limit of 30 s for a start: it is tried a second time.
+
     Raises:
         ConfigurationError: it does not start; the message names the log file.
     """
+    try:
+        return _start_node(options)
+    except ConfigurationError:
+        return _start_node(options)
+
+
+def _start_node(options: NodeOptions) -> RayNode:
     port = free_port()
     dashboard_port = options.dashboard_port or free_port()
     command = [

@@ -62,6 +62,14 @@ def model_directory(name: str) -> Path:
     return directory
 
 
+def check_available(name: str) -> None:
+    """Raise the ``ConfigurationError`` that loading model ``name`` on this machine would; downloads nothing."""
+    if local_directory(name) is None:
+        _check_known(name)
+        if not hub_answers():
+            raise _unreachable(name)
+
+
 def model_version(name: str) -> str:
     """The first 12 digits of the SHA-256 of the model's weights, so that a transcript names what made it."""
     with (model_directory(name) / "model.bin").open("rb") as weights:
@@ -97,23 +105,28 @@ def _bundled_directory() -> Path:
 
 
 def _hub_directory(name: str) -> Path:
-    if "/" not in name and name not in available_models():
-        known = ", ".join(available_models())
-        raise ConfigurationError(
-            f"HEIMDEX_WHISPER_MODEL={name}: neither bundled, nor a directory, nor one of: {known}"
-        )
-    if name.startswith((".", "/", "~")):
-        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no such directory")
+    _check_known(name)
     cached = _cached_directory(name)
     if cached is not None:
         return cached
-    unreachable = ConfigurationError(f"speech model {name}: the model hub could not be reached; {_MEND}")
     if not hub_answers():  # one question instead of minutes of retries
-        raise unreachable
+        raise _unreachable(name)
     try:
         return Path(download_model(name))
     except Exception as error:  # as in hub_answers
-        raise unreachable from error
+        raise _unreachable(name) from error
+
+
+def _check_known(name: str) -> None:
+    if name.startswith((".", "/", "~")):
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no such directory")
+    if "/" not in name and name not in available_models():
+        known = ", ".join(available_models())
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: neither bundled, nor a directory, nor one of: {known}")
+
+
+def _unreachable(name: str) -> ConfigurationError:
+    return ConfigurationError(f"speech model {name}: the model hub could not be reached; {_MEND}")
 
 
 def _cached_directory(name: str) -> Path | None:

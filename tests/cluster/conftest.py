@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from cluster.demo import clips
 from cluster.store.database import Pool, open_pool
@@ -94,9 +95,24 @@ def cluster_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def heimdex(cluster_folder: Path) -> Iterator[CommandLine]:
+def s3_settings() -> Iterator[dict[str, str]]:
+    """How to reach an S3 server on 127.0.0.1, as the usual variables."""
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def heimdex(cluster_folder: Path, s3_settings: dict[str, str]) -> Iterator[CommandLine]:
     """The command line of a cluster that is up."""
-    command_line = CommandLine(make_environment(cluster_folder), cluster_folder)
+    command_line = CommandLine(make_environment(cluster_folder, **s3_settings), cluster_folder)
     started = command_line.run("up")
     try:
         assert started.returncode == 0, started.stderr
