@@ -6,7 +6,7 @@ scheduler's.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -109,7 +109,7 @@ def _on_file(name: str, *arguments: Any) -> Call:
     return Call(WorkerKind.MEDIA, name, arguments, on_file_node=True)
 
 
-async def _both(first: Any, second: Any) -> tuple[Done, Done]:
+async def _both(first: Awaitable[Done], second: Awaitable[Done]) -> tuple[Done, Done]:
     """Both results; when either fails, the one that failed first is raised after both have ended.
 
     The other one is waited for, so that its run is closed in the ledger as what it was.
@@ -118,7 +118,9 @@ async def _both(first: Any, second: Any) -> tuple[Done, Done]:
     failed = [result for result in results if isinstance(result, StageFailed)]
     if failed:
         raise min(failed, key=lambda failure: failure.finished_at)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results[0], results[1]
+    one, other = results
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from actors.stage_actor import LoadedWorker
@@ -151,7 +151,7 @@ class _MediaLoader:
         def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
             return iter(detector.detect(video, info))
 
-        calls = {
+        calls: dict[str, Callable[..., Any]] = {
             "download": reader.download,
             "probe": reader.probe,
             "read_speech": read_speech,

@@ -57,7 +57,7 @@ def up() -> None:
     """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
     state = launch.up(load_settings(), _say)
     print(f"The cluster is up: {state.http_url} (API documentation: {state.http_url}/docs)")
-    print(f'  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
+    print('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
     print("  database:   heimdex db url")
     if state.dashboard_url:
         print(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
@@ -99,8 +99,8 @@ def process(uris: Uris, language: Language = None, as_json: AsJson = False) -> N
     Uses the cluster that is up; when none is, brings one up and takes it down again.
     """
     from cluster.report import print_failures, print_summary
-    from cluster.store.results import read_results
     from cluster.storage import expand
+    from cluster.store.results import read_results
     from cluster.store.video_queue import submit as enqueue
     from cluster.watch import watch
 
@@ -126,7 +126,9 @@ def process(uris: Uris, language: Language = None, as_json: AsJson = False) -> N
 @app.command()
 def submit(
     uris: Annotated[list[str] | None, typer.Argument(help="As for `process`.", show_default=False)] = None,
-    manifest: Annotated[str | None, typer.Option(help="csv, jsonl or parquet with the columns uri and language.")] = None,
+    manifest: Annotated[
+        str | None, typer.Option(help="csv, jsonl or parquet with the columns uri and language.")
+    ] = None,
     language: Language = None,
     as_json: AsJson = False,
 ) -> None:
@@ -216,7 +218,7 @@ def backfill(
 
 @app.command()
 def token(
-    sub: Annotated[UUID | None, typer.Option(help="User that the token is for; default: the owner of this data directory.")] = None,
+    sub: Annotated[UUID | None, typer.Option(help="User; default: the owner of this data directory.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 1,
 ) -> None:
     """Print a development token, signed with the HS256 secret."""
@@ -225,7 +227,7 @@ def token(
     settings = load_settings()
     secret = settings.resolved_jwt_secret
     if secret is None:
-        _say("error: only JWKS keys are trusted (HEIMDEX_JWKS_URL): tokens come from their issuer; or set HEIMDEX_JWT_SECRET")
+        _say("error: only HEIMDEX_JWKS_URL's keys are trusted: ask their issuer for tokens, or set HEIMDEX_JWT_SECRET")
         raise typer.Exit(2)
     print(mint_token(secret, sub or settings.resolved_owner_id, timedelta(days=days)))
 

@@ -21,8 +21,8 @@ from cluster.watch import watch
 
 NEXT_STEPS = """
 What to try next
-  heimdex up                      bring a cluster up that stays (HEIMDEX_WHISPER_MODEL=bundled HEIMDEX_CLIP_MODEL=bundled
-                                  where no model hub can be reached)
+  heimdex up                      bring a cluster up that stays (where no model hub can be reached, first:
+                                  export HEIMDEX_WHISPER_MODEL=bundled HEIMDEX_CLIP_MODEL=bundled)
   heimdex process VIDEO...        your own videos: files, folders, http(s)://, s3://
   heimdex search "what was said or seen"
   make notebook                   where the time goes, in plots

@@ -98,7 +98,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
         vector = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone()
     assert row is not None
     yield Finding("database", True, f"PostgreSQL {row['server_version']} at {place(url)}")
-    yield Finding("pgvector", vector is not None, "available" if vector else "missing", "install pgvector on the server")
+    yield Finding(
+        "pgvector", vector is not None, "available" if vector else "missing", "install pgvector on the server"
+    )
     pending = pending_migrations(url)
     seen = f"{len(pending)} migrations are missing" if pending else "up to date"
     yield Finding("migrations", not pending, seen, "heimdex migrate")
@@ -120,7 +122,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         ports.append(("HEIMDEX_DASHBOARD_PORT", LOOPBACK, settings.dashboard_port))
     for name, host, port in ports:
         free = port == 0 or port_is_free(host, port)
-        yield Finding(name, free, f"{host}:{port} is {'free' if free else 'in use'}", f"set {name} to another port, or 0")
+        yield Finding(
+            name, free, f"{host}:{port} is {'free' if free else 'in use'}", f"set {name} to another port, or 0"
+        )
 
 
 def _hardware(settings: Settings) -> Iterator[Finding]:

@@ -207,7 +207,7 @@ def _start_scheduler(settings: Settings, state: ClusterState, say: Say) -> None:
     for name in retired:
         _stop_scheduler(name)
     config = SchedulerConfig(state.database_url, plan, settings.lease_s, RetryRule(settings.max_attempts))
-    scheduler = (
+    scheduler: Any = (
         ray.remote(SchedulerActor)
         .options(
             name=SCHEDULER_NAME,
@@ -330,4 +330,3 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
 
 def _record_file(settings: Settings) -> Path:
     return settings.data_dir / "cluster.json"
-

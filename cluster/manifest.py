@@ -96,7 +96,7 @@ def _parse_csv(file: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         if fields is None:
             return rows
-        surplus = fields.pop(None, None)  # type: ignore[call-overload]
+        surplus = fields.pop(None, None)
         reason = f"{len(surplus)} fields more than the header has" if surplus else None
         rows.append(_row(reader.line_num, {k: v for k, v in fields.items() if v not in (None, "")}, reason))
 
@@ -144,12 +144,12 @@ def _reason(error: ValueError) -> str:
 
 
 def _plain(error: Any) -> str:
-    plain = {
+    plain: dict[str, str] = {
         "missing": "is missing",
         "extra_forbidden": "is not a column of a manifest (uri, language)",
         "string_pattern_mismatch": f"{error.get('input')!r} is not a language code such as en",
     }
-    return plain.get(error["type"], error["msg"])
+    return plain.get(error["type"], str(error["msg"]))
 
 
 def _first_line(error: Exception) -> str:

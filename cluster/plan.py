@@ -1,4 +1,4 @@
-"""From settings and hardware to the workers of a cluster: which models, how many workers, what Ray reserves for each."""
+"""From settings and hardware to the workers of a cluster: which models, how many workers, what Ray reserves."""
 
 import math
 from dataclasses import dataclass

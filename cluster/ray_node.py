@@ -72,7 +72,7 @@ class RayNode:
 
 
 def prepare_ray(*, loopback: bool) -> None:
-    """Turn Ray's token authentication on for this process and its children, and with ``loopback`` keep Ray on 127.0.0.1.
+    """Turn Ray's token authentication on for this process and its children; with ``loopback``, keep Ray on 127.0.0.1.
 
     Makes Ray's default token if there is none. Must run before Ray is imported: that is when Ray reads both. Ray
     replaces 127.0.0.1 by the machine's own address and then listens on all of them, unless clusters of several nodes
@@ -82,7 +82,7 @@ def prepare_ray(*, loopback: bool) -> None:
         raise RuntimeError("ray was imported before prepare_ray()")
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
-        raise ConfigurationError(f"RAY_AUTH_MODE is {mode!r}: unset it, the cluster runs with token authentication only")
+        raise ConfigurationError(f"RAY_AUTH_MODE is {mode!r}: unset it, the cluster runs with authentication only")
     if loopback:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:

@@ -81,11 +81,7 @@ def fuse(words: Sequence[RankedScene], picture: Sequence[RankedScene]) -> list[F
             words_rank=words_ranks.get(scene_id),
             picture_rank=picture_ranks.get(scene_id),
             picture_similarity=similarities.get(scene_id),
-            score=sum(
-                1 / (FUSION_K + ranks[scene_id])
-                for ranks in (words_ranks, picture_ranks)
-                if scene_id in ranks
-            ),
+            score=sum(1 / (FUSION_K + ranks[scene_id]) for ranks in (words_ranks, picture_ranks) if scene_id in ranks),
         )
         for scene_id in words_ranks | picture_ranks
     ]

@@ -5,8 +5,8 @@ from typing import Any
 from rich.table import Table
 
 from cluster.models.vision import load_vision_model
-from cluster.search import SearchResults, SearchService
 from cluster.report import result_console
+from cluster.search import SearchResults, SearchService
 from cluster.settings import Settings
 from cluster.store.database import Pool
 from cluster.store.search_index import PostgresSearchIndex

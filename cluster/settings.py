@@ -52,13 +52,15 @@ class Settings(BaseSettings):
         description="A PostgreSQL 15+ with pgvector; unset: an embedded one in the data directory.",
     )
     opensearch_url: str | None = Field(
-        None, description="Reserved for the OpenSearch index; this version searches in Postgres and refuses to start with it."
+        None, description="Reserved for OpenSearch; this version searches in Postgres and refuses to start with it."
     )
     scenes_url: str | None = Field(
-        None, description="Where thumbnails and key frames go: a directory or any fsspec URL; unset: the data directory."
+        None,
+        description="Where thumbnails and key frames go: a directory or any fsspec URL; unset: the data directory.",
     )
     scratch_dir: AbsolutePath = Field(
-        Path(tempfile.gettempdir()) / "heimdex-scratch", description="Downloaded videos, on each node, until they are done."
+        Path(tempfile.gettempdir()) / "heimdex-scratch",
+        description="Downloaded videos, on each node, until they are done.",
     )
 
     # Who may do what
@@ -66,10 +68,12 @@ class Settings(BaseSettings):
         None, description="Owner of what the commands submit; unset: one that belongs to the data directory."
     )
     admin_user_ids: Annotated[tuple[uuid.UUID, ...], *CommaSeparated] | None = Field(
-        None, description="Comma-separated users who may read /v1/admin; unset: the data directory's own owner, with a local secret only."
+        None, description="Comma-separated users who may read /v1/admin; unset: with a local secret, the local owner."
     )
     jwt_secret: str | None = Field(
-        None, min_length=32, description="HS256 secret of the tokens; unset (and no JWKS URL): one is made in the data directory."
+        None,
+        min_length=32,
+        description="HS256 secret of the tokens; unset (and no JWKS URL): one is made in the data directory.",
     )
     jwks_url: str | None = Field(None, pattern=r"^https?://", description="Public keys for ES256 and RS256 tokens.")
     cors_origins: Annotated[tuple[str, ...], *CommaSeparated] = Field(
@@ -79,7 +83,9 @@ class Settings(BaseSettings):
         ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs"),
         description="URI schemes that the commands accept; `file` stands for local paths too.",
     )
-    http_allowed_schemes: Schemes = Field(("http", "https", "s3"), description="URI schemes that POST /v1/videos accepts.")
+    http_allowed_schemes: Schemes = Field(
+        ("http", "https", "s3"), description="URI schemes that POST /v1/videos accepts."
+    )
 
     # Models
     whisper_model: str | None = Field(
@@ -89,34 +95,57 @@ class Settings(BaseSettings):
     clip_pretrained: str | None = Field(
         None, description="open_clip weights of the architecture; unset: laion2b_s34b_b79k for ViT-B-32."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models run; auto: on GPUs when Ray sees any.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models run; auto: on GPUs when Ray sees any."
+    )
     beam_size: Annotated[int, Field(ge=1, le=10)] = Field(5, description="Beam size of Whisper's search.")
-    labels_file: AbsolutePath | None = Field(None, description="One zero-shot label per line, in place of the default list.")
+    labels_file: AbsolutePath | None = Field(
+        None, description="One zero-shot label per line, in place of the default list."
+    )
     key_frame_px: Annotated[int, Field(ge=64, le=2160)] = Field(
         288, description="Short side of kept key frames; at least the vision model's input size."
     )
 
     # The cluster
     http_host: str = Field(LOOPBACK, description="Address that the HTTP endpoints bind to.")
-    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port of the HTTP endpoints; 0: any free one.")
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="Port of the HTTP endpoints; 0: any free one."
+    )
     dashboard_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8265, description="Port of Ray's dashboard and job server on 127.0.0.1; 0: any free one."
     )
     ray_address: str | None = Field(
-        None, description="An existing Ray cluster to join (`auto` on its head node); unset: `up` starts one on 127.0.0.1."
+        None,
+        description="An existing Ray cluster to join (`auto` on its head node); unset: `up` starts one on 127.0.0.1.",
     )
-    cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="CPUs of the Ray node that `up` starts; unset: all.")
-    object_store_mb: Annotated[int, Field(ge=80)] = Field(1024, description="Ray's object store on the node that `up` starts.")
-    media_workers: Annotated[int, Field(ge=1)] | None = Field(None, description="Media workers; unset: by the cluster's CPUs.")
-    transcribers: Annotated[int, Field(ge=1)] | None = Field(None, description="Whisper workers; unset: by GPUs or CPUs.")
+    cpus: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="CPUs of the Ray node that `up` starts; unset: all."
+    )
+    object_store_mb: Annotated[int, Field(ge=80)] = Field(
+        1024, description="Ray's object store on the node that `up` starts."
+    )
+    media_workers: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Media workers; unset: by the cluster's CPUs."
+    )
+    transcribers: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Whisper workers; unset: by GPUs or CPUs."
+    )
     embedders: Annotated[int, Field(ge=1)] | None = Field(None, description="Vision workers; unset: by GPUs or CPUs.")
-    writers: Annotated[int, Field(ge=1)] | None = Field(None, description="Workers that write scenes; unset: one per 8 media workers.")
-    transcriber_gpus: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Fraction of a GPU that a Whisper worker holds.")
-    embedder_gpus: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="Fraction of a GPU that a vision worker holds.")
+    writers: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Workers that write scenes; unset: one per 8 media workers."
+    )
+    transcriber_gpus: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Fraction of a GPU that a Whisper worker holds."
+    )
+    embedder_gpus: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="Fraction of a GPU that a vision worker holds."
+    )
     max_in_flight: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Videos claimed at once; unset: four per media worker."
     )
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(3, description="Attempts before a failing video is FAILED.")
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        3, description="Attempts before a failing video is FAILED."
+    )
     lease_s: Annotated[float, Field(ge=2)] = Field(60.0, description="A scheduler silent for so long loses its videos.")
 
     # What a video may be

@@ -224,9 +224,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        raise ConfigurationError(
-            f"reading {scheme}:// needs a driver that is not installed: {error}"
-        ) from error
+        raise ConfigurationError(f"reading {scheme}:// needs a driver that is not installed: {error}") from error
     except ValueError as error:
         raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {shown(uri)}") from error
     options = kind._get_kwargs_from_urls(uri)

@@ -73,9 +73,7 @@ def throughput(parts: Parts, range_: Range = "30d", _bucket: BucketQuery = Bucke
 
 def precise_throughput(parts: Parts, range_: Range = "30d") -> PreciseThroughputSeries:
     """Videos that finished, day by day, by the time of their end."""
-    return PreciseThroughputSeries.model_validate(
-        {"data": metrics.get_throughput_v2(parts.pool, _days(range_))}
-    )
+    return PreciseThroughputSeries.model_validate({"data": metrics.get_throughput_v2(parts.pool, _days(range_))})
 
 
 def searches(parts: Parts, range_: Range = "30d", _bucket: BucketQuery = Bucket.DAY) -> SearchSeries:
@@ -92,9 +90,7 @@ def users(
 ) -> UsersPage:
     """Users with what they stored and searched."""
     items, total = metrics.get_users(parts.pool, _days(range_), page_size, (page - 1) * page_size, sort)
-    return UsersPage.model_validate(
-        {"items": items, "page": page, "page_size": page_size, "total_users": total}
-    )
+    return UsersPage.model_validate({"items": items, "page": page, "page_size": page_size, "total_users": total})
 
 
 def user_detail(

@@ -112,9 +112,7 @@ class TokenVerifier:
         except jwt.ExpiredSignatureError:
             raise Unauthorized("The token has expired.") from None
         except jwt.InvalidAudienceError:
-            raise Unauthorized(
-                f"The token is not meant for this service: its audience must be '{AUDIENCE}'."
-            ) from None
+            raise Unauthorized(f"The token is not meant for this service: its audience must be '{AUDIENCE}'.") from None
         except jwt.MissingRequiredClaimError as error:
             raise Unauthorized(f"The token has no '{error.claim}'.") from None
         except jwt.PyJWTError:

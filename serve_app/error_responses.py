@@ -102,9 +102,7 @@ async def _database_unavailable(request: Request, error: Exception) -> JSONRespo
 
 async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
     # Starlette logs the traceback itself and answers with this.
-    return _problem(
-        status.HTTP_500_INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what."
-    )
+    return _problem(status.HTTP_500_INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what.")
 
 
 def _problem(code: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -5,6 +5,8 @@ machine, whatever the node's own address is, and has no option for it. That serv
 meant for this machine alone must not be reachable from others at all.
 """
 
+from typing import Any
+
 import ray
 from ray.serve._private import replica
 
@@ -15,5 +17,6 @@ def stay_on_loopback() -> None:
     """Bind this replica's internal server to 127.0.0.1 if that is the node's address. Call while it is constructed."""
     if ray.util.get_node_ip_address() != LOOPBACK:
         return
-    bind = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", LOOPBACK))
+    module: Any = replica  # it binds by a function of this name in its own module
+    bind = module.add_port_to_grpc_server
+    module.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", LOOPBACK))

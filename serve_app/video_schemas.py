@@ -94,9 +94,7 @@ class SceneHit(BaseModel):
     words_rank: int | None
     picture_rank: int | None
     picture_similarity: float | None = Field(description="Cosine of the query's and the picture's embedding.")
-    score: float = Field(
-        description="Reciprocal rank fusion of both lists; comparable within one answer only."
-    )
+    score: float = Field(description="Reciprocal rank fusion of both lists; comparable within one answer only.")
 
 
 class FoundScenes(BaseModel):

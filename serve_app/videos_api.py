@@ -79,9 +79,7 @@ def list_own_videos(
 ) -> VideosPage:
     """The user's videos, latest first."""
     items, total = list_videos(parts.pool, user_id, status, page_size, (page - 1) * page_size)
-    return VideosPage.model_validate(
-        {"items": items, "page": page, "page_size": page_size, "total_videos": total}
-    )
+    return VideosPage.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
 
 
 def read_own_video(

@@ -63,9 +63,7 @@ class Recipe:
 
 def tone(seconds: float, rate_hz: int = 16_000, frequency_hz: float = 440.0, level: int = 8000) -> Samples:
     """A sine wave: clearly sound, clearly no speech."""
-    return (level * np.sin(np.arange(round(seconds * rate_hz)) * 2 * np.pi * frequency_hz / rate_hz)).astype(
-        np.int16
-    )
+    return (level * np.sin(np.arange(round(seconds * rate_hz)) * 2 * np.pi * frequency_hz / rate_hz)).astype(np.int16)
 
 
 def write_video(
@@ -95,9 +93,7 @@ def timed_pictures(shots: Sequence[Shot], recipe: Recipe) -> Iterator[tuple[floa
             number += 1
 
 
-def write_pictures(
-    path: Path, pictures: Iterable[tuple[float, Pixels]], recipe: Recipe | None = None
-) -> Path:
+def write_pictures(path: Path, pictures: Iterable[tuple[float, Pixels]], recipe: Recipe | None = None) -> Path:
     """Write pictures at exactly these times."""
     recipe = recipe or Recipe()
     with av.open(str(path), "w", container_options=recipe.options) as container:
@@ -118,9 +114,7 @@ def _video_stream(container: OutputContainer, recipe: Recipe) -> VideoStream:
     return stream
 
 
-def _video_packets(
-    stream: VideoStream, pictures: Iterable[tuple[float, Pixels]], recipe: Recipe
-) -> Iterator[Any]:
+def _video_packets(stream: VideoStream, pictures: Iterable[tuple[float, Pixels]], recipe: Recipe) -> Iterator[Any]:
     for time_s, pixels in pictures:
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=recipe.pix_fmt)
         frame.pts, frame.time_base = round(time_s * TICKS_PER_S), Fraction(1, TICKS_PER_S)

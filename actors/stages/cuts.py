@@ -151,9 +151,7 @@ def _blend(samples: deque[tuple[int, Vector]]) -> _Blend | None:
     if float(np.corrcoef(first, last)[0, 1]) > MAX_CORRELATION:
         return None
     shares = (pictures - first) @ change / float(change @ change)
-    residuals = np.linalg.norm(pictures - first - shares[:, None] * change, axis=1) / float(
-        np.linalg.norm(change)
-    )
+    residuals = np.linalg.norm(pictures - first - shares[:, None] * change, axis=1) / float(np.linalg.norm(change))
     mixed = int(((shares > MIXED[0]) & (shares < MIXED[1])).sum())
     if residuals.max() > MAX_RESIDUAL or mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
         return None

@@ -105,9 +105,7 @@ def picture_stream(container: InputContainer) -> VideoStream:
     decodable = [stream for stream in streams if _decodable(stream)]
     if not decodable:
         raise InvalidVideo(f"the pictures' codec {_codec_name(container, streams[0])} cannot be decoded")
-    return max(
-        decodable, key=lambda stream: (_is_default(stream), stream.width * stream.height, -stream.index)
-    )
+    return max(decodable, key=lambda stream: (_is_default(stream), stream.width * stream.height, -stream.index))
 
 
 def _why_no_pictures(container: InputContainer) -> str:

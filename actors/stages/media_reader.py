@@ -103,9 +103,7 @@ class MediaReader:
             stream = sound_stream(container)
             if stream is None:
                 return
-            with closing(
-                speech_windows(container, stream, info.start_s, self._limits.max_duration_s)
-            ) as windows:
+            with closing(speech_windows(container, stream, info.start_s, self._limits.max_duration_s)) as windows:
                 yield from windows
 
     def _check_bytes(self, video: LocalVideo) -> None:
@@ -129,9 +127,7 @@ class MediaReader:
         if fps > limits.max_fps * FPS_TOLERANCE:
             raise InvalidVideo(f"the video has {fps:g} pictures per second, the limit is {limits.max_fps:g}")
         if duration_s is not None and duration_s > limits.max_duration_s:
-            raise InvalidVideo(
-                f"the video lasts {duration_s:.1f} s, the limit is {limits.max_duration_s:g} s"
-            )
+            raise InvalidVideo(f"the video lasts {duration_s:.1f} s, the limit is {limits.max_duration_s:g} s")
 
 
 def _first_picture(container: InputContainer, stream: VideoStream) -> VideoFrame:

@@ -198,9 +198,7 @@ class _PictureReading:
                 raise InvalidVideo(f"only {share} could be read: the file is cut off or damaged")
         if tally.failed > self._shown:
             announced = self._shown + tally.failed
-            raise InvalidVideo(
-                f"only {self._shown} of {announced} pictures could be decoded: {tally.last_error}"
-            )
+            raise InvalidVideo(f"only {self._shown} of {announced} pictures could be decoded: {tally.last_error}")
         if tally.failed:
             logger.warning("%d of %d packets of pictures could not be decoded", tally.failed, tally.packets)
 

@@ -46,9 +46,7 @@ class SceneEmbedder:
         ConfigurationError: key frames are smaller than the model's input.
     """
 
-    def __init__(
-        self, model: VisionModel, groups: Sequence[LabelGroup], key_frame_px: int, batch_size: int
-    ) -> None:
+    def __init__(self, model: VisionModel, groups: Sequence[LabelGroup], key_frame_px: int, batch_size: int) -> None:
         if key_frame_px < model.image_size_px:
             raise ConfigurationError(
                 f"HEIMDEX_KEY_FRAME_PX is {key_frame_px}, smaller than the input of {model.name}: "
@@ -56,9 +54,7 @@ class SceneEmbedder:
             )
         self.model = model
         self._batch_size = batch_size
-        self._groups = [
-            (group, model.encode_texts([PROMPT.format(label) for label in group])) for group in groups
-        ]
+        self._groups = [(group, model.encode_texts([PROMPT.format(label) for label in group])) for group in groups]
 
     def describe(self, videos: Sequence[ScenesOfVideo]) -> list[list[SceneDescription]]:
         """Describe every scene of every video, a list per video in the order given.
@@ -73,9 +69,7 @@ class SceneEmbedder:
                 descriptions[position].append(self._describe(scene, embedding, transcript))
         return descriptions
 
-    def _describe(
-        self, scene: DetectedScene, embedding: NDArray[np.float32], spoken: Transcript
-    ) -> SceneDescription:
+    def _describe(self, scene: DetectedScene, embedding: NDArray[np.float32], spoken: Transcript) -> SceneDescription:
         tags = tuple(self._tags(embedding))
         words = words_within(spoken, scene.start_s, scene.end_s)
         summary = ", ".join(tags)

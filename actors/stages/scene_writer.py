@@ -72,9 +72,7 @@ class SceneWriter:
                             start_s=scene.start_s,
                             end_s=scene.end_s,
                             key_frame_s=scene.key_frame_s,
-                            thumbnail_url=self._put(
-                                f"{stem}.jpg", _thumbnail(scene.key_frame), THUMBNAIL_QUALITY
-                            ),
+                            thumbnail_url=self._put(f"{stem}.jpg", _thumbnail(scene.key_frame), THUMBNAIL_QUALITY),
                             key_frame_url=self._put(
                                 f"{stem}-key.jpg", Image.fromarray(scene.key_frame), KEY_FRAME_QUALITY
                             ),
@@ -83,9 +81,7 @@ class SceneWriter:
                     )
                     duration_s = scene.end_s
         except OSError as error:
-            raise TransientFailure(
-                f"a scene's picture could not be written to {directory}: {error}"
-            ) from error
+            raise TransientFailure(f"a scene's picture could not be written to {directory}: {error}") from error
         self._sink.replace(video_id, lease_token, transcript, written, duration_s)
         return len(written)
 

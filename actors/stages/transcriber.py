@@ -34,16 +34,12 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6)
 class Transcriber:
     """A loaded Whisper. ``model_name`` is what transcripts name as their model."""
 
-    def __init__(
-        self, model_name: str, device: str, compute_type: str, threads: int, beam_size: int = 5
-    ) -> None:
+    def __init__(self, model_name: str, device: str, compute_type: str, threads: int, beam_size: int = 5) -> None:
         """Loads the model; raises ``ConfigurationError`` as ``load_speech_model`` does."""
         self.model_name = f"{model_name}@{model_version(model_name)}"
         self._model = load_speech_model(model_name, device, compute_type, threads)
         self._beam_size = beam_size
-        ctranslate2.set_random_seed(
-            0
-        )  # retries at a higher temperature sample; the same sound gives the same text
+        ctranslate2.set_random_seed(0)  # retries at a higher temperature sample; the same sound gives the same text
 
     def transcribe(self, windows: Iterable[SpeechWindow], language: str | None) -> Transcript:
         """Everything said in ``windows``; ``language`` is an ISO 639 code, None to detect it from the first

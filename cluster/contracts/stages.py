@@ -87,7 +87,7 @@ class RetryRule:
         Exponential back-off with equal jitter: half of the delay is fixed, half is random
         (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
         """
-        delay = min(self.max_delay_s, self.first_delay_s * 2 ** (failures - 1))
+        delay = min(self.max_delay_s, self.first_delay_s * 2.0 ** (failures - 1))
         return delay / 2 + delay / 2 * jitter
 
 

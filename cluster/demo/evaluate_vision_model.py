@@ -66,9 +66,7 @@ def demo_retrieval(model: VisionModel) -> Retrieval:
     return retrieval(model, pictures, asked)
 
 
-def retrieval(
-    model: VisionModel, pictures: Sequence[Pictures], asked: Sequence[tuple[str, int]]
-) -> Retrieval:
+def retrieval(model: VisionModel, pictures: Sequence[Pictures], asked: Sequence[tuple[str, int]]) -> Retrieval:
     """Rank `pictures` for each query; `asked` pairs a query with the number of its right picture."""
     likeness = model.encode_texts([query for query, _ in asked]) @ model.encode_images(pictures).T
     right = likeness[np.arange(len(asked)), [picture for _, picture in asked]]
@@ -77,9 +75,7 @@ def retrieval(
     return Retrieval(len(asked), float((ranks == 1).mean()), float((1 / ranks).mean()), missed)
 
 
-def label_accuracy(
-    model: VisionModel, pictures: Sequence[Pictures], scenes: Sequence[Scene]
-) -> dict[str, float]:
+def label_accuracy(model: VisionModel, pictures: Sequence[Pictures], scenes: Sequence[Scene]) -> dict[str, float]:
     """The share of pictures whose likeliest label is true, among shapes, among colours and among places."""
     seen = model.encode_images(pictures)
     kinds = {
@@ -116,9 +112,7 @@ def after_h264(scene: Scene) -> Pictures:
         stream = container.add_stream("libx264", rate=25, options={"crf": "32", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
         for number in range(3):
-            frame = av.VideoFrame.from_ndarray(
-                render(scene, 3 + number / 25, _WIDTH, _HEIGHT), format="rgb24"
-            )
+            frame = av.VideoFrame.from_ndarray(render(scene, 3 + number / 25, _WIDTH, _HEIGHT), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

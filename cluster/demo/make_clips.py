@@ -83,9 +83,7 @@ def spoken(words: str) -> Samples:
         with av.open(str(path)) as container:
             resampler = av.AudioResampler("flt", "mono", _SPEECH_HZ)
             parts = [
-                piece.to_ndarray()[0]
-                for frame in container.decode(audio=0)
-                for piece in resampler.resample(frame)
+                piece.to_ndarray()[0] for frame in container.decode(audio=0) for piece in resampler.resample(frame)
             ]
     samples = np.concatenate(parts).astype(np.float32)
     loud = np.flatnonzero(np.abs(samples) > 0.01)
@@ -118,9 +116,7 @@ def _dissolved(clip: Clip, shots: list[_Shot], frame: int, picture: Pictures) ->
     if not start <= frame < end:
         return picture
     share = (frame - start + 1) / (end - start + 1)
-    mixed = cv2.addWeighted(
-        _picture(clip, after, frame), share, _picture(clip, before, frame), 1 - share, 0.0
-    )
+    mixed = cv2.addWeighted(_picture(clip, after, frame), share, _picture(clip, before, frame), 1 - share, 0.0)
     return np.asarray(mixed, np.uint8)
 
 
@@ -163,9 +159,7 @@ def _encode(clip: Clip, shots: list[_Shot], path: Path) -> None:
 def _encode_speech(container: av.container.OutputContainer, stream: av.AudioStream, speech: Samples) -> None:
     frame = av.AudioFrame.from_ndarray(speech[None], format="flt", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = _SPEECH_HZ, 0, Fraction(1, _SPEECH_HZ)
-    resampler = av.AudioResampler(
-        stream.format.name, "mono", stream.rate, frame_size=stream.codec_context.frame_size
-    )
+    resampler = av.AudioResampler(stream.format.name, "mono", stream.rate, frame_size=stream.codec_context.frame_size)
     for piece in [*resampler.resample(frame), *resampler.resample(None)]:
         container.mux(stream.encode(piece))
     container.mux(stream.encode(None))
@@ -185,15 +179,11 @@ def _truth_of(clip: Clip, shots: list[_Shot]) -> Truth:
         width=WIDTH,
         height=HEIGHT,
         cuts_s=tuple(_seconds(clip, frame) for frame in boundaries if frame not in soft),
-        dissolves=tuple(
-            Dissolve(start_s=_seconds(clip, start), end_s=_seconds(clip, end)) for start, end in spans
-        ),
+        dissolves=tuple(Dissolve(start_s=_seconds(clip, start), end_s=_seconds(clip, end)) for start, end in spans),
         scenes=tuple(_true_scene(clip, number, shot) for number, shot in enumerate(shots)),
         words=" ".join(shot.words for shot in clip.shots),
         visual_queries=tuple(TrueQuery(query=query, scene=number) for query, number in visual),
-        spoken_queries=tuple(
-            TrueQuery(query=shot.spoken, scene=number) for number, shot in enumerate(clip.shots)
-        ),
+        spoken_queries=tuple(TrueQuery(query=shot.spoken, scene=number) for number, shot in enumerate(clip.shots)),
     )
 
 

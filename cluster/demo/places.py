@@ -39,9 +39,7 @@ def _sea(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
         crest = y - swell * np.sin(_TAU * x * (9 - 6 * depth) + phase)
         canvas.hill(crest, mixed(far, near, depth), opacity=0.5)
         edge = np.stack([x, crest], axis=1)
-        canvas.outline(
-            edge, mixed(mixed(far, near, depth), _WHITE, 0.45), 0.005 + 0.005 * depth, closed=False
-        )
+        canvas.outline(edge, mixed(mixed(far, near, depth), _WHITE, 0.45), 0.005 + 0.005 * depth, closed=False)
 
 
 def _forest(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
@@ -122,9 +120,7 @@ def _city(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
     for row, (lowest, tallest, count) in enumerate(((0.45, 0.75, 14), (0.25, 0.6, 9))):
         wall = varied(rng, ((140, 136, 168), (74, 76, 104))[row], 8)
         for building in range(count):
-            paint_building(
-                canvas, rng, building / count, 1.05 / count, rng.uniform(lowest, tallest), (wall, time_s)
-            )
+            paint_building(canvas, rng, building / count, 1.05 / count, rng.uniform(lowest, tallest), (wall, time_s))
     for car in range(5):
         x = (rng.random() + time_s * 0.07 * (1 if car % 2 else -1)) % 1.1 - 0.05
         canvas.ellipse(x, 0.9 + 0.02 * car, 0.02, 0.008, (255, 240, 190) if car % 2 else (230, 60, 50), 0.9)
@@ -163,9 +159,7 @@ def _road(canvas: Canvas, rng: np.random.Generator, time_s: float) -> None:
         varied(rng, (88, 88, 94), 6),
     )
     for side in (-1, 1):
-        edge = np.array(
-            [(vanish + side * 0.017, horizon), (0.5 + side * 0.57, 1.0), (0.5 + side * 0.54, 1.0)]
-        )
+        edge = np.array([(vanish + side * 0.017, horizon), (0.5 + side * 0.57, 1.0), (0.5 + side * 0.54, 1.0)])
         canvas.polygon(edge, (240, 240, 236))
     for dash in range(7):
         near = ((dash + time_s * 0.8) % 7) / 7

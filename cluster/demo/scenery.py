@@ -11,9 +11,7 @@ _TAU = 2 * np.pi
 _WHITE: Colour = (255, 255, 255)
 
 
-def rolling_line(
-    rng: np.random.Generator, base: float, height: float, shift: float = 0.0, corners: int = 49
-) -> Points:
+def rolling_line(rng: np.random.Generator, base: float, height: float, shift: float = 0.0, corners: int = 49) -> Points:
     """A skyline of three mixed sine waves around `base`, up to about `height` high."""
     x = np.linspace(0, 1, corners)
     line = np.zeros_like(x)
@@ -33,9 +31,7 @@ def jagged_line(rng: np.random.Generator, base: float, height: float, count: int
     return base - height * fine
 
 
-def paint_clouds(
-    canvas: Canvas, rng: np.random.Generator, time_s: float, lowest: float, opacity: float = 0.5
-) -> None:
+def paint_clouds(canvas: Canvas, rng: np.random.Generator, time_s: float, lowest: float, opacity: float = 0.5) -> None:
     for _ in range(int(rng.integers(2, 5))):
         x, y, size = rng.uniform(0, 1.1), rng.uniform(0.05, lowest), rng.uniform(0.05, 0.1)
         x = (x + 0.006 * time_s) % 1.2 - 0.1

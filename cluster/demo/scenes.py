@@ -51,9 +51,7 @@ def render(scene: Scene, time_s: float, width: int, height: int) -> npt.NDArray[
         motion.home[1] + motion.float_y * np.cos(1.3 * swing),
     )
     turn = motion.turn * (1 + 0.25 * np.sin(0.8 * swing))
-    paint_shape(
-        canvas, scene.shape, motion.paint, centre, motion.radius * (1 + 0.03 * np.sin(1.7 * swing)), turn
-    )
+    paint_shape(canvas, scene.shape, motion.paint, centre, motion.radius * (1 + 0.03 * np.sin(1.7 * swing)), turn)
     return canvas.pixels
 
 

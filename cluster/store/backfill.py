@@ -95,6 +95,4 @@ def _without_update_triggers(connection: Connection[DictRow]) -> Iterator[None]:
 
 
 def _alter_videos(connection: Connection[DictRow], action: str, trigger: str) -> None:
-    connection.execute(
-        sql.SQL("ALTER TABLE public.videos {} {}").format(sql.SQL(action), sql.Identifier(trigger))
-    )
+    connection.execute(sql.SQL("ALTER TABLE public.videos {} {}").format(sql.SQL(action), sql.Identifier(trigger)))

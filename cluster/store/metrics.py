@@ -40,9 +40,7 @@ def get_users(source: Source, days: int, limit: int, offset: int, sort: str) -> 
 
     ``sort`` is last_activity, hours_ready, videos_ready or searches_7d.
     """
-    page = _rows(
-        source, "SELECT * FROM public.get_admin_users_list(%s, %s, %s, %s)", days, limit, offset, str(sort)
-    )
+    page = _rows(source, "SELECT * FROM public.get_admin_users_list(%s, %s, %s, %s)", days, limit, offset, str(sort))
     if not page:  # beyond the end, where no row could carry the total
         return [], int(_rows(source, "SELECT public.heimdex_users_total() AS total")[0]["total"])
     totals = [row.pop("total_users") for row in page]

@@ -49,15 +49,11 @@ def all_migrations() -> list[Migration]:
         match = _FILE_NAME.fullmatch(file.name)
         if match:
             content = file.read_bytes()
-            found.append(
-                Migration(int(match[1]), file.name, hashlib.sha256(content).hexdigest(), content.decode())
-            )
+            found.append(Migration(int(match[1]), file.name, hashlib.sha256(content).hexdigest(), content.decode()))
     found.sort(key=lambda migration: migration.number)
     numbers = [migration.number for migration in found]
     if len(set(numbers)) != len(numbers):
-        raise ConfigurationError(
-            f"two migrations have the same number: {[migration.name for migration in found]}"
-        )
+        raise ConfigurationError(f"two migrations have the same number: {[migration.name for migration in found]}")
     return found
 
 
@@ -76,9 +72,7 @@ def apply_migrations(url: str) -> list[Migration]:
     with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0) as connection:
         _refuse_old_server(connection)
         with _migrating_alone(connection):
-            connection.execute(
-                "SET client_min_messages = warning"
-            )  # "already exists, skipping" is the normal case
+            connection.execute("SET client_min_messages = warning")  # "already exists, skipping" is the normal case
             connection.execute(_RECORD_TABLE)
             pending = _pending(connection)
             for migration in pending:

@@ -34,9 +34,7 @@ class SearchIndex(Protocol):
         """Scenes in which the words of ``query`` were said or seen; none when nothing fits."""
         ...
 
-    def picture(
-        self, embedding: NDArray[np.float32], model: str, owner_id: UUID, limit: int
-    ) -> list[RankedScene]:
+    def picture(self, embedding: NDArray[np.float32], model: str, owner_id: UUID, limit: int) -> list[RankedScene]:
         """The scenes whose picture, as ``model`` embeds it, is nearest: ``score`` is the cosine.
 
         There is always a nearest one, however far: as many as the owner has, up to ``limit``.
@@ -118,9 +116,7 @@ class PostgresSearchIndex:
         with self._pool.connection() as connection:
             return _ranked(connection, _WORDS, parameters)
 
-    def picture(
-        self, embedding: NDArray[np.float32], model: str, owner_id: UUID, limit: int
-    ) -> list[RankedScene]:
+    def picture(self, embedding: NDArray[np.float32], model: str, owner_id: UUID, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
 
         Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all
@@ -133,9 +129,7 @@ class PostgresSearchIndex:
             return found if len(found) == limit else _ranked(connection, NEAREST_EXACTLY, parameters)
 
 
-def _ranked(
-    connection: Connection[DictRow], statement: str, parameters: dict[str, object]
-) -> list[RankedScene]:
+def _ranked(connection: Connection[DictRow], statement: str, parameters: dict[str, object]) -> list[RankedScene]:
     with connection.cursor(row_factory=class_row(RankedScene)) as cursor:
         return cursor.execute(statement, parameters).fetchall()
 
@@ -174,7 +168,6 @@ def record_search(pool: Pool, user_id: UUID, query: str, results_count: int, lat
     """Keep the record of a search that was answered; the search metrics read it."""
     with pool.connection() as connection:
         connection.execute(
-            "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) "
-            "VALUES (%s, %s, %s, %s)",
+            "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) VALUES (%s, %s, %s, %s)",
             (user_id, query, results_count, latency_ms),
         )

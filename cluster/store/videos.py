@@ -23,9 +23,7 @@ def list_videos(
     pool: Pool, owner_id: UUID, status: VideoStatus | None, limit: int, offset: int
 ) -> tuple[list[DictRow], int]:
     """A stretch of the owner's videos, latest first, and how many there are in all."""
-    chosen = (
-        "v.owner_id = %(owner)s AND (%(status)s::text IS NULL OR v.status = %(status)s::text::video_status)"
-    )
+    chosen = "v.owner_id = %(owner)s AND (%(status)s::text IS NULL OR v.status = %(status)s::text::video_status)"
     parameters = {"owner": owner_id, "status": status, "limit": limit, "offset": offset}
     with pool.connection() as connection:
         items = connection.execute(
@@ -33,9 +31,7 @@ def list_videos(
             "ORDER BY v.created_at DESC, v.queued_at DESC, v.id LIMIT %(limit)s OFFSET %(offset)s",
             parameters,
         ).fetchall()
-        total = connection.execute(
-            f"SELECT count(*) AS n FROM videos AS v WHERE {chosen}", parameters
-        ).fetchone()
+        total = connection.execute(f"SELECT count(*) AS n FROM videos AS v WHERE {chosen}", parameters).fetchone()
     assert total is not None
     return items, total["n"]
 

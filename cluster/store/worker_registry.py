@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from psycopg.rows import class_row
+
 from cluster.store.database import Pool
 
 SCHEDULER_KIND = "scheduler"
@@ -15,7 +16,7 @@ SEEN_WITHIN_S = 10.0
 
 @dataclass(frozen=True)
 class WorkerState:
-    """A worker as its scheduler last saw it. ``busy_s``: seconds of calls since it started; ``model``: what it loaded."""
+    """A worker as its scheduler last saw it. ``busy_s``: seconds of calls so far; ``model``: what it loaded."""
 
     worker: str
     kind: str

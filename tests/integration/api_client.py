@@ -28,10 +28,7 @@ class WordVectors:
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = [
             sum(
-                (
-                    np.random.default_rng(zlib.crc32(word.encode())).normal(size=512)
-                    for word in text.lower().split()
-                ),
+                (np.random.default_rng(zlib.crc32(word.encode())).normal(size=512) for word in text.lower().split()),
                 start=np.full(512, 1e-3),
             )
             for text in texts

@@ -96,9 +96,7 @@ class History:
             created_at = self.now - timedelta(minutes=10 * number + 5)
             self.videos.append(Video(self._id(), "PENDING", created_at, created_at, 60.0))
         long_ago = self.now - timedelta(days=40)
-        self.videos.append(
-            Video(self._id(), "READY", long_ago, long_ago, 60.0, long_ago, 30_000, "completed")
-        )
+        self.videos.append(Video(self._id(), "READY", long_ago, long_ago, 60.0, long_ago, 30_000, "completed"))
 
     def _id(self) -> UUID:
         return UUID(int=self._random.getrandbits(128), version=4)

@@ -37,8 +37,7 @@ def throughput(world: World, days: int) -> list[dict[str, Any]]:
         if video.status == "READY" and world.within(video.updated_at, days):
             per_day[utc_day(video.updated_at)].append(video)
     return [
-        {"day": day, "videos_ready": len(per_day[day]), "hours_ready": hours(per_day[day])}
-        for day in sorted(per_day)
+        {"day": day, "videos_ready": len(per_day[day]), "hours_ready": hours(per_day[day])} for day in sorted(per_day)
     ]
 
 
@@ -63,9 +62,7 @@ def user(world: World, days: int, person: UUID) -> dict[str, Any]:
     ready = [video for video in own if video.status == "READY"]
     asked = [search for search in world.searches if search.user_id == person]
     recent = [search for search in asked if world.within(search.created_at, days)]
-    moments = [m for video in own for m in (video.created_at, video.updated_at)] + [
-        s.created_at for s in asked
-    ]
+    moments = [m for video in own for m in (video.created_at, video.updated_at)] + [s.created_at for s in asked]
     return {
         "user_id": person,
         "full_name": world.names.get(person),
@@ -91,11 +88,7 @@ def measured(world: World, days: int) -> list[Video]:
 def processing_latency(world: World, days: int) -> dict[str, Any]:
     rows = measured(world, days)
     times = [float(video.processing_duration_ms or 0) for video in rows]
-    waits = [
-        (video.queue_s * 1000, video.processing_duration_ms or 0)
-        for video in rows
-        if video.queue_s is not None
-    ]
+    waits = [(video.queue_s * 1000, video.processing_duration_ms or 0) for video in rows if video.queue_s is not None]
     return {
         "videos_measured": len(rows),
         "avg_processing_ms": mean(times),

@@ -70,9 +70,7 @@ class World:
 
     def insert(self, connection: Connection[Any]) -> None:
         with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO user_profiles (user_id, full_name) VALUES (%s, %s)", self.names.items()
-            )
+            cursor.executemany("INSERT INTO user_profiles (user_id, full_name) VALUES (%s, %s)", self.names.items())
             for table, record, rows in (
                 ("videos", Video, self.videos),
                 ("search_queries", Search, self.searches),
@@ -98,9 +96,7 @@ class RandomWorld:
 
     def make(self, users: int, videos: int, searches: int) -> World:
         people = [self._uuid() for _ in range(users)]
-        names = {
-            person: self._random.choice([None, f"Person {person}"]) for person in people if self._often()
-        }
+        names = {person: self._random.choice([None, f"Person {person}"]) for person in people if self._often()}
         made = [self._video(self._random.choice(people)) for _ in range(videos)]
         ids = [None, *(video.id for video in made)]
         asked = [self._search(self._random.choice(people), self._random.choice(ids)) for _ in range(searches)]
@@ -126,9 +122,7 @@ class RandomWorld:
     def _video(self, owner: UUID) -> Video:
         status = self._random.choice(["PENDING", "PROCESSING", "READY", "READY", "READY", "FAILED"])
         finished = self._moment() if self._often() else None
-        measured = (
-            self._random.choice([0, 1500, 1500, self._random.randrange(10**7)]) if self._often() else None
-        )
+        measured = self._random.choice([0, 1500, 1500, self._random.randrange(10**7)]) if self._often() else None
         started = None if finished is None or measured is None else finished - measured * SECOND / 1000
         waited = self._random.choice([-5, 0, self._random.random() * 1000]) * SECOND
         name = f"{self._random.randrange(10**6)}.mp4"

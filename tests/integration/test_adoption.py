@@ -164,9 +164,7 @@ def test_the_old_functions_are_gone_with_all_their_variants(owner_url: str) -> N
 
 def test_a_database_that_already_has_the_timing_columns_keeps_their_values(owner_url: str) -> None:
     with connect(owner_url) as connection:
-        connection.execute(
-            "ALTER TABLE videos ADD COLUMN processing_stage text, ADD COLUMN queued_at timestamptz"
-        )
+        connection.execute("ALTER TABLE videos ADD COLUMN processing_stage text, ADD COLUMN queued_at timestamptz")
         connection.execute("UPDATE videos SET processing_stage = 'transcription', queued_at = created_at")
         shape = columns(connection)
         before = contents(connection, shape)

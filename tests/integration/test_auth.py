@@ -179,9 +179,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 def jwk(key: Any, kid: str, **more: str) -> dict[str, Any]:
-    algorithm = (
-        jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
-    )
+    algorithm = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
     return {**algorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig", **more}
 
 
@@ -191,9 +189,7 @@ def verifier_of(issuer: Issuer, secret: str | None = None, pause_s: float = 10.0
 
 
 @pytest.mark.parametrize(("key", "algorithm", "kid"), [(EC_KEY, "ES256", "ec"), (RSA_KEY, "RS256", "rsa")])
-def test_public_keys_verify_tokens_and_are_fetched_once(
-    issuer: Issuer, key: Any, algorithm: str, kid: str
-) -> None:
+def test_public_keys_verify_tokens_and_are_fetched_once(issuer: Issuer, key: Any, algorithm: str, kid: str) -> None:
     verifier = verifier_of(issuer)
     for _ in range(3):
         assert verifier.user_id(signed(key, algorithm, kid)) == ADMIN
@@ -212,9 +208,7 @@ def test_a_public_key_is_never_taken_for_a_secret(issuer: Issuer) -> None:
     )
     header = {"alg": "HS256", "kid": "rsa"}
     unsigned = by_hand(header, claims()).rpartition(".")[0]
-    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
-        unsigned.encode(), public
-    )
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(unsigned.encode(), public)
     token = f"{unsigned}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
     for secret in (None, SECRET):
         with pytest.raises(Unauthorized):

@@ -122,9 +122,7 @@ def test_the_tables_owner_may_do_it_without_being_a_superuser(pool: Pool, databa
 
 
 @pytest.mark.usefixtures("old_rows")
-def test_who_may_not_silence_the_triggers_is_refused_and_nothing_changes(
-    pool: Pool, database_url: str
-) -> None:
+def test_who_may_not_silence_the_triggers_is_refused_and_nothing_changes(pool: Pool, database_url: str) -> None:
     with pool.connection() as connection:
         connection.execute(TOUCHING_TRIGGER)
         before = finish_times(connection)
@@ -146,9 +144,7 @@ def test_when_updated_at_moves_all_the_same_the_batch_is_rolled_back(pool: Pool)
         connection.execute("ALTER TABLE videos RENAME TO real_videos")
         connection.execute("CREATE VIEW videos AS SELECT * FROM real_videos")
         connection.execute(TOUCHING_TRIGGER.split("CREATE TRIGGER")[0])
-        connection.execute(
-            "CREATE TRIGGER hidden BEFORE UPDATE ON real_videos FOR EACH ROW EXECUTE FUNCTION touch()"
-        )
+        connection.execute("CREATE TRIGGER hidden BEFORE UPDATE ON real_videos FOR EACH ROW EXECUTE FUNCTION touch()")
         before = finish_times(connection)
     with pytest.raises(ConfigurationError, match="rolled back"):
         backfill_finish_times(pool, dry_run=False)

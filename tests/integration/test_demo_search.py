@@ -31,8 +31,7 @@ def service(pool: Pool, model: VisionModel) -> SearchService:
         video_id = uuid4()
         with pool.connection() as connection:
             connection.execute(
-                "INSERT INTO videos (id, owner_id, storage_path, filename, status) "
-                "VALUES (%s, %s, %s, %s, 'READY')",
+                "INSERT INTO videos (id, owner_id, storage_path, filename, status) VALUES (%s, %s, %s, %s, 'READY')",
                 (video_id, OWNER, str(clip), clip.name),
             )
             connection.execute(

@@ -143,9 +143,7 @@ def test_a_process_id_that_another_program_has_by_now_is_no_server(data_dir: Pat
         assert postmaster_pid(data_dir) != os.getpid()
 
 
-def test_blanks_quotes_commas_and_accents_in_the_path_do_no_harm(
-    stopped_data_dir: Path, folder: Path
-) -> None:
+def test_blanks_quotes_commas_and_accents_in_the_path_do_no_harm(stopped_data_dir: Path, folder: Path) -> None:
     data_dir = copied(stopped_data_dir, folder / "o'clock, ünï + 100% & more")
     with started(data_dir) as server:
         assert answer_of_psql(server.url) == "heimdex"
@@ -159,9 +157,7 @@ def test_a_path_that_a_shell_would_read_otherwise_is_refused(folder: Path, name:
     assert not (folder / name / "pg").exists()
 
 
-def test_a_path_too_long_for_a_socket_has_it_in_a_private_folder(
-    stopped_data_dir: Path, folder: Path
-) -> None:
+def test_a_path_too_long_for_a_socket_has_it_in_a_private_folder(stopped_data_dir: Path, folder: Path) -> None:
     with started(copied(stopped_data_dir, folder / ("d" * 60) / ("e" * 60))) as server:
         assert answer_of_psql(server.url) == "heimdex"
         socket_dir = Path((server.data_dir / "postmaster.pid").read_text().splitlines()[4])

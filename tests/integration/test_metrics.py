@@ -180,17 +180,14 @@ def test_the_callers_time_zone_changes_nothing(session: Connection[DictRow], now
     last_activity = in_utc[1][0][0]["last_activity"]
     assert last_activity.tzinfo is UTC
     texts = session.execute(
-        "SELECT jsonb_path_query(recent_videos, '$[*].updated_at') #>> '{}' AS t "
-        "FROM get_admin_user_detail(%s, 30)",
+        "SELECT jsonb_path_query(recent_videos, '$[*].updated_at') #>> '{}' AS t FROM get_admin_user_detail(%s, 30)",
         [world.videos[0].owner_id],
     ).fetchall()
     assert texts
     assert all(row["t"].endswith("+00:00") for row in texts)
 
 
-def test_percentages_of_failures_add_up_and_ties_go_by_name(
-    session: Connection[DictRow], now: datetime
-) -> None:
+def test_percentages_of_failures_add_up_and_ties_go_by_name(session: Connection[DictRow], now: datetime) -> None:
     stages = ["transcription", "metadata", None, "indexing", "indexing", "transcription", None]
     failed = [video(now, n, status="FAILED", processing_stage=stage) for n, stage in enumerate(stages, 1)]
     World(now, {}, failed, []).insert(session)
@@ -214,9 +211,7 @@ def test_queue_times_count_only_where_both_ends_are_known_and_in_order(
     assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 1
 
 
-def test_a_user_with_many_videos_and_many_searches_is_counted_once(
-    session: Connection[DictRow], now: datetime
-) -> None:
+def test_a_user_with_many_videos_and_many_searches_is_counted_once(session: Connection[DictRow], now: datetime) -> None:
     videos = [video(now, n) for n in range(1, 26)]
     asked = [search(now, n, latency_ms=n) for n in range(1, 61)]
     World(now, {ALICE: "Alice"}, videos, asked).insert(session)
@@ -245,12 +240,8 @@ def test_pages_show_every_user_once_highest_first_whatever_the_ties(
     assert [row["user_id"] for row in listed] == [row["user_id"] for row in expected]
 
 
-def test_the_number_of_users_is_known_beyond_the_last_page(
-    session: Connection[DictRow], now: datetime
-) -> None:
-    World(now, {ALICE: "Alice"}, [video(now, owner_id=BOB)], [search(now, user_id=UUID(int=0xC))]).insert(
-        session
-    )
+def test_the_number_of_users_is_known_beyond_the_last_page(session: Connection[DictRow], now: datetime) -> None:
+    World(now, {ALICE: "Alice"}, [video(now, owner_id=BOB)], [search(now, user_id=UUID(int=0xC))]).insert(session)
     assert metrics.get_users(session, 7, 50, 50, "hours_ready") == ([], 3)
 
 
@@ -260,9 +251,7 @@ def test_an_unknown_sort_is_refused(session: Connection[DictRow], sort: str | No
         session.execute("SELECT * FROM get_admin_users_list(7, 50, 0, %s)", [sort])
 
 
-def test_a_users_detail_has_the_latest_videos_and_searches(
-    session: Connection[DictRow], now: datetime
-) -> None:
+def test_a_users_detail_has_the_latest_videos_and_searches(session: Connection[DictRow], now: datetime) -> None:
     minute = 60 * SECOND
     mine = [video(now, n, ended=now - n * minute, error_message=f"'{n}'") for n in range(1, 26)]
     asked = [search(now, n, created_at=now - n * minute, video_id=UUID(int=1)) for n in range(1, 61)]

@@ -54,9 +54,7 @@ def schema(url: str) -> list[Any]:
 
 def test_every_file_is_a_migration_and_the_names_that_others_rely_on_are_there() -> None:
     migrations = all_migrations()
-    assert [m.name for m in migrations] == sorted(
-        file.name for file in FOLDER.iterdir() if file.suffix == ".sql"
-    )
+    assert [m.name for m in migrations] == sorted(file.name for file in FOLDER.iterdir() if file.suffix == ".sql")
     numbers = [m.number for m in migrations]
     assert numbers[:4] == [1, 18, 19, 20]
     assert numbers == sorted(set(numbers))
@@ -73,9 +71,7 @@ def test_all_are_applied_in_order_and_recorded_and_a_second_run_does_nothing(
     assert pending_migrations(bare_database_url) == []
     assert apply_migrations(bare_database_url) == []
     with connect(bare_database_url) as connection:
-        rows = connection.execute(
-            "SELECT number, name, sha256 FROM heimdex_migrations ORDER BY applied_at"
-        ).fetchall()
+        rows = connection.execute("SELECT number, name, sha256 FROM heimdex_migrations ORDER BY applied_at").fetchall()
     assert rows == [{"number": m.number, "name": m.name, "sha256": m.sha256} for m in migrations]
 
 
@@ -91,9 +87,7 @@ def test_several_that_migrate_at_once_apply_each_file_once(bare_database_url: st
     assert sorted(len(each) for each in applied) == [0, 0, 0, len(all_migrations())]
 
 
-def test_each_file_runs_twice_with_psql_and_makes_the_same_database(
-    bare_database_url: str, database_url: str
-) -> None:
+def test_each_file_runs_twice_with_psql_and_makes_the_same_database(bare_database_url: str, database_url: str) -> None:
     for migration in all_migrations():
         run_with_psql(bare_database_url, FOLDER / migration.name)
         once = schema(bare_database_url)

@@ -132,9 +132,7 @@ def _check_rtf(found: Any, history: History) -> None:
     values = sorted(
         video.processing_ms / 1000 / video.duration_s
         for video in history.videos
-        if video.status == "READY"
-        and video.processing_ms
-        and video.created_at > history.now - timedelta(days=30)
+        if video.status == "READY" and video.processing_ms and video.created_at > history.now - timedelta(days=30)
     )
     for share in (0.5, 0.95, 0.99):
         assert found[str(share)] == pytest.approx(_percentile(values, share))
@@ -148,9 +146,7 @@ def _check_capacity(cost: Any, estimate: Any, history: History) -> None:
         spent[run.stage, "GPU" if run.device == "cuda:0" else "CPU"] += run.resource_s
     for (stage, kind), seconds in spent.items():
         assert cost[stage][kind] == pytest.approx(seconds / video_s)
-    per_kind = {
-        kind: math.fsum(s for (_, k), s in spent.items() if k == kind) / video_s for kind in ("CPU", "GPU")
-    }
+    per_kind = {kind: math.fsum(s for (_, k), s in spent.items() if k == kind) / video_s for kind in ("CPU", "GPU")}
     for cpus in (4, 16, 64):
         for gpus in (1, 2, 4, 8):
             bound = min(cpus / per_kind["CPU"], gpus / per_kind["GPU"])
@@ -178,9 +174,7 @@ def test_an_empty_database_is_said_to_be_empty_and_nothing_fails(execute: Execut
     assert _read_back(notebook)["estimate"] == {}
 
 
-def test_without_a_database_the_notebook_says_what_to_set(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_database_the_notebook_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HEIMDEX_DATABASE_URL", raising=False)
     with pytest.raises(CellExecutionError, match="set HEIMDEX_DATABASE_URL, or start the embedded one"):
         _executed(tmp_path, monkeypatch)
@@ -197,9 +191,7 @@ def _outputs(notebook: nbformat.NotebookNode) -> list[Any]:
 
 
 def _pictures(notebook: nbformat.NotebookNode) -> int:
-    pictures = [
-        output.data["image/png"] for output in _outputs(notebook) if "image/png" in output.get("data", {})
-    ]
+    pictures = [output.data["image/png"] for output in _outputs(notebook) if "image/png" in output.get("data", {})]
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     return len(pictures)
 

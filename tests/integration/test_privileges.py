@@ -59,9 +59,7 @@ def test_of_supabases_roles_only_the_service_may_call_them(supabase_url: str) ->
     for role in ("anon", "authenticated"):
         with connect(as_role(supabase_url, role), autocommit=True) as connection:
             for call in CALLS:
-                with pytest.raises(
-                    psycopg.errors.InsufficientPrivilege, match="permission denied for function"
-                ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"):
                     connection.execute(f"SELECT * FROM {call}")
     with connect(as_role(supabase_url, "service_role")) as connection:
         for call in CALLS:
@@ -90,7 +88,5 @@ def test_tables_of_the_same_name_elsewhere_are_not_read(database_url: str) -> No
             "VALUES (gen_random_uuid(), gen_random_uuid(), 'READY', now())"
         )
         connection.execute("SET search_path = pg_temp, public")
-        assert connection.execute(
-            "SELECT videos_total AS n FROM get_admin_overview_metrics()"
-        ).fetchall() == [{"n": 0}]
+        assert connection.execute("SELECT videos_total AS n FROM get_admin_overview_metrics()").fetchall() == [{"n": 0}]
         assert connection.execute("SELECT * FROM get_throughput_timeseries(7)").fetchall() == []

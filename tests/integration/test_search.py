@@ -118,15 +118,11 @@ def test_no_query_breaks_the_index(pool: Pool, index: PostgresSearchIndex) -> No
 
 
 def test_pictures_are_ranked_by_cosine(pool: Pool, index: PostgresSearchIndex) -> None:
-    near, nearer, far = add_video(
-        pool, ALICE, [("", "red circle grass"), ("", "red circle"), ("", "blue square")]
-    )
+    near, nearer, far = add_video(pool, ALICE, [("", "red circle grass"), ("", "red circle"), ("", "blue square")])
     ranked = index.picture(embedding("red circle"), MODEL, ALICE, 10)
     assert found(ranked) == [nearer, near, far]
     assert ranked[0].score == pytest.approx(1.0, abs=1e-5)
-    assert ranked[1].score == pytest.approx(
-        float(embedding("red circle") @ embedding("red circle grass")), abs=1e-5
-    )
+    assert ranked[1].score == pytest.approx(float(embedding("red circle") @ embedding("red circle grass")), abs=1e-5)
     assert found(index.picture(embedding("red circle"), MODEL, ALICE, 2)) == [nearer, near]
 
 
@@ -136,9 +132,7 @@ def test_only_the_asked_models_embeddings_are_compared(pool: Pool, index: Postgr
     assert found(index.picture(embedding("red circle"), MODEL, ALICE, 10)) == [ours]
 
 
-def test_an_owner_with_few_scenes_among_many_finds_all_of_them(
-    pool: Pool, index: PostgresSearchIndex
-) -> None:
+def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index: PostgresSearchIndex) -> None:
     """The vector index alone would return other people's scenes first and then nothing of the owner's."""
     for _ in range(4):
         add_video(pool, BOB, [("red circle", f"red circle {number}") for number in range(400)])

@@ -223,9 +223,7 @@ def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool
     assert (whole.status_code, whole.json()["ready"]) == (200, True)
 
     with pool.connection() as connection:
-        connection.execute(
-            "UPDATE cluster_workers SET seen_at = seen_at - interval '31 s' WHERE kind = 'media'"
-        )
+        connection.execute("UPDATE cluster_workers SET seen_at = seen_at - interval '31 s' WHERE kind = 'media'")
     silent = api.get("/readyz")
     assert (silent.status_code, silent.json()["parts"]["media"]["ready"]) == (503, False)
 

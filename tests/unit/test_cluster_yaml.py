@@ -122,9 +122,7 @@ def test_a_shell_on_a_node_gets_the_settings_once_however_often_the_setup_runs(
     assert f"PATH={tmp_path}/heimdex/bin:/usr/bin:/bin" in seen
 
 
-@pytest.mark.parametrize(
-    "section", ["setup_commands", "head_start_ray_commands", "worker_start_ray_commands"]
-)
+@pytest.mark.parametrize("section", ["setup_commands", "head_start_ray_commands", "worker_start_ray_commands"])
 def test_every_command_is_valid_shell(config: dict[str, Any], section: str) -> None:
     for command in config[section]:
         subprocess.run(["bash", "-n", "-c", command], check=True)
@@ -132,7 +130,5 @@ def test_every_command_is_valid_shell(config: dict[str, Any], section: str) -> N
 
 def _shell(home: Path, command: str) -> str:
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        ["bash", "-c", command], env=environment, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["bash", "-c", command], env=environment, check=True, capture_output=True, text=True)
     return done.stdout

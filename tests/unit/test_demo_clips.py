@@ -79,9 +79,7 @@ def test_each_query_has_one_right_answer() -> None:
     for query in queries():
         if query.kind == "spoken":
             asked = set(plain_words(query.text).split())
-            answers = [
-                (clip, n) for clip, n, scene in scenes if asked <= set(plain_words(scene.words).split())
-            ]
+            answers = [(clip, n) for clip, n, scene in scenes if asked <= set(plain_words(scene.words).split())]
             assert answers == [(query.clip, query.scene)]
 
 

@@ -76,9 +76,7 @@ def test_probe_knows_where_the_pictures_begin(tmp_path: Path) -> None:
     assert probe(path).start_s == pytest.approx(0.5, abs=0.002)
 
 
-@pytest.mark.parametrize(
-    "name", ["-dash.mp4", "a:b.mp4", "file:x.mp4", "n%03d.mp4", "ü #1?.mp4", "concat:a|b.mp4"]
-)
+@pytest.mark.parametrize("name", ["-dash.mp4", "a:b.mp4", "file:x.mp4", "n%03d.mp4", "ü #1?.mp4", "concat:a|b.mp4"])
 def test_a_files_name_is_never_an_option_a_pattern_or_a_protocol(tmp_path: Path, name: str) -> None:
     path = write_video(tmp_path / "plain.mp4", SHOTS).rename(tmp_path / name)
     assert probe(path).width == 160
@@ -106,9 +104,7 @@ def test_text_called_mp4_is_refused(tmp_path: Path) -> None:
         ("list.mp4", "not a media file: it holds text"),
     ],
 )
-def test_a_playlist_is_refused_and_what_it_names_is_not_opened(
-    tmp_path: Path, name: str, sentence: str
-) -> None:
+def test_a_playlist_is_refused_and_what_it_names_is_not_opened(tmp_path: Path, name: str, sentence: str) -> None:
     video = write_video(tmp_path / "plain.mp4", SHOTS)
     path = tmp_path / name
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{video}\n#EXT-X-ENDLIST\n")
@@ -135,9 +131,7 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
 
 def test_cover_art_is_no_picture(tmp_path: Path) -> None:
     path = write_video(tmp_path / "cover.mp3", [], [Sound(0.0, tone(1.0))], Recipe(audio_codec="libmp3lame"))
-    cover = write_video(
-        tmp_path / "cover.mjpeg", [Shot(0.04, 1)], recipe=Recipe(codec="mjpeg", pix_fmt="yuvj420p")
-    )
+    cover = write_video(tmp_path / "cover.mjpeg", [Shot(0.04, 1)], recipe=Recipe(codec="mjpeg", pix_fmt="yuvj420p"))
     path.write_bytes(id3_with_cover(cover.read_bytes()) + path.read_bytes())
     assert refusal(path) == "the file has sound but no pictures, only cover art"
 
@@ -179,16 +173,11 @@ def test_limits_are_checked_and_named(tmp_path: Path, limit: dict[str, Any], sen
 def test_the_size_limit_is_checked_and_named(tmp_path: Path) -> None:
     path = write_video(tmp_path / "plain.mp4", SHOTS)
     size = path.stat().st_size
-    assert (
-        refusal(path, replace(LIMITS, max_bytes=1000))
-        == f"the file has {size:,} bytes, the limit is 1,000 bytes"
-    )
+    assert refusal(path, replace(LIMITS, max_bytes=1000)) == f"the file has {size:,} bytes, the limit is 1,000 bytes"
 
 
 def test_the_pictures_own_size_counts_not_the_announced_one(tmp_path: Path) -> None:
-    path = write_video(
-        tmp_path / "grown.mp4", SHOTS, recipe=Recipe(codec="mjpeg", pix_fmt="yuvj420p", size=(640, 480))
-    )
+    path = write_video(tmp_path / "grown.mp4", SHOTS, recipe=Recipe(codec="mjpeg", pix_fmt="yuvj420p", size=(640, 480)))
     small = (160).to_bytes(2, "big") + (120).to_bytes(2, "big")
     path.write_bytes(path.read_bytes().replace((640).to_bytes(2, "big") + (480).to_bytes(2, "big"), small, 1))
     assert refusal(path, replace(LIMITS, max_pixels=100_000)) == (
@@ -201,9 +190,7 @@ def test_the_pictures_own_size_counts_not_the_announced_one(tmp_path: Path) -> N
 
 def test_sound_lies_at_its_time_in_the_video(tmp_path: Path) -> None:
     sounds = [Sound(1.0, tone(1.0)), Sound(3.0, tone(1.0))]
-    [window] = speech(
-        write_video(tmp_path / "gap.mkv", [Shot(4.0, 1)], sounds, Recipe(audio_codec="pcm_s16le"))
-    )
+    [window] = speech(write_video(tmp_path / "gap.mkv", [Shot(4.0, 1)], sounds, Recipe(audio_codec="pcm_s16le")))
     assert window.start_s == pytest.approx(1.0, abs=0.005)
     assert window.duration_s == pytest.approx(3.0, abs=0.01)
     assert [loud(window, t, t + 0.9) for t in (1.05, 2.05, 3.05)] == [True, False, True]

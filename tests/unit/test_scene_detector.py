@@ -25,9 +25,7 @@ FASTSTART = {"movflags": "faststart"}
 
 
 def detect_blocks(path: Path, block_size: int = 8, key_frame_size_px: int = 96) -> list[SceneBlock]:
-    limits = MediaLimits(
-        max_duration_s=600, max_pixels=4_000_000, max_fps=120, max_streams=8, max_bytes=10**8
-    )
+    limits = MediaLimits(max_duration_s=600, max_pixels=4_000_000, max_fps=120, max_streams=8, max_bytes=10**8)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
     info = MediaReader(limits, FetchLimits(10**8, 10.0), path.parent).probe(video)
     return list(SceneDetector(key_frame_size_px, block_size, threads=1).detect(video, info))
@@ -101,9 +99,7 @@ def test_a_dissolve_is_cut_in_its_middle(tmp_path: Path) -> None:
 
 def test_a_shot_whose_light_changes_is_not_cut(tmp_path: Path) -> None:
     shot = Shot(4.0, 1)
-    pictures = [
-        (n / 25, (shot.picture(n, 160, 120) * (1 - 0.006 * min(n, 60))).astype(np.uint8)) for n in range(100)
-    ]
+    pictures = [(n / 25, (shot.picture(n, 160, 120) * (1 - 0.006 * min(n, 60))).astype(np.uint8)) for n in range(100)]
     assert len(detect(write_pictures(tmp_path / "light.mp4", pictures))) == 1
 
 
@@ -126,9 +122,7 @@ def test_every_scene_has_a_picture_whatever_the_pace_of_the_pictures(tmp_path: P
     rng = np.random.default_rng(11)
     for trial in range(4):
         times = np.cumsum(rng.choice([0.01, 0.04, 0.39, 0.6, 0.9], 60))
-        pictures = [
-            (time - times[0], Shot(1, 1 + i // 4).picture(0, 160, 120)) for i, time in enumerate(times)
-        ]
+        pictures = [(time - times[0], Shot(1, 1 + i // 4).picture(0, 160, 120)) for i, time in enumerate(times)]
         assert len(detect(write_pictures(tmp_path / f"{trial}.mkv", pictures))) > 1
 
 
@@ -140,27 +134,20 @@ def test_a_single_picture_is_a_scene_with_that_picture(tmp_path: Path) -> None:
 
 def test_a_still_video_is_one_scene(tmp_path: Path) -> None:
     still = Shot(1, 1).picture(0, 160, 120)
-    [scene] = detect(
-        write_pictures(tmp_path / "still.mp4", [(n / 5, still) for n in range(100)], Recipe(fps=5))
-    )
+    [scene] = detect(write_pictures(tmp_path / "still.mp4", [(n / 5, still) for n in range(100)], Recipe(fps=5)))
     assert scene.end_s == pytest.approx(20.0)
 
 
 def test_the_key_frame_is_neither_black_nor_blank_when_the_scene_offers_better(tmp_path: Path) -> None:
     black = np.zeros((120, 160, 3), np.uint8)
     shot = Shot(2, 5)
-    fading = [
-        (n / 25, black if n < 40 else shot.picture(n, 160, 120) // 8 * min(8, (n - 40) // 4))
-        for n in range(90)
-    ]
+    fading = [(n / 25, black if n < 40 else shot.picture(n, 160, 120) // 8 * min(8, (n - 40) // 4)) for n in range(90)]
     scenes = detect(write_pictures(tmp_path / "fade.mp4", fading))
     assert scenes[-1].key_frame.mean() > 60
 
 
 @pytest.mark.parametrize(("shots", "sizes"), [(5, [2, 2, 1]), (4, [2, 2]), (1, [1])])
-def test_blocks_are_full_and_only_the_last_knows_the_duration(
-    tmp_path: Path, shots: int, sizes: list[int]
-) -> None:
+def test_blocks_are_full_and_only_the_last_knows_the_duration(tmp_path: Path, shots: int, sizes: list[int]) -> None:
     path = write_video(tmp_path / "blocks.mp4", [Shot(1.0, seed) for seed in range(1, shots + 1)])
     blocks = detect_blocks(path, block_size=2)
     assert [len(block.scenes) for block in blocks] == sizes
@@ -228,9 +215,7 @@ def test_pictures_with_the_same_time_are_shown_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_cut_off_file_says_how_much_could_be_read(tmp_path: Path, suffix: str) -> None:
     options = FASTSTART if suffix == "mp4" else {}
-    path = write_video(
-        tmp_path / f"whole.{suffix}", [Shot(3.0, 1), Shot(3.0, 2)], recipe=Recipe(options=options)
-    )
+    path = write_video(tmp_path / f"whole.{suffix}", [Shot(3.0, 1), Shot(3.0, 2)], recipe=Recipe(options=options))
     with pytest.raises(
         InvalidVideo, match=r"^only [23]\.\d s of 6\.0 s could be read: the file is cut off or damaged$"
     ):

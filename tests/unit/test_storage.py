@@ -75,9 +75,7 @@ def test_what_is_no_readable_local_file_is_named(tmp_path: Path) -> None:
 
 def test_a_scheme_that_is_not_allowed_is_refused_with_those_that_are(tmp_path: Path) -> None:
     allowed = " (allowed: file, http, https, s3): "
-    assert (
-        refusal("ftp://host/a.mp4", tmp_path) == f"the scheme ftp:// is not allowed{allowed}ftp://host/a.mp4"
-    )
+    assert refusal("ftp://host/a.mp4", tmp_path) == f"the scheme ftp:// is not allowed{allowed}ftp://host/a.mp4"
     assert refusal("GOPHER://host/a", tmp_path).startswith("the scheme gopher:// is not allowed")
     only_web = FetchLimits(10**6, 10.0, frozenset({"https"}))
     assert refusal("/etc/hostname", tmp_path, only_web).startswith("the scheme file:// is not allowed")
@@ -169,9 +167,7 @@ def web() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize(
-    "path", ["whole.mp4", "unsized.mp4", "redirect", "a b/ü/whole.mp4", "whole.mp4?key=1#2"]
-)
+@pytest.mark.parametrize("path", ["whole.mp4", "unsized.mp4", "redirect", "a b/ü/whole.mp4", "whole.mp4?key=1#2"])
 def test_http_is_fetched_whole(web: str, tmp_path: Path, path: str) -> None:
     video = fetch(f"{web}/{path}", tmp_path / "scratch", LIMITS)
     assert video.path.read_bytes() == CONTENT
@@ -195,22 +191,13 @@ def test_a_redirect_never_leads_to_a_local_file(web: str, tmp_path: Path) -> Non
 
 
 def test_a_cut_connection_says_how_much_came(web: str, tmp_path: Path) -> None:
-    assert (
-        hitch(f"{web}/cut.mp4", tmp_path)
-        == f"the connection ended after 5,000 of 1,024,000 bytes: {web}/cut.mp4"
-    )
+    assert hitch(f"{web}/cut.mp4", tmp_path) == f"the connection ended after 5,000 of 1,024,000 bytes: {web}/cut.mp4"
 
 
 def test_the_byte_limit_holds_by_header_and_while_copying(web: str, tmp_path: Path) -> None:
     limits = FetchLimits(max_bytes=100_000, timeout_s=10.0)
-    assert (
-        refusal(f"{web}/whole.mp4", tmp_path, limits)
-        == "the file has 1,024,000 bytes, the limit is 100,000 bytes"
-    )
-    assert (
-        refusal(f"{web}/unsized.mp4", tmp_path, limits)
-        == "the file is larger than the limit of 100,000 bytes"
-    )
+    assert refusal(f"{web}/whole.mp4", tmp_path, limits) == "the file has 1,024,000 bytes, the limit is 100,000 bytes"
+    assert refusal(f"{web}/unsized.mp4", tmp_path, limits) == "the file is larger than the limit of 100,000 bytes"
 
 
 def test_the_time_limit_holds_against_a_trickle(web: str, tmp_path: Path) -> None:
@@ -221,9 +208,7 @@ def test_the_time_limit_holds_against_a_trickle(web: str, tmp_path: Path) -> Non
 def test_nobody_answering_is_worth_another_try(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4"
-        assert (
-            hitch(address, tmp_path, FetchLimits(10**6, 0.3)) == f"cannot fetch {address}: no answer in time"
-        )
+        assert hitch(address, tmp_path, FetchLimits(10**6, 0.3)) == f"cannot fetch {address}: no answer in time"
     assert hitch(address, tmp_path) == f"cannot fetch {address}: Connection refused"
 
 
@@ -239,9 +224,7 @@ def hitch_or_refusal(uri: str, directory: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "uri", ["http://", "http:///a.mp4", "http://127.0.0.1:port/a.mp4", "http://[::1/a.mp4"]
-)
+@pytest.mark.parametrize("uri", ["http://", "http:///a.mp4", "http://127.0.0.1:port/a.mp4", "http://[::1/a.mp4"])
 def test_what_is_no_url_is_refused(tmp_path: Path, uri: str) -> None:
     assert refusal(uri, tmp_path).startswith("not a URL: ")
 
@@ -295,9 +278,7 @@ def test_s3_answers_are_told_apart(bucket: str, tmp_path: Path) -> None:
 # Many videos
 
 
-def test_folders_and_globs_stand_for_the_videos_in_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_and_globs_stand_for_the_videos_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.mp4", "a.MKV", "notes.txt", ".hidden.mp4", "deep/c.webm", ".cache/d.mp4", "[x].mp4"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -87,9 +87,7 @@ def test_times_are_the_videos_own_in_every_window(transcriber: Transcriber, spee
 
 
 @needs_speech
-def test_what_is_said_before_the_first_picture_belongs_to_it(
-    transcriber: Transcriber, speech: np.ndarray
-) -> None:
+def test_what_is_said_before_the_first_picture_belongs_to_it(transcriber: Transcriber, speech: np.ndarray) -> None:
     windows = [SpeechWindow(-3.0, speech)]
     transcript = transcriber.transcribe(windows, None)
     assert said(transcript) == SAID
@@ -150,9 +148,7 @@ def test_a_model_that_is_not_there_is_named_with_the_mend(
     assert str(caught.value).startswith(sentence)
 
 
-def test_a_hub_that_cannot_be_reached_is_said_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(
