@@ -3,87 +3,23 @@
 It is brought up and used by the same commands that a person types, in a folder and on ports of its own.
 """
 
+import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from command_line import CommandLine, make_environment
 from moto.server import ThreadedMotoServer
 
 from cluster.demo import clips
 from cluster.store.database import Pool, open_pool
-
-COMMAND_TIMEOUT_S = 240
-
-
-@dataclass(frozen=True)
-class CommandLine:
-    """``heimdex`` with an environment of its own."""
-
-    environment: Mapping[str, str]
-    folder: Path
-
-    def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end; no test may see a traceback."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cluster.cli", *arguments],
-            env=dict(self.environment),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a command and leave it running."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "cluster.cli", *arguments],
-            env=dict(self.environment),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def json(self, *arguments: str) -> Any:
-        """What the command prints with --json, whatever its exit status."""
-        done = self.run(*arguments, "--json")
-        assert done.stdout, done.stderr
-        return json.loads(done.stdout)
-
-
-def make_environment(folder: Path, **settings: str) -> dict[str, str]:
-    """Settings of a small cluster below ``folder``; nothing of the person's own environment or home."""
-    token = folder / "ray_token"
-    if not token.exists():
-        token.write_text("0123456789abcdef" * 4)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEIMDEX_", "RAY_"))}
-    return {
-        **inherited,
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "HEIMDEX_DATA_DIR": str(folder / "data"),
-        "HEIMDEX_SCRATCH_DIR": str(folder / "scratch"),
-        "HEIMDEX_WHISPER_MODEL": "bundled",
-        "HEIMDEX_CLIP_MODEL": "bundled",
-        "HEIMDEX_HTTP_PORT": "0",
-        "HEIMDEX_DASHBOARD_PORT": "0",
-        "HEIMDEX_OBJECT_STORE_MB": "200",
-        "HEIMDEX_LEASE_S": "6",
-        **settings,
-    }
 
 
 @pytest.fixture(scope="session")
@@ -149,3 +85,15 @@ def demo_results(heimdex: CommandLine) -> list[dict[str, Any]]:
     """The demo's clips, processed once."""
     results: list[dict[str, Any]] = heimdex.json("process", *map(str, clips()))
     return results
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """Serves the demo's clips; the address of the folder."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(clips()[0].parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

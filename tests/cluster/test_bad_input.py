@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CommandLine
+from command_line import CommandLine
 from media_files import Recipe, Shot, Sound, cut_off, tone, write_video
 
 from cluster.demo import clips

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from conftest import CommandLine, make_environment
+from command_line import CommandLine, make_environment
 
 from cluster.demo import clips
 from cluster.store.database import Pool
@@ -126,7 +126,21 @@ def test_a_ray_job_names_the_bad_row_and_the_corrupt_file_and_ends_with_1(
         f"uri,language\n{clips()[0]},en\n,en\n{folder / 'corrupt.mp4'},\n{clips()[1]},\n"
     )
     job = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster.batch", "--manifest", "videos.csv"],
+        [
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "job",
+            "submit",
+            "--working-dir",
+            ".",
+            "--",
+            "python",
+            "-m",
+            "cluster.batch",
+            "--manifest",
+            "videos.csv",
+        ],
         env={
             **heimdex.environment,
             "RAY_AUTH_MODE": "token",

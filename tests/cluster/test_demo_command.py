@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import psutil
-from conftest import CommandLine, make_environment
+from command_line import CommandLine, make_environment
 
 from cluster.demo import clips
 

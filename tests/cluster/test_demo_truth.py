@@ -1,5 +1,6 @@
 """The bundled models on the bundled clips, through the whole cluster, held against the clips' known truth."""
 
+import itertools
 import re
 from typing import Any
 from uuid import UUID
@@ -54,27 +55,21 @@ def test_scenes_tile_the_video_and_hold_the_words_spoken_in_them(
         scenes = _scenes(cluster_pool, result["id"])
         assert [scene["index"] for scene in scenes] == list(range(len(scenes)))
         assert scenes[0]["start_s"] == 0
-        assert all(a["end_s"] == b["start_s"] for a, b in zip(scenes, scenes[1:], strict=False))
+        assert all(a["end_s"] == b["start_s"] for a, b in itertools.pairwise(scenes))
         assert abs(scenes[-1]["end_s"] - result["duration_s"]) < 0.2
         said = " ".join(scene["transcript_segment"] for scene in scenes)
         assert _plain(said) == _plain(_transcript(cluster_pool, result["id"]))
 
 
-def test_the_right_scene_comes_first_for_visual_queries(
-    demo_results: list[dict[str, Any]], http: httpx.Client
-) -> None:
+def test_the_right_scene_comes_first_for_visual_queries(demo_results: list[dict[str, Any]], http: httpx.Client) -> None:
     assert _first_hit_share(demo_results, http, "visual") >= 0.95
 
 
-def test_the_right_scene_comes_first_for_spoken_queries(
-    demo_results: list[dict[str, Any]], http: httpx.Client
-) -> None:
+def test_the_right_scene_comes_first_for_spoken_queries(demo_results: list[dict[str, Any]], http: httpx.Client) -> None:
     assert _first_hit_share(demo_results, http, "spoken") >= 0.95
 
 
-def test_every_search_is_on_record(
-    demo_results: list[dict[str, Any]], http: httpx.Client, cluster_pool: Pool
-) -> None:
+def test_every_search_is_on_record(demo_results: list[dict[str, Any]], http: httpx.Client, cluster_pool: Pool) -> None:
     assert demo_results
     http.get("/v1/search", params={"q": "a search on record"}).raise_for_status()
     with cluster_pool.connection() as connection:

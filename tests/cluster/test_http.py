@@ -5,8 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import CommandLine
-from test_remote_uris import web_server  # noqa: F401  a fixture
+from command_line import CommandLine
 
 from cluster.demo import clips
 
@@ -48,9 +47,7 @@ def test_the_owner_s_detail_lists_the_videos(demo_results: list[dict[str, Any]],
 
 
 def test_a_video_submitted_by_http_is_processed_and_belongs_to_its_owner_alone(
-    heimdex: CommandLine,
-    http: httpx.Client,
-    web_server: str,  # noqa: F811
+    heimdex: CommandLine, http: httpx.Client, web_server: str
 ) -> None:
     answer = http.post("/v1/videos", json={"uri": f"{web_server}/{clips()[0].name}"})
     assert answer.status_code == 202

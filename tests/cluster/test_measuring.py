@@ -9,9 +9,7 @@ from cluster.store.database import Pool
 TOLERANCE_MS = 50.0
 
 
-def test_queue_plus_critical_path_is_the_whole_time(
-    demo_results: list[dict[str, Any]], cluster_pool: Pool
-) -> None:
+def test_queue_plus_critical_path_is_the_whole_time(demo_results: list[dict[str, Any]], cluster_pool: Pool) -> None:
     for result in demo_results:
         video = _one(cluster_pool, "SELECT * FROM videos WHERE id = %s", result["id"])
         runs = {run["stage"]: run for run in _runs(cluster_pool, result["id"])}

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psutil
 import pytest
-from conftest import CommandLine, make_environment
+from command_line import CommandLine, make_environment
 
 from cluster.demo import clips
 from cluster.store.database import Pool, open_pool

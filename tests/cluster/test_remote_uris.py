@@ -1,28 +1,11 @@
 """Videos that are not on this machine: http and s3, against real servers on 127.0.0.1."""
 
-import functools
-import http.server
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
-import pytest
-from conftest import CommandLine
+from command_line import CommandLine
 
 from cluster.demo import clips
-
-
-@pytest.fixture
-def web_server() -> Iterator[str]:
-    """Serves the demo's clips; the address of the folder."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(clips()[0].parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_videos_are_fetched_over_http_and_a_missing_one_is_named(heimdex: CommandLine, web_server: str) -> None:

@@ -123,9 +123,7 @@ def test_what_the_command_needs_is_in_the_installed_packages(installed: Installe
     assert Path(found["home"]).is_relative_to(installed.folder)
     assert found["migrations"] == sorted(path.name for path in (ROOT / "sql" / "migrations").glob("*.sql"))
     clips = [path for path in (ROOT / "cluster/demo/clips").iterdir() if path.suffix != ".json"]
-    assert {name: size for name, (_, size) in found["clips"].items()} == {
-        c.name: c.stat().st_size for c in clips
-    }
+    assert {name: size for name, (_, size) in found["clips"].items()} == {c.name: c.stat().st_size for c in clips}
     assert all(scenes > 0 for scenes, _ in found["clips"].values())
     model = (ROOT / "cluster/demo/vision_model").iterdir()
     assert found["vision_model"] == sorted(path.name for path in model)
@@ -145,9 +143,7 @@ def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(installed: In
         names = archive.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-    kept = [
-        f for p in PACKAGES for f in (ROOT / p).rglob("*") if f.is_file() and "__pycache__" not in f.parts
-    ]
+    kept = [f for p in PACKAGES for f in (ROOT / p).rglob("*") if f.is_file() and "__pycache__" not in f.parts]
     packed = {name for name in names if ".dist-info/" not in name}
     assert packed == {str(file.relative_to(ROOT)) for file in kept}
 

@@ -55,7 +55,7 @@ BAD_TOKENS = {
     "three dots": "a.b.c",
     "not ascii": "é.é.é",
     "expired": signed(exp=int(time.time()) - 60),
-    "not yet valid": signed(nbf=int(time.time()) + 60),
+    "not yet valid": signed(nbf=int(time.time()) + 3600),
     "wrong audience": signed(aud="anon"),
     "no audience": signed(aud=None),
     "wrong key": signed("another secret of at least thirty-two bytes"),
