@@ -44,19 +44,25 @@ class LedgerWriter:
         await entry.written
 
     async def serve(self) -> None:
-        """Write batch after batch, until cancelled. While the database is away, the batch waits and with it the videos."""
+        """Write batch after batch, until cancelled. While the database is away, the batch and its videos wait."""
         while True:
             await self._work.wait()
             self._work.clear()
             batch, self._entries = self._entries, []
-            held = await self._write(batch)
-            for entry in batch:
-                if entry.written.done():
-                    continue
-                if entry.run.video.lease_token in held:
-                    entry.written.set_result(None)
-                else:
-                    entry.written.set_exception(LeaseLost(f"the lease of {entry.run.video.filename} is lost"))
+            try:
+                _answer(batch, await self._write(batch))
+            except Exception:
+                logger.exception("the database refuses a batch of the ledger; its entries are written one by one")
+                await self._write_each(batch)
+
+    async def _write_each(self, batch: list[_Entry]) -> None:
+        """Only the entry that the database refuses fails, and with it its video's attempt."""
+        for entry in batch:
+            try:
+                _answer([entry], await self._write([entry]))
+            except Exception as error:
+                if not entry.written.done():
+                    entry.written.set_exception(error)
 
     async def _write(self, batch: list[_Entry]) -> set[int]:
         opened = [entry.run for entry in batch if entry.closed is None]
@@ -67,3 +73,13 @@ class LedgerWriter:
             except DatabaseUnavailable as error:
                 logger.warning("the ledger waits: %s", error)
                 await asyncio.sleep(RETRY_DELAY_S)
+
+
+def _answer(batch: list[_Entry], held: set[int]) -> None:
+    for entry in batch:
+        if entry.written.done():  # its attempt was cancelled meanwhile
+            continue
+        if entry.run.video.lease_token in held:
+            entry.written.set_result(None)
+        else:
+            entry.written.set_exception(LeaseLost(f"the lease of {entry.run.video.filename} is lost"))

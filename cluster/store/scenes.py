@@ -10,10 +10,10 @@ from uuid import UUID
 from pgvector import Vector
 from psycopg import Connection
 from psycopg.types.json import Jsonb
-from cluster.store.database import Pool
 
 from cluster.contracts.errors import LeaseLost
 from cluster.contracts.results import Transcript, WrittenScene
+from cluster.store.database import Pool
 
 TEXT_CONFIGURATIONS = {
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -53,8 +53,9 @@ class SceneStore:
             LeaseLost: the lease token no longer matches; nothing was written.
         """
         with self._pool.connection() as connection:
+            # KEY SHARE keeps the lease from being taken back meanwhile, and lets the heartbeat of all leases pass.
             lease = connection.execute(
-                "SELECT 1 FROM video_leases WHERE video_id = %s AND lease_token = %s FOR UPDATE",
+                "SELECT 1 FROM video_leases WHERE video_id = %s AND lease_token = %s FOR KEY SHARE",
                 (video_id, lease_token),
             ).fetchone()
             if lease is None:

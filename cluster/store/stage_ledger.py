@@ -12,11 +12,11 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from cluster.store.database import Pool
 
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
+from cluster.store.database import Pool
 
 _OPEN = """
 -- Begin stage runs; a run whose lease is lost is not written. The video shows the stage that began last.
@@ -31,15 +31,17 @@ WITH opened AS (
     ON CONFLICT (video_id, attempt, stage) DO NOTHING
 )
 UPDATE videos AS v SET processing_stage = latest.stage
-FROM (SELECT DISTINCT ON (video_id) video_id, stage FROM opened ORDER BY video_id, ready_at DESC) AS latest
+FROM (SELECT DISTINCT ON (video_id) video_id, stage FROM opened ORDER BY video_id, ready_at DESC, stage)
+     AS latest
 WHERE v.id = latest.video_id
 """
 
 _CLOSE = """
--- End stage runs: finished - ready = wait + run, run as the worker measured it.
+-- End stage runs: finished - ready = wait + run, run as the worker measured it; rounding leaves no negative wait.
 UPDATE video_stage_runs AS r
 SET outcome = b.outcome, started_at = b.finished_at - make_interval(secs => b.run_s), finished_at = b.finished_at,
-    run_ms = b.run_s * 1000, wait_ms = extract(epoch FROM b.finished_at - r.ready_at) * 1000 - b.run_s * 1000,
+    run_ms = b.run_s * 1000,
+    wait_ms = greatest(extract(epoch FROM b.finished_at - r.ready_at) * 1000 - b.run_s * 1000, 0),
     error_type = b.error_type, error_message = b.error_message, node = b.node, worker = b.worker,
     device = b.device, resource_s = b.resource_s, batch_size = b.batch_size
 FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(attempts)s::int[], %(stages)s::text[],
@@ -86,8 +88,10 @@ class StageLedger:
         """
         tokens = [run.video.lease_token for run in opened] + [c.run.video.lease_token for c in closed]
         with self._pool.connection() as connection:
+            # KEY SHARE keeps a lease from being taken back meanwhile, and lets heartbeats prolong it.
             held = connection.execute(
-                "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) FOR SHARE", (tokens,)
+                "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) ORDER BY lease_token FOR KEY SHARE",
+                (tokens,),
             ).fetchall()
             if closed:
                 _close(connection, closed)
@@ -146,12 +150,11 @@ class DatabaseClock:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._epoch = datetime.now(UTC)
-        self._monotonic = 0.0
+        self._latest = datetime.min.replace(tzinfo=UTC)
         self.refresh()
 
     def refresh(self, rounds: int = 5) -> None:
-        """Take the offset anew."""
+        """Take the offset anew. May run in another thread than ``now``."""
         samples: list[tuple[float, datetime, float]] = []
         with self._pool.connection() as connection:
             for _ in range(rounds):
@@ -160,11 +163,13 @@ class DatabaseClock:
                 after = time.monotonic()
                 assert row is not None
                 samples.append((after - before, row["now"], (before + after) / 2))
-        _, self._epoch, self._monotonic = min(samples)
+        _, epoch, monotonic_s = min(samples)
+        self._zero = epoch - timedelta(seconds=monotonic_s)  # in one piece: nobody sees half of it
 
     def now(self) -> datetime:
-        """The database's time, aware, UTC."""
-        return self._epoch + timedelta(seconds=time.monotonic() - self._monotonic)
+        """The database's time, aware, UTC. Never goes back, also when the offset was taken anew."""
+        self._latest = max(self._latest, self._zero + timedelta(seconds=time.monotonic()))
+        return self._latest
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ from uuid import UUID
 
 from psycopg import OperationalError
 from psycopg.rows import class_row
-from cluster.store.database import Pool, connect, place
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageFailure
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.storage import filename_of
+from cluster.store.database import Pool, connect, place
 
 CHANNEL = "heimdex_queue"
 """NOTIFY channel: a hint that something became claimable; whoever listens polls as well."""
+SCHEDULER_DIED = "the scheduler that ran this stage died"
 
 _SUBMIT = """
 -- Enqueue videos; a microsecond between them keeps the order in which they were given.
@@ -43,7 +44,8 @@ WITH waiting AS MATERIALIZED (
 ), claimed AS (
     UPDATE videos AS v
     SET status = 'PROCESSING', attempt = v.attempt + 1, processing_stage = 'queued', updated_at = clock_timestamp(),
-        processing_started_at = date_trunc('milliseconds', clock_timestamp()),
+        processing_started_at = greatest(date_trunc('milliseconds', clock_timestamp()),
+                                         date_trunc('milliseconds', v.queued_at + interval '999 microseconds')),
         processing_finished_at = NULL, processing_duration_ms = NULL, error_type = NULL, error_message = NULL
     FROM waiting WHERE v.id = waiting.id
     RETURNING v.id, v.storage_path, v.filename, v.language, v.attempt, v.failures, v.queued_at,
@@ -61,19 +63,27 @@ ORDER BY c.queued_at, c.id
 """
 
 _HEARTBEAT = """
--- Prolong every lease that this scheduler holds; the answer says which it still holds.
-UPDATE video_leases SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
-WHERE scheduler = %(scheduler)s AND lease_token = ANY (%(tokens)s)
-RETURNING lease_token
+-- Prolong every lease that this scheduler holds; the answer says which it still holds. Leases are locked in order of
+-- their tokens, here and wherever several are, so that nobody waits for each other.
+WITH held AS MATERIALIZED (
+    SELECT video_id FROM video_leases
+    WHERE scheduler = %(scheduler)s AND lease_token = ANY (%(tokens)s)
+    ORDER BY lease_token FOR NO KEY UPDATE
+)
+UPDATE video_leases AS l SET expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+FROM held WHERE l.video_id = held.video_id
+RETURNING l.lease_token
 """
 
 _RECORD_MEDIA = """
 -- What the probe found; an unknown duration stays as it was.
+WITH lease AS MATERIALIZED (
+    SELECT video_id FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s FOR KEY SHARE
+)
 UPDATE videos AS v
 SET duration_s = coalesce(%(duration_s)s, v.duration_s), file_size_bytes = %(size_bytes)s,
     width = %(width)s, height = %(height)s, fps = %(fps)s
-FROM video_leases AS l
-WHERE v.id = %(id)s AND l.video_id = v.id AND l.lease_token = %(token)s
+FROM lease WHERE v.id = lease.video_id
 """
 
 _FINISH = """
@@ -103,44 +113,57 @@ FROM finished AS f
 WHERE r.video_id = f.id AND r.attempt = f.attempt AND r.stage = 'finalizing' AND r.outcome = 'running'
 """
 
-_FAIL = """
+_END_ATTEMPT = """lease AS (
+    DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
+), left_open AS (
+    UPDATE video_stage_runs AS r
+    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
+        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
+        error_type = 'WorkerLost', error_message = 'the attempt ended while this stage was open'
+    FROM lease WHERE r.video_id = lease.video_id AND r.outcome = 'running'
+)"""
+"""The lease ends, and with it every stage run that is open: without a lease nobody would ever close it."""
+
+_FAIL = (
+    """
 -- FAILED for good: the stage that failed stays in processing_stage.
 WITH clock AS MATERIALIZED (
     SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
-), lease AS (
-    DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
-)
+), """
+    + _END_ATTEMPT
+    + """
 UPDATE videos AS v
-SET status = 'FAILED', failures = v.failures + 1, processing_stage = %(stage)s, error_type = %(error_type)s, error_message = %(error_message)s,
+SET status = 'FAILED', failures = v.failures + 1, processing_stage = %(stage)s,
+    error_type = %(error_type)s, error_message = %(error_message)s,
     processing_finished_at = clock.moment, updated_at = clock.moment, available_at = NULL,
     processing_duration_ms = round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
 FROM lease, clock WHERE v.id = lease.video_id
 """
-
-_RETRY = """
--- PENDING again: queued anew from now on, claimable after the delay; the reason stays to be read.
-WITH lease AS (
-    DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
 )
+
+_RETRY = (
+    """
+-- PENDING again: queued anew from now on, claimable after the delay; the reason stays to be read.
+WITH """
+    + _END_ATTEMPT
+    + """
 UPDATE videos AS v
-SET status = 'PENDING', failures = v.failures + 1, processing_stage = 'queued', error_type = %(error_type)s, error_message = %(error_message)s,
+SET status = 'PENDING', failures = v.failures + 1, processing_stage = 'queued',
+    error_type = %(error_type)s, error_message = %(error_message)s,
     queued_at = clock_timestamp(), available_at = clock_timestamp() + make_interval(secs => %(delay_s)s),
     processing_started_at = NULL, updated_at = clock_timestamp()
 FROM lease WHERE v.id = lease.video_id
 """
+)
 
-_REAP = """
--- Take back leases that expired, or all of one scheduler's: close the open stage runs as lost, naming the stage, and
--- let the video wait again, or fail it there when this counts as a failure and too many are reached. The DELETE
--- re-checks the expiry on the locked row, so a heartbeat that came in between wins.
+_TAKE_BACK = """
+-- Take back leases: close the open stage runs as lost, naming the stage, and let the video wait again, or fail it there
+-- when this counts as a failure and too many are reached. Locking re-checks what is chosen on the latest row, so a
+-- heartbeat that came in between wins.
 WITH candidates AS MATERIALIZED (
-    SELECT video_id FROM video_leases
-    WHERE expires_at < clock_timestamp() OR scheduler = %(scheduler)s
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT video_id FROM video_leases WHERE {chosen} ORDER BY lease_token {locking}
 ), released AS (
-    DELETE FROM video_leases AS l USING candidates AS c
-    WHERE l.video_id = c.video_id AND (l.expires_at < clock_timestamp() OR l.scheduler = %(scheduler)s)
-    RETURNING l.video_id
+    DELETE FROM video_leases AS l USING candidates AS c WHERE l.video_id = c.video_id RETURNING l.video_id
 ), lost AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
@@ -173,6 +196,10 @@ SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
 FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
 RETURNING v.id
 """
+# Somebody who writes under a lease that has just expired is still at work: pass it over.
+_REAP = _TAKE_BACK.format(chosen="expires_at < clock_timestamp()", locking="LIMIT %(limit)s FOR UPDATE SKIP LOCKED")
+# One's own are waited for: a heartbeat or a ledger write that is under way must not leave a video behind.
+_TAKE_BACK_OWN = _TAKE_BACK.format(chosen="scheduler = %(scheduler)s", locking="FOR UPDATE")
 
 
 def submit(pool: Pool, owner_id: UUID, submissions: Sequence[Submission]) -> list[UUID]:
@@ -258,29 +285,26 @@ class VideoQueue:
 
     def reap(self, limit: int = 100) -> list[UUID]:
         """Take back up to ``limit`` videos whose lease expired; each counts as a failure in the stage it was in."""
-        return self._take_back(None, limit, "the scheduler that ran this stage died", counted=1)
+        return self._take_back(_REAP, SCHEDULER_DIED, counted=1, limit=limit)
 
     def reap_own(self) -> list[UUID]:
         """Take back all videos of this scheduler: it died and was started again."""
-        return self._take_back(self._scheduler, None, "the scheduler that ran this stage died", counted=1)
+        return self._take_back(_TAKE_BACK_OWN, SCHEDULER_DIED, counted=1)
 
     def hand_back(self) -> list[UUID]:
         """Let all videos of this scheduler wait again: it stops. This counts as no failure."""
-        return self._take_back(self._scheduler, None, "the cluster was stopped while this stage ran", counted=0)
+        return self._take_back(_TAKE_BACK_OWN, "the cluster was stopped while this stage ran", counted=0)
 
-    def _take_back(self, scheduler: str | None, limit: int | None, reason: str, *, counted: int) -> list[UUID]:
+    def _take_back(self, statement: str, reason: str, *, counted: int, limit: int | None = None) -> list[UUID]:
+        parameters = {
+            "scheduler": self._scheduler,
+            "limit": limit,
+            "reason": reason,
+            "counted": counted,
+            "max_attempts": self._max_attempts,
+        }
         with self._pool.connection() as connection:
-            cursor = connection.execute(
-                _REAP,
-                {
-                    "scheduler": scheduler,
-                    "limit": limit,
-                    "reason": reason,
-                    "counted": counted,
-                    "max_attempts": self._max_attempts,
-                },
-            )
-            return [row["id"] for row in cursor]
+            return [row["id"] for row in connection.execute(statement, parameters)]
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
         with self._pool.connection() as connection:

@@ -1,0 +1,104 @@
+"""Videos in the queue of a test, scenes for them, and what the database then says of them."""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
+from cluster.contracts.stages import Stage
+from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.store.database import Pool
+from cluster.store.stage_ledger import OpenRun, StageLedger
+from cluster.store.video_queue import VideoQueue, submit
+
+OWNER = UUID(int=7)
+MS = timedelta(milliseconds=1)
+
+
+def enqueue(pool: Pool, count: int = 1) -> list[UUID]:
+    return submit(pool, OWNER, [Submission(uri=f"/videos/{n:05d}.mp4") for n in range(count)])
+
+
+def claim_one(pool: Pool, queue: VideoQueue) -> ClaimedVideo:
+    enqueue(pool)
+    (video,) = queue.claim(10)
+    return video
+
+
+def begin(pool: Pool, video: ClaimedVideo, *stages: Stage) -> list[OpenRun]:
+    """Open runs that became ready one second after the other, the first at the claim."""
+    opened = [OpenRun(video, stage, video.claimed_at + n * timedelta(seconds=1)) for n, stage in enumerate(stages)]
+    assert StageLedger(pool).write(opened, []) == {video.lease_token}
+    return opened
+
+
+def expire(pool: Pool, *videos: ClaimedVideo) -> None:
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE video_leases SET expires_at = clock_timestamp() - interval '1 ms' WHERE video_id = ANY (%s)",
+            ([video.id for video in videos],),
+        )
+
+
+def row(pool: Pool, video_id: UUID) -> dict[str, Any]:
+    return only(pool, "SELECT * FROM videos WHERE id = %s", video_id)
+
+
+def runs(pool: Pool, video_id: UUID) -> dict[str, dict[str, Any]]:
+    with pool.connection() as connection:
+        found = connection.execute("SELECT * FROM video_stage_runs WHERE video_id = %s", (video_id,)).fetchall()
+    return {run["stage"]: run for run in found}
+
+
+def everything(pool: Pool) -> list[Any]:
+    """Every row that a write about a video could touch."""
+    with pool.connection() as connection:
+        return [
+            connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
+            for table in ("videos", "video_leases", "video_stage_runs", "video_scenes", "video_transcripts")
+        ]
+
+
+def only(pool: Pool, statement: str, *parameters: object) -> dict[str, Any]:
+    with pool.connection() as connection:
+        found = connection.execute(statement, parameters).fetchone()
+    assert found is not None
+    return found
+
+
+def transcript(text: str, language: str | None = "en") -> Transcript:
+    words = tuple(Word(n, n + 0.5, f" {word}", 0.9) for n, word in enumerate(text.split()))
+    segments = (Segment(0.0, float(len(words)), text, words),) if words else ()
+    return Transcript(language, segments, "tiny.en")
+
+
+def scenes(video_id: UUID, *texts: str, tags: tuple[str, ...] = ()) -> list[WrittenScene]:
+    return [
+        WrittenScene(
+            id=uuid.uuid5(video_id, str(index)),
+            start_s=float(index),
+            end_s=index + 1.0,
+            key_frame_s=index + 0.5,
+            thumbnail_url=f"file:///scenes/{index}.jpg",
+            key_frame_url=f"file:///scenes/{index}-key.jpg",
+            description=SceneDescription(
+                index=index,
+                transcript_segment=text,
+                tags=tags,
+                visual_summary=", ".join(tags),
+                combined_text="\n".join([text, *tags]),
+                embedding=unit(index),
+                vision_model="bundled@1",
+            ),
+        )
+        for index, text in enumerate(texts)
+    ]
+
+
+def unit(index: int) -> Any:
+    embedding = np.zeros(EMBEDDING_DIM, np.float32)
+    embedding[index] = 1.0
+    return embedding

@@ -1,0 +1,139 @@
+"""How videos stand and what became of them, as progress, summaries and --json read it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from queued_videos import OWNER, begin, enqueue, row, scenes, transcript
+
+from cluster.contracts.results import StageFailure, StageReport, Transcript
+from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.videos import ClaimedVideo
+from cluster.store.database import Pool
+from cluster.store.results import count_by_status, in_flight, read_results, read_standings
+from cluster.store.scenes import SceneStore
+from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
+from cluster.store.video_queue import VideoQueue
+
+REPORT = StageReport(run_s=0.5, batch_size=1, node="n", worker="w", device="cpu", resource_s=0.5)
+TROUBLE = StageFailure("TransientFailure", "the network is away", invalid_video=False)
+
+
+@pytest.fixture
+def queue(pool: Pool) -> VideoQueue:
+    return VideoQueue(pool, "first", lease_s=60.0, max_attempts=3)
+
+
+def complete(pool: Pool, video: ClaimedVideo, *stages: Stage) -> None:
+    for run in begin(pool, video, *stages):
+        end = ClosedRun(run, Outcome.COMPLETED, run.ready_at + timedelta(seconds=1), REPORT)
+        StageLedger(pool).write([], [end])
+
+
+def test_standings_come_in_the_order_asked_for(pool: Pool) -> None:
+    ids = enqueue(pool, 5)
+    asked = [ids[3], ids[0], ids[4]]
+    assert [standing.id for standing in read_standings(pool, asked)] == asked
+    assert [result["id"] for result in read_results(pool, asked)] == [str(video_id) for video_id in asked]
+    assert read_standings(pool, [uuid4()]) == []
+    assert (read_standings(pool, []), read_results(pool, [])) == ([], [])
+
+
+def test_a_standing_names_what_runs_and_counts_what_is_done(pool: Pool, queue: VideoQueue) -> None:
+    waiting, moving = enqueue(pool, 2)
+    (_, video) = queue.claim(2)
+    complete(pool, video, Stage.DOWNLOADING, Stage.METADATA)
+    ready_at = video.claimed_at + timedelta(seconds=3)
+    open_runs = [OpenRun(video, Stage.TRANSCRIPTION, ready_at), OpenRun(video, Stage.SCENE_DETECTION, ready_at)]
+    StageLedger(pool).write(open_runs, [])
+    first, second = read_standings(pool, [waiting, moving])
+    assert (first.stages, first.done_stages, first.settled) == ([], 0, False)
+    assert (sorted(second.stages), second.done_stages) == (["scene_detection", "transcription"], 2)
+    assert (second.status, second.settled) == ("PROCESSING", False)
+
+
+def test_an_earlier_attempt_counts_for_nothing(pool: Pool, queue: VideoQueue) -> None:
+    (video_id,) = enqueue(pool)
+    (video,) = queue.claim(1)
+    complete(pool, video, Stage.DOWNLOADING, Stage.METADATA)
+    queue.retry(video, TROUBLE, 0.0)
+    (standing,) = read_standings(pool, [video_id])
+    assert (standing.status, standing.stages, standing.done_stages) == ("PENDING", [], 0)
+    assert standing.error_message == "the network is away"
+    (again,) = queue.claim(1)
+    begin(pool, again, Stage.DOWNLOADING)
+    (standing,) = read_standings(pool, [video_id])
+    assert (standing.stages, standing.done_stages) == (["downloading"], 0)
+    (result,) = read_results(pool, [video_id])
+    assert [stage["name"] for stage in result["stages"]] == ["downloading"]
+    assert result["stages"][0] == {"name": "downloading", "wait_ms": None, "run_ms": None, "outcome": "running"}
+
+
+def test_a_result_says_everything_of_a_ready_video(pool: Pool, queue: VideoQueue) -> None:
+    (video_id,) = enqueue(pool)
+    (video,) = queue.claim(1)
+    complete(pool, video, Stage.DOWNLOADING)
+    SceneStore(pool).replace(
+        video.id, video.lease_token, transcript("hello there again"), scenes(video.id, "hello there", "again"), 2.0
+    )
+    StageLedger(pool).write([OpenRun(video, Stage.FINALIZING, video.claimed_at + timedelta(milliseconds=1))], [])
+    queue.finish(video, 0.0, "n", "w")
+    (result,) = read_results(pool, [video_id])
+    assert list(result) == [
+        "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
+        "processing_ms", "rtf", "scenes", "words", "stages",
+    ]  # fmt: skip
+    stored = row(pool, video_id)
+    assert (result["id"], result["uri"], result["filename"]) == (str(video_id), "/videos/00000.mp4", "00000.mp4")
+    assert (result["status"], result["processing_stage"], result["error_type"]) == ("READY", "completed", None)
+    assert (result["duration_s"], result["scenes"], result["words"]) == (2.0, 2, 3)
+    queued = (stored["processing_started_at"] - stored["queued_at"]) / timedelta(milliseconds=1)
+    assert result["queue_ms"] == pytest.approx(queued)
+    assert result["queue_ms"] >= 0
+    assert result["processing_ms"] == stored["processing_duration_ms"]
+    assert result["rtf"] == pytest.approx(stored["processing_duration_ms"] / 2000.0)
+    assert [stage["name"] for stage in result["stages"]] == ["downloading", "finalizing"]
+    assert result["stages"][0] == {"name": "downloading", "wait_ms": 500.0, "run_ms": 500.0, "outcome": "completed"}
+    (standing,) = read_standings(pool, [video_id])
+    assert standing.settled
+
+
+def test_what_is_not_known_yet_is_none_or_nothing(pool: Pool) -> None:
+    (result,) = read_results(pool, enqueue(pool))
+    unknown = ("error_type", "error_message", "duration_s", "queue_ms", "processing_ms", "rtf")
+    assert [result[name] for name in unknown] == [None] * len(unknown)
+    assert (result["scenes"], result["words"], result["stages"]) == (0, 0, [])
+
+
+def test_a_video_of_no_duration_has_no_rtf(pool: Pool, queue: VideoQueue) -> None:
+    (video_id,) = enqueue(pool)
+    (video,) = queue.claim(1)
+    SceneStore(pool).replace(video.id, video.lease_token, Transcript(None, (), "m"), [], 0.0)
+    queue.fail(video, "indexing", replace(TROUBLE, invalid_video=True))
+    (result,) = read_results(pool, [video_id])
+    assert (result["status"], result["processing_stage"], result["rtf"]) == ("FAILED", "indexing", None)
+    assert read_standings(pool, [video_id])[0].settled
+
+
+def test_counts_leave_out_what_another_system_left_pending(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 5)
+    first, second, _ = queue.claim(3)
+    queue.fail(first, "metadata", TROUBLE)
+    begin(pool, second, Stage.FINALIZING)
+    queue.finish(second, 0.0, "n", "w")
+    with pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO videos (id, owner_id, storage_path, filename, status) VALUES (%s, %s, 'x', 'x', 'PENDING')",
+            (uuid4(), OWNER),
+        )
+    assert count_by_status(pool) == {"PENDING": 2, "PROCESSING": 1, "READY": 1, "FAILED": 1}
+
+
+def test_in_flight_are_those_under_a_lease_earliest_first(pool: Pool, queue: VideoQueue) -> None:
+    ids = enqueue(pool, 3)
+    (first,) = queue.claim(1)
+    queue.claim(1)
+    assert in_flight(pool) == ids[:2]
+    queue.fail(first, "metadata", TROUBLE)
+    assert in_flight(pool) == [ids[1]]

@@ -1,0 +1,542 @@
+"""The durable queue on a real Postgres: who gets a video, who may still write about it, and how it waits again."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from queued_videos import MS, OWNER, begin, claim_one, enqueue, everything, expire, only, row, runs
+
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.contracts.media import MediaInfo
+from cluster.contracts.results import StageFailure, Transcript
+from cluster.contracts.stages import Stage
+from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.scenes import SceneStore
+from cluster.store.stage_ledger import OpenRun, StageLedger
+from cluster.store.video_queue import VideoQueue, notifications, submit
+
+TROUBLE = StageFailure("TransientFailure", "the network is away", invalid_video=False)
+INFO = MediaInfo(
+    duration_s=12.5,
+    start_s=0.0,
+    fps=25.0,
+    width=640,
+    height=360,
+    rotation_deg=0,
+    video_codec="h264",
+    audio_codec=None,
+    size_bytes=4096,
+)
+
+
+@pytest.fixture
+def queue(pool: Pool) -> VideoQueue:
+    return VideoQueue(pool, "first", lease_s=60.0, max_attempts=3)
+
+
+@pytest.fixture
+def other(pool: Pool) -> VideoQueue:
+    return VideoQueue(pool, "second", lease_s=60.0, max_attempts=3)
+
+
+# Submitting
+
+
+def test_submitted_videos_keep_their_order_and_are_claimed_in_it(pool: Pool, queue: VideoQueue) -> None:
+    ids = enqueue(pool, 300)
+    assert len(set(ids)) == 300
+    assert [row(pool, video_id)["filename"] for video_id in ids[:3]] == ["00000.mp4", "00001.mp4", "00002.mp4"]
+    claimed = queue.claim(100) + queue.claim(100) + queue.claim(100)
+    assert [video.id for video in claimed] == ids
+    assert queue.claim(100) == []
+
+
+def test_earlier_submissions_are_claimed_first(pool: Pool, queue: VideoQueue) -> None:
+    first, second = enqueue(pool, 3), enqueue(pool, 3)
+    assert [video.id for video in queue.claim(6)] == first + second
+
+
+def test_a_submitted_video_waits_under_its_owner(pool: Pool) -> None:
+    (video_id,) = submit(pool, OWNER, [Submission(uri="https://host/a%20clip.mp4?token=x", language="de")])
+    video = row(pool, video_id)
+    assert (video["owner_id"], video["status"], video["processing_stage"]) == (OWNER, "PENDING", "queued")
+    assert (video["filename"], video["language"], video["attempt"]) == ("a clip.mp4", "de", 0)
+    assert video["storage_path"] == "https://host/a%20clip.mp4?token=x"
+    assert only(pool, "SELECT count(*) AS n FROM user_profiles WHERE user_id = %s", OWNER)["n"] == 1
+    submit(pool, OWNER, [Submission(uri="b.mp4")])
+    assert only(pool, "SELECT count(*) AS n FROM user_profiles WHERE user_id = %s", OWNER)["n"] == 1
+
+
+@pytest.mark.parametrize("uri", ["/videos/a\0b.mp4", "/videos/\udce4.mp4"])
+def test_a_uri_that_no_database_can_hold_is_no_submission(uri: str) -> None:
+    with pytest.raises(ValueError, match="uri"):
+        Submission(uri=uri)
+
+
+def test_nothing_submitted_is_nothing_enqueued(pool: Pool) -> None:
+    assert submit(pool, OWNER, []) == []
+
+
+# Claiming
+
+
+def test_a_claim_is_an_attempt_under_a_fresh_lease(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    assert (video.attempt, video.failures, video.uri) == (1, 0, "/videos/00000.mp4")
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["attempt"]) == ("PROCESSING", 1)
+    assert stored["processing_started_at"] == video.claimed_at
+    lease = only(pool, "SELECT *, expires_at - clock_timestamp() AS left_over FROM video_leases")
+    assert (lease["lease_token"], lease["scheduler"]) == (video.lease_token, "first")
+    assert timedelta(seconds=55) < lease["left_over"] <= timedelta(seconds=60)
+
+
+def test_no_video_starts_before_it_was_queued_however_quickly_it_is_claimed(pool: Pool, queue: VideoQueue) -> None:
+    for _ in range(50):
+        video = claim_one(pool, queue)
+        assert timedelta(0) <= video.claimed_at - video.queued_at < timedelta(seconds=5)
+        assert video.claimed_at.microsecond % 1000 == 0
+
+
+def test_eight_schedulers_share_the_videos_without_overlap(pool: Pool) -> None:
+    ids = enqueue(pool, 400)
+    start = threading.Barrier(8)
+
+    def claim_all(number: int) -> list[ClaimedVideo]:
+        queue = VideoQueue(pool, f"scheduler-{number}", 60.0, 3)
+        start.wait()
+        mine: list[ClaimedVideo] = []
+        while claimed := queue.claim(7):
+            mine += claimed
+        return mine
+
+    with ThreadPoolExecutor(8) as threads:
+        shares = list(threads.map(claim_all, range(8)))
+    claimed = [video for share in shares for video in share]
+    assert sorted(video.id for video in claimed) == sorted(ids)
+    assert len({video.lease_token for video in claimed}) == 400
+    assert {video.attempt for video in claimed} == {1}
+
+
+def test_a_video_that_another_claim_holds_is_skipped_not_waited_for(pool: Pool, queue: VideoQueue) -> None:
+    first, second = enqueue(pool, 2)
+    with pool.connection() as connection:
+        connection.execute("SELECT 1 FROM videos WHERE id = %s FOR UPDATE", (first,))
+        assert [video.id for video in queue.claim(2)] == [second]
+
+
+def test_rows_that_another_system_left_pending_are_never_touched(pool: Pool, queue: VideoQueue) -> None:
+    with pool.connection() as connection:
+        connection.execute("INSERT INTO user_profiles (user_id) VALUES (%s)", (OWNER,))
+        connection.execute(
+            "INSERT INTO videos (id, owner_id, storage_path, filename, status) VALUES (%s, %s, 'x', 'x', 'PENDING')",
+            (uuid4(), OWNER),
+        )
+    before = everything(pool)
+    assert (queue.claim(10), queue.reap(), queue.reap_own(), queue.hand_back()) == ([], [], [], [])
+    assert everything(pool) == before
+
+
+def test_a_retried_video_is_not_claimable_before_its_time(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    queue.retry(video, TROUBLE, delay_s=3600.0)
+    assert queue.claim(10) == []
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET available_at = clock_timestamp()")
+    (again,) = queue.claim(10)
+    assert (again.id, again.attempt, again.failures) == (video.id, 2, 1)
+    assert again.lease_token > video.lease_token
+
+
+# Settling
+
+
+def test_a_finished_video_has_exact_timings(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    begin(pool, video, Stage.FINALIZING)
+    queue.finish(video, 0.0, "node", "worker")
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["available_at"]) == ("READY", "completed", None)
+    span = stored["processing_finished_at"] - stored["processing_started_at"]
+    assert stored["processing_duration_ms"] == span / timedelta(milliseconds=1)
+    run = runs(pool, video.id)["finalizing"]
+    assert (run["outcome"], run["node"], run["worker"]) == ("completed", "node", "worker")
+    assert run["wait_ms"] + run["run_ms"] == pytest.approx((run["finished_at"] - run["ready_at"]) / MS, abs=0.01)
+    assert everything(pool)[1] == []
+
+
+@pytest.mark.parametrize("run_s", [0.0, 0.001, 9.0])
+def test_finalizing_never_runs_longer_than_it_was_ready(pool: Pool, queue: VideoQueue, run_s: float) -> None:
+    video = claim_one(pool, queue)
+    begin(pool, video, Stage.FINALIZING)
+    queue.finish(video, run_s, "node", "worker")
+    run = runs(pool, video.id)["finalizing"]
+    assert run["ready_at"] <= run["started_at"] <= run["finished_at"]
+    assert run["run_ms"] <= run_s * 1000 + 0.01
+
+
+def test_a_failed_video_keeps_the_stage_and_the_reason(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    queue.fail(video, "transcription", StageFailure("InvalidVideo", "its sound is damaged", invalid_video=True))
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"]) == ("FAILED", "transcription")
+    assert (stored["error_type"], stored["error_message"]) == ("InvalidVideo", "its sound is damaged")
+    assert (stored["failures"], stored["available_at"]) == (1, None)
+    span = stored["processing_finished_at"] - stored["processing_started_at"]
+    assert stored["processing_duration_ms"] == span / MS
+    assert everything(pool)[1] == []
+
+
+def test_a_retried_video_is_queued_anew_with_its_reason(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    queue.retry(video, TROUBLE, delay_s=30.0)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["failures"]) == ("PENDING", "queued", 1)
+    assert (stored["error_type"], stored["error_message"]) == ("TransientFailure", "the network is away")
+    assert stored["queued_at"] > video.claimed_at
+    waits = stored["available_at"] - stored["queued_at"]
+    assert timedelta(seconds=29.9) < waits < timedelta(seconds=30.1)
+    assert (stored["processing_started_at"], stored["processing_finished_at"]) == (None, None)
+
+
+def test_a_claim_forgets_the_reason_of_the_attempt_before(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    queue.retry(video, TROUBLE, delay_s=0.0)
+    queue.claim(1)
+    stored = row(pool, video.id)
+    assert (stored["error_type"], stored["error_message"]) == (None, None)
+
+
+@pytest.mark.parametrize("end", ["fail", "retry"])
+def test_no_run_stays_open_when_its_attempt_ends(pool: Pool, queue: VideoQueue, end: str) -> None:
+    video = claim_one(pool, queue)
+    begin(pool, video, Stage.TRANSCRIPTION)
+    if end == "fail":
+        queue.fail(video, "scene_detection", TROUBLE)
+    else:
+        queue.retry(video, TROUBLE, 0.0)
+    run = runs(pool, video.id)["transcription"]
+    assert (run["outcome"], run["error_type"]) == ("lost", "WorkerLost")
+    assert run["finished_at"] is not None
+
+
+def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    queue.record_media(video, INFO)
+    stored = row(pool, video.id)
+    assert (stored["duration_s"], stored["width"], stored["height"], stored["fps"]) == (12.5, 640, 360, 25.0)
+    assert stored["file_size_bytes"] == 4096
+    queue.record_media(video, MediaInfo(**{**INFO.__dict__, "duration_s": None}))
+    assert row(pool, video.id)["duration_s"] == 12.5
+
+
+# The fence
+
+
+def writes(queue: VideoQueue, pool: Pool) -> dict[str, Callable[[ClaimedVideo], object]]:
+    return {
+        "finish": lambda video: queue.finish(video, 0.1, "node", "worker"),
+        "fail": lambda video: queue.fail(video, "metadata", TROUBLE),
+        "retry": lambda video: queue.retry(video, TROUBLE, 1.0),
+        "record_media": lambda video: queue.record_media(video, INFO),
+        "scenes": lambda video: SceneStore(pool).replace(
+            video.id, video.lease_token, Transcript(None, (), "none"), [], 1.0
+        ),
+    }
+
+
+@pytest.mark.parametrize("write", ["finish", "fail", "retry", "record_media", "scenes"])
+@pytest.mark.parametrize("claimed_again", [False, True])
+def test_a_stale_token_writes_nothing(
+    pool: Pool, queue: VideoQueue, other: VideoQueue, write: str, claimed_again: bool
+) -> None:
+    stale = claim_one(pool, queue)
+    begin(pool, stale, Stage.FINALIZING)
+    expire(pool, stale)
+    assert other.reap() == [stale.id]
+    if claimed_again:
+        (fresh,) = other.claim(1)
+        begin(pool, fresh, Stage.FINALIZING)
+    before = everything(pool)
+    with pytest.raises(LeaseLost):
+        writes(queue, pool)[write](stale)
+    assert everything(pool) == before
+
+
+@pytest.mark.parametrize("write", ["finish", "fail", "retry"])
+def test_a_video_is_settled_once(pool: Pool, queue: VideoQueue, write: str) -> None:
+    video = claim_one(pool, queue)
+    begin(pool, video, Stage.FINALIZING)
+    writes(queue, pool)[write](video)
+    before = everything(pool)
+    for again in ("finish", "fail", "retry", "record_media"):
+        with pytest.raises(LeaseLost):
+            writes(queue, pool)[again](video)
+    assert everything(pool) == before
+
+
+# Heartbeat
+
+
+def test_a_heartbeat_prolongs_what_is_held_and_says_what_is_not(
+    pool: Pool, queue: VideoQueue, other: VideoQueue
+) -> None:
+    enqueue(pool, 4)
+    mine, (theirs,) = queue.claim(3), other.claim(1)
+    queue.fail(mine[2], "metadata", TROUBLE)
+    expire(pool, *mine, theirs)
+    tokens = [video.lease_token for video in (*mine, theirs)]
+    assert queue.heartbeat([*tokens, 10**12]) == set(tokens[:2])
+    assert other.reap() == [theirs.id]
+    assert queue.heartbeat([]) == set()
+
+
+def test_a_heartbeat_is_not_held_up_by_a_long_write_of_scenes(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 2)
+    writing, beside = queue.claim(2)
+    with ThreadPoolExecutor(2) as threads:
+        with pool.connection() as blocker:
+            blocker.execute("LOCK TABLE video_transcripts IN EXCLUSIVE MODE")
+            written = threads.submit(writes(queue, pool)["scenes"], writing)
+            _until_somebody_waits(pool)
+            beat = threads.submit(queue.heartbeat, [writing.lease_token, beside.lease_token])
+            assert beat.result(timeout=10) == {writing.lease_token, beside.lease_token}
+            expire(pool, writing)
+            assert queue.reap() == []  # who writes is at work: the lease is passed over
+            assert not written.done()
+        written.result(timeout=10)
+
+
+# Taking back
+
+
+def test_only_expired_leases_are_reaped(pool: Pool, queue: VideoQueue, other: VideoQueue) -> None:
+    enqueue(pool, 2)
+    alive, dead = queue.claim(2)
+    begin(pool, dead, Stage.DOWNLOADING)
+    expire(pool, dead)
+    assert other.reap() == [dead.id]
+    assert row(pool, alive.id)["status"] == "PROCESSING"
+    stored = row(pool, dead.id)
+    assert (stored["status"], stored["processing_stage"], stored["failures"]) == ("PENDING", "queued", 1)
+    assert stored["error_type"] == "WorkerLost"
+    assert stored["queued_at"] >= dead.claimed_at
+    assert stored["processing_started_at"] is None
+    run = runs(pool, dead.id)["downloading"]
+    assert (run["outcome"], run["error_type"], run["run_ms"]) == ("lost", "WorkerLost", 0.0)
+    assert run["wait_ms"] == pytest.approx((run["finished_at"] - run["ready_at"]) / MS, abs=1.0)
+    assert other.reap() == []
+
+
+def test_reaping_stops_at_its_limit(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 5)
+    videos = queue.claim(5)
+    expire(pool, *videos)
+    assert [len(queue.reap(limit=2)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_heartbeat_that_comes_during_the_reaping_wins(pool: Pool, queue: VideoQueue, other: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    expire(pool, video)
+    with pool.connection() as beating:
+        beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
+        assert other.reap() == []  # the row is locked: skipped
+    assert other.reap() == []
+    assert queue.heartbeat([video.lease_token]) == {video.lease_token}
+    assert row(pool, video.id)["status"] == "PROCESSING"
+
+
+def test_the_last_attempt_fails_naming_the_stage_that_was_open_last(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool)
+    for attempt in (1, 2, 3):
+        (video,) = queue.claim(1)
+        assert (video.attempt, video.failures) == (attempt, attempt - 1)
+        begin(pool, video, Stage.DOWNLOADING, Stage.METADATA, Stage.SCENE_DETECTION)
+        expire(pool, video)
+        assert queue.reap() == [video.id]
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["failures"]) == ("FAILED", "scene_detection", 3)
+    assert (stored["error_type"], stored["available_at"]) == ("WorkerLost", None)
+    assert stored["processing_finished_at"] is not None
+    span = stored["processing_finished_at"] - stored["processing_started_at"]
+    assert stored["processing_duration_ms"] == span / MS
+    assert queue.claim(1) == []
+
+
+def test_a_video_that_no_stage_of_began_fails_as_failed(pool: Pool) -> None:
+    queue = VideoQueue(pool, "first", 60.0, max_attempts=1)
+    video = claim_one(pool, queue)
+    expire(pool, video)
+    queue.reap()
+    assert row(pool, video.id)["processing_stage"] == "failed"
+
+
+def test_a_restarted_scheduler_takes_back_its_own_alone(pool: Pool, queue: VideoQueue, other: VideoQueue) -> None:
+    enqueue(pool, 3)
+    mine, (theirs,) = queue.claim(2), other.claim(1)
+    expire(pool, theirs)
+    assert sorted(queue.reap_own()) == sorted(video.id for video in mine)
+    assert [row(pool, video.id)["failures"] for video in mine] == [1, 1]
+    assert row(pool, theirs.id)["status"] == "PROCESSING"
+
+
+def test_what_is_handed_back_counts_as_no_failure(pool: Pool, queue: VideoQueue, other: VideoQueue) -> None:
+    enqueue(pool, 2)
+    (mine,), (theirs,) = queue.claim(1), other.claim(1)
+    begin(pool, mine, Stage.METADATA)
+    expire(pool, theirs)
+    assert queue.hand_back() == [mine.id]
+    stored = row(pool, mine.id)
+    assert (stored["status"], stored["failures"], stored["attempt"]) == ("PENDING", 0, 1)
+    assert (stored["error_type"], stored["error_message"]) == (None, None)
+    run = runs(pool, mine.id)["metadata"]
+    assert (run["outcome"], run["error_message"]) == ("lost", "the cluster was stopped while this stage ran")
+    (again,) = queue.claim(10)
+    assert (again.attempt, again.failures) == (2, 0)
+
+
+def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection() as beating:
+            beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
+            handed_back = threads.submit(queue.hand_back)
+            _until_somebody_waits(pool)
+        assert handed_back.result(timeout=10) == [video.id]
+
+
+def test_heartbeats_reaping_and_the_ledger_never_wait_for_each_other(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 60)
+    videos = queue.claim(60)
+    tokens = [video.lease_token for video in videos]
+    end = threading.Event()
+
+    def repeat(work: Callable[[], object]) -> int:
+        done = 0
+        while not end.is_set():
+            work()
+            done += 1
+        return done
+
+    def write() -> None:
+        ready = [OpenRun(video, Stage.DOWNLOADING, video.claimed_at) for video in reversed(videos)]
+        StageLedger(pool).write(ready, [])
+
+    with ThreadPoolExecutor(4) as threads:
+        loops = [
+            threads.submit(repeat, lambda: queue.heartbeat(tokens[::-1])),
+            threads.submit(repeat, lambda: queue.heartbeat(tokens)),
+            threads.submit(repeat, write),
+            threads.submit(repeat, queue.reap),
+        ]
+        end.wait(1.5)
+        end.set()
+        assert min(loop.result(timeout=30) for loop in loops) > 3
+
+
+# Notifications and outages
+
+
+def test_a_submission_is_heard_at_once(pool: Pool, database_url: str) -> None:
+    heard = notifications(database_url, wait_s=0.05)
+    try:
+        assert next(heard) is False
+        enqueue(pool)
+        assert any(next(heard) for _ in range(100))
+        assert next(heard) is False
+    finally:
+        heard.close()  # type: ignore[attr-defined]
+
+
+def test_a_listener_says_when_its_session_is_lost(pool: Pool, database_url: str) -> None:
+    heard = notifications(database_url, wait_s=0.05)
+    assert next(heard) is False
+    _end_sessions(pool, "heimdex-listener")
+    with pytest.raises(DatabaseUnavailable):
+        next(heard)
+
+
+@pytest.fixture
+def closable(database_url: str, postgres_server: EmbeddedPostgres) -> Iterator[tuple[Pool, Callable[[bool], None]]]:
+    """A pool, and a switch that shuts its database to everybody or opens it again, as a restart does."""
+    name = conninfo_to_dict(database_url)["dbname"]
+    assert isinstance(name, str)
+
+    def switch(allowed: bool) -> None:
+        with connect(postgres_server.url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allowed))
+            )
+            if not allowed:
+                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    with open_pool(database_url, max_size=4, name="outage") as pool:
+        pool.timeout = pool.reconnect_timeout = 0.5
+        yield pool, switch
+        switch(True)
+
+
+def test_the_queue_recovers_from_a_restart_of_the_database(closable: tuple[Pool, Callable[[bool], None]]) -> None:
+    pool, switch = closable
+    queue = VideoQueue(pool, "first", 60.0, 3)
+    video = claim_one(pool, queue)
+    switch(False)
+    for call in (
+        lambda: queue.claim(1),
+        lambda: queue.heartbeat([1]),
+        queue.reap,
+        lambda: queue.record_media(video, INFO),
+    ):
+        with pytest.raises(DatabaseUnavailable):
+            call()
+    switch(True)
+    assert _eventually(lambda: queue.heartbeat([video.lease_token])) == {video.lease_token}
+    queue.record_media(video, INFO)
+    assert row(pool, video.id)["duration_s"] == 12.5
+
+
+def _eventually(work: Callable[[], Any]) -> Any:
+    """The first answer after the pool has found its way back."""
+    for _ in range(40):
+        try:
+            return work()
+        except DatabaseUnavailable:
+            continue
+    return work()
+
+
+def _until_somebody_waits(pool: Pool) -> None:
+    """Until a session of this database waits for a lock."""
+    for _ in range(2000):
+        waiting = only(
+            pool,
+            "SELECT count(*) AS n FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        if waiting["n"]:
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("nobody waits")
+
+
+def _end_sessions(pool: Pool, name: str) -> None:
+    with pool.connection() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = %s",
+            (name,),
+        )
+
+
+def test_the_database_refuses_two_leases_of_one_video(pool: Pool, queue: VideoQueue) -> None:
+    video = claim_one(pool, queue)
+    with pytest.raises(psycopg.errors.UniqueViolation), pool.connection() as connection:
+        connection.execute("INSERT INTO video_leases VALUES (%s, 999999, 'x', clock_timestamp())", (video.id,))
