@@ -4,6 +4,7 @@ Runs in a data directory of its own, on free ports, beside whatever else is up; 
 """
 
 import sys
+from functools import partial
 
 from rich.console import Console
 
@@ -34,7 +35,7 @@ The bundled vision model knows shapes, colours and places of these clips only; r
 def run_demo() -> int:
     """Run the demo; returns the exit status: 0 when every clip is READY and both questions found their scene."""
     settings = demo_settings()
-    say = Console(stderr=True, highlight=False).print
+    say = partial(print, file=sys.stderr, flush=True)
     say(f"The demo works in {settings.data_dir}.")
     state = launch.up(settings, say)
     try:

@@ -34,8 +34,8 @@ def _enlarge(source: Path, target: Path) -> None:
         out.mux(video.encode(None))
         clip.seek(0)
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=16_000)
-        for frame in clip.decode(sound):
-            for part in resampler.resample(frame):
+        for heard in clip.decode(sound):
+            for part in resampler.resample(heard):
                 out.mux(audio.encode(part))
         out.mux(audio.encode(None))
 
@@ -58,7 +58,8 @@ def _shifted(packets: Sequence[Packet], by_s: float) -> list[Packet]:
     for packet in packets:
         copy = Packet(bytes(packet))
         offset = round(by_s / packet.time_base)
-        assert packet.pts is not None and packet.dts is not None
+        assert packet.pts is not None
+        assert packet.dts is not None
         copy.stream, copy.time_base, copy.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
         copy.pts, copy.dts, copy.duration = packet.pts + offset, packet.dts + offset, packet.duration
         shifted.append(copy)

@@ -140,7 +140,9 @@ def _memory(when: str, environment: dict[str, str]) -> str:
         if worker["peak_memory_bytes"]
     ]
     media = max(w["peak_memory_bytes"] for w in workers if w["kind"] == "media" and w["peak_memory_bytes"])
-    verdict = f"The bound of a media worker is {MEDIA_WORKER_BOUND_BYTES / 1024**2:.0f} MiB; used: {media / 1024**2:.0f}.\n"
+    verdict = (
+        f"The bound of a media worker is {MEDIA_WORKER_BOUND_BYTES / 1024**2:.0f} MiB; used: {media / 1024**2:.0f}.\n"
+    )
     return f"| worker, {when} | peak memory MiB |\n|---|---:|\n" + "\n".join(lines) + f"\n\n{verdict}"
 
 
