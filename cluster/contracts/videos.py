@@ -20,7 +20,7 @@ class VideoStatus(StrEnum):
 
 def _storable(uri: str) -> str:
     if "\0" in uri:
-        raise ValueError("a URI holds no NUL character")
+        raise ValueError("must not contain control characters")
     return uri
 
 
