@@ -84,12 +84,12 @@ def test_every_search_is_on_record(demo_results: list[dict[str, Any]], http: htt
 def _first_hit_share(results: list[dict[str, Any]], http: httpx.Client, kind: str) -> float:
     asked = [query for query in queries() if query.kind == kind]
     assert len(asked) >= 10
-    ids = {result["filename"]: result["id"] for result in results}
-    right = 0
+    assert results
+    right = 0  # by name: other tests may have processed the same clip once more
     for query in asked:
         found = http.get("/v1/search", params={"q": query.text, "limit": 5}).raise_for_status().json()["items"]
         first = found[0]
-        right += (first["video_id"], first["scene_index"]) == (ids[query.clip.name], query.scene)
+        right += (first["filename"], first["scene_index"]) == (query.clip.name, query.scene)
     return right / len(asked)
 
 
