@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from cluster import launch
 from cluster.contracts.errors import HeimdexError
@@ -60,7 +61,9 @@ def show_findings(findings: list[Finding]) -> None:
     """A table on standard output: what is well, what is not, and the mend."""
     table = Table(show_header=False)
     for finding in findings:
-        text = finding.seen if finding.ok else f"{finding.seen}\n[bold]mend:[/] {finding.mend}"
+        text = Text(finding.seen)
+        if not finding.ok:
+            text.append("\nmend: ", style="bold").append(finding.mend)
         table.add_row("[green]ok[/]" if finding.ok else "[red]wrong[/]", finding.part, text)
     result_console().print(table)
 

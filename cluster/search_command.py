@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from cluster.models.vision import load_vision_model
 from cluster.report import result_console
@@ -45,17 +46,17 @@ def show_hits(results: SearchResults) -> None:
     if not results.hits:
         console.print("Nothing was found.")
         return
-    table = Table(title=f'"{results.query}" ({results.latency_ms} ms)', title_justify="left")
+    table = Table(title=Text(f'"{results.query}" ({results.latency_ms} ms)'), title_justify="left")
     for column in ("", "video", "at", "said", "seen", "found by"):
         table.add_column(column, overflow="fold")
     for number, hit in enumerate(results.hits, 1):
         found = [("words", hit.match.words_rank), ("picture", hit.match.picture_rank)]
         table.add_row(
             str(number),
-            hit.scene.filename,
+            Text(hit.scene.filename),
             f"{time_code(hit.scene.start_s)}-{time_code(hit.scene.end_s)}",
-            hit.scene.transcript_segment or "",
-            ", ".join(hit.scene.tags or ()),
+            Text(hit.scene.transcript_segment or ""),
+            Text(", ".join(hit.scene.tags or ())),
             ", ".join(f"{name} {rank}" for name, rank in found if rank is not None),
         )
     console.print(table)

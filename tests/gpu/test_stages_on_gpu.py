@@ -45,4 +45,4 @@ def _text(transcript) -> str:
 def _pictures(count: int) -> list[NDArray[np.uint8]]:
     with av.open(str(clips()[0])) as container:
         frames = container.decode(video=0)
-        return [next(frames).to_ndarray(format="rgb24") for _ in range(count)]
+        return [np.asarray(next(frames).to_ndarray(format="rgb24"), dtype=np.uint8) for _ in range(count)]

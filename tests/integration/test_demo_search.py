@@ -72,8 +72,7 @@ def picture(clip: Path, scene: TrueScene) -> NDArray[np.uint8]:
     with av.open(str(clip)) as container:
         for frame in container.decode(video=0):
             if frame.time is not None and frame.time >= middle_s:
-                pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-                return pixels
+                return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     raise AssertionError(f"{clip} ends before {middle_s} s")
 
 
