@@ -65,7 +65,7 @@ class Attempt:
         except StageFailed as failed:
             await self._discard()
             await self._settle_failure(failed.stage, failed.failure)
-        except LeaseLost:
+        except BaseException:  # the lease is lost, the cluster stops, or a defect: nobody else knows of the file
             await self._discard()
             raise
 
@@ -121,12 +121,12 @@ class Attempt:
     async def _finalize(self, indexed: Done) -> None:
         run = OpenRun(self.video, Stage.FINALIZING, indexed.finished_at)
         await self._parts.ledger.open(run)
-        started_at = self._parts.clock.now()
-        await self._discard()
-        run_s = (self._parts.clock.now() - started_at).total_seconds()
-        await self._until_database_answers(
-            self._parts.queue.finish, self.video, run_s, "scheduler", self._parts.scheduler
-        )
+        removed = await self._discard()
+        if removed is None:
+            measured = 0.0, "scheduler", self._parts.scheduler
+        else:
+            measured = removed.run_s, removed.node, removed.worker
+        await self._until_database_answers(self._parts.queue.finish, self.video, *measured)
 
     async def _settle_failure(self, stage: Stage, failure: StageFailure) -> None:
         rule, failures = self._parts.retry_rule, self.video.failures + 1
@@ -138,17 +138,21 @@ class Attempt:
             delay_s = rule.delay_s(failures, random.random())
             await self._until_database_answers(self._parts.queue.retry, self.video, failure, delay_s)
 
-    async def _discard(self) -> None:
-        """Remove the downloaded file on its node; a worker that is gone has taken its scratch directory's claim with it."""
+    async def _discard(self) -> StageReport | None:
+        """Remove the downloaded file, on its node; None when there was nothing to remove, or nobody left who could."""
         if self._local is None or not self._local.temporary:
-            return
+            return None
         local, self._local = self._local, None
         try:
-            await self._parts.pools[WorkerKind.MEDIA].run(
+            reply = await self._parts.pools[WorkerKind.MEDIA].run(
                 "discard", (local,), deadline_s=DEADLINES[Stage.FINALIZING].fixed_s, node_id=self._node_id
             )
         except (WorkerLost, TransientFailure) as error:
             logger.warning("%s could not be removed: %s", local.path, error)
+            return None
+        if reply.report.failure is not None:
+            logger.warning("%s could not be removed: %s", local.path, reply.report.failure.message)
+        return reply.report
 
     async def _until_database_answers(self, write: Any, *arguments: Any) -> None:
         """Back-pressure: while the database is away nothing is decided, until the lease is lost."""

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.stage_actor import StageReply, WorkerInfo
-from cluster.contracts.errors import ConfigurationError, StageTimeout, WorkerLost
+from cluster.contracts.errors import ConfigurationError, DeviceFailure, StageTimeout, WorkerLost
 from cluster.contracts.stages import WorkerKind
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 CALLS_PER_WORKER = 2
 """One call runs and one waits at the worker, so that it never idles for a round trip."""
 RESTART_DELAY_S = 1.0
+STRANDED_S = 60.0
+"""How long an item that is bound to a node without workers waits for one that is starting and may be there."""
 
 
 @dataclass(eq=False)
@@ -35,6 +37,7 @@ class _Item:
     deadline_s: float
     node_id: str | None
     reply: "asyncio.Future[StageReply]"
+    stranded_since_s: float | None = None
 
 
 @dataclass(eq=False)
@@ -106,6 +109,8 @@ class Pool:
             WorkerLost: the worker or the node died under the item.
             StageTimeout: the deadline passed; the worker was killed.
         """
+        if self._closed:
+            raise WorkerLost("the cluster is stopping")
         item = _Item(call, arguments, deadline_s, node_id, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         self._feed()
@@ -200,14 +205,20 @@ class Pool:
         self._fail_stranded()
 
     def _fail_stranded(self) -> None:
-        """Items bound to a node on which no worker is left can never run."""
-        if any(worker.info is None for worker in self._workers):
-            return
+        """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there."""
+        now_s = time.monotonic()
         nodes = {worker.info.node_id for worker in self._workers if worker.info is not None}
-        stranded = [item for item in self._waiting if item.node_id is not None and item.node_id not in nodes]
-        for item in stranded:
-            self._waiting.remove(item)
-        self._fail(stranded, WorkerLost(f"no {self.kind.value} worker is left on the node that holds the file"))
+        starting = any(worker.info is None for worker in self._workers)
+        for item in list(self._waiting):
+            if item.node_id is None or item.node_id in nodes:
+                item.stranded_since_s = None
+                continue
+            if item.stranded_since_s is None:
+                item.stranded_since_s = now_s
+                asyncio.get_running_loop().call_later(STRANDED_S, self._feed)
+            if not starting or now_s - item.stranded_since_s >= STRANDED_S:
+                self._waiting.remove(item)
+                self._fail([item], WorkerLost(f"no {self.kind.value} worker is left on the node that holds the file"))
 
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
@@ -234,22 +245,39 @@ class Pool:
         answer = asyncio.ensure_future(_answer(reply))
         try:
             replies = await self._within_deadline(worker, batch, answer)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
         except TimeoutError:
+            answer.cancel()
             ray.kill(worker.handle)
             sentence = f"still running after {max(i.deadline_s for i in batch):.0f} s; its worker was killed"
             self._lose(worker, batch, StageTimeout(sentence))
-        except RayTaskError as error:  # the wrapper itself failed, not the stage: a defect, but the worker lives
-            self._settle_head(worker, batch)
-            self._fail(batch, WorkerLost(f"worker {worker.name} could not answer: {_first_line(error)}"))
         except RayError as error:
-            self._lose(worker, batch, WorkerLost(f"worker {worker.name} died: {_first_line(error)}"))
+            if isinstance(error, RayTaskError):
+                self._could_not_answer(worker, batch, error)
+            else:
+                self._lose(worker, batch, WorkerLost(f"worker {worker.name} died: {_first_line(error)}"))
+        except Exception as error:  # an answer that cannot be read here
+            self._could_not_answer(worker, batch, error)
         else:
-            self._settle_head(worker, batch)
-            worker.peak_memory_bytes = replies[0].peak_memory_bytes
-            for item, item_reply in zip(batch, replies, strict=True):
-                if not item.reply.done():
-                    item.reply.set_result(item_reply)
+            self._settle(worker, batch, replies)
         self._feed()
+
+    def _settle(self, worker: _Worker, batch: list[_Item], replies: list[StageReply]) -> None:
+        self._settle_head(worker, batch)
+        worker.peak_memory_bytes = replies[0].peak_memory_bytes
+        for item, reply in zip(batch, replies, strict=True):
+            if not item.reply.done():
+                item.reply.set_result(reply)
+        failures = (reply.report.failure for reply in replies)
+        if any(failure is not None and failure.error_type == DeviceFailure.__name__ for failure in failures):
+            self._retire(worker)
+
+    def _could_not_answer(self, worker: _Worker, batch: list[_Item], error: Exception) -> None:
+        """The wrapper itself failed, not the stage: a defect, but the worker lives."""
+        self._settle_head(worker, batch)
+        self._fail(batch, WorkerLost(f"worker {worker.name} could not answer: {_first_line(error)}"))
 
     async def _within_deadline(
         self, worker: _Worker, batch: list[_Item], answer: "asyncio.Future[list[StageReply]]"
@@ -262,7 +290,6 @@ class Pool:
             if done:
                 return answer.result()
             if is_head and worker.calls and worker.calls[0] is batch:
-                answer.cancel()
                 raise TimeoutError
 
     def _settle_head(self, worker: _Worker, batch: list[_Item]) -> None:
@@ -283,6 +310,14 @@ class Pool:
         self._fail(ran, error)
         self._waiting.extendleft(reversed([item for items in behind for item in items]))
         self._replace(worker)
+
+    def _retire(self, worker: _Worker) -> None:
+        """The worker's device is unusable: whatever waited behind the call that met the error goes elsewhere."""
+        if worker in self._workers:
+            self._waiting.extendleft(reversed([item for items in worker.calls for item in items]))
+            worker.calls.clear()
+            ray.kill(worker.handle)
+            self._replace(worker)
 
     def _lose_all(self, worker: _Worker, sentence: str) -> None:
         for batch in worker.calls:

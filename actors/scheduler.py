@@ -1,16 +1,18 @@
-"""The scheduler actor: claims waiting videos, keeps their leases alive, runs an attempt for each, announces who is alive.
+"""The scheduler actor: claims waiting videos, keeps their leases, runs an attempt for each, announces who is alive.
 
 Everything it holds can be rebuilt from Postgres: when it dies, Ray starts it again, it takes back its own leases and
 goes on. It works on an event loop in a thread of its own; the heartbeat has another thread, which nothing can starve.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 POLL_S = 1.0
 """How often the queue is looked at when no notification comes."""
 RESTART_DELAY_S = 1.0
+CLEANUP_S = 5.0
+"""How long a stop waits for cancelled attempts to remove their downloads."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
 
@@ -91,7 +95,10 @@ class VideoScheduler:
         self._stopped.set()
         for pool in self._pools.values():
             pool.close()
-        await asyncio.to_thread(self._registry.withdraw)
+        try:
+            await asyncio.to_thread(self._registry.withdraw)
+        except DatabaseUnavailable as error:
+            logger.warning("the workers stay announced for a while: %s", error)
         self._database.close()
 
     def stop(self, grace_s: float) -> None:
@@ -106,8 +113,12 @@ class VideoScheduler:
             await asyncio.wait(self._in_flight.values(), timeout=self._grace_s)
         for task in list(self._in_flight.values()):
             task.cancel()
-        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
-        await asyncio.to_thread(self._queue.hand_back)
+        if self._in_flight:  # they remove what they downloaded, unless the media workers are busy
+            await asyncio.wait(self._in_flight.values(), timeout=CLEANUP_S)
+        try:
+            await asyncio.to_thread(self._queue.hand_back)
+        except DatabaseUnavailable as error:
+            logger.warning("nothing could be handed back, the leases will expire: %s", error)
 
     # Claiming
 
@@ -119,10 +130,8 @@ class VideoScheduler:
                 await asyncio.to_thread(self._queue.reap)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
-            except TimeoutError:
-                pass
 
     async def _claim(self) -> None:
         room = self._config.plan.max_in_flight - len(self._in_flight)
@@ -131,16 +140,14 @@ class VideoScheduler:
         for video in await asyncio.to_thread(self._queue.claim, room):
             task = asyncio.create_task(self._process(video))
             self._in_flight[video.lease_token] = task
-            task.add_done_callback(lambda _, token=video.lease_token: self._done(token))
+            task.add_done_callback(partial(self._done, video.lease_token))
 
-    def _done(self, token: int) -> None:
+    def _done(self, token: int, _: "asyncio.Task[None]") -> None:
         self._in_flight.pop(token, None)
         self._wake.set()
 
     async def _process(self, video: ClaimedVideo) -> None:
-        parts = AttemptParts(
-            self._pools, self._ledger, self._queue, self._clock, self._config.retry_rule, self._name
-        )
+        parts = AttemptParts(self._pools, self._ledger, self._queue, self._clock, self._config.retry_rule, self._name)
         try:
             await Attempt(video, parts).process()
         except LeaseLost as error:
@@ -158,6 +165,9 @@ class VideoScheduler:
                 self._clock.refresh()
             except DatabaseUnavailable as error:
                 logger.warning("no heartbeat: %s", error)
+                continue
+            except Exception:  # without this thread every lease expires: whatever happened, try again
+                logger.exception("no heartbeat")
                 continue
             for token in set(tokens) - held:
                 loop.call_soon_threadsafe(self._abandon, token)
@@ -199,11 +209,15 @@ class VideoScheduler:
                 await asyncio.to_thread(self._registry.announce, self._worker_states())
             except DatabaseUnavailable as error:
                 logger.warning("workers are not announced: %s", error)
+            except Exception:  # videos do not stop for it
+                logger.exception("workers are not announced")
             await asyncio.sleep(ANNOUNCE_S)
 
     def _worker_states(self) -> list[WorkerState]:
         node = ray.util.get_node_ip_address()
-        states = [WorkerState(self._name, SCHEDULER_KIND, node, "cpu", None, "busy" if self._in_flight else "idle", 0.0, None)]
+        states = [
+            WorkerState(self._name, SCHEDULER_KIND, node, "cpu", None, "busy" if self._in_flight else "idle", 0.0, None)
+        ]
         for kind, pool in self._pools.items():
             for view in pool.view():
                 info = view.info or WorkerInfo(view.name, "", "", "", None, 0)
@@ -238,16 +252,20 @@ class SchedulerActor:
         self._thread.start()
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Whether every worker has loaded, after at most ``timeout_s``. Raises the ConfigurationError that stopped it."""
+        """Whether every worker has loaded, after at most ``timeout_s``. Raises the error that stopped it."""
         self._ready.wait(timeout_s)
         if self._error is not None:
             raise self._error
         return self._ready.is_set()
 
     def stop(self, grace_s: float) -> None:
-        """Stop scheduling; returns when what was in flight is finished or handed back."""
-        if self._loop is not None and self._scheduler is not None:
-            self._loop.call_soon_threadsafe(self._scheduler.stop, grace_s)
+        """Stop scheduling; returns when what was in flight is finished or handed back.
+
+        Before it is ready, and after loading failed, nothing is in flight and nothing has to be waited for.
+        """
+        if not self._ready.is_set() or self._loop is None or self._scheduler is None or self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._scheduler.stop, grace_s)
         self._thread.join(timeout=grace_s + 30.0)
 
     def pid(self) -> int:
@@ -258,12 +276,17 @@ class SchedulerActor:
         try:
             asyncio.run(self._serve())
         except* ConfigurationError as group:
+            if ray.get_runtime_context().was_current_actor_reconstructed:  # it had worked, and nobody waits to read why
+                self._begin_again()
             self._error = _first_configuration_error(group)
             self._ready.set()
         except* Exception:
-            logger.exception("the scheduler ends; Ray starts it again")
-            time.sleep(RESTART_DELAY_S)
-            os._exit(1)
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        logger.exception("the scheduler ends; Ray starts it again")
+        time.sleep(RESTART_DELAY_S)
+        os._exit(1)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

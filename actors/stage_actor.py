@@ -10,13 +10,16 @@ import os
 import resource
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
+from ray.exceptions import ObjectLostError
 
-from cluster.contracts.errors import DeviceFailure, HeimdexError, InvalidVideo
+from cluster.contracts.errors import ConfigurationError, DeviceFailure, HeimdexError, InvalidVideo, WorkerLost
 from cluster.contracts.results import StageFailure, StageReport
 
 logger = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class Parts:
 class StageReply:
     """What a worker answers for one item: how it was measured and, unless it failed, its (small) value.
 
-    ``node_id`` is Ray's name of the worker's node; ``peak_memory_bytes`` the largest resident set of its process so far.
+    ``node_id`` is Ray's name of the worker's node; ``peak_memory_bytes`` its process's largest resident set so far.
     """
 
     report: StageReport
@@ -91,6 +94,9 @@ class StageActor:
             self._loaded = load()
         except HeimdexError as error:
             self._load_error = error
+        except Exception as error:  # Ray's account of a constructor that raised buries the reason
+            _log_defect(f"{name} cannot load")
+            self._load_error = ConfigurationError(failure_of(error).message)
 
     def describe(self) -> WorkerInfo:
         """Who this worker is. Raises what loading raised, so that the reason reaches whoever starts the cluster."""
@@ -109,14 +115,23 @@ class StageActor:
     def run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
         """Run ``call`` for every argument tuple of ``batch`` and answer in the same order; never raises for an item.
 
-        In a batched call that fails, every item is run again alone, so that only the one at fault fails.
+        In a batched call that fails, every item is run again alone, so that only the one at fault fails; after a
+        device's error there is no more running in this process.
         """
         if call not in self._loaded.batched:
-            return [self._timed(lambda item=item: [self._loaded.calls[call](*item)], 1)[0] for item in batch]
-        replies = self._timed(lambda: self._loaded.calls[call](batch), len(batch))
-        if len(batch) > 1 and replies[0].report.failure is not None:
-            return [self._timed(lambda item=item: self._loaded.calls[call]([item]), 1)[0] for item in batch]
+            return [reply for item in batch for reply in self._timed(partial(self._alone, call, item), 1)]
+        replies = self._timed(partial(self._together, call, batch), len(batch))
+        failure = replies[0].report.failure
+        if len(batch) > 1 and failure is not None and failure.error_type != DeviceFailure.__name__:
+            return [reply for item in batch for reply in self._timed(partial(self._together, call, [item]), 1)]
         return replies
+
+    def _alone(self, call: str, item: tuple[Any, ...]) -> list[Any]:
+        return [self._loaded.calls[call](*item)]
+
+    def _together(self, call: str, batch: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+        results: Sequence[Any] = self._loaded.calls[call](batch)
+        return results
 
     def _timed(self, work: Callable[[], Sequence[Any]], batch_size: int) -> list[StageReply]:
         failure: StageFailure | None = None
@@ -124,10 +139,12 @@ class StageActor:
         started_s = time.monotonic()
         try:
             values = [_left_behind(value) for value in work()]
+            if len(values) != batch_size:
+                raise RuntimeError(f"{len(values)} results for {batch_size} items")
         except Exception as error:  # every failure of a stage is an answer; the scheduler decides what follows
             failure = failure_of(error)
             if not isinstance(error, HeimdexError):
-                logger.exception("%s: an unexpected error", self._name)
+                _log_defect(f"{self._name}: an unexpected error")
             if isinstance(error, DeviceFailure):
                 _exit_soon()
         share_s = (time.monotonic() - started_s) / batch_size
@@ -142,19 +159,34 @@ class StageActor:
         )
         peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
         node_id = ray.get_runtime_context().get_node_id()
+        if failure is not None:
+            values = [None] * batch_size
         return [StageReply(report, value, node_id, peak_memory_bytes) for value in values]
 
 
 def failure_of(error: BaseException) -> StageFailure:
     """An exception as the ledger states it: its type and its first line.
 
-    An unexpected exception (a defect of ours or of a library) is told apart by its type's name.
+    An unexpected exception (a defect of ours or of a library) is told apart by its type's name. Parts whose maker died
+    are lost with it: that is a lost worker.
     """
+    if isinstance(error, ObjectLostError):
+        error = WorkerLost("the worker that held a part of this video's data died")
     text = str(error).strip().splitlines()
     sentence = text[0] if text else "no further explanation"
     if not isinstance(error, HeimdexError):
         sentence = f"unexpected {type(error).__name__}: {sentence}"
-    return StageFailure(type(error).__name__, sentence, isinstance(error, InvalidVideo))
+    return StageFailure(type(error).__name__, _storable(sentence), isinstance(error, InvalidVideo))
+
+
+def _storable(text: str) -> str:
+    """``text`` as the database takes it, and Ray's log, which ends the process over what is no UTF-8."""
+    return text.replace("\0", " ").encode(errors="replace").decode()
+
+
+def _log_defect(what: str) -> None:
+    """The exception that is being handled, with its traceback."""
+    logger.error("%s\n%s", what, _storable(traceback.format_exc()))
 
 
 def _left_behind(value: Any) -> Any:

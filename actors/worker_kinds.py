@@ -121,7 +121,7 @@ def counts_for(cpus: float, gpus: float, transcriber_gpus: float, embedder_gpus:
     """
     media = max(1, int(cpus) // 2)
     if gpus >= 1:
-        per_card = max(1, math.floor((1 - embedder_gpus) / transcriber_gpus))
+        per_card = max(1, math.floor((1 - embedder_gpus) / transcriber_gpus + 1e-9))
         transcribers, embedders = int(gpus) * per_card, int(gpus)
     else:
         transcribers, embedders = max(1, int(cpus) // 4), max(1, int(cpus) // 16)

@@ -181,6 +181,7 @@ def ray_of_this_process() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",  # never one that happens to run on this machine
         num_cpus=1,
         include_dashboard=False,
         object_store_memory=256 * 1024**2,
@@ -280,12 +281,17 @@ def _stop_scheduler(name: str) -> None:
     import ray
     from ray.exceptions import RayError
 
+    log = logging.getLogger(__name__)
     try:
         scheduler = ray.get_actor(name)
+    except ValueError as error:  # it is gone already: its leases expire
+        log.info("%s: %s", name, error)
+        return
+    try:
         ray.get(scheduler.stop.remote(GRACE_S))
-        ray.kill(scheduler)
-    except (ValueError, RayError) as error:  # it is gone already: its leases expire
-        logging.getLogger(__name__).info("%s: %s", name, error)
+    except RayError as error:  # it died, or cannot stop by itself; Ray would start it again
+        log.info("%s: %s", name, error)
+    ray.kill(scheduler)
 
 
 def _refuse_socket_on_many_nodes(settings: Settings) -> None:

@@ -17,6 +17,7 @@ import pydantic
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
 from cluster.storage import expand
+from cluster.video_uris import local_path
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 
@@ -61,20 +62,26 @@ def read_manifest(path: str) -> Manifest:
     return Manifest(submissions, bad_rows)
 
 
+def _as_ray_reads(path: str) -> str:
+    """A local file is read on this node, whose file it is, and not wherever Ray has room."""
+    local = local_path(path)
+    return path if local is None else f"local://{local.absolute()}"
+
+
 def _rows(path: str, suffix: str) -> Iterator[tuple[int, dict[str, Any], str | None]]:
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    small = {"num_cpus": 0.1}
+    small, place = {"num_cpus": 0.1}, _as_ray_reads(path)
     try:
         if suffix == ".parquet":
-            table = ray.data.read_parquet(path, ray_remote_args=small)
+            table = ray.data.read_parquet(place, ray_remote_args=small)
             yield from ((number, row, None) for number, row in enumerate(table.iter_rows(), 1))
             return
         parse = _parse_csv if suffix == ".csv" else _parse_jsonl
-        lines = ray.data.read_binary_files(path, ray_remote_args=small).flat_map(parse, num_cpus=0.1)
+        lines = ray.data.read_binary_files(place, ray_remote_args=small).flat_map(parse, num_cpus=0.1)
         yield from ((row["line"], json.loads(row["fields"]), row["reason"] or None) for row in lines.iter_rows())
     except Exception as error:
         raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None
@@ -84,28 +91,37 @@ def _parse_csv(file: dict[str, Any]) -> list[dict[str, Any]]:
     text, broken = _decoded(file["bytes"])
     if broken:
         return [broken]
-    reader = csv.DictReader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, Any]] = []
-    if "uri" not in (reader.fieldnames or []):
-        return [_row(1, {}, f"the header has no column uri: it is {', '.join(reader.fieldnames or []) or 'empty'}")]
+    header: list[str] | None = None
     while True:
+        line = reader.line_num + 1  # where the row begins: a quoted field may have several lines
         try:
-            fields = next(reader, None)
+            values = next(reader, None)
         except csv.Error as error:
-            rows.append(_row(reader.line_num, {}, f"not valid csv: {error}"))
+            rows.append(_row(line, {}, f"not valid csv: {error}"))
             continue
-        if fields is None:
-            return rows
-        surplus = fields.pop(None, None)
-        reason = f"{len(surplus)} fields more than the header has" if surplus else None
-        rows.append(_row(reader.line_num, {k: v for k, v in fields.items() if v not in (None, "")}, reason))
+        if values is None:
+            return rows if header else [*rows, _row(1, {}, "the header has no column uri: it is empty")]
+        if header is None and values:
+            header = values
+            if "uri" not in header:
+                return [_row(line, {}, f"the header has no column uri: it is {', '.join(header)}")]
+        elif header is not None and values:
+            rows.append(_csv_row(line, header, values))
+
+
+def _csv_row(line: int, header: list[str], values: list[str]) -> dict[str, Any]:
+    surplus = len(values) - len(header)
+    reason = f"{surplus} fields more than the header has" if surplus > 0 else None
+    return _row(line, {name: value for name, value in zip(header, values, strict=False) if value}, reason)
 
 
 def _parse_jsonl(file: dict[str, Any]) -> list[dict[str, Any]]:
     text, broken = _decoded(file["bytes"])
     if broken:
         return [broken]
-    return [_parse_json(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return [_parse_json(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _parse_json(number: int, line: str) -> dict[str, Any]:

@@ -47,11 +47,13 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
     """The workers that ``settings`` ask for on ``hardware``.
 
     Raises:
-        ConfigurationError: a GPU is asked for and there is none.
+        ConfigurationError: a GPU is asked for and there is none, or the workers do not fit on those there are.
     """
     device = _device(settings, hardware)
     gpus = hardware.gpus if device == "cuda" else 0.0
     counts = _counts(settings, hardware, gpus)
+    if gpus and settings.ray_address is None:  # elsewhere, an autoscaler may add machines
+        _check_cards(settings, counts, int(gpus))
     # Half of the cores decode, half recognise speech; vision is short and takes what is free.
     half = max(1, int(hardware.cpus) // 2)
     speech_threads = max(1, half // counts[WorkerKind.TRANSCRIBER]) if device == "cpu" else 4
@@ -106,6 +108,35 @@ def _counts(settings: Settings, hardware: Hardware, gpus: float) -> dict[WorkerK
         WorkerKind.WRITER: settings.writers,
     }
     return {kind: asked[kind] or count for kind, count in counts.items()}
+
+
+def _check_cards(settings: Settings, counts: dict[WorkerKind, int], cards: int) -> None:
+    """Ray would wait for ever for a share of a GPU that no card has left."""
+    while settings.transcribers is None and counts[WorkerKind.TRANSCRIBER] > 1 and not _fit(settings, counts, cards):
+        counts[WorkerKind.TRANSCRIBER] -= 1
+    if not _fit(settings, counts, cards):
+        raise ConfigurationError(
+            f"{counts[WorkerKind.TRANSCRIBER]} Whisper workers with {settings.transcriber_gpus:g} and "
+            f"{counts[WorkerKind.EMBEDDER]} vision workers with {settings.embedder_gpus:g} of a GPU do not fit on "
+            f"{cards}: lower HEIMDEX_TRANSCRIBER_GPUS, HEIMDEX_EMBEDDER_GPUS or the number of the workers"
+        )
+
+
+def _fit(settings: Settings, counts: dict[WorkerKind, int], cards: int) -> bool:
+    """Whether the workers find room, whichever kind comes first: each takes the fullest card that has room for it."""
+    speech = [settings.transcriber_gpus] * counts[WorkerKind.TRANSCRIBER]
+    vision = [settings.embedder_gpus] * counts[WorkerKind.EMBEDDER]
+    return all(_pack(order, cards) for order in (speech + vision, vision + speech))
+
+
+def _pack(shares: list[float], cards: int) -> bool:
+    left = [1.0] * cards
+    for share in shares:
+        card = min((c for c in range(cards) if left[c] >= share - 1e-9), key=left.__getitem__, default=None)
+        if card is None:
+            return False
+        left[card] -= share
+    return True
 
 
 def _placements(

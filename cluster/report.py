@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.contracts.stages import Stage
@@ -29,7 +30,7 @@ def video_table(results: Sequence[Result]) -> Table:
         table.add_column(column, justify="right")
     for result in results:
         table.add_row(
-            result["filename"],
+            escape(result["filename"]),
             "[green]READY[/]" if result["status"] == "READY" else f"[red]{result['status']}[/]",
             str(result["scenes"]),
             str(result["words"]),

@@ -4,11 +4,13 @@
 ``serve_app.app.build_app``) read it and hand parts on; nobody keeps the whole.
 """
 
+import contextlib
 import difflib
 import os
 import secrets
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -227,19 +229,19 @@ def _sentence(error: Any) -> str:
     return f"{PREFIX}{name.upper()}: {message}{given}{about}"
 
 
-def _made_once(path: Path, make: Any) -> str:
+def _made_once(path: Path, make: Callable[[], str]) -> str:
     """The text of a file that only its owner may read; made at first use, by whichever process is first."""
     try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{uuid.uuid4()}")
+            draft.touch(mode=0o600)
+            draft.write_text(make() + "\n")
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, path)
+            finally:
+                draft.unlink()
         return path.read_text().strip()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(make() + "\n")
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{PREFIX}DATA_DIR: {path} cannot be read or made: {error.strerror}") from None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.launch import ClusterState
@@ -49,7 +50,7 @@ def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
     table = Table("video", "stage", "stages done", title="On their way", title_justify="left")
     for standing in standings:
         stages = " + ".join(standing["stages"]) or standing["processing_stage"]
-        table.add_row(standing["filename"], stages, str(standing["done_stages"]))
+        table.add_row(escape(standing["filename"]), stages, str(standing["done_stages"]))
     return table
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -106,7 +107,7 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
     moving = [standing for standing in standings if standing.status == VideoStatus.PROCESSING]
     for standing in moving[:SHOWN_IN_FLIGHT]:
         steps = "━" * standing.done_stages + "─" * (len(REQUIRES) - standing.done_stages)
-        table.add_row(f"  {standing.filename}", f"[cyan]{steps}[/]", _stages(standing))
+        table.add_row(f"  {escape(standing.filename)}", f"[cyan]{steps}[/]", _stages(standing))
     if len(moving) > SHOWN_IN_FLIGHT:
         table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "")
     return Group(table, bar)

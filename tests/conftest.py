@@ -1,6 +1,7 @@
 """Real Postgres for the tests: one server per session, one database per test, cloned from a template."""
 
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from psycopg import sql
 
+from cluster.ray_node import prepare_ray
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
 
@@ -23,6 +25,16 @@ UNSAFE_BUT_FAST = {
 }
 
 _numbers = itertools.count(1)
+
+# Ray reads how it authenticates and where it listens when it is first imported, whichever test module that is.
+RAY_FOLDER = Path(tempfile.mkdtemp(prefix="heimdex-test-ray-"))
+(RAY_FOLDER / "token").write_text("0123456789abcdef" * 4)
+os.environ["RAY_AUTH_TOKEN_PATH"] = str(RAY_FOLDER / "token")
+prepare_ray(loopback=True)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(RAY_FOLDER)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def load_labels(path: Path | None, vision_model: str) -> list[LabelGroup]:
     """
     if path is not None:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"HEIMDEX_LABELS_FILE: {path} cannot be read: {error}") from None
     elif vision_model == "bundled":

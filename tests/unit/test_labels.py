@@ -1,0 +1,51 @@
+"""Label files: groups parted by empty lines, and errors that name the setting."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.models.labels import load_labels, parse_labels
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("", []),
+        ("\n\n# nothing\n\n", []),
+        ("a cat\n", [("a cat",)]),
+        ("a cat\na dog\n\na car", [("a cat", "a dog"), ("a car",)]),
+        ("\n\n a cat \r\n\r\n\r\n\ta dog\r\n", [("a cat",), ("a dog",)]),
+        ("a cat\n# a comment parts no group\na dog\n", [("a cat", "a dog")]),
+        ("  # indented\na cat # not a comment\n", [("a cat # not a comment",)]),
+    ],
+)
+def test_empty_lines_part_groups_and_comments_are_left_out(text: str, groups: list[tuple[str, ...]]) -> None:
+    assert parse_labels(text) == groups
+
+
+def test_a_file_replaces_the_default_list(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("\ufeff# mine\nrouge\nété\n", encoding="utf-8")
+    assert load_labels(path, "bundled") == load_labels(path, "ViT-B-32") == [("rouge", "été")]
+
+
+@pytest.mark.parametrize("model", ["bundled", "ViT-B-32", "/models/mine"])
+def test_every_model_has_a_default_list_of_groups_without_doubles(model: str) -> None:
+    groups = load_labels(None, model)
+    assert len(groups) > 1
+    for group in groups:
+        assert len(group) == len(set(group)) >= 2
+
+
+def test_the_bundled_model_has_a_list_of_its_own() -> None:
+    assert load_labels(None, "bundled") != load_labels(None, "ViT-B-32")
+
+
+@pytest.mark.parametrize("content", [b"", b"# only a comment\n", b"\xff\xfe\x00", None])
+def test_a_file_without_labels_is_refused_by_the_name_of_its_setting(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "labels.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"HEIMDEX_LABELS_FILE: .*labels\.txt"):
+        load_labels(path, "bundled")

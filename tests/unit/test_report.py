@@ -1,0 +1,94 @@
+"""What the commands print at the end: tables whose sums are right, on the stream where each belongs."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from cluster.manifest import BadRow
+from cluster.report import print_bad_rows, print_failures, print_summary, stage_table, video_table
+
+
+def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[str, Any]:
+    return {
+        "filename": name,
+        "status": status,
+        "processing_stage": "completed" if status == "READY" else "metadata",
+        "error_message": None if status == "READY" else "no pictures",
+        "duration_s": 60.0,
+        "queue_ms": 500.0,
+        "processing_ms": 12_000,
+        "rtf": 0.2,
+        "scenes": 7,
+        "words": 80,
+        "stages": [stage("downloading", 100.0, 400.0), stage("metadata", 0.0, 100.0)],
+        **changed,
+    }
+
+
+def stage(name: str, wait_ms: float | None, run_ms: float | None) -> dict[str, Any]:
+    return {"name": name, "wait_ms": wait_ms, "run_ms": run_ms, "outcome": "completed"}
+
+
+def cells(table: Table) -> list[list[str]]:
+    return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]  # type: ignore[arg-type]
+
+
+def printed(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_video_is_a_row_with_its_figures() -> None:
+    assert cells(video_table([result()])) == [["a.mp4", "[green]READY[/]", "7", "80", "60.0", "0.50", "12.00", "0.20"]]
+
+
+def test_what_is_not_known_is_a_dash_and_not_a_nought() -> None:
+    unknown = result(duration_s=None, queue_ms=None, processing_ms=None, rtf=None, status="FAILED")
+    assert cells(video_table([unknown]))[0][1:] == ["[red]FAILED[/]", "7", "80", "-", "-", "-", "-"]
+
+
+@pytest.mark.parametrize("name", ["clip [hd].mp4", "[/].mp4", "[red]clip[/red].mp4"])
+def test_a_name_is_shown_as_it_is_whatever_brackets_it_has(name: str) -> None:
+    assert name in printed(video_table([result(name)]))
+
+
+def test_wait_and_run_of_a_stage_are_summed_apart_in_the_order_of_the_stages() -> None:
+    other = result(stages=[stage("metadata", 300.0, 500.0), stage("downloading", 0.0, 1000.0)])
+    assert cells(stage_table([result(), other])) == [
+        ["downloading", "2", "0.10", "1.40", "0.70", "70 %"],
+        ["metadata", "2", "0.30", "0.60", "0.30", "30 %"],
+    ]
+
+
+def test_a_stage_that_still_runs_or_never_ran_has_no_row() -> None:
+    assert cells(stage_table([result(stages=[stage("metadata", None, None)]), result(stages=[])])) == []
+
+
+def test_the_summary_counts_what_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary([result(duration_s=1800.0), result("b.mp4", "FAILED")])
+    captured = capsys.readouterr()
+    assert "1 of 2 videos READY (0.500 h of video)" in captured.out
+    assert "b.mp4" in captured.out
+    assert captured.err == ""
+
+
+def test_no_videos_are_a_summary_too(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary([])
+    assert capsys.readouterr().out == "0 of 0 videos READY (0.000 h of video)\n"
+
+
+def test_failures_and_bad_rows_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    print_failures([result(), result("b.mp4", "FAILED")])
+    print_bad_rows("list.csv", [BadRow(3, "uri: is missing"), BadRow(9, "not UTF-8 text")])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "FAILED  b.mp4: metadata: no pictures",
+        "list.csv:3: uri: is missing",
+        "list.csv:9: not UTF-8 text",
+    ]

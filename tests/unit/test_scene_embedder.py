@@ -1,0 +1,164 @@
+"""Describing scenes: batches that run across videos, tags by group, and the words of each scene."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.stages.scene_embedder import TAG_THRESHOLD, SceneEmbedder, ScenesOfVideo, words_within
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.media import DetectedScene, SceneBlock
+from cluster.contracts.results import EMBEDDING_DIM, Segment, Transcript, Word
+from cluster.models.vision import load_vision_model
+
+SILENCE = Transcript(None, (), "none")
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+class ColourModel:
+    """A vision model that is exact and quick: a picture's mean colour, a label's colour, in three of 512 numbers."""
+
+    name, key, image_size_px = "colours", "colours@1", 64
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def encode_images(self, pixels: Sequence[Any]) -> Any:
+        self.batches.append(len(pixels))
+        return self._rows([picture.reshape(-1, 3).mean(axis=0) for picture in pixels])
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        return self._rows([COLOURS.get(text.removeprefix("a photo of "), (1, 1, 1)) for text in texts])
+
+    def _rows(self, colours: Sequence[Any]) -> Any:
+        rows = np.zeros((len(colours), EMBEDDING_DIM), np.float32)
+        rows[:, :3] = colours
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def embedder(model: Any, *groups: tuple[str, ...], batch_size: int = 4, key_frame_px: int = 64) -> SceneEmbedder:
+    return SceneEmbedder(model, groups or (("red", "green", "blue"),), key_frame_px, batch_size)
+
+
+def scenes(*colours: tuple[int, int, int], first: int = 0) -> list[DetectedScene]:
+    return [
+        DetectedScene(index, float(index), index + 1.0, index + 0.5, np.full((64, 64, 3), colour, np.uint8))
+        for index, colour in enumerate(colours, first)
+    ]
+
+
+def video(*colours: str, transcript: Transcript = SILENCE) -> ScenesOfVideo:
+    """Blocks of two scenes that can be read only once."""
+    found = scenes(*(COLOURS[colour] for colour in colours))
+    blocks = [SceneBlock(tuple(found[at : at + 2])) for at in range(0, len(found), 2)]
+    return ScenesOfVideo(iter(blocks), transcript)
+
+
+def spoken(*words: tuple[float, float, str]) -> Transcript:
+    return Transcript("en", (Segment(0.0, 9.0, "", tuple(Word(*word, probability=1.0) for word in words)),), "tiny")
+
+
+def test_batches_run_across_videos_and_results_stay_with_theirs() -> None:
+    model = ColourModel()
+    found = embedder(model).describe(
+        [video("red", "green", "blue"), video(), video("blue"), video(*["green", "red"] * 3)]
+    )
+    assert model.batches == [4, 4, 2]
+    assert [[scene.tags for scene in scenes] for scenes in found] == [
+        [("red",), ("green",), ("blue",)],
+        [],
+        [("blue",)],
+        [("green",), ("red",)] * 3,
+    ]
+    assert [[scene.index for scene in scenes] for scenes in found] == [[0, 1, 2], [], [0], list(range(6))]
+
+
+def test_never_more_than_a_batch_of_pictures_is_read_ahead() -> None:
+    model = ColourModel()
+    read: list[int] = []
+
+    def blocks() -> Iterator[SceneBlock]:
+        for index in range(6):
+            read.append(index)
+            assert len(read) - sum(model.batches) <= 2
+            yield SceneBlock(tuple(scenes(COLOURS["red"], first=index)))
+
+    (found,) = embedder(model, batch_size=2).describe([ScenesOfVideo(blocks(), SILENCE)])
+    assert len(found) == 6
+
+
+def test_nothing_to_describe_asks_the_model_nothing() -> None:
+    model = ColourModel()
+    assert embedder(model).describe([]) == []
+    assert embedder(model).describe([video(), video()]) == [[], []]
+    assert model.batches == []
+
+
+def test_a_scene_says_what_was_spoken_and_seen_and_by_which_model() -> None:
+    words = spoken((0.1, 0.3, " Hello"), (0.4, 0.8, " there."), (1.2, 1.4, " Again."))
+    ((first, second),) = embedder(ColourModel()).describe([video("red", "blue", transcript=words)])
+    assert (first.transcript_segment, first.visual_summary) == ("Hello there.", "red")
+    assert first.combined_text == "Hello there.\nred"
+    assert second.combined_text == "Again.\nblue"
+    assert first.vision_model == "colours@1"
+    assert (first.embedding.shape, first.embedding.dtype) == ((EMBEDDING_DIM,), np.float32)
+    assert np.linalg.norm(first.embedding) == pytest.approx(1.0)
+
+
+def test_a_silent_scene_is_described_by_its_picture_alone() -> None:
+    ((scene,),) = embedder(ColourModel()).describe([video("green")])
+    assert (scene.transcript_segment, scene.combined_text) == ("", "green")
+
+
+def test_each_group_gives_at_most_one_tag_and_none_without_enough_of_a_lead() -> None:
+    model = ColourModel()
+    undecided = tuple(f"grey {n}" for n in range(int(1 / TAG_THRESHOLD) + 1))  # all alike: each below the threshold
+    groups = (("red", "green"), undecided, ("blue", "red"))
+    ((scene,),) = embedder(model, *groups).describe([video("red")])
+    assert scene.tags == ("red", "red")
+    assert scene.visual_summary == "red, red"
+
+
+def test_key_frames_smaller_than_the_models_input_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"HEIMDEX_KEY_FRAME_PX is 63, .* set it to at least 64"):
+        embedder(ColourModel(), key_frame_px=63)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "text"),
+    [
+        (0.0, 1.0, "one"),
+        (1.0, 2.0, "two"),  # its middle lies on the cut: it belongs to the scene that begins there
+        (2.0, 3.0, "three"),
+        (0.0, 9.0, "one two three"),
+        (3.0, 9.0, ""),
+        (1.0, 1.0, ""),
+    ],
+)
+def test_a_word_belongs_to_the_scene_that_holds_its_middle(start_s: float, end_s: float, text: str) -> None:
+    transcript = spoken((0.0, 1.0, " one"), (0.5, 1.5, " two"), (1.9, 2.9, " three"))
+    assert words_within(transcript, start_s, end_s) == text
+
+
+def test_scenes_that_tile_a_video_share_its_words_without_loss_or_double() -> None:
+    words = [(n * 0.37, n * 0.37 + 0.4, f" w{n}") for n in range(200)]
+    transcript = spoken(*words)
+    cuts = [0.0, 0.2, 3.3, 17.0, 17.01, 50.0, 100.0]
+    parts = [words_within(transcript, start, end) for start, end in itertools.pairwise(cuts)]
+    assert " ".join(part for part in parts if part).split() == [text.strip() for _, _, text in words]
+
+
+def test_languages_without_blanks_are_joined_as_spoken() -> None:
+    assert words_within(spoken((0.0, 0.2, "今日"), (0.2, 0.4, "は")), 0.0, 1.0) == "今日は"
+
+
+def test_the_bundled_model_describes_a_picture_through_the_same_code() -> None:
+    model = load_vision_model("bundled", None, "cpu", threads=1)
+    found = SceneEmbedder(model, [("a red circle", "a blue square")], model.image_size_px, 8)
+    scene = DetectedScene(0, 0.0, 1.0, 0.5, np.full((96, 96, 3), (255, 0, 0), np.uint8))
+    ((described,),) = found.describe([ScenesOfVideo([SceneBlock((scene,))], SILENCE)])
+    assert described.embedding.shape == (EMBEDDING_DIM,)
+    assert described.vision_model == model.key
+    assert len(described.tags) == 1

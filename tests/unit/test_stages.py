@@ -1,0 +1,55 @@
+"""The shared vocabulary: a graph that can be walked, deadlines that grow with the video, retries that spread out."""
+
+import pytest
+
+from cluster.contracts.stages import DEADLINES, QUEUED, REQUIRES, Deadline, Outcome, RetryRule, Stage
+
+
+def test_every_stage_has_its_place_and_its_deadline() -> None:
+    assert set(REQUIRES) == set(DEADLINES) == set(Stage)
+
+
+def test_a_walk_in_the_order_of_the_stages_never_needs_what_comes_later() -> None:
+    done: set[Stage] = set()
+    for stage in Stage:
+        assert set(REQUIRES[stage]) <= done
+        done.add(stage)
+
+
+def test_one_stage_begins_and_one_ends_every_video() -> None:
+    required = {stage for stages in REQUIRES.values() for stage in stages}
+    assert [stage for stage, requires in REQUIRES.items() if not requires] == [Stage.DOWNLOADING]
+    assert set(Stage) - required == {Stage.FINALIZING}
+
+
+def test_speech_and_pictures_are_worked_on_side_by_side() -> None:
+    assert REQUIRES[Stage.TRANSCRIPTION] == REQUIRES[Stage.SCENE_DETECTION] == (Stage.METADATA,)
+    assert set(REQUIRES[Stage.SCENE_PROCESSING]) == {Stage.TRANSCRIPTION, Stage.SCENE_DETECTION}
+
+
+def test_names_are_what_sql_and_json_say() -> None:
+    assert [stage.value for stage in Stage] == [
+        "downloading", "metadata", "transcription", "scene_detection", "scene_processing", "indexing", "finalizing",
+    ]  # fmt: skip
+    assert f"{Stage.METADATA}" == "metadata"
+    assert QUEUED not in set(Stage)
+    assert {outcome.value for outcome in Outcome} == {"running", "completed", "failed", "skipped", "lost"}
+
+
+def test_a_deadline_grows_with_the_video_and_is_never_without_its_fixed_part() -> None:
+    deadline = Deadline(60.0, 2.0)
+    assert (deadline.seconds(None), deadline.seconds(0.0), deadline.seconds(30.0)) == (60.0, 60.0, 120.0)
+    for stage, given in DEADLINES.items():
+        assert given.seconds(None) >= 60.0, stage
+        assert given.seconds(3600.0) >= given.seconds(60.0)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
+def test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half(jitter: float) -> None:
+    rule = RetryRule(max_attempts=20, first_delay_s=2.0, max_delay_s=300.0)
+    for failures in range(1, 20):
+        whole = min(300.0, 2.0 * 2 ** (failures - 1))
+        assert whole / 2 <= rule.delay_s(failures, jitter) <= whole
+    assert rule.delay_s(1, 0.0) == 1.0
+    assert rule.delay_s(20, 0.0) == 150.0
+    assert rule.delay_s(1000, 0.0) == 150.0
