@@ -20,6 +20,8 @@ from cluster.storage import expand
 from cluster.video_uris import local_path
 
 FORMATS = (".csv", ".jsonl", ".parquet")
+READER_CPUS = 0.1
+"""What reading reserves: it must find room beside workers that hold most of a small machine."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,15 @@ def read_manifest(path: str) -> Manifest:
     return Manifest(submissions, bad_rows)
 
 
-def _as_ray_reads(path: str) -> str:
-    """A local file is read on this node, whose file it is, and not wherever Ray has room."""
+def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
+    """Where Ray finds the manifest, and what reading it takes: a local file is read on this node, whose file it is."""
     local = local_path(path)
-    return path if local is None else f"local://{local.absolute()}"
+    if local is None:
+        return path, {"num_cpus": READER_CPUS}
+    import ray
+
+    this_node = {f"node:{ray.util.get_node_ip_address()}": 0.001}  # every node has one of its own name
+    return str(local.absolute()), {"num_cpus": READER_CPUS, "resources": this_node}
 
 
 def _rows(path: str, suffix: str) -> Iterator[tuple[int, dict[str, Any], str | None]]:
@@ -74,14 +81,14 @@ def _rows(path: str, suffix: str) -> Iterator[tuple[int, dict[str, Any], str | N
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    small, place = {"num_cpus": 0.1}, _as_ray_reads(path)
+    place, needs = _as_ray_reads(path)
     try:
         if suffix == ".parquet":
-            table = ray.data.read_parquet(place, ray_remote_args=small)
+            table = ray.data.read_parquet(place, **needs)
             yield from ((number, row, None) for number, row in enumerate(table.iter_rows(), 1))
             return
         parse = _parse_csv if suffix == ".csv" else _parse_jsonl
-        lines = ray.data.read_binary_files(place, ray_remote_args=small).flat_map(parse, num_cpus=0.1)
+        lines = ray.data.read_binary_files(place, **needs).flat_map(parse, num_cpus=READER_CPUS)
         yield from ((row["line"], json.loads(row["fields"]), row["reason"] or None) for row in lines.iter_rows())
     except Exception as error:
         raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None

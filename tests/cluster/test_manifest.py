@@ -14,7 +14,7 @@ from cluster.contracts.videos import Submission
 from cluster.manifest import BadRow, Manifest, read_manifest
 
 # Ray Data's own, when it reads its own defaults.
-pytestmark = pytest.mark.filterwarnings("ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,234 @@
+"""One attempt from claim to its end on a real queue and ledger; only the workers are played."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from queued_videos import MS, claim_one, everything, expire, only, row, runs
+
+from actors.attempt import Attempt, AttemptParts
+from actors.ledger_writer import LedgerWriter
+from actors.pools import Pool as WorkerPool
+from actors.stage_actor import StageReply
+from cluster.contracts.errors import LeaseLost, StageTimeout, WorkerLost
+from cluster.contracts.media import LocalVideo, MediaInfo
+from cluster.contracts.results import StageFailure, StageReport
+from cluster.contracts.stages import RetryRule, Stage, WorkerKind
+from cluster.contracts.videos import ClaimedVideo
+from cluster.store.database import Pool
+from cluster.store.stage_ledger import DatabaseClock, StageLedger
+from cluster.store.video_queue import VideoQueue
+
+LOCAL = LocalVideo(Path("/scratch/x/a.mp4"), 10, temporary=True)
+INFO = MediaInfo(60.0, 0.0, 25.0, 640, 360, 0, "h264", "aac", 10)
+RUN_S = 0.01
+
+
+class Workers:
+    """Workers of every kind: each call takes a moment and answers; ``trouble`` says which calls answer otherwise."""
+
+    def __init__(self, **trouble: Callable[[], Any] | Exception | StageFailure) -> None:
+        self.trouble: Mapping[str, Any] = trouble
+        self.calls: list[tuple[str, str | None]] = []
+
+    async def run(
+        self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str | None = None
+    ) -> StageReply:
+        assert deadline_s > 0
+        assert isinstance(arguments, tuple)
+        self.calls.append((call, node_id))
+        await asyncio.sleep(RUN_S)
+        trouble = self.trouble.get(call)
+        if isinstance(trouble, Exception):
+            raise trouble
+        if callable(trouble):
+            await trouble()
+        failure = trouble if isinstance(trouble, StageFailure) else None
+        value = {"download": LOCAL, "probe": INFO}.get(call, call)
+        report = StageReport(RUN_S, 1, "10.0.0.1", f"{call}-worker", "cpu", RUN_S, failure)
+        return StageReply(report, None if failure else value, "the-files-node", 1)
+
+
+@pytest.fixture
+def queue(pool: Pool) -> VideoQueue:
+    return VideoQueue(pool, "first", 60.0, 3)
+
+
+@pytest.fixture
+def video(pool: Pool, queue: VideoQueue) -> ClaimedVideo:
+    return claim_one(pool, queue)
+
+
+def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, during: Any = None) -> None:
+    """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises."""
+
+    async def whole() -> None:
+        ledger = LedgerWriter(StageLedger(pool))
+        pools = cast(Mapping[WorkerKind, WorkerPool], dict.fromkeys(WorkerKind, workers))
+        rule = RetryRule(max_attempts=3, first_delay_s=0.0)
+        parts = AttemptParts(pools, ledger, queue, DatabaseClock(pool), rule, "first")
+        serving = asyncio.create_task(ledger.serve())
+        processing = asyncio.create_task(Attempt(video, parts).process())
+        try:
+            if during is not None:
+                await during(processing)
+            await asyncio.wait_for(processing, 30)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(whole())
+
+
+def outcomes(pool: Pool, video: ClaimedVideo) -> dict[str, str]:
+    return {stage: run["outcome"] for stage, run in runs(pool, video.id).items()}
+
+
+def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    workers = Workers()
+    attempt(pool, queue, video, workers)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["duration_s"]) == ("READY", "completed", 60.0)
+    assert outcomes(pool, video) == {stage.value: "completed" for stage in Stage}
+    assert [call for call, _ in workers.calls if call not in {"read_speech", "detect", "transcribe"}] == [
+        "download", "probe", "describe", "write", "discard",
+    ]  # fmt: skip
+    on_the_files_node = {"probe", "read_speech", "detect", "discard"}
+    assert {call for call, node_id in workers.calls if node_id == "the-files-node"} == on_the_files_node
+    ledger = runs(pool, video.id)
+    assert ledger["downloading"]["ready_at"] == video.claimed_at
+    assert ledger["scene_processing"]["ready_at"] == max(
+        ledger["transcription"]["finished_at"], ledger["scene_detection"]["finished_at"]
+    )
+    assert ledger["transcription"]["run_ms"] == pytest.approx(2 * RUN_S * 1000)  # two calls, one stage
+    assert abs((ledger["finalizing"]["finished_at"] - stored["processing_finished_at"]) / MS) <= 1.0
+
+
+def test_finalizing_is_charged_with_what_the_removal_took_and_not_with_its_wait(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    async def busy() -> None:
+        await asyncio.sleep(0.3)
+
+    attempt(pool, queue, video, Workers(discard=busy))
+    run = runs(pool, video.id)["finalizing"]
+    assert run["run_ms"] == pytest.approx(RUN_S * 1000, abs=0.01)
+    assert run["wait_ms"] >= 290
+    assert (run["worker"], run["node"]) == ("discard-worker", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "stage"),
+    [
+        (StageFailure("InvalidVideo", "no pictures", invalid_video=True), "FAILED", "scene_detection"),
+        (StageFailure("TransientFailure", "the disk is full", invalid_video=False), "PENDING", "queued"),
+    ],
+)
+def test_a_failed_stage_is_settled_after_its_neighbour_has_ended(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo, failure: StageFailure, status: str, stage: str
+) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(0.2)
+
+    workers = Workers(detect=failure, transcribe=slow)
+    attempt(pool, queue, video, workers)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"]) == (status, stage)
+    assert (stored["error_type"], stored["error_message"]) == (failure.error_type, failure.message)
+    assert outcomes(pool, video)["transcription"] == "completed"
+    assert outcomes(pool, video)["scene_detection"] == "failed"
+    assert workers.calls[-1][0] == "discard"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(WorkerLost("worker x died"), "lost"), (StageTimeout("still running after 60 s"), "failed")],
+)
+def test_a_dead_or_hanging_worker_costs_one_attempt(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo, error: Exception, outcome: str
+) -> None:
+    attempt(pool, queue, video, Workers(describe=error))
+    run = runs(pool, video.id)["scene_processing"]
+    assert (run["outcome"], run["run_ms"], run["error_message"]) == (outcome, 0.0, str(error))
+    assert row(pool, video.id)["status"] == "PENDING"
+    (again,) = queue.claim(1)
+    assert (again.attempt, again.failures) == (2, 1)
+
+
+def test_the_last_allowed_failure_is_final_and_names_its_stage(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    workers = Workers(write=StageFailure("TransientFailure", "the disk is full", invalid_video=False))
+    attempt(pool, queue, video, workers)
+    for _ in range(2):
+        (again,) = queue.claim(1)
+        attempt(pool, queue, again, workers)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["failures"]) == ("FAILED", "indexing", 3)
+    assert only(pool, "SELECT count(*) AS n FROM video_stage_runs WHERE outcome = 'running'")["n"] == 0
+
+
+def test_a_lost_lease_removes_the_download_and_writes_nothing_more(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    seen: list[Any] = []
+
+    async def lose() -> None:
+        expire(pool, video)
+        queue.reap()
+        seen.append(everything(pool))
+
+    workers = Workers(describe=lose)
+    with pytest.raises(LeaseLost):
+        attempt(pool, queue, video, workers)
+    assert everything(pool) == seen[0]
+    assert workers.calls[-1][0] == "discard"
+
+
+@pytest.mark.parametrize("call", ["probe", "detect", "write"])
+def test_a_cancelled_attempt_removes_its_download(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo, call: str
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    async def cancel(processing: "asyncio.Task[None]") -> None:
+        await begun.wait()
+        processing.cancel()
+
+    workers = Workers(**{call: hang})
+    with pytest.raises(asyncio.CancelledError):
+        attempt(pool, queue, video, workers, cancel)
+    assert workers.calls[-1] == ("discard", "the-files-node")
+    assert row(pool, video.id)["status"] == "PROCESSING"
+    assert queue.hand_back() == [video.id]
+    assert "running" not in outcomes(pool, video).values()
+
+
+def test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    workers = Workers(describe=ZeroDivisionError("a defect"))
+    with pytest.raises(ZeroDivisionError):
+        attempt(pool, queue, video, workers)
+    assert workers.calls[-1][0] == "discard"
+    assert outcomes(pool, video)["scene_processing"] == "running"
+    expire(pool, video)
+    assert queue.reap() == [video.id]
+    assert outcomes(pool, video)["scene_processing"] == "lost"
+    assert row(pool, video.id)["status"] == "PENDING"
+
+
+def test_a_download_that_cannot_be_removed_keeps_no_video_from_being_ready(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    attempt(pool, queue, video, Workers(discard=WorkerLost("its node is gone")))
+    assert row(pool, video.id)["status"] == "READY"
+    assert runs(pool, video.id)["finalizing"]["worker"] == "first"
