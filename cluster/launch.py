@@ -132,7 +132,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
             _start_scheduler(settings, state, say)
             say("starting the HTTP endpoints")
             _start_serve(settings, state, http_port)
-        _record_file(settings).write_text(json.dumps(dataclasses.asdict(state), indent=1))
+        _record(settings, state)
         undo.pop_all()
     return state
 
@@ -332,6 +332,13 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
         log_file=settings.data_dir / "logs" / "ray.log",
         environment={"HEIMDEX_DATABASE_URL": database_url},
     )
+
+
+def _record(settings: Settings, state: ClusterState) -> None:
+    """Written whole or not at all: other commands read it at any moment."""
+    draft = _record_file(settings).with_suffix(".new")
+    draft.write_text(json.dumps(dataclasses.asdict(state), indent=1))
+    draft.replace(_record_file(settings))
 
 
 def _record_file(settings: Settings) -> Path:

@@ -27,11 +27,11 @@ IN_FLIGHT_PER_MEDIA_WORKER = 4
 
 @dataclass(frozen=True)
 class Hardware:
-    """What Ray has: CPUs and GPUs of the whole cluster, and its nodes."""
+    """What Ray has: CPUs and GPUs of the whole cluster, and the CPUs of its largest node (a worker lives on one)."""
 
     cpus: float
     gpus: float
-    nodes: int = 1
+    largest_node_cpus: float
 
     @staticmethod
     def of_cluster() -> "Hardware":
@@ -39,8 +39,8 @@ class Hardware:
         import ray
 
         resources = ray.cluster_resources()
-        alive = sum(1 for node in ray.nodes() if node["Alive"])
-        return Hardware(resources.get("CPU", 0.0), resources.get("GPU", 0.0), alive)
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        return Hardware(resources.get("CPU", 0.0), resources.get("GPU", 0.0), max(nodes, default=0.0))
 
 
 def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> WorkerPlan:
@@ -54,10 +54,12 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
     counts = _counts(settings, hardware, gpus)
     if gpus and settings.ray_address is None:  # elsewhere, an autoscaler may add machines
         _check_cards(settings, counts, int(gpus))
-    # Half of the cores decode, half recognise speech; vision is short and takes what is free.
+    # Half of the cores decode, half recognise speech; vision is short and takes what is free. What one worker takes
+    # has to be free on one node, beside others.
     half = max(1, int(hardware.cpus) // 2)
-    speech_threads = max(1, half // counts[WorkerKind.TRANSCRIBER]) if device == "cpu" else 4
-    vision_threads = max(1, half // counts[WorkerKind.EMBEDDER]) if device == "cpu" else 2
+    most = max(1, int(hardware.largest_node_cpus) // 2)
+    speech_threads = min(most, max(1, half // counts[WorkerKind.TRANSCRIBER])) if device == "cpu" else 4
+    vision_threads = min(most, max(1, half // counts[WorkerKind.EMBEDDER])) if device == "cpu" else 2
     return WorkerPlan(
         media=MediaConfig(
             media_limits=_media_limits(settings),
@@ -68,7 +70,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
             ),
             scratch_dir=settings.scratch_dir,
             key_frame_px=settings.key_frame_px,
-            threads=max(1, half // counts[WorkerKind.MEDIA]),
+            threads=min(most, max(1, half // counts[WorkerKind.MEDIA])),
         ),
         speech=SpeechConfig(
             model=settings.whisper_model or ("large-v3-turbo" if device == "cuda" else "small"),

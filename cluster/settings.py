@@ -11,6 +11,7 @@ import secrets
 import tempfile
 import uuid
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,6 +90,18 @@ class Settings(BaseSettings):
         ("http", "https", "s3"), description="URI schemes that POST /v1/videos accepts."
     )
 
+    private_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], *CommaSeparated] = Field(
+        (),
+        description="Comma-separated networks (10.0.0.0/8) that http(s) URIs may lead to although they are not public.",
+    )
+    submissions_per_minute: Annotated[int, Field(ge=1)] = Field(
+        6000, description="Videos that one owner may submit by HTTP within a minute."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(8 * 1024**2, description="Largest body of an HTTP request.")
+    request_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Longest time that an HTTP request may take, in seconds."
+    )
+
     # Models
     whisper_model: str | None = Field(
         None, description="faster-whisper name, directory or `bundled`; unset: large-v3-turbo on a GPU, small on a CPU."
@@ -144,6 +157,9 @@ class Settings(BaseSettings):
     )
     max_in_flight: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Videos claimed at once; unset: four per media worker."
+    )
+    max_in_flight_per_owner: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Videos of one owner claimed at once; unset: no limit but the fair share."
     )
     max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         3, description="Attempts before a failing video is FAILED."

@@ -28,7 +28,7 @@ def filename_of(uri: str) -> str:
     """The name that people know the video by: the last part of the URI, without query. Never raises."""
     path = local_path(uri)
     if path is not None:
-        return path.name or uri
+        return (path.name or uri).encode(errors="replace").decode()
     web = scheme_of(uri) in {"http", "https"}
     place = _SCHEME.sub("", shown(uri))
     name = place.rstrip("/").rsplit("/", 1)[-1] if "/" in place.rstrip("/") else ""
@@ -40,9 +40,18 @@ def expand(uris: Iterable[str]) -> list[str]:
 
     A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for
     whatever it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by
-    itself in ``downloading`` with one clear line. Only the local machine is looked at.
+    itself in ``downloading`` with one clear line. Only the local machine is looked at. A path that is no UTF-8 comes
+    as a ``file://`` URI, its bytes percent-encoded.
     """
-    return [video for uri in uris for video in _expanded(uri)]
+    return [_as_text(video) for uri in uris for video in _expanded(uri)]
+
+
+def _as_text(uri: str) -> str:
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return Path(uri).absolute().as_uri()
+    return uri
 
 
 def _expanded(uri: str) -> list[str]:
@@ -77,7 +86,8 @@ def local_path(uri: str) -> Path | None:
     if not _SCHEME.match(uri):
         return Path(uri)
     host, slash, path = _SCHEME.sub("", uri).partition("/")
-    return Path(urllib.parse.unquote(slash + path)) if host in {"", "localhost"} else None
+    # Bytes that are no UTF-8 stay what they are: the name of a file is bytes.
+    return Path(urllib.parse.unquote(slash + path, errors="surrogateescape")) if host in {"", "localhost"} else None
 
 
 def shown(uri: str) -> str:

@@ -7,6 +7,7 @@ from fastapi import Depends, Query, Request
 
 from cluster.search import SearchService
 from cluster.store.database import Pool
+from cluster.store.worker_registry import SEEN_WITHIN_S
 from serve_app.auth import TokenVerifier
 
 
@@ -23,7 +24,7 @@ class ApiParts:
     search: SearchService
     allowed_schemes: frozenset[str]
     cors_origins: tuple[str, ...] = ()
-    worker_silence_s: float = 60.0
+    worker_silence_s: float = SEEN_WITHIN_S
 
 
 def parts_of(request: Request) -> ApiParts:

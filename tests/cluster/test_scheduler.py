@@ -47,7 +47,7 @@ def start(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             "whisper_model": "bundled",
             "clip_model": "bundled",
         }
-        plan = plan_workers(load_settings(**{**usual, **settings}), database_url, Hardware(2.0, 0.0))
+        plan = plan_workers(load_settings(**{**usual, **settings}), database_url, Hardware(2.0, 0.0, 2.0))
         config = SchedulerConfig(database_url, plan, 4.0, RetryRule(max_attempts=2, first_delay_s=0.1))
         actor = ray.remote(SchedulerActor).options(num_cpus=0, max_restarts=-1, max_concurrency=8).remote(config)
         started.append(actor)

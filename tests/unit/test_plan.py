@@ -21,7 +21,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(cpus: float, gpus: float = 0.0, **settings: object) -> WorkerPlan:
-    return plan_workers(load_settings(**settings), "postgresql://host/db", Hardware(cpus, gpus))
+    return plan_workers(load_settings(**settings), "postgresql://host/db", Hardware(cpus, gpus, cpus))
 
 
 def assert_placeable(planned: WorkerPlan, cpus: float, gpus: float) -> None:
@@ -142,7 +142,15 @@ def test_a_second_of_a_worker_costs_its_share_of_a_card_or_its_threads() -> None
 
 def test_limits_reach_the_media_workers() -> None:
     settings: Settings = load_settings(max_duration_s=5.0, max_bytes=7, max_streams=2, download_timeout_s=3.0)
-    planned = plan_workers(settings, "postgresql://host/db", Hardware(2, 0))
+    planned = plan_workers(settings, "postgresql://host/db", Hardware(2, 0, 2))
     assert (planned.media.media_limits.max_duration_s, planned.media.media_limits.max_streams) == (5.0, 2)
     assert (planned.media.fetch_limits.max_bytes, planned.media.fetch_limits.timeout_s) == (7, 3.0)
     assert planned.writer.database_url == "postgresql://host/db"
+
+
+def test_no_worker_reserves_more_than_half_of_the_largest_node() -> None:
+    planned = plan_workers(
+        load_settings(), "postgresql://host/db", Hardware(cpus=40.0, gpus=0.0, largest_node_cpus=4.0)
+    )
+    assert max(placement.cpus for placement in planned.placements.values()) <= 2.0
+    assert (planned.speech.threads, planned.vision.threads) == (2, 2)

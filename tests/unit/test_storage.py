@@ -1,5 +1,6 @@
 """Every URI becomes a local file, or one clear error of the right kind, whatever the network does."""
 
+import os
 import socket
 import threading
 import time
@@ -316,3 +317,13 @@ def test_what_names_no_video_stays_to_fail_by_itself(tmp_path: Path) -> None:
 )
 def test_a_video_is_known_by_the_last_part_of_its_uri(uri: str, name: str) -> None:
     assert filename_of(uri) == name
+
+
+def test_a_file_name_that_is_no_utf8_is_read_and_can_be_stored(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    Path(path).write_bytes(b"pictures")
+    (uri,) = expand([path])
+    assert uri == tmp_path.as_uri() + "/caf%E9.mp4"
+    assert expand([str(tmp_path)]) == [uri]
+    assert filename_of(uri) == "caf?.mp4"
+    assert fetch(uri, tmp_path, LIMITS).path.read_bytes() == b"pictures"
