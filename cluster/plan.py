@@ -67,6 +67,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
                 max_bytes=settings.max_bytes,
                 timeout_s=settings.download_timeout_s,
                 allowed_schemes=frozenset(settings.allowed_schemes),
+                private_networks=settings.private_networks,
             ),
             scratch_dir=settings.scratch_dir,
             key_frame_px=settings.key_frame_px,

@@ -1,11 +1,13 @@
 """URI -> local file: the only place where a video's URI is opened.
 
 Owns which schemes are read, the limits on size and time while copying, and what a failed fetch means: the
-video's fault or the network's. Leaves what a URI says by itself to ``video_uris``, what is inside the file to
-``actors.stages.media_reader``.
+video's fault or the network's. Leaves what a URI says by itself to ``video_uris``, where the web may be read to
+``web_source``, what is inside the file to ``actors.stages.media_reader``.
 
-Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through urllib with no other handler
-installed, every other scheme through fsspec, without its URL chaining (``zip::http://``).
+Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through ``web_source``, every other scheme
+through fsspec, without its URL chaining (``zip::http://``). Which server answers for ``s3://`` or ``gs://`` is said by
+the environment alone: a URI names a bucket and a key. Schemes whose URIs name the host themselves (``ftp``, ``sftp``)
+connect to wherever they say, so only those who trust their users allow them.
 """
 
 import errno
@@ -13,13 +15,10 @@ import http.client
 import io
 import re
 import shutil
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,24 +27,29 @@ import fsspec
 from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, TransientFailure
 from cluster.contracts.media import LocalVideo
 from cluster.video_uris import expand, filename_of, local_path, scheme_of, shown
+from cluster.web_source import STALL_S, Deadline, open_web
 
 __all__ = ["FetchLimits", "expand", "fetch", "filename_of", "scheme_of"]
 
 _CHUNK_BYTES = 1 << 20
-_STALL_S = 60.0
-"""A connection that delivers nothing for this long is given up, however much time the limit leaves."""
+_WEB_SCHEMES = {"http", "https"}
+_BUCKET_SCHEMES = {"s3", "gs", "gcs"}
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+"""What a bucket is called. An ARN, which names an endpoint of its own, is no bucket; an access point's alias is."""
 
 
 @dataclass(frozen=True)
 class FetchLimits:
     """How much may be fetched, how long that may take, and from where.
 
-    ``allowed_schemes``: lower case, without ``://``; ``file`` stands for local paths too.
+    ``allowed_schemes``: lower case, without ``://``; ``file`` stands for local paths too. ``private_networks``:
+    addresses that http(s) may lead to although they are not public.
     """
 
     max_bytes: int
     timeout_s: float
     allowed_schemes: frozenset[str] = frozenset({"file", "http", "https", "s3"})
+    private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 class _Source(Protocol):
@@ -111,11 +115,11 @@ def _check_size(size: int, limits: FetchLimits) -> None:
 def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     suffix = re.sub(r"[^A-Za-z0-9.]", "", Path(filename_of(uri)).suffix)[:10]
     target = directory / f"video{suffix}"
-    deadline = time.monotonic() + limits.timeout_s
+    deadline = Deadline(limits.timeout_s)
     try:
         with _blaming_this_machine(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        with _blaming_the_source(uri), _open(uri, limits) as (source, stated_size):
+        with _blaming_the_source(uri, deadline), _open(uri, limits, deadline) as (source, stated_size):
             if stated_size is not None:
                 _check_size(stated_size, limits)
                 if stated_size > shutil.disk_usage(directory).free:
@@ -131,7 +135,7 @@ def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     return LocalVideo(path=target, size_bytes=size, temporary=True)
 
 
-def _copy(source: _Source, target: Path, limits: FetchLimits, deadline: float) -> int:
+def _copy(source: _Source, target: Path, limits: FetchLimits, deadline: Deadline) -> int:
     size = 0
     with _blaming_this_machine(target.parent):
         out = target.open("wb", buffering=0)
@@ -140,8 +144,7 @@ def _copy(source: _Source, target: Path, limits: FetchLimits, deadline: float) -
             size += len(chunk)
             if size > limits.max_bytes:
                 raise InvalidVideo(f"the file is larger than the limit of {limits.max_bytes:,} bytes")
-            if time.monotonic() > deadline:
-                raise TransientFailure(f"fetching took longer than the limit of {limits.timeout_s:g} s")
+            deadline.check()
             with _blaming_this_machine(target.parent):
                 _write_all(out, chunk)
     _check_size(size, limits)
@@ -165,12 +168,11 @@ def _blaming_this_machine(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open(uri: str, limits: FetchLimits) -> Iterator[tuple[_Source, int | None]]:
+def _open(uri: str, limits: FetchLimits, deadline: Deadline) -> Iterator[tuple[_Source, int | None]]:
     """The one place where a remote URI is opened: what may be connected to is decided here."""
-    if scheme_of(uri) in {"http", "https"}:
-        with _web_opener().open(_quoted(uri), timeout=min(_STALL_S, limits.timeout_s)) as response:
-            stated = response.headers.get("Content-Length", "")
-            yield _WebSource(response), int(stated) if stated.isdigit() else None
+    if scheme_of(uri) in _WEB_SCHEMES:
+        with open_web(uri, deadline, limits.allowed_schemes, limits.private_networks) as web:
+            yield web, web.stated_size
         return
     filesystem, path = _filesystem(uri)
     info = filesystem.info(path)
@@ -178,44 +180,6 @@ def _open(uri: str, limits: FetchLimits) -> Iterator[tuple[_Source, int | None]]
         raise InvalidVideo(f"a folder, not a video file: {shown(uri)}")
     with filesystem.open(path, "rb", block_size=8 * _CHUNK_BYTES) as source:
         yield source, info.get("size")
-
-
-class _WebSource:
-    """Reads what has arrived instead of waiting for a whole chunk, so that a trickle meets the time limit."""
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self._response = response
-
-    def read(self, size: int, /) -> bytes:
-        return self._response.read1(size)
-
-
-def _web_opener() -> urllib.request.OpenerDirector:
-    """An opener that speaks only HTTP(S), so that no redirect leads to a file or an FTP server."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    opener.addheaders = [("User-Agent", "heimdex-cluster")]
-    return opener
-
-
-def _quoted(url: str) -> str:
-    """``url`` with spaces and letters beyond ASCII percent-encoded, everything else as it is."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        valid = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise InvalidVideo(f"not a URL: {shown(url)}")
-    return urllib.parse.quote(url.partition("#")[0], safe="%/:?=&+,;@!$'()*[]~-._")
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:
@@ -227,33 +191,36 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         raise ConfigurationError(f"reading {scheme}:// needs a driver that is not installed: {error}") from error
     except ValueError as error:
         raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {shown(uri)}") from error
+    uri = scheme + uri[len(scheme) :]  # drivers take off "s3://", not "S3://"
+    path = kind._strip_protocol(uri)
+    if scheme in _BUCKET_SCHEMES and not _BUCKET.fullmatch(path.partition("/")[0]):
+        raise InvalidVideo(f"not the name of a bucket: {shown(uri)}")
     options = kind._get_kwargs_from_urls(uri)
     if scheme == "s3":
         options["config_kwargs"] = {
             "connect_timeout": 10,
-            "read_timeout": _STALL_S,
+            "read_timeout": STALL_S,
             "retries": {"max_attempts": 2},
         }
-    return kind(**options), kind._strip_protocol(uri)
+    return kind(**options), path
 
 
 @contextmanager
-def _blaming_the_source(uri: str) -> Iterator[None]:
+def _blaming_the_source(uri: str, deadline: Deadline) -> Iterator[None]:
     """Turn whatever a driver raises into the cluster's own errors."""
     try:
         yield
     except HeimdexError:
         raise
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _web_failure(uri, error) from error
     except Exception as error:
+        if isinstance(error, TimeoutError):
+            deadline.check()
         raise _source_failure(uri, error) from error
 
 
 def _source_failure(uri: str, error: Exception) -> HeimdexError:
     for kind, sentence in _INVALID.items():
-        if isinstance(error, kind):
+        if isinstance(error, kind) and scheme_of(uri) not in _WEB_SCHEMES:  # there, a firewall's EPERM is one too
             return InvalidVideo(f"{sentence}: {shown(uri)}")
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
         return ConfigurationError(f"no credentials for {shown(uri)}: set AWS_ACCESS_KEY_ID and so on")
@@ -264,23 +231,15 @@ _INVALID: dict[type[Exception], str] = {
     FileNotFoundError: "no such file",
     PermissionError: "access denied",
     IsADirectoryError: "a folder, not a video file",
-    http.client.InvalidURL: "not a URL",
     UnicodeError: "not a URL",
 }
 
 
-def _web_failure(uri: str, error: urllib.error.HTTPError) -> HeimdexError:
-    if error.code in {404, 410}:
-        return InvalidVideo(f"no such file: {shown(uri)} (HTTP {error.code})")
-    if error.code in {401, 403, 407, 451}:
-        return InvalidVideo(f"access denied: {shown(uri)} (HTTP {error.code})")
-    if error.code < 500 and error.code not in {408, 425, 429}:
-        return InvalidVideo(f"the server refused {shown(uri)} (HTTP {error.code})")
-    return TransientFailure(f"cannot fetch {shown(uri)}: HTTP {error.code} {error.reason}")
-
-
 def _reason(error: Exception) -> str:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
+    if isinstance(error, TimeoutError):
         return "no answer in time"
-    return (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0]
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection ended early"
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return "the answer is not HTTP"  # nothing of what it is instead
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

@@ -1,7 +1,9 @@
-"""What a video's URI says by itself, without opening it: scheme, name, local path, and the videos a folder
-stands for.
+"""What a video's URI says by itself, without opening it: scheme, name, local path, place on the web, and the
+videos a folder stands for.
 
-Owns how a URI is shown in messages (without what may be secret). Leaves opening to ``storage``.
+Owns how a URI is shown in messages (without what may be secret), and the one strict reading of web addresses: what is
+checked is what is connected to, so two libraries never read one address in two ways. Leaves opening to ``storage``,
+and where a host's name leads to ``web_source``.
 """
 
 import glob
@@ -9,13 +11,27 @@ import os
 import re
 import urllib.parse
 from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+
+from cluster.contracts.errors import InvalidVideo
 
 _SUFFIXES = "3g2 3gp asf avi f4v flv m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m"
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split(" "))
 """What counts as a video in a folder; a file that is named itself may be called anything."""
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WEB = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>\[[0-9a-fA-F:.]+\]|[^][/?#@:%\\]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<target>(?:[/?][^#]*)?)(?:#.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_PORTS = {"http": 80, "https": 443}
 
 
 def scheme_of(uri: str) -> str:
@@ -99,3 +115,69 @@ def shown(uri: str) -> str:
         rest = re.split("[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+@dataclass(frozen=True)
+class WebPlace:
+    """What is asked of whom on the web: ``target`` is path and query, percent-encoded; ``host`` a name or an IP address
+    in ASCII, without brackets.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a Host header has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def web_place(uri: str) -> WebPlace:
+    """Read an http(s) URI. Spaces and letters beyond ASCII in its path are percent-encoded, a fragment is dropped.
+
+    Raises ``InvalidVideo`` for what is read differently by different programs: control characters, user and password,
+    a backslash or a percent sign in the host, an IP address other than in its full form (``127.1``, ``0x7f000001``,
+    a dot at the end, digits beyond ASCII).
+    """
+    if _CONTROL.search(uri):
+        raise InvalidVideo(f"a URL with control characters is not read: {shown(uri)!r}")
+    if "@" in re.split("[/?#]", uri.partition("://")[2], maxsplit=1)[0]:
+        raise InvalidVideo(f"a URL with user or password is not read: {shown(uri)}")
+    found = _WEB.fullmatch(uri)
+    scheme = scheme_of(uri)
+    try:
+        if found is None or not 0 < (port := int(found["port"] or _PORTS[scheme])) < 65536:
+            raise ValueError
+        target = urllib.parse.quote(found["target"], safe="%/:?=&+,;@!$'()*[]~-._")
+    except ValueError:  # half a letter in the path (UnicodeEncodeError) is one too
+        raise InvalidVideo(f"not a URL: {shown(uri)}") from None
+    try:
+        host = _web_host(found["host"])
+    except ValueError:
+        raise InvalidVideo(f"the URL's host is neither a plain name nor a full address: {shown(uri)}") from None
+    return WebPlace(scheme, host, port, target if target.startswith("/") else f"/{target}")
+
+
+def _web_host(written: str) -> str:
+    if written.startswith("["):
+        return str(IPv6Address(written[1:-1]))
+    labels = _ascii(written).split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError
+    host = ".".join(labels)
+    if _NUMBER.fullmatch(labels[-1]):  # what the resolver would read as an address, in whatever base
+        return str(IPv4Address(host))
+    return host
+
+
+def _ascii(name: str) -> str:
+    if len(name) > 253:
+        raise ValueError
+    labels = [(label, label.encode("idna").decode()) for label in name.lower().split(".")]
+    # "１２７" becomes "127", and "straße" another domain's "strasse": only what keeps its letters is a name.
+    if any(not label.isascii() and not encoded.startswith("xn--") for label, encoded in labels):
+        raise ValueError
+    return ".".join(encoded for _, encoded in labels)

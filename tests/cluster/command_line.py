@@ -70,5 +70,6 @@ def make_environment(folder: Path, **settings: str) -> dict[str, str]:
         "HEIMDEX_DASHBOARD_PORT": "0",
         "HEIMDEX_OBJECT_STORE_MB": "200",
         "HEIMDEX_LEASE_S": "6",
+        "HEIMDEX_PRIVATE_NETWORKS": "127.0.0.0/8",  # where the tests' own web server is
         **settings,
     }
