@@ -107,7 +107,8 @@ def local_path(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """``uri`` as messages may show it: without user, password and, on the web, query. Never raises."""
+    """``uri`` as messages may show it: on one line, without user, password and, on the web, query. Never raises."""
+    uri = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", uri)
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme_of(uri) == "file":
         return uri
@@ -143,7 +144,7 @@ def web_place(uri: str) -> WebPlace:
     a dot at the end, digits beyond ASCII).
     """
     if _CONTROL.search(uri):
-        raise InvalidVideo(f"a URL with control characters is not read: {shown(uri)!r}")
+        raise InvalidVideo(f"a URL with control characters is not read: {shown(uri)}")
     if "@" in re.split("[/?#]", uri.partition("://")[2], maxsplit=1)[0]:
         raise InvalidVideo(f"a URL with user or password is not read: {shown(uri)}")
     found = _WEB.fullmatch(uri)

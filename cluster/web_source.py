@@ -115,9 +115,9 @@ def _redirected(uri: str, place: WebPlace, location: str, schemes: frozenset[str
     there = urllib.parse.quote(location, encoding="iso-8859-1", safe=string.punctuation)
     try:
         there = urllib.parse.urljoin(here, there)
+        scheme = urllib.parse.urlsplit(there).scheme
     except ValueError as error:
         raise InvalidVideo(f"redirected to what is not a URL: {shown(uri)}") from error
-    scheme = there.partition("://")[0].lower()
     if scheme not in schemes & {"http", "https"} or (place.scheme, scheme) == ("https", "http"):
         raise InvalidVideo(f"a redirect to {scheme[:20]}:// is not followed: {shown(uri)}")
     return web_place(there)
