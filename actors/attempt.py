@@ -7,7 +7,7 @@ is without a stage it is charged to. What the stages do is ``actors.video_path``
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 from actors.ledger_writer import LedgerWriter
 from actors.pools import Pool
 from actors.stage_actor import StageReply, failure_of
-from actors.video_path import PREVIOUS, Call, Done, StageFailed, walk
+from actors.video_path import PREVIOUS, Call, Done, StageFailed, download_key, walk
 from cluster.contracts.errors import (
     DatabaseUnavailable,
+    Interrupted,
     LeaseLost,
-    StageTimeout,
-    TransientFailure,
+    NodeLost,
+    NoSpace,
+    WorkerCrash,
     WorkerLost,
 )
 from cluster.contracts.media import LocalVideo, MediaInfo
@@ -45,6 +47,8 @@ class AttemptParts:
     clock: DatabaseClock
     retry_rule: RetryRule
     scheduler: str
+    on_trouble: Callable[[str], None]
+    """Told in one sentence what keeps videos from being processed and is not theirs."""
 
 
 class Attempt:
@@ -53,9 +57,10 @@ class Attempt:
     def __init__(self, video: ClaimedVideo, parts: AttemptParts) -> None:
         self.video = video
         self._parts = parts
-        self._local: LocalVideo | None = None
+        self._alone = parts.retry_rule.runs_alone(video.setbacks)
         self._node_id: str | None = None
         self._duration_s: float | None = None
+        self._downloaded = False
 
     async def process(self) -> None:
         """Walk the video's way and settle it: READY, FAILED, or waiting again. Raises LeaseLost."""
@@ -69,13 +74,15 @@ class Attempt:
             await self._discard()
             raise
 
-    async def run(self, stage: Stage, after: Sequence[Done], *calls: Call) -> Done:
+    async def run(
+        self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
+    ) -> Done:
         """See ``StageRunner.run``: the ledger row is committed before the first call is handed to a worker."""
         run = OpenRun(self.video, stage, max(done.finished_at for done in after))
         await self._parts.ledger.open(run)
         deadline_s = DEADLINES[stage].seconds(self._duration_s)
         previous: Any = None
-        total: StageReport | None = None
+        total = _NOTHING
         for call in calls:
             reply = await self._call(run, call, previous, deadline_s)
             total = _added(total, reply.report)
@@ -84,8 +91,7 @@ class Attempt:
                     raise LeaseLost(reply.report.failure.message)
                 raise await self._failed(run, total, reply.report.failure)
             previous = reply.value
-        assert total is not None, "a stage has at least one call"
-        finished_at = await self._close(run, Outcome.COMPLETED, total)
+        finished_at = await self._close(run, outcome, total)
         return Done(previous, finished_at)
 
     async def record_media(self, info: MediaInfo) -> None:
@@ -98,16 +104,15 @@ class Attempt:
         pool = self._parts.pools[call.kind]
         node_id = self._node_id if call.on_file_node else None
         try:
-            reply = await pool.run(call.name, arguments, deadline_s=deadline_s, node_id=node_id)
-        except (WorkerLost, StageTimeout) as error:
+            reply = await pool.run(call.name, arguments, deadline_s=deadline_s, node_id=node_id, alone=self._alone)
+        except (WorkerCrash, Interrupted) as error:
             raise await self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
         if isinstance(reply.value, LocalVideo):
-            self._local, self._node_id = reply.value, reply.node_id
+            self._node_id, self._downloaded = reply.node_id, reply.value.temporary
         return reply
 
     async def _failed(self, run: OpenRun, report: StageReport, failure: StageFailure) -> StageFailed:
-        lost = failure.error_type == WorkerLost.__name__
-        outcome = Outcome.LOST if lost else Outcome.FAILED
+        outcome = Outcome.LOST if failure.error_type in _LOST else Outcome.FAILED
         finished_at = await self._close(run, outcome, replace(report, failure=failure))
         return StageFailed(run.stage, failure, finished_at)
 
@@ -129,29 +134,34 @@ class Attempt:
         await self._until_database_answers(self._parts.queue.finish, self.video, *measured)
 
     async def _settle_failure(self, stage: Stage, failure: StageFailure) -> None:
-        rule, failures = self._parts.retry_rule, self.video.failures + 1
-        final = failure.invalid_video or failures >= rule.max_attempts
+        rule, setbacks = self._parts.retry_rule, self.video.setbacks.plus(failure.blame)
         logger.info("%s failed in %s (attempt %d): %s", self.video.filename, stage, self.video.attempt, failure.message)
-        if final:
+        if failure.error_type == NoSpace.__name__:
+            self._parts.on_trouble(failure.message)
+        if rule.is_final(setbacks, failure.blame):
             await self._until_database_answers(self._parts.queue.fail, self.video, stage.value, failure)
         else:
-            delay_s = rule.delay_s(failures, random.random())
+            delay_s = rule.delay_s(setbacks, random.random())
             await self._until_database_answers(self._parts.queue.retry, self.video, failure, delay_s)
 
     async def _discard(self) -> StageReport | None:
-        """Remove the downloaded file, on its node; None when there was nothing to remove, or nobody left who could."""
-        if self._local is None or not self._local.temporary:
+        """Remove the downloaded file, on its node; None when there was nothing to remove, or nobody left who could.
+
+        What stays behind, the scheduler sweeps away later.
+        """
+        if not self._downloaded or self._node_id is None:
             return None
-        local, self._local = self._local, None
+        self._downloaded = False
         try:
-            reply = await self._parts.pools[WorkerKind.MEDIA].run(
-                "discard", (local,), deadline_s=DEADLINES[Stage.FINALIZING].fixed_s, node_id=self._node_id
+            reply = await self._parts.pools[WorkerKind.MEDIA].run_aside(
+                "discard",
+                (download_key(self.video),),
+                deadline_s=DEADLINES[Stage.FINALIZING].fixed_s,
+                node_id=self._node_id,
             )
-        except (WorkerLost, TransientFailure) as error:
-            logger.warning("%s could not be removed: %s", local.path, error)
+        except NodeLost as error:
+            logger.warning("%s is removed later: %s", self.video.filename, error)
             return None
-        if reply.report.failure is not None:
-            logger.warning("%s could not be removed: %s", local.path, reply.report.failure.message)
         return reply.report
 
     async def _until_database_answers(self, write: Any, *arguments: Any) -> None:
@@ -166,13 +176,18 @@ class Attempt:
                 return
 
 
-def _added(total: StageReport | None, report: StageReport) -> StageReport:
-    """A stage of several calls is measured as their sum; it is named after the worker of the last one."""
-    if total is None:
-        return report
-    return replace(report, run_s=total.run_s + report.run_s, resource_s=total.resource_s + report.resource_s)
+_NOTHING = StageReport(run_s=0.0, batch_size=1, node="", worker="scheduler", device="", resource_s=0.0)
+"""A stage in which no worker was asked."""
+_LOST = {WorkerLost.__name__, NodeLost.__name__}
+"""Failures in which nobody is left to say how long the stage ran."""
+
+
+def _added(total: StageReport, report: StageReport) -> StageReport:
+    """A stage of several calls is measured as their sum; it is named after the worker of the longest one."""
+    named = report if report.run_s >= total.run_s else total
+    return replace(named, run_s=total.run_s + report.run_s, resource_s=total.resource_s + report.resource_s)
 
 
 def _unmeasured(kind: WorkerKind) -> StageReport:
     """A worker that died cannot say how long it ran: nothing is charged as run, all of it stays wait."""
-    return StageReport(run_s=0.0, batch_size=1, node="", worker=kind.value, device="", resource_s=0.0)
+    return replace(_NOTHING, worker=kind.value)

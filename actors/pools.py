@@ -1,7 +1,8 @@
 """Pools of equal workers: feed idle workers, batch ready items across videos, replace dead ones, enforce deadlines.
 
-A pool answers every item with the worker's reply or raises why there is none: the worker died under it
-(``WorkerLost``) or overran its deadline (``StageTimeout``). It never repeats an item: retrying is the queue's.
+A pool answers every item with the worker's reply or raises why there is none: the worker's process died under it
+(``WorkerLost``), it overran its deadline (``StageTimeout``), or its node is gone (``NodeLost``). It never repeats an
+item: retrying is the queue's. A worker has one call at a time, so that whoever dies with it is known for certain.
 All methods run on one asyncio loop; nothing here blocks it.
 """
 
@@ -11,23 +12,25 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from actors.node_watch import DEATHS, why_gone
 from actors.stage_actor import StageReply, WorkerInfo
-from cluster.contracts.errors import ConfigurationError, DeviceFailure, StageTimeout, WorkerLost
+from cluster.contracts.errors import ConfigurationError, DeviceFailure, NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.stages import WorkerKind
 
 logger = logging.getLogger(__name__)
 
-CALLS_PER_WORKER = 2
-"""One call runs and one waits at the worker, so that it never idles for a round trip."""
 RESTART_DELAY_S = 1.0
 STRANDED_S = 60.0
 """How long an item that is bound to a node without workers waits for one that is starting and may be there."""
+ABANDONED_S = 10.0
+"""How long a worker may go on with a call that nobody waits for any more, before it is replaced."""
+STOPPING = "the cluster is stopping"
 
 
 @dataclass(eq=False)
@@ -36,6 +39,7 @@ class _Item:
     arguments: tuple[Any, ...]
     deadline_s: float
     node_id: str | None
+    alone: bool
     reply: "asyncio.Future[StageReply]"
     stranded_since_s: float | None = None
 
@@ -45,8 +49,8 @@ class _Worker:
     name: str
     handle: Any
     info: WorkerInfo | None = None
-    calls: deque[list[_Item]] = field(default_factory=deque)
-    head_since_s: float = 0.0
+    batch: list[_Item] | None = None
+    since_s: float = 0.0
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
 
@@ -57,7 +61,7 @@ class WorkerView:
 
     name: str
     info: WorkerInfo | None
-    calls: int
+    busy: bool
     busy_s: float
     peak_memory_bytes: int | None
 
@@ -99,19 +103,26 @@ class Pool:
         self._feed()
 
     async def run(
-        self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str | None = None
+        self,
+        call: str,
+        arguments: tuple[Any, ...],
+        *,
+        deadline_s: float,
+        node_id: str | None = None,
+        alone: bool = False,
     ) -> StageReply:
-        """Run one item, sharing a call with others where the call takes batches.
+        """Run one item, sharing a call with others where the call takes batches and the item may not be ``alone``.
 
         ``deadline_s`` counts from when the worker turns to the call. ``node_id`` asks for a worker on that node.
 
         Raises:
-            WorkerLost: the worker or the node died under the item.
+            WorkerLost: the worker died under the item.
             StageTimeout: the deadline passed; the worker was killed.
+            NodeLost: the node is gone, or the pool is closed.
         """
         if self._closed:
-            raise WorkerLost("the cluster is stopping")
-        item = _Item(call, arguments, deadline_s, node_id, asyncio.get_running_loop().create_future())
+            raise NodeLost(STOPPING)
+        item = _Item(call, arguments, deadline_s, node_id, alone, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         self._feed()
         try:
@@ -119,6 +130,23 @@ class Pool:
         finally:
             if item in self._waiting:
                 self._waiting.remove(item)
+            elif item.reply.cancelled():
+                self._give_up(item)
+
+    async def run_aside(self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str) -> StageReply:
+        """Run a quick call on a worker of that node at once, beside whatever the worker is at. Raises NodeLost."""
+        worker = next((w for w in self._workers if w.info is not None and w.info.node_id == node_id), None)
+        if worker is None:
+            raise NodeLost(f"no {self.kind.value} worker is left on the node")
+        try:
+            reply: StageReply = await asyncio.wait_for(worker.handle.run_aside.remote(call, arguments), deadline_s)
+        except (RayError, TimeoutError) as error:
+            raise NodeLost(f"worker {worker.name} did not answer: {_first_line(error)}") from None
+        return reply
+
+    def nodes(self) -> set[str]:
+        """The nodes on which a worker has loaded."""
+        return {worker.info.node_id for worker in self._workers if worker.info is not None}
 
     def view(self) -> list[WorkerView]:
         """The workers as they are now."""
@@ -127,8 +155,8 @@ class Pool:
             WorkerView(
                 worker.name,
                 worker.info,
-                len(worker.calls),
-                worker.busy_s + (now_s - worker.head_since_s if worker.calls else 0.0),
+                worker.batch is not None,
+                worker.busy_s + (now_s - worker.since_s if worker.batch is not None else 0.0),
                 worker.peak_memory_bytes,
             )
             for worker in self._workers
@@ -146,9 +174,9 @@ class Pool:
             task.cancel()
         for worker in self._workers:
             ray.kill(worker.handle)
-            self._lose_all(worker, "the cluster is stopping")
+            _fail(worker.batch or [], NodeLost(STOPPING))
         self._workers.clear()
-        self._fail(self._waiting, WorkerLost("the cluster is stopping"))
+        _fail(list(self._waiting), NodeLost(STOPPING))
         self._waiting.clear()
 
     # Starting and replacing
@@ -169,11 +197,13 @@ class Pool:
         except RayError as error:
             raise ConfigurationError(f"worker {worker.name} died while it was loading: {_first_line(error)}") from None
 
-    def _replace(self, dead: _Worker) -> None:
-        if dead not in self._workers or self._closed:
+    def _replace(self, gone: _Worker) -> None:
+        """Whatever is left of the worker is killed, and another one is started."""
+        if gone not in self._workers or self._closed:
             return
-        self._workers.remove(dead)
-        logger.warning("worker %s is gone; starting another", dead.name)
+        self._workers.remove(gone)
+        ray.kill(gone.handle)
+        logger.warning("worker %s is gone; starting another", gone.name)
         self._background(self._load_replacement(self._start_worker()))
 
     async def _load_replacement(self, worker: _Worker) -> None:
@@ -182,7 +212,6 @@ class Pool:
         except ConfigurationError as error:
             logger.error("%s", error)
             await asyncio.sleep(RESTART_DELAY_S)
-            ray.kill(worker.handle)
             self._replace(worker)
         else:
             self._feed()
@@ -195,19 +224,28 @@ class Pool:
     # Feeding
 
     def _feed(self) -> None:
-        """Give waiting items to the workers with the fewest calls, as long as one has room."""
-        for rank in range(CALLS_PER_WORKER):
-            for worker in self._workers:
-                if worker.info is not None and len(worker.calls) == rank:
-                    batch = self._take_batch(worker.info)
-                    if batch:
-                        self._give(worker, batch)
+        for worker in self._workers:
+            if worker.info is not None and worker.batch is None:
+                batch = self._take_batch(worker.info)
+                if batch:
+                    worker.batch, worker.since_s = batch, time.monotonic()
+                    self._background(self._call(worker, worker.info, batch))
         self._fail_stranded()
+
+    def _take_batch(self, info: WorkerInfo) -> list[_Item]:
+        batch: list[_Item] = []
+        for item in list(self._waiting):
+            if item.node_id not in (None, info.node_id) or (batch and (item.alone or item.call != batch[0].call)):
+                continue
+            self._waiting.remove(item)
+            batch.append(item)
+            if item.alone or len(batch) == self._batch_sizes.get(item.call, 1):
+                break
+        return batch
 
     def _fail_stranded(self) -> None:
         """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there."""
-        now_s = time.monotonic()
-        nodes = {worker.info.node_id for worker in self._workers if worker.info is not None}
+        now_s, nodes = time.monotonic(), self.nodes()
         starting = any(worker.info is None for worker in self._workers)
         for item in list(self._waiting):
             if item.node_id is None or item.node_id in nodes:
@@ -218,117 +256,63 @@ class Pool:
                 asyncio.get_running_loop().call_later(STRANDED_S, self._feed)
             if not starting or now_s - item.stranded_since_s >= STRANDED_S:
                 self._waiting.remove(item)
-                self._fail([item], WorkerLost(f"no {self.kind.value} worker is left on the node that holds the file"))
+                _fail([item], NodeLost(f"no {self.kind.value} worker is left on the node that holds the file"))
 
-    def _take_batch(self, info: WorkerInfo) -> list[_Item]:
-        batch: list[_Item] = []
-        limit = 1
-        for item in list(self._waiting):
-            if item.node_id not in (None, info.node_id) or (batch and item.call != batch[0].call):
-                continue
-            if not batch:
-                limit = self._batch_sizes.get(item.call, 1)
-            self._waiting.remove(item)
-            batch.append(item)
-            if len(batch) == limit:
-                break
-        return batch
-
-    def _give(self, worker: _Worker, batch: list[_Item]) -> None:
-        if not worker.calls:
-            worker.head_since_s = time.monotonic()
-        worker.calls.append(batch)
+    async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[_Item]) -> None:
+        """Give the worker a batch and answer every item of it, whatever happens."""
+        deadline_s = max(item.deadline_s for item in batch)
         reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
-        self._background(self._await_call(worker, batch, reply))
-
-    async def _await_call(self, worker: _Worker, batch: list[_Item], reply: Any) -> None:
-        answer = asyncio.ensure_future(_answer(reply))
         try:
-            replies = await self._within_deadline(worker, batch, answer)
-        except asyncio.CancelledError:
-            answer.cancel()
-            raise
+            replies: list[StageReply] = await asyncio.wait_for(_answer(reply), deadline_s)
         except TimeoutError:
-            answer.cancel()
-            ray.kill(worker.handle)
-            sentence = f"still running after {max(i.deadline_s for i in batch):.0f} s; its worker was killed"
-            self._lose(worker, batch, StageTimeout(sentence))
-        except RayError as error:
-            if isinstance(error, RayTaskError):
-                self._could_not_answer(worker, batch, error)
-            else:
-                self._lose(worker, batch, WorkerLost(f"worker {worker.name} died: {_first_line(error)}"))
-        except Exception as error:  # an answer that cannot be read here
-            self._could_not_answer(worker, batch, error)
+            sentence = f"still running after {deadline_s:.0f} s; its worker was killed"
+            self._end_call(worker)
+            self._replace(worker)
+            _fail(batch, StageTimeout(sentence))
+        except DEATHS as error:
+            self._end_call(worker)
+            self._replace(worker)
+            _fail(batch, await why_gone(info, error))
+        except (
+            Exception
+        ) as error:  # not the stage failed but its wrapper, or the answer cannot be read: the worker lives
+            self._end_call(worker)
+            _fail(batch, WorkerLost(f"worker {worker.name} could not answer: {_first_line(error)}"))
         else:
+            self._end_call(worker)
             self._settle(worker, batch, replies)
         self._feed()
 
+    def _end_call(self, worker: _Worker) -> None:
+        worker.busy_s += time.monotonic() - worker.since_s
+        worker.batch = None
+
     def _settle(self, worker: _Worker, batch: list[_Item], replies: list[StageReply]) -> None:
-        self._settle_head(worker, batch)
         worker.peak_memory_bytes = replies[0].peak_memory_bytes
         for item, reply in zip(batch, replies, strict=True):
             if not item.reply.done():
                 item.reply.set_result(reply)
         failures = (reply.report.failure for reply in replies)
         if any(failure is not None and failure.error_type == DeviceFailure.__name__ for failure in failures):
-            self._retire(worker)
-
-    def _could_not_answer(self, worker: _Worker, batch: list[_Item], error: Exception) -> None:
-        """The wrapper itself failed, not the stage: a defect, but the worker lives."""
-        self._settle_head(worker, batch)
-        self._fail(batch, WorkerLost(f"worker {worker.name} could not answer: {_first_line(error)}"))
-
-    async def _within_deadline(
-        self, worker: _Worker, batch: list[_Item], answer: "asyncio.Future[list[StageReply]]"
-    ) -> list[StageReply]:
-        deadline_s = max(item.deadline_s for item in batch)
-        while True:
-            is_head = bool(worker.calls) and worker.calls[0] is batch
-            left_s = worker.head_since_s + deadline_s - time.monotonic() if is_head else deadline_s
-            done, _ = await asyncio.wait({answer}, timeout=max(0.0, left_s))
-            if done:
-                return answer.result()
-            if is_head and worker.calls and worker.calls[0] is batch:
-                raise TimeoutError
-
-    def _settle_head(self, worker: _Worker, batch: list[_Item]) -> None:
-        now_s = time.monotonic()
-        if batch in worker.calls:
-            worker.calls.remove(batch)
-            worker.busy_s += now_s - worker.head_since_s
-            worker.head_since_s = now_s
-
-    # Losing
-
-    def _lose(self, worker: _Worker, batch: list[_Item], error: Exception) -> None:
-        """The worker is gone: the call that it ran fails, the calls that waited behind it wait again, in front."""
-        if batch not in worker.calls:  # a call that waited behind the one that ran: it has been put back already
-            return
-        ran, *behind = worker.calls
-        worker.calls.clear()
-        self._fail(ran, error)
-        self._waiting.extendleft(reversed([item for items in behind for item in items]))
-        self._replace(worker)
-
-    def _retire(self, worker: _Worker) -> None:
-        """The worker's device is unusable: whatever waited behind the call that met the error goes elsewhere."""
-        if worker in self._workers:
-            self._waiting.extendleft(reversed([item for items in worker.calls for item in items]))
-            worker.calls.clear()
-            ray.kill(worker.handle)
             self._replace(worker)
 
-    def _lose_all(self, worker: _Worker, sentence: str) -> None:
-        for batch in worker.calls:
-            self._fail(batch, WorkerLost(sentence))
-        worker.calls.clear()
+    def _give_up(self, item: _Item) -> None:
+        """Nobody waits for the item any more; a worker that works for nobody is replaced after a while."""
+        worker = next((worker for worker in self._workers if worker.batch and item in worker.batch), None)
+        batch = worker.batch if worker is not None else None
+        if worker is not None and batch and all(other.reply.done() for other in batch):
+            asyncio.get_running_loop().call_later(ABANDONED_S, self._replace_if_still_at, worker, batch)
 
-    @staticmethod
-    def _fail(items: "deque[_Item] | list[_Item]", error: Exception) -> None:
-        for item in items:
-            if not item.reply.done():
-                item.reply.set_exception(error)
+    def _replace_if_still_at(self, worker: _Worker, batch: list[_Item]) -> None:
+        if worker.batch is batch:
+            logger.warning("worker %s works on what nobody waits for", worker.name)
+            self._replace(worker)
+
+
+def _fail(items: list[_Item], error: Exception) -> None:
+    for item in items:
+        if not item.reply.done():
+            item.reply.set_exception(error)
 
 
 async def _answer(reply: Any) -> list[StageReply]:

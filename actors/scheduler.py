@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,15 +21,17 @@ import ray
 from actors.attempt import Attempt, AttemptParts
 from actors.ledger_writer import LedgerWriter
 from actors.pools import Pool
-from actors.stage_actor import StageActor, WorkerInfo
+from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_SIZES, WorkerPlan
-from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, LeaseLost
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, LeaseLost, NodeLost
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
+from cluster.store.database import EmbeddedPostgres, open_pool
 from cluster.store.database import Pool as DatabasePool
-from cluster.store.database import open_pool
+from cluster.store.lease_recovery import LeaseRecovery
+from cluster.store.queue_signals import notifications
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
-from cluster.store.video_queue import VideoQueue, notifications
+from cluster.store.video_queue import VideoQueue
 from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,12 @@ CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
+SWEEP_S = 20.0
+"""How often what attempts left behind is looked for."""
+PAUSE_S = 10.0
+"""How long nothing is claimed after a disk or an object store was found full."""
+REVIVE_POSTGRES_S = 3.0
+"""How long the embedded Postgres may be silent before it is started again."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,10 @@ class SchedulerConfig:
     plan: WorkerPlan
     lease_s: float
     retry_rule: RetryRule
+    owner_cap: int | None = None
+    """Videos of one owner on the way at once."""
+    postgres_dir: Path | None = None
+    """The embedded Postgres, where the cluster brought it along: started again when it died."""
 
 
 class VideoScheduler:
@@ -59,16 +72,22 @@ class VideoScheduler:
         self._config = config
         self._name = name
         self._database: DatabasePool = open_pool(config.database_url, min_size=2, max_size=8, name="heimdex-scheduler")
-        self._queue = VideoQueue(self._database, name, config.lease_s, config.retry_rule.max_attempts)
+        # A session of their own: heartbeats never wait for what the attempts write.
+        self._heart: DatabasePool = open_pool(config.database_url, min_size=1, max_size=1, name="heimdex-heartbeat")
+        self._queue = VideoQueue(self._database, name, config.lease_s, config.owner_cap)
+        self._recovery = LeaseRecovery(self._database, name, config.retry_rule)
         self._registry = WorkerRegistry(self._database, name)
-        self._clock = DatabaseClock(self._database)
+        self._clock = DatabaseClock(self._heart)
         self._ledger = LedgerWriter(StageLedger(self._database))
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._trouble: str | None = None
+        self._paused_until_s = 0.0
         self._wake = asyncio.Event()
         self._grace_s = 0.0
         self._stopping = threading.Event()
         self._stopped = threading.Event()
+        self._beat_now = threading.Event()
 
     async def serve(self, on_ready: Callable[[], None]) -> None:
         """Start the workers, call ``on_ready``, then schedule until ``stop``.
@@ -76,12 +95,13 @@ class VideoScheduler:
         Raises:
             ConfigurationError: a worker cannot load what it needs.
         """
-        await asyncio.to_thread(self._queue.reap_own)
+        await asyncio.to_thread(self._recovery.reap_own)
         heartbeat = threading.Thread(target=self._beat, args=(asyncio.get_running_loop(),), daemon=True)
         listener = threading.Thread(target=self._listen, args=(asyncio.get_running_loop(),), daemon=True)
         async with asyncio.TaskGroup() as tasks:
             announcing = tasks.create_task(self._announce_forever())
             ledger = tasks.create_task(self._ledger.serve())
+            sweeping = tasks.create_task(self._sweep_forever())
             for pool in self._pools.values():
                 pool.start()
             await asyncio.gather(*(pool.ready() for pool in self._pools.values()))
@@ -91,8 +111,10 @@ class VideoScheduler:
             await self._claim_until_stopped()
             await self._drain()
             announcing.cancel()
+            sweeping.cancel()
             ledger.cancel()
         self._stopped.set()
+        self._beat_now.set()
         for pool in self._pools.values():
             pool.close()
         try:
@@ -100,6 +122,7 @@ class VideoScheduler:
         except DatabaseUnavailable as error:
             logger.warning("the workers stay announced for a while: %s", error)
         self._database.close()
+        self._heart.close()
 
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; give what is in flight ``grace_s`` seconds, hand the rest back to the queue."""
@@ -116,24 +139,47 @@ class VideoScheduler:
         if self._in_flight:  # they remove what they downloaded, unless the media workers are busy
             await asyncio.wait(self._in_flight.values(), timeout=CLEANUP_S)
         try:
-            await asyncio.to_thread(self._queue.hand_back)
+            await asyncio.to_thread(self._recovery.hand_back)
         except DatabaseUnavailable as error:
             logger.warning("nothing could be handed back, the leases will expire: %s", error)
 
     # Claiming
 
     async def _claim_until_stopped(self) -> None:
+        silent_since_s: float | None = None
         while not self._stopping.is_set():
             self._wake.clear()
             try:
                 await self._claim()
-                await asyncio.to_thread(self._queue.reap)
+                await asyncio.to_thread(self._recovery.reap)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
+                silent_since_s = silent_since_s or time.monotonic()
+                if time.monotonic() - silent_since_s > REVIVE_POSTGRES_S:
+                    await asyncio.to_thread(self._revive_postgres)
+            else:
+                silent_since_s = None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
 
+    def _revive_postgres(self) -> None:
+        """The embedded Postgres has nobody else who would start it again."""
+        if self._config.postgres_dir is None or self._stopping.is_set():
+            return
+        try:
+            EmbeddedPostgres(self._config.postgres_dir).start()
+        except HeimdexError as error:
+            logger.warning("Postgres does not start again yet: %s", error)
+
+    def _note_trouble(self, sentence: str) -> None:
+        """Something that is no video's fault: claim nothing more for a while, and say why."""
+        self._trouble = sentence
+        self._paused_until_s = time.monotonic() + PAUSE_S
+
     async def _claim(self) -> None:
+        if time.monotonic() < self._paused_until_s:
+            return
+        self._trouble = None
         room = self._config.plan.max_in_flight - len(self._in_flight)
         if room <= 0:
             return
@@ -147,7 +193,9 @@ class VideoScheduler:
         self._wake.set()
 
     async def _process(self, video: ClaimedVideo) -> None:
-        parts = AttemptParts(self._pools, self._ledger, self._queue, self._clock, self._config.retry_rule, self._name)
+        parts = AttemptParts(
+            self._pools, self._ledger, self._queue, self._clock, self._config.retry_rule, self._name, self._note_trouble
+        )
         try:
             await Attempt(video, parts).process()
         except LeaseLost as error:
@@ -158,19 +206,22 @@ class VideoScheduler:
     # Staying alive, from threads of their own
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._stopped.wait(self._config.lease_s / 4):
+        """Prolong the leases every so often, and find out at once when one was taken away."""
+        queue = VideoQueue(self._heart, self._name, self._config.lease_s)
+        while not self._stopped.is_set():
             tokens = list(self._in_flight)
             try:
-                held = self._queue.heartbeat(tokens)
+                held = queue.heartbeat(tokens)
                 self._clock.refresh()
             except DatabaseUnavailable as error:
                 logger.warning("no heartbeat: %s", error)
-                continue
             except Exception:  # without this thread every lease expires: whatever happened, try again
                 logger.exception("no heartbeat")
-                continue
-            for token in set(tokens) - held:
-                loop.call_soon_threadsafe(self._abandon, token)
+            else:
+                for token in set(tokens) - held:
+                    loop.call_soon_threadsafe(self._abandon, token)
+            self._beat_now.wait(self._config.lease_s / 4)
+            self._beat_now.clear()
 
     def _abandon(self, token: int) -> None:
         task = self._in_flight.get(token)
@@ -185,18 +236,40 @@ class VideoScheduler:
                         return
                     if notified:
                         loop.call_soon_threadsafe(self._wake.set)
+                        self._beat_now.set()  # a video may have been cancelled
             except DatabaseUnavailable as error:
                 logger.warning("not listening: %s", error)
                 self._stopping.wait(POLL_S)
+
+    # What attempts left behind
+
+    async def _sweep_forever(self) -> None:
+        """Remove downloads of attempts that are over, wherever they lie: their worker or scheduler may have died."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for node_id in self._pools[WorkerKind.MEDIA].nodes():
+                try:
+                    await self._sweep(node_id)
+                except (NodeLost, DatabaseUnavailable) as error:
+                    logger.warning("nothing is swept: %s", error)
+                except Exception:  # videos do not stop for it
+                    logger.exception("nothing is swept")
+
+    async def _sweep(self, node_id: str) -> None:
+        aside = partial(self._pools[WorkerKind.MEDIA].run_aside, deadline_s=SWEEP_S, node_id=node_id)
+        # Listed first and checked afterwards: a lease is always older than its download.
+        keys: list[str] = (await aside("list_downloads", ())).value or []
+        live = await asyncio.to_thread(self._queue.live_tokens) if keys else set()
+        for key in keys:
+            if key not in live:
+                await aside("discard", (key,))
 
     # Workers
 
     def _pool(self, kind: WorkerKind) -> Pool:
         plan = self._config.plan
         placement = plan.placements[kind]
-        remote = ray.remote(StageActor).options(
-            num_cpus=placement.cpus, num_gpus=placement.gpus, max_restarts=0, max_task_retries=0
-        )
+        remote = remote_stage_actor(cpus=placement.cpus, gpus=placement.gpus)
 
         def spawn(name: str) -> Any:
             return remote.remote(name, plan.loader(kind), plan.held(kind))
@@ -216,12 +289,22 @@ class VideoScheduler:
     def _worker_states(self) -> list[WorkerState]:
         node = ray.util.get_node_ip_address()
         states = [
-            WorkerState(self._name, SCHEDULER_KIND, node, "cpu", None, "busy" if self._in_flight else "idle", 0.0, None)
+            WorkerState(
+                worker=self._name,
+                kind=SCHEDULER_KIND,
+                node=node,
+                device="cpu",
+                model=None,
+                state="busy" if self._in_flight else "idle",
+                busy_s=0.0,
+                peak_memory_bytes=None,
+                trouble=self._trouble,
+            )
         ]
         for kind, pool in self._pools.items():
             for view in pool.view():
                 info = view.info or WorkerInfo(view.name, "", "", "", None, 0)
-                state = "starting" if view.info is None else "busy" if view.calls else "idle"
+                state = "starting" if view.info is None else "busy" if view.busy else "idle"
                 states.append(
                     WorkerState(
                         worker=f"{self._name}/{view.name}",

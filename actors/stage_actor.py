@@ -17,12 +17,26 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError
+from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
-from cluster.contracts.errors import ConfigurationError, DeviceFailure, HeimdexError, InvalidVideo, WorkerLost
+from cluster.contracts.errors import (
+    ConfigurationError,
+    DeviceFailure,
+    HeimdexError,
+    Interrupted,
+    InvalidVideo,
+    NodeLost,
+    NoSpace,
+    WorkerCrash,
+)
 from cluster.contracts.results import StageFailure, StageReport
+from cluster.contracts.stages import Blame
 
 logger = logging.getLogger(__name__)
+
+
+ASIDE = "aside"
+"""The concurrency group of calls that do not wait for the one that runs."""
 
 
 class Parts:
@@ -126,6 +140,11 @@ class StageActor:
             return [reply for item in batch for reply in self._timed(partial(self._together, call, [item]), 1)]
         return replies
 
+    @ray.method(concurrency_group=ASIDE)
+    def run_aside(self, call: str, item: tuple[Any, ...]) -> StageReply:
+        """Run a quick ``call`` beside whatever ``run`` is at: it waits for nobody."""
+        return self._timed(partial(self._alone, call, item), 1)[0]
+
     def _alone(self, call: str, item: tuple[Any, ...]) -> list[Any]:
         return [self._loaded.calls[call](*item)]
 
@@ -164,19 +183,39 @@ class StageActor:
         return [StageReply(report, value, node_id, peak_memory_bytes) for value in values]
 
 
+def remote_stage_actor(*, cpus: float, gpus: float = 0.0) -> Any:
+    """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's."""
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, concurrency_groups={ASIDE: 1})(
+        StageActor
+    )
+
+
 def failure_of(error: BaseException) -> StageFailure:
     """An exception as the ledger states it: its type and its first line.
 
     An unexpected exception (a defect of ours or of a library) is told apart by its type's name. Parts whose maker died
-    are lost with it: that is a lost worker.
+    are lost with it, which is no fault of this video's.
     """
     if isinstance(error, ObjectLostError):
-        error = WorkerLost("the worker that held a part of this video's data died")
+        error = NodeLost("the worker that held a part of this video's data died")
+    if isinstance(error, ObjectStoreFullError | OutOfDiskError):
+        error = NoSpace("the object store of the node is full")
     text = str(error).strip().splitlines()
     sentence = text[0] if text else "no further explanation"
     if not isinstance(error, HeimdexError):
         sentence = f"unexpected {type(error).__name__}: {sentence}"
-    return StageFailure(type(error).__name__, _storable(sentence), isinstance(error, InvalidVideo))
+    return StageFailure(type(error).__name__, _storable(sentence), blame_of(error))
+
+
+def blame_of(error: BaseException) -> Blame:
+    """What a failure of this type counts as; what is unexpected counts as an error."""
+    for kind, blame in _BLAMES:
+        if isinstance(error, kind):
+            return blame
+    return Blame.ERROR
+
+
+_BLAMES = ((InvalidVideo, Blame.VIDEO), (WorkerCrash, Blame.CRASH), (Interrupted, Blame.INTERRUPTION))
 
 
 def _storable(text: str) -> str:

@@ -6,7 +6,7 @@ scheduler's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from actors.stage_actor import Parts
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure
-from cluster.contracts.stages import Stage, WorkerKind
+from cluster.contracts.stages import Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 
 
@@ -49,8 +49,12 @@ class StageFailed(Exception):
 class StageRunner(Protocol):
     """Runs the stages of one video and keeps its ledger."""
 
-    async def run(self, stage: Stage, after: Sequence[Done], *calls: Call) -> Done:
-        """Run a stage: its calls one after the other, each given the previous one's value as its first argument.
+    async def run(
+        self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
+    ) -> Done:
+        """Run a stage: its calls one after the other; ``PREVIOUS`` in a call stands for the value before it.
+
+        ``outcome`` is what the ledger says when all went well. Without calls, nothing is done.
 
         Raises:
             StageFailed: a call failed; the ledger says so already.
@@ -67,12 +71,21 @@ PREVIOUS = object()
 """Stands for the previous call's value in a later call's arguments."""
 
 
+def download_key(video: ClaimedVideo) -> str:
+    """The name under which this attempt's file lies on its node, if it had to be copied."""
+    return f"{video.id}-{video.lease_token}"
+
+
 async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
     """Take a claimed video to the point where only finalizing is left; returns the indexing stage.
 
-    ``claimed`` is the moment of the claim. Raises what ``StageRunner.run`` raises.
+    ``claimed`` is the moment of the claim. What an earlier attempt left stored is skipped. Raises what
+    ``StageRunner.run`` raises.
     """
-    download = Call(WorkerKind.MEDIA, "download", (video.uri, f"{video.id}-{video.lease_token}"))
+    if Stage.INDEXING in video.stored:
+        return await _skip_to_the_end(claimed, runner)
+
+    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)))
     downloaded = await runner.run(Stage.DOWNLOADING, [claimed], download)
     local: LocalVideo = downloaded.value
 
@@ -82,12 +95,7 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
 
     # Sound is decoded first, so that speech is recognised while the pictures are still being decoded.
     transcribed, detected = await _both(
-        runner.run(
-            Stage.TRANSCRIPTION,
-            [probed],
-            _on_file("read_speech", local, info),
-            Call(WorkerKind.TRANSCRIBER, "transcribe", (PREVIOUS, video.language)),
-        ),
+        _transcribe(video, local, probed, runner),
         runner.run(Stage.SCENE_DETECTION, [probed], _on_file("detect", local, info)),
     )
     transcript: Parts = transcribed.value
@@ -105,22 +113,47 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
     )
 
 
+async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runner: StageRunner) -> Done:
+    """The transcript: made and kept, or the one that an earlier attempt kept."""
+    stage = Stage.TRANSCRIPTION
+    if stage in video.stored:
+        recall = Call(WorkerKind.WRITER, "recall_transcript", (video.id,))
+        return await runner.run(stage, [probed], recall, outcome=Outcome.SKIPPED)
+    return await runner.run(
+        stage,
+        [probed],
+        _on_file("read_speech", local, probed.value),
+        Call(WorkerKind.TRANSCRIBER, "transcribe", (PREVIOUS, video.language)),
+        Call(WorkerKind.WRITER, "keep_transcript", (PREVIOUS, video.id, video.lease_token)),
+    )
+
+
+async def _skip_to_the_end(claimed: Done, runner: StageRunner) -> Done:
+    """The scenes are written already; only READY could not be."""
+    done = claimed
+    for stage in Stage:
+        if stage is not Stage.FINALIZING:
+            done = await runner.run(stage, [done], outcome=Outcome.SKIPPED)
+    return done
+
+
 def _on_file(name: str, *arguments: Any) -> Call:
     return Call(WorkerKind.MEDIA, name, arguments, on_file_node=True)
 
 
-async def _both(first: Awaitable[Done], second: Awaitable[Done]) -> tuple[Done, Done]:
-    """Both results; when either fails, the one that failed first is raised after both have ended.
-
-    The other one is waited for, so that its run is closed in the ledger as what it was.
-    """
-    results = await asyncio.gather(first, second, return_exceptions=True)
+async def _both(first: Coroutine[Any, Any, Done], second: Coroutine[Any, Any, Done]) -> tuple[Done, Done]:
+    """Both results; when either fails, the other one is given up and the one that failed first is raised."""
+    tasks = [asyncio.create_task(first), asyncio.create_task(second)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
     failed = [result for result in results if isinstance(result, StageFailed)]
     if failed:
         raise min(failed, key=lambda failure: failure.finished_at)
-    one, other = results
-    if isinstance(one, BaseException):
-        raise one
-    if isinstance(other, BaseException):
-        raise other
-    return one, other
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+    return tasks[0].result(), tasks[1].result()

@@ -157,6 +157,7 @@ class _MediaLoader:
             "read_speech": read_speech,
             "detect": detect,
             "discard": reader.discard,
+            "list_downloads": reader.list_downloads,
         }
         return LoadedWorker(calls)
 
@@ -215,9 +216,19 @@ class _WriterLoader:
         from actors.stages.scene_writer import SceneWriter
         from cluster.store.database import open_pool
         from cluster.store.scenes import SceneStore
+        from cluster.store.stage_results import StageResults
 
         pool = open_pool(self.config.database_url, min_size=1, max_size=2, name="heimdex-writer")
         writer = SceneWriter(SceneStore(pool), self.config.scenes_url)
+        results = StageResults(pool)
+
+        def keep_transcript(parts: Iterable[Transcript], video_id: UUID, lease_token: int) -> Iterator[Transcript]:
+            transcript = _only(parts)
+            results.keep_transcript(video_id, lease_token, transcript)
+            return iter([transcript])
+
+        def recall_transcript(video_id: UUID) -> Iterator[Transcript]:
+            return iter([results.recall_transcript(video_id)])
 
         def write(
             video_id: UUID,
@@ -228,7 +239,9 @@ class _WriterLoader:
         ) -> int:
             return writer.write(video_id, lease_token, blocks, _only(descriptions), _only(transcript))
 
-        return LoadedWorker({"write": write})
+        return LoadedWorker(
+            {"write": write, "keep_transcript": keep_transcript, "recall_transcript": recall_transcript}
+        )
 
 
 def _only(parts: Iterable[Item]) -> Item:

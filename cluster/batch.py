@@ -17,7 +17,7 @@ from cluster.report import print_bad_rows, print_failures, print_summary
 from cluster.settings import load_settings
 from cluster.store.database import open_pool
 from cluster.store.results import read_results
-from cluster.store.video_queue import submit
+from cluster.store.submissions import submit
 from cluster.watch import watch_lines
 
 app = typer.Typer(add_completion=False)

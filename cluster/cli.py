@@ -101,7 +101,7 @@ def process(uris: Uris, language: Language = None, as_json: AsJson = False) -> N
     from cluster.report import print_failures, print_summary
     from cluster.storage import expand
     from cluster.store.results import read_results
-    from cluster.store.video_queue import submit as enqueue
+    from cluster.store.submissions import submit as enqueue
     from cluster.watch import watch
 
     settings = load_settings()
@@ -136,7 +136,7 @@ def submit(
     from cluster.report import print_bad_rows
     from cluster.storage import expand
     from cluster.store.results import read_results
-    from cluster.store.video_queue import submit as enqueue
+    from cluster.store.submissions import submit as enqueue
 
     if (manifest is None) == (not uris):
         raise typer.BadParameter("give either URIs or --manifest")

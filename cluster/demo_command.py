@@ -17,7 +17,7 @@ from cluster.search_command import open_search, show_hits
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.results import read_results
-from cluster.store.video_queue import submit
+from cluster.store.submissions import submit
 from cluster.watch import watch
 
 NEXT_STEPS = """

@@ -207,7 +207,14 @@ def _start_scheduler(settings: Settings, state: ClusterState, say: Say) -> None:
     retired = [name for name in _scheduler_names() if name != SCHEDULER_NAME]
     for name in retired:
         _stop_scheduler(name)
-    config = SchedulerConfig(state.database_url, plan, settings.lease_s, RetryRule(settings.max_attempts))
+    config = SchedulerConfig(
+        database_url=state.database_url,
+        plan=plan,
+        lease_s=settings.lease_s,
+        retry_rule=RetryRule(max_errors=settings.max_attempts),
+        owner_cap=settings.max_in_flight_per_owner,
+        postgres_dir=None if settings.database_url else embedded(settings).data_dir,
+    )
     scheduler: Any = (
         ray.remote(SchedulerActor)
         .options(

@@ -1,5 +1,6 @@
 """From settings and hardware to the workers of a cluster: which models, how many workers, what Ray reserves."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
                 allowed_schemes=frozenset(settings.allowed_schemes),
                 private_networks=settings.private_networks,
             ),
-            scratch_dir=settings.scratch_dir,
+            scratch_dir=settings.scratch_dir / _mark(database_url),
             key_frame_px=settings.key_frame_px,
             threads=min(most, max(1, half // counts[WorkerKind.MEDIA])),
         ),
@@ -92,6 +93,11 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
         placements=_placements(settings, counts, hardware.cpus, speech_threads, vision_threads, gpus),
         max_in_flight=settings.max_in_flight or IN_FLIGHT_PER_MEDIA_WORKER * counts[WorkerKind.MEDIA],
     )
+
+
+def _mark(database_url: str) -> str:
+    """Tells the downloads of one cluster from another's on the same machine: who shares a database shares them."""
+    return hashlib.sha256(database_url.encode()).hexdigest()[:12]
 
 
 def _device(settings: Settings, hardware: Hardware) -> str:

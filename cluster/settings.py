@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         None, description="Videos of one owner claimed at once; unset: no limit but the fair share."
     )
     max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
-        3, description="Attempts before a failing video is FAILED."
+        3, description="Attempts that may end in an error before a video is FAILED."
     )
     lease_s: Annotated[float, Field(ge=2)] = Field(60.0, description="A scheduler silent for so long loses its videos.")
 

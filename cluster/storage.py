@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import fsspec
 
-from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, TransientFailure
+from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, NoSpace, TransientFailure
 from cluster.contracts.media import LocalVideo
 from cluster.video_uris import expand, filename_of, local_path, scheme_of, shown
 from cluster.web_source import STALL_S, Deadline, open_web
@@ -123,7 +123,7 @@ def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
             if stated_size is not None:
                 _check_size(stated_size, limits)
                 if stated_size > shutil.disk_usage(directory).free:
-                    raise TransientFailure(f"not enough space in {directory} for {stated_size:,} bytes")
+                    raise NoSpace(f"not enough space in {directory} for {stated_size:,} bytes")
             size = _copy(source, target, limits, deadline)
             if stated_size is not None and size < stated_size:
                 progress = f"{size:,} of {stated_size:,} bytes"
@@ -163,7 +163,7 @@ def _blaming_this_machine(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise TransientFailure(f"the disk is full: {directory}") from error
+            raise NoSpace(f"the disk is full: {directory}") from error
         raise TransientFailure(f"cannot write to {directory}: {error.strerror}") from error
 
 

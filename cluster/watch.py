@@ -25,7 +25,7 @@ SUMMARY_EVERY_S = 15.0
 
 
 def watch(pool: Pool, ids: Sequence[UUID], console: Console) -> None:
-    """Show progress on ``console`` until every video is READY or FAILED."""
+    """Show progress on ``console`` until nothing more happens to any video."""
     if console.is_terminal:
         _watch_live(pool, ids, console)
     else:
@@ -120,6 +120,8 @@ def _stages(standing: Standing) -> str:
 def _verdict(standing: Standing) -> str:
     if standing.status == VideoStatus.READY:
         return f"READY   {standing.filename}"
+    if standing.status == VideoStatus.CANCELLED:
+        return f"CANCELLED  {standing.filename}"
     return f"FAILED  {standing.filename}: {standing.processing_stage}: {standing.error_message}"
 
 

@@ -57,10 +57,15 @@ class MediaReader:
             shutil.rmtree(directory, ignore_errors=True)
             raise
 
-    def discard(self, video: LocalVideo) -> None:
-        """Remove a fetched file and its folder; a file that was used in place stays. Safe to call twice."""
-        if video.temporary:
-            shutil.rmtree(video.path.parent, ignore_errors=True)
+    def discard(self, key: str) -> None:
+        """Remove what was fetched under ``key``; a file that was used in place stays. Safe to call twice."""
+        shutil.rmtree(self._temp_directory / Path(key).name, ignore_errors=True)
+
+    def list_downloads(self) -> list[str]:
+        """The keys under which something lies on this node, whoever fetched it."""
+        if not self._temp_directory.exists():
+            return []
+        return [folder.name for folder in self._temp_directory.iterdir()]
 
     def probe(self, video: LocalVideo) -> MediaInfo:
         """What the headers and the first picture say of ``video``.
@@ -70,7 +75,7 @@ class MediaReader:
         decoded.
         """
         self._check_bytes(video)
-        with open_media(video.path) as container:
+        with open_media(video.path, self._limits.max_pixels) as container:
             self._check_streams(container)
             stream = picture_stream(container)
             sound = sound_stream(container)
@@ -99,7 +104,7 @@ class MediaReader:
         has sound of which nothing at all can be decoded, or sound that runs past the longest duration
         allowed.
         """
-        with open_media(video.path) as container:
+        with open_media(video.path, self._limits.max_pixels) as container:
             stream = sound_stream(container)
             if stream is None:
                 return

@@ -3,6 +3,7 @@
 The transaction is the store's, handed in; this class knows pictures and addresses.
 """
 
+import errno
 import io
 import posixpath
 import uuid
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.contracts.errors import TransientFailure
+from cluster.contracts.errors import NoSpace, TransientFailure
 from cluster.contracts.media import SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
 
@@ -81,6 +82,8 @@ class SceneWriter:
                     )
                     duration_s = scene.end_s
         except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise NoSpace(f"the disk is full: {directory}") from error
             raise TransientFailure(f"a scene's picture could not be written to {directory}: {error}") from error
         self._sink.replace(video_id, lease_token, transcript, written, duration_s)
         return len(written)

@@ -5,10 +5,14 @@
     HeimdexError
     ├── InvalidVideo            the video itself is at fault: never retried, the sentence names what is wrong
     ├── TransientFailure        trying again may help: retried with back-off
-    │   ├── DatabaseUnavailable     Postgres is away
-    │   ├── StageTimeout            a stage overran its deadline and was killed
-    │   └── DeviceFailure           a GPU reported an error; its process must end
-    ├── WorkerLost              the process or node that ran a stage died under it
+    │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
+    │       ├── DatabaseUnavailable     Postgres is away
+    │       ├── NodeLost                a node, a scheduler or what they held died
+    │       └── NoSpace                 a disk or the object store is full
+    ├── WorkerCrash             the stage took its worker's process down: retried, at last alone
+    │   ├── WorkerLost              the process died
+    │   ├── StageTimeout            it overran its deadline and was killed
+    │   └── DeviceFailure           a GPU reported an error; the process must end
     ├── LeaseLost               another scheduler owns the video now: stop, discard, write nothing
     └── ConfigurationError      refuse to start; the sentence says what to set
 
@@ -28,20 +32,36 @@ class TransientFailure(HeimdexError):
     """Something around the video failed (network, disk, database); another attempt may succeed."""
 
 
-class DatabaseUnavailable(TransientFailure):
+class Interrupted(TransientFailure):
+    """The cluster failed around the video; that costs the video none of its attempts."""
+
+
+class DatabaseUnavailable(Interrupted):
     """Postgres cannot be reached or closed the connection."""
 
 
-class StageTimeout(TransientFailure):
+class NodeLost(Interrupted):
+    """A node or a scheduler died, or a worker that held data of a video which it was not working on."""
+
+
+class NoSpace(Interrupted):
+    """A disk or the object store is full."""
+
+
+class WorkerCrash(HeimdexError):
+    """The process that ran a stage is gone, and what it ran is suspected to be why."""
+
+
+class WorkerLost(WorkerCrash):
+    """The process that ran a stage died before it answered."""
+
+
+class StageTimeout(WorkerCrash):
     """A stage ran past its deadline and its worker was killed."""
 
 
-class DeviceFailure(TransientFailure):
+class DeviceFailure(WorkerCrash):
     """A GPU reported an error: nothing in this process can use it any more."""
-
-
-class WorkerLost(HeimdexError):
-    """The process or the node that ran a stage died before it answered."""
 
 
 class LeaseLost(HeimdexError):

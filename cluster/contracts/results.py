@@ -6,6 +6,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.contracts.stages import Blame
+
 EMBEDDING_DIM = 512
 """Length of a scene's embedding; the database column is vector(512)."""
 
@@ -78,11 +80,11 @@ class WrittenScene:
 
 @dataclass(frozen=True)
 class StageFailure:
-    """Why a stage run failed: the error's type name, one sentence, and whether the video itself is to blame."""
+    """Why a stage run failed: the error's type name, one sentence, and what the failure counts as."""
 
     error_type: str
     message: str
-    invalid_video: bool
+    blame: Blame
 
 
 @dataclass(frozen=True)

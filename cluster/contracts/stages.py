@@ -70,24 +70,72 @@ DEADLINES: dict[Stage, Deadline] = {
 }
 
 
+class Blame(StrEnum):
+    """What the failure of an attempt counts as; errors and crashes count apart."""
+
+    VIDEO = "video"
+    """The video is unreadable: never tried again."""
+    ERROR = "error"
+    """Something failed and was reported."""
+    CRASH = "crash"
+    """The worker's process went down with it, perhaps because of this video."""
+    INTERRUPTION = "interruption"
+    """A node, a scheduler, the database or the space on a disk: not the video's doing."""
+
+
+@dataclass(frozen=True)
+class Setbacks:
+    """How many attempts at a video ended in an error, in a crash, by an interruption."""
+
+    errors: int = 0
+    crashes: int = 0
+    interruptions: int = 0
+
+    def plus(self, blame: Blame) -> "Setbacks":
+        """One more of the kind."""
+        return Setbacks(
+            self.errors + (blame in (Blame.VIDEO, Blame.ERROR)),
+            self.crashes + (blame is Blame.CRASH),
+            self.interruptions + (blame is Blame.INTERRUPTION),
+        )
+
+
 @dataclass(frozen=True)
 class RetryRule:
-    """When a failed attempt is followed by another one.
+    """When a failed attempt is followed by another one, and how soon.
 
-    ``InvalidVideo`` is never retried; every other failure is, up to ``max_attempts`` attempts in all.
+    Errors, crashes and interruptions are counted apart, each up to its own limit. After all crashes but the last, a
+    video runs alone: no other video shares its worker, so that the one at fault is found and the others come through.
     """
 
-    max_attempts: int = 3
+    max_errors: int = 3
+    max_crashes: int = 3
+    max_interruptions: int = 20
     first_delay_s: float = 2.0
     max_delay_s: float = 300.0
 
-    def delay_s(self, failures: int, jitter: float) -> float:
-        """Seconds to wait after failure number ``failures`` (from 1); ``jitter`` in [0, 1) spreads retries.
+    def is_final(self, setbacks: Setbacks, blame: Blame) -> bool:
+        """Whether no attempt follows; ``setbacks`` include the one that was just blamed."""
+        spent = {
+            Blame.VIDEO: True,
+            Blame.ERROR: setbacks.errors >= self.max_errors,
+            Blame.CRASH: setbacks.crashes >= self.max_crashes,
+            Blame.INTERRUPTION: setbacks.interruptions >= self.max_interruptions,
+        }
+        return spent[blame]
+
+    def runs_alone(self, setbacks: Setbacks) -> bool:
+        """Whether the next attempt shares no worker with another video."""
+        return 0 < setbacks.crashes >= self.max_crashes - 1
+
+    def delay_s(self, setbacks: Setbacks, jitter: float) -> float:
+        """Seconds to wait before the next attempt; ``jitter`` in [0, 1) spreads retries.
 
         Exponential back-off with equal jitter: half of the delay is fixed, half is random
         (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
         """
-        delay = min(self.max_delay_s, self.first_delay_s * 2.0 ** (failures - 1))
+        ended = setbacks.errors + setbacks.crashes + setbacks.interruptions
+        delay = min(self.max_delay_s, self.first_delay_s * 2.0 ** (ended - 1))
         return delay / 2 + delay / 2 * jitter
 
 

@@ -1,12 +1,14 @@
 """A video as the queue knows it: what was submitted, what was claimed, and its status."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
 import pydantic
+
+from cluster.contracts.stages import Setbacks, Stage
 
 
 class VideoStatus(StrEnum):
@@ -16,6 +18,13 @@ class VideoStatus(StrEnum):
     PROCESSING = "PROCESSING"
     READY = "READY"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    """By its owner."""
+
+
+SETTLED = frozenset({VideoStatus.READY, VideoStatus.FAILED, VideoStatus.CANCELLED})
+"""Nothing more happens to such a video by itself."""
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 
 
 def _storable(uri: str) -> str:
@@ -32,14 +41,17 @@ class Submission(pydantic.BaseModel):
     uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=4096)
     language: str | None = pydantic.Field(default=None, pattern=r"^[a-z]{2,3}$")
     """ISO 639 code of the speech; None: detect it."""
+    priority: int = pydantic.Field(default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)
+    """Each step up counts as ten minutes of waiting."""
 
 
 @dataclass(frozen=True)
 class ClaimedVideo:
     """A video under a lease. Every write about it must match ``lease_token``.
 
-    ``attempt`` counts claims from 1; ``failures`` those before this one that ended in an error or a crash.
-    ``claimed_at`` is the database's clock at the claim: the moment that processing began.
+    ``attempt`` counts claims from 1; ``setbacks`` say how those before this one ended. ``stored`` are the stages whose
+    results an earlier attempt left behind. ``claimed_at`` is the database's clock at the claim: the moment that
+    processing began.
     """
 
     id: UUID
@@ -47,7 +59,8 @@ class ClaimedVideo:
     filename: str
     language: str | None
     attempt: int
-    failures: int
     lease_token: int
     queued_at: datetime
     claimed_at: datetime
+    setbacks: Setbacks = field(default_factory=Setbacks)
+    stored: frozenset[Stage] = frozenset()

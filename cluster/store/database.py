@@ -24,8 +24,12 @@ __all__ = ["EmbeddedPostgres", "Pool", "connect", "is_connection_lost", "open_po
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60.0
 
-# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped; class 08 is the connection itself.
-_SESSION_LOST = {"57P01", "57P02", "57P03", "57P04"}
+IDLE_IN_TRANSACTION_S = 20.0
+"""A process that was stopped in the middle of a transaction keeps what it locked from others no longer than this."""
+
+# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, idle_in_transaction_session_timeout; class 08 is
+# the connection itself.
+_SESSION_LOST = {"57P01", "57P02", "57P03", "57P04", "25P03"}
 
 
 def connect(
@@ -89,6 +93,17 @@ class Pool(ConnectionPool[Connection[DictRow]]):
                 raise DatabaseUnavailable(f"Postgres at {where} is away: {_one_line(error)}") from error
             raise
 
+    @contextmanager
+    def autocommitted(self) -> Iterator[Connection[DictRow]]:
+        """A session in which each statement is committed by the server at once: no process can stop in between."""
+        with self.connection() as connection:
+            connection.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
+
 
 def is_connection_lost(error: psycopg.Error) -> bool:
     """Whether the server said that the session is over, so that the statement may succeed in a new one."""
@@ -122,13 +137,17 @@ def _parse(url: str) -> dict[str, Any]:
 
 
 def _prepare_session(connection: Connection[Any], statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
-    """UTC, the statement timeout and pgvector.
+    """UTC, the timeouts and pgvector.
 
     By SET, since connection poolers in front of Postgres refuse the ``options`` parameter.
     """
     connection.execute(
-        "SELECT set_config('TimeZone', 'UTC', false), set_config('statement_timeout', %s, false)",
-        [str(round(statement_timeout_s * 1000))],
+        "SELECT set_config('TimeZone', 'UTC', false), set_config('statement_timeout', %s, false), "
+        "set_config('idle_in_transaction_session_timeout', %s, false)",
+        [
+            str(round(statement_timeout_s * 1000)),
+            str(round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0)),
+        ],
     )
     if TypeInfo.fetch(connection, "vector") is not None:
         register_vector(connection)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from cluster.contracts.videos import VideoStatus
+from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.store.database import Pool
 from cluster.store.stage_ledger import latest_runs
 
@@ -28,7 +28,7 @@ class Standing:
     @property
     def settled(self) -> bool:
         """Whether nothing more will happen to it by itself."""
-        return self.status in (VideoStatus.READY, VideoStatus.FAILED)
+        return self.status in SETTLED
 
 
 def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:

@@ -11,9 +11,10 @@ from pgvector import Vector
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from cluster.contracts.errors import LeaseLost
 from cluster.contracts.results import Transcript, WrittenScene
+from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
+from cluster.store.stage_results import keep
 
 TEXT_CONFIGURATIONS = {
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -53,13 +54,8 @@ class SceneStore:
             LeaseLost: the lease token no longer matches; nothing was written.
         """
         with self._pool.connection() as connection:
-            # KEY SHARE keeps the lease from being taken back meanwhile, and lets the heartbeat of all leases pass.
-            lease = connection.execute(
-                "SELECT 1 FROM video_leases WHERE video_id = %s AND lease_token = %s FOR KEY SHARE",
-                (video_id, lease_token),
-            ).fetchone()
-            if lease is None:
-                raise LeaseLost("the lease was lost before the scenes were written")
+            # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
+            keep(connection, video_id, lease_token, Stage.INDEXING)
             connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
             connection.execute(
                 "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS NULL",

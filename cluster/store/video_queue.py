@@ -1,46 +1,55 @@
-"""The durable queue of videos: submit, claim under a lease, heartbeat, finish, fail, retry, reap.
+"""The durable queue as a scheduler sees it: claim under a lease, heartbeat, finish, fail, retry.
 
 Every write about a claimed video matches its lease token; zero rows mean that the lease is lost, and the caller
-must stop and discard. All times are the database's clock. Stage runs are the ledger's, scenes are ``scenes``'.
+must stop and discard. All times are the database's clock. Leases whose scheduler died are ``lease_recovery``'s, what
+owners do ``submissions``', stage runs the ledger's, scenes ``scenes``'.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from psycopg import OperationalError
+from psycopg import ClientCursor
 from psycopg.rows import class_row
 
-from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.contracts.errors import LeaseLost
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageFailure
-from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.storage import filename_of
-from cluster.store.database import Pool, connect, place
+from cluster.contracts.stages import Blame, Setbacks, Stage
+from cluster.contracts.videos import ClaimedVideo
+from cluster.store.database import Pool
 
-CHANNEL = "heimdex_queue"
-"""NOTIFY channel: a hint that something became claimable; whoever listens polls as well."""
-SCHEDULER_DIED = "the scheduler that ran this stage died"
-
-_SUBMIT = """
--- Enqueue videos; a microsecond between them keeps the order in which they were given.
-INSERT INTO videos (id, owner_id, storage_path, filename, language, status, processing_stage, queued_at, available_at)
-SELECT gen_random_uuid(), %(owner)s, uri, filename, language, 'PENDING', 'queued',
-       moment + position * interval '1 microsecond', moment
-FROM (SELECT clock_timestamp() AS moment) AS clock,
-     unnest(%(uris)s::text[], %(filenames)s::text[], %(languages)s::text[])
-         WITH ORDINALITY AS row (uri, filename, language, position)
-ORDER BY position
-RETURNING id
-"""
+_CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
 
 _CLAIM = """
--- Lease up to n waiting videos to a scheduler; times are cut to milliseconds so that durations are exact in them.
-WITH waiting AS MATERIALIZED (
-    SELECT id FROM videos
-    WHERE status = 'PENDING' AND available_at <= clock_timestamp()
-    ORDER BY available_at, queued_at
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
+-- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
+-- whoever has fewest on the way comes first. Times are cut to milliseconds so that durations are exact in them.
+WITH RECURSIVE owners AS (
+    (SELECT owner_id FROM videos WHERE status = 'PENDING' AND available_at IS NOT NULL ORDER BY owner_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT v.owner_id FROM videos AS v
+            WHERE v.status = 'PENDING' AND v.available_at IS NOT NULL AND v.owner_id > o.owner_id
+            ORDER BY v.owner_id LIMIT 1)
+    FROM owners AS o WHERE o.owner_id IS NOT NULL
+), holding AS (
+    SELECT v.owner_id, count(*) AS videos FROM video_leases AS l JOIN videos AS v ON v.id = l.video_id GROUP BY 1
+), candidates AS (
+    SELECT w.id, w.due_at, coalesce(h.videos, 0) + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.id)
+                           AS turn
+    FROM owners AS o LEFT JOIN holding AS h USING (owner_id)
+    CROSS JOIN LATERAL (
+        SELECT v.id, v.due_at FROM videos AS v
+        WHERE v.owner_id = o.owner_id AND v.status = 'PENDING' AND v.available_at <= clock_timestamp()
+        ORDER BY v.due_at, v.id
+        LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
+    ) AS w
+), waiting AS MATERIALIZED (
+    SELECT v.id FROM videos AS v
+    JOIN (SELECT id, turn, due_at FROM candidates ORDER BY turn, due_at, id LIMIT %(limit)s) AS c USING (id)
+    WHERE v.status = 'PENDING' AND v.available_at <= clock_timestamp()
+    ORDER BY c.turn, c.due_at, v.id
+    FOR UPDATE OF v SKIP LOCKED
 ), claimed AS (
     UPDATE videos AS v
     SET status = 'PROCESSING', attempt = v.attempt + 1, processing_stage = 'queued', updated_at = clock_timestamp(),
@@ -48,18 +57,18 @@ WITH waiting AS MATERIALIZED (
                                          date_trunc('milliseconds', v.queued_at + interval '999 microseconds')),
         processing_finished_at = NULL, processing_duration_ms = NULL, error_type = NULL, error_message = NULL
     FROM waiting WHERE v.id = waiting.id
-    RETURNING v.id, v.storage_path, v.filename, v.language, v.attempt, v.failures, v.queued_at,
-              v.processing_started_at
+    RETURNING v.*
 ), leased AS (
     INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at)
     SELECT id, nextval('video_lease_tokens'), %(scheduler)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
     FROM claimed
     RETURNING video_id, lease_token
 )
-SELECT c.id, c.storage_path AS uri, c.filename, c.language, c.attempt, c.failures, l.lease_token, c.queued_at,
-       c.processing_started_at AS claimed_at
+SELECT c.id, c.storage_path AS uri, c.filename, c.language, c.attempt, l.lease_token, c.queued_at,
+       c.processing_started_at AS claimed_at, c.failures AS errors, c.crashes, c.interruptions,
+       ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = c.id) AS stored
 FROM claimed AS c JOIN leased AS l ON l.video_id = c.id
-ORDER BY c.queued_at, c.id
+ORDER BY c.due_at, c.id
 """
 
 _HEARTBEAT = """
@@ -100,6 +109,8 @@ WITH clock AS MATERIALIZED (
             round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
     RETURNING v.id, v.attempt, clock.moment
+), forgotten AS (
+    DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id
 )
 UPDATE video_stage_runs AS r
 SET outcome = 'completed',
@@ -119,7 +130,7 @@ _END_ATTEMPT = """lease AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
         wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'WorkerLost', error_message = 'the attempt ended while this stage was open'
+        error_type = 'Abandoned', error_message = 'the attempt ended while this stage was open'
     FROM lease WHERE r.video_id = lease.video_id AND r.outcome = 'running'
 )"""
 """The lease ends, and with it every stage run that is open: without a lease nobody would ever close it."""
@@ -133,7 +144,9 @@ WITH clock AS MATERIALIZED (
     + _END_ATTEMPT
     + """
 UPDATE videos AS v
-SET status = 'FAILED', failures = v.failures + 1, processing_stage = %(stage)s,
+SET status = 'FAILED', failures = v.failures + %(errors)s, crashes = v.crashes + %(crashes)s,
+    interruptions = v.interruptions + %(interruptions)s,
+    processing_stage = %(stage)s,
     error_type = %(error_type)s, error_message = %(error_message)s,
     processing_finished_at = clock.moment, updated_at = clock.moment, available_at = NULL,
     processing_duration_ms = round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
@@ -148,7 +161,9 @@ WITH """
     + _END_ATTEMPT
     + """
 UPDATE videos AS v
-SET status = 'PENDING', failures = v.failures + 1, processing_stage = 'queued',
+SET status = 'PENDING', failures = v.failures + %(errors)s, crashes = v.crashes + %(crashes)s,
+    interruptions = v.interruptions + %(interruptions)s,
+    processing_stage = 'queued',
     error_type = %(error_type)s, error_message = %(error_message)s,
     queued_at = clock_timestamp(), available_at = clock_timestamp() + make_interval(secs => %(delay_s)s),
     processing_started_at = NULL, updated_at = clock_timestamp()
@@ -156,108 +171,50 @@ FROM lease WHERE v.id = lease.video_id
 """
 )
 
-_TAKE_BACK = """
--- Take back leases: close the open stage runs as lost, naming the stage, and let the video wait again, or fail it there
--- when this counts as a failure and too many are reached. Locking re-checks what is chosen on the latest row, so a
--- heartbeat that came in between wins.
-WITH candidates AS MATERIALIZED (
-    SELECT video_id FROM video_leases WHERE {chosen} ORDER BY lease_token {locking}
-), released AS (
-    DELETE FROM video_leases AS l USING candidates AS c WHERE l.video_id = c.video_id RETURNING l.video_id
-), lost AS (
-    UPDATE video_stage_runs AS r
-    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
-        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'WorkerLost', error_message = %(reason)s
-    FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
-    RETURNING r.video_id, r.stage, r.ready_at
-), last_stage AS (
-    SELECT DISTINCT ON (video_id) video_id, stage FROM lost ORDER BY video_id, ready_at DESC, stage
-), verdict AS (
-    SELECT v.id, v.failures + %(counted)s AS failures, v.failures + %(counted)s >= %(max_attempts)s AS spent,
-           coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
-           date_trunc('milliseconds', clock_timestamp()) AS moment
-    FROM released JOIN videos AS v ON v.id = released.video_id
-    LEFT JOIN last_stage AS s ON s.video_id = released.video_id
-)
-UPDATE videos AS v
-SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
-    failures = verdict.failures,
-    processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
-    error_type = CASE WHEN %(counted)s > 0 THEN 'WorkerLost' END,
-    error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
-    queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
-    available_at = CASE WHEN spent THEN NULL ELSE moment END,
-    processing_started_at = CASE WHEN spent THEN v.processing_started_at END,
-    processing_finished_at = CASE WHEN spent THEN moment END,
-    processing_duration_ms =
-        CASE WHEN spent THEN round(extract(epoch FROM moment - v.processing_started_at) * 1000)::integer END,
-    updated_at = moment
-FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
-RETURNING v.id
-"""
-# Somebody who writes under a lease that has just expired is still at work: pass it over.
-_REAP = _TAKE_BACK.format(chosen="expires_at < clock_timestamp()", locking="LIMIT %(limit)s FOR UPDATE SKIP LOCKED")
-# One's own are waited for: a heartbeat or a ledger write that is under way must not leave a video behind.
-_TAKE_BACK_OWN = _TAKE_BACK.format(chosen="scheduler = %(scheduler)s", locking="FOR UPDATE")
-
-
-def submit(pool: Pool, owner_id: UUID, submissions: Sequence[Submission]) -> list[UUID]:
-    """Enqueue videos; returns their ids in the order given. The owner gets a profile when it has none."""
-    with pool.connection() as connection:
-        connection.execute(
-            "INSERT INTO user_profiles (user_id) VALUES (%s) ON CONFLICT (user_id) DO NOTHING", (owner_id,)
-        )
-        cursor = connection.execute(
-            _SUBMIT,
-            {
-                "owner": owner_id,
-                "uris": [submission.uri for submission in submissions],
-                "filenames": [filename_of(submission.uri) for submission in submissions],
-                "languages": [submission.language for submission in submissions],
-            },
-        )
-        ids = [row["id"] for row in cursor]
-        connection.execute(f"NOTIFY {CHANNEL}")
-        return ids
-
-
-def notifications(url: str, wait_s: float) -> Iterator[bool]:
-    """Listen for what became claimable: yields True for a notification, False after ``wait_s`` seconds without one.
-
-    Holds a session of its own. Raises DatabaseUnavailable when it is lost.
-    """
-    with connect(url, name="heimdex-listener", autocommit=True) as connection:
-        try:
-            connection.execute(f"LISTEN {CHANNEL}")
-            while True:
-                yield any(True for _ in connection.notifies(timeout=wait_s, stop_after=1))
-        except OperationalError as error:
-            raise DatabaseUnavailable(f"Postgres at {place(url)} is away: {error}") from error
-
 
 class VideoQueue:
-    """The queue as one scheduler sees it. ``scheduler`` names it in its leases, the same after a restart."""
+    """The queue as one scheduler sees it. ``scheduler`` names it in its leases, the same after a restart.
 
-    def __init__(self, pool: Pool, scheduler: str, lease_s: float, max_attempts: int) -> None:
+    ``owner_cap``: how many videos of one owner may be on the way at once, in all schedulers together.
+    """
+
+    def __init__(self, pool: Pool, scheduler: str, lease_s: float, owner_cap: int | None = None) -> None:
         self._pool = pool
         self._scheduler = scheduler
         self._lease_s = lease_s
-        self._max_attempts = max_attempts
+        self._owner_cap = owner_cap if owner_cap is not None else _NO_CAP
 
     def claim(self, limit: int) -> list[ClaimedVideo]:
-        """Lease up to ``limit`` waiting videos, those that waited longest first."""
-        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(ClaimedVideo)) as cursor:
-            cursor.execute(_CLAIM, {"limit": limit, "scheduler": self._scheduler, "lease_s": self._lease_s})
-            return cursor.fetchall()
+        """Lease up to ``limit`` waiting videos: each owner in turn, of each those first that are due first.
+
+        One message to the server, which commits it: a scheduler that is stopped in here holds nobody up.
+        """
+        parameters = {
+            "lock": _CLAIM_LOCK,
+            "limit": limit,
+            "scheduler": self._scheduler,
+            "lease_s": self._lease_s,
+            "owner_cap": self._owner_cap,
+        }
+        with self._pool.autocommitted() as connection:
+            cursor = ClientCursor(connection, row_factory=class_row(_ClaimedRow))
+            cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s); {_CLAIM}", parameters)
+            cursor.nextset()
+            return [row.video() for row in cursor.fetchall()]
 
     def heartbeat(self, tokens: Sequence[int]) -> set[int]:
         """Prolong the leases of ``tokens`` in one statement; returns the tokens that are still held."""
-        with self._pool.connection() as connection:
+        with self._pool.autocommitted() as connection:
             cursor = connection.execute(
                 _HEARTBEAT, {"tokens": list(tokens), "scheduler": self._scheduler, "lease_s": self._lease_s}
             )
             return {row["lease_token"] for row in cursor}
+
+    def live_tokens(self) -> set[str]:
+        """Every lease that is held by anybody, as video id and token joined by a hyphen."""
+        with self._pool.autocommitted() as connection:
+            cursor = connection.execute("SELECT video_id || '-' || lease_token AS key FROM video_leases")
+            return {row["key"] for row in cursor}
 
     def record_media(self, video: ClaimedVideo, info: MediaInfo) -> None:
         """Write what the probe found. Raises LeaseLost."""
@@ -277,37 +234,60 @@ class VideoQueue:
 
     def fail(self, video: ClaimedVideo, stage: str, failure: StageFailure) -> None:
         """Make the video FAILED in ``stage`` for good. Raises LeaseLost."""
-        self._fenced(_FAIL, video, stage=stage, error_type=failure.error_type, error_message=failure.message)
+        self._fenced(_FAIL, video, stage=stage, **_reason(failure))
 
     def retry(self, video: ClaimedVideo, failure: StageFailure, delay_s: float) -> None:
         """Let the video wait for another attempt. Raises LeaseLost."""
-        self._fenced(_RETRY, video, error_type=failure.error_type, error_message=failure.message, delay_s=delay_s)
-
-    def reap(self, limit: int = 100) -> list[UUID]:
-        """Take back up to ``limit`` videos whose lease expired; each counts as a failure in the stage it was in."""
-        return self._take_back(_REAP, SCHEDULER_DIED, counted=1, limit=limit)
-
-    def reap_own(self) -> list[UUID]:
-        """Take back all videos of this scheduler: it died and was started again."""
-        return self._take_back(_TAKE_BACK_OWN, SCHEDULER_DIED, counted=1)
-
-    def hand_back(self) -> list[UUID]:
-        """Let all videos of this scheduler wait again: it stops. This counts as no failure."""
-        return self._take_back(_TAKE_BACK_OWN, "the cluster was stopped while this stage ran", counted=0)
-
-    def _take_back(self, statement: str, reason: str, *, counted: int, limit: int | None = None) -> list[UUID]:
-        parameters = {
-            "scheduler": self._scheduler,
-            "limit": limit,
-            "reason": reason,
-            "counted": counted,
-            "max_attempts": self._max_attempts,
-        }
-        with self._pool.connection() as connection:
-            return [row["id"] for row in connection.execute(statement, parameters)]
+        self._fenced(_RETRY, video, delay_s=delay_s, **_reason(failure))
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
-        with self._pool.connection() as connection:
+        with self._pool.autocommitted() as connection:
             cursor = connection.execute(statement, {"id": video.id, "token": video.lease_token, **parameters})
             if cursor.rowcount == 0:
                 raise LeaseLost(f"the lease of {video.filename} is lost")
+
+
+_NO_CAP = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class _ClaimedRow:
+    """A row of ``_CLAIM``."""
+
+    id: UUID
+    uri: str
+    filename: str
+    language: str | None
+    attempt: int
+    lease_token: int
+    queued_at: datetime
+    claimed_at: datetime
+    errors: int
+    crashes: int
+    interruptions: int
+    stored: list[str]
+
+    def video(self) -> ClaimedVideo:
+        return ClaimedVideo(
+            id=self.id,
+            uri=self.uri,
+            filename=self.filename,
+            language=self.language,
+            attempt=self.attempt,
+            lease_token=self.lease_token,
+            queued_at=self.queued_at,
+            claimed_at=self.claimed_at,
+            setbacks=Setbacks(self.errors, self.crashes, self.interruptions),
+            stored=frozenset(map(Stage, self.stored)),
+        )
+
+
+def _reason(failure: StageFailure) -> dict[str, object]:
+    counted = Setbacks().plus(Blame(failure.blame))
+    return {
+        "error_type": failure.error_type,
+        "error_message": failure.message,
+        "errors": counted.errors,
+        "crashes": counted.crashes,
+        "interruptions": counted.interruptions,
+    }

@@ -13,10 +13,15 @@ SCHEDULER_KIND = "scheduler"
 SEEN_WITHIN_S = 10.0
 """Who was not heard of for so long is taken for dead; announcements come every two seconds."""
 
+FORGOTTEN_AFTER_S = 3600.0
+"""Who died without a word is removed after so long."""
+
 
 @dataclass(frozen=True)
 class WorkerState:
-    """A worker as its scheduler last saw it. ``busy_s``: seconds of calls so far; ``model``: what it loaded."""
+    """A worker as its scheduler last saw it. ``busy_s``: seconds of calls so far; ``model``: what it loaded;
+    ``trouble``: what keeps it from working, in a sentence.
+    """
 
     worker: str
     kind: str
@@ -26,9 +31,10 @@ class WorkerState:
     state: str
     busy_s: float
     peak_memory_bytes: int | None
+    trouble: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeenWorker(WorkerState):
     """A worker with the age of its last announcement, in seconds."""
 
@@ -47,20 +53,22 @@ class WorkerRegistry:
         """State all workers of this scheduler; those no longer named are removed."""
         with self._pool.connection() as connection, connection.cursor() as cursor:
             cursor.execute(
-                "DELETE FROM cluster_workers WHERE scheduler = %s AND worker <> ALL (%s)",
-                (self._scheduler, [worker.worker for worker in workers]),
+                "DELETE FROM cluster_workers WHERE scheduler = %s AND worker <> ALL (%s) "
+                "OR seen_at < clock_timestamp() - make_interval(secs => %s)",
+                (self._scheduler, [worker.worker for worker in workers], FORGOTTEN_AFTER_S),
             )
             rows: list[dict[str, Any]] = [{**asdict(worker), "scheduler": self._scheduler} for worker in workers]
             cursor.executemany(
                 """
                 INSERT INTO cluster_workers
-                    (worker, scheduler, kind, node, device, model, state, busy_s, peak_memory_bytes)
+                    (worker, scheduler, kind, node, device, model, state, busy_s, peak_memory_bytes, trouble)
                 VALUES (%(worker)s, %(scheduler)s, %(kind)s, %(node)s, %(device)s, %(model)s, %(state)s, %(busy_s)s,
-                        %(peak_memory_bytes)s)
+                        %(peak_memory_bytes)s, %(trouble)s)
                 ON CONFLICT (worker) DO UPDATE
                 SET scheduler = excluded.scheduler, state = excluded.state, busy_s = excluded.busy_s,
                     node = excluded.node, device = excluded.device, model = excluded.model,
-                    peak_memory_bytes = excluded.peak_memory_bytes, seen_at = clock_timestamp()
+                    peak_memory_bytes = excluded.peak_memory_bytes, trouble = excluded.trouble,
+                    seen_at = clock_timestamp()
                 """,
                 rows,
             )
@@ -76,7 +84,7 @@ def seen_workers(pool: Pool, max_age_s: float) -> list[SeenWorker]:
     with pool.connection() as connection, connection.cursor(row_factory=class_row(SeenWorker)) as cursor:
         cursor.execute(
             """
-            SELECT worker, kind, node, device, model, state, busy_s, peak_memory_bytes,
+            SELECT worker, kind, node, device, model, state, busy_s, peak_memory_bytes, trouble,
                    extract(epoch FROM clock_timestamp() - seen_at)::float8 AS age_s,
                    extract(epoch FROM clock_timestamp() - started_at)::float8 AS alive_s
             FROM cluster_workers WHERE seen_at > clock_timestamp() - make_interval(secs => %s)

@@ -15,16 +15,17 @@ import ray
 from small_ray import small_ray
 
 from actors.pools import Pool
-from actors.stage_actor import LoadedWorker, Parts, StageActor, StageReply
+from actors.stage_actor import LoadedWorker, Parts, StageReply, remote_stage_actor
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,
     InvalidVideo,
+    NodeLost,
     StageTimeout,
     TransientFailure,
     WorkerLost,
 )
-from cluster.contracts.stages import WorkerKind
+from cluster.contracts.stages import Blame, WorkerKind
 
 LONG_S = 60.0
 Scenario = Callable[[Pool], Awaitable[None]]
@@ -120,7 +121,7 @@ def endless() -> LoadedWorker:
 
 
 def spawner(load: Callable[[], LoadedWorker], held: float = 1.0) -> Callable[[str], Any]:
-    remote = ray.remote(StageActor).options(num_cpus=0, max_restarts=0, max_task_retries=0)
+    remote = remote_stage_actor(cpus=0)
     return lambda name: remote.remote(name, load, held)
 
 
@@ -164,10 +165,10 @@ def pids(pool: Pool) -> list[int]:
     return [view.info.pid for view in pool.view() if view.info is not None]
 
 
-def failure(reply: StageReply) -> tuple[str, str, bool]:
+def failure(reply: StageReply) -> tuple[str, str, Blame]:
     found = reply.report.failure
     assert found is not None
-    return found.error_type, found.message, found.invalid_video
+    return found.error_type, found.message, found.blame
 
 
 # Answers
@@ -191,12 +192,12 @@ def test_items_that_wait_share_a_call_and_its_time(tmp_path: Path) -> None:
         held, until = await hold(pool, tmp_path)
         doubled = [start(pool, "double", n) for n in range(10)]
         await asyncio.sleep(0)
-        assert pool.waiting == 9  # one waits at the worker already
+        assert pool.waiting == 10
         until.touch()
         replies = await asyncio.gather(*doubled)
         assert [reply.value for reply in replies] == [2 * n for n in range(10)]
-        assert [reply.report.batch_size for reply in replies] == [1, 4, 4, 4, 4, 4, 4, 4, 4, 1]
-        assert len({reply.report.run_s for reply in replies[1:5]}) == 1
+        assert [reply.report.batch_size for reply in replies] == [4, 4, 4, 4, 4, 4, 4, 4, 2, 2]
+        assert len({reply.report.run_s for reply in replies[:4]}) == 1
         assert (await held).value == "held"
 
     run(scenario, batches={"double": 4})
@@ -223,7 +224,7 @@ def test_the_item_at_fault_in_a_batch_is_found_alone(tmp_path: Path) -> None:
         until.touch()
         replies = await asyncio.gather(*doubled)
         assert [reply.value for reply in replies] == [18, 2, None, 6]
-        assert failure(replies[2]) == ("InvalidVideo", "-2 cannot be doubled", True)
+        assert failure(replies[2]) == ("InvalidVideo", "-2 cannot be doubled", Blame.VIDEO)
         assert [reply.report.failure is None for reply in replies] == [True, True, False, True]
         assert {reply.report.batch_size for reply in replies} == {1}
 
@@ -233,11 +234,11 @@ def test_the_item_at_fault_in_a_batch_is_found_alone(tmp_path: Path) -> None:
 def test_a_failure_is_an_answer_in_one_sentence() -> None:
     async def scenario(pool: Pool) -> None:
         expected = {
-            ("InvalidVideo", "no pictures"): ("InvalidVideo", "no pictures", True),
-            ("TransientFailure", "the disk is full"): ("TransientFailure", "the disk is full", False),
-            ("ValueError", "first\nsecond"): ("ValueError", "unexpected ValueError: first", False),
-            ("ValueError", ""): ("ValueError", "unexpected ValueError: no further explanation", False),
-            ("ValueError", "a\0b \udce4"): ("ValueError", "unexpected ValueError: a b ?", False),
+            ("InvalidVideo", "no pictures"): ("InvalidVideo", "no pictures", Blame.VIDEO),
+            ("TransientFailure", "the disk is full"): ("TransientFailure", "the disk is full", Blame.ERROR),
+            ("ValueError", "first\nsecond"): ("ValueError", "unexpected ValueError: first", Blame.ERROR),
+            ("ValueError", ""): ("ValueError", "unexpected ValueError: no further explanation", Blame.ERROR),
+            ("ValueError", "a\0b \udce4"): ("ValueError", "unexpected ValueError: a b ?", Blame.ERROR),
         }
         for arguments, wanted in expected.items():
             reply = await pool.run("fail", arguments, deadline_s=LONG_S)
@@ -266,7 +267,7 @@ def test_a_run_is_measured_to_its_end_parts_and_all() -> None:
 def test_a_result_that_breaks_off_is_a_failure_with_its_time() -> None:
     async def scenario(pool: Pool) -> None:
         reply = await pool.run("arrays", (3, 0.1, 1), deadline_s=LONG_S)
-        assert failure(reply) == ("InvalidVideo", "the file ends here", True)
+        assert failure(reply) == ("InvalidVideo", "the file ends here", Blame.VIDEO)
         assert reply.report.run_s >= 0.2
 
     run(scenario)
@@ -280,7 +281,7 @@ def test_a_batch_that_answers_too_little_fails_whole(tmp_path: Path, count: int)
         await asyncio.sleep(0)
         until.touch()
         for reply in await asyncio.gather(*asked):
-            assert failure(reply) == ("RuntimeError", "unexpected RuntimeError: 0 results for 1 items", False)
+            assert failure(reply) == ("RuntimeError", "unexpected RuntimeError: 0 results for 1 items", Blame.ERROR)
 
     run(scenario, batches={"too_few": 4})
 
@@ -349,14 +350,14 @@ def test_a_deadline_counts_from_when_the_worker_turns_to_the_call() -> None:
     run(scenario)
 
 
-def test_parts_whose_maker_died_are_a_lost_worker_not_a_defect() -> None:
+def test_parts_whose_maker_died_are_not_their_readers_fault() -> None:
     async def scenario(pool: Pool) -> None:
         parts = (await pool.run("arrays", (2, 0.0), deadline_s=LONG_S)).value
         os.kill(pids(pool)[0], signal.SIGKILL)
         with pytest.raises(WorkerLost):
             await pool.run("echo", (1,), deadline_s=LONG_S)
         reply = await pool.run("total", (parts,), deadline_s=LONG_S)
-        assert failure(reply)[0] == "WorkerLost"
+        assert (failure(reply)[0], failure(reply)[2]) == ("NodeLost", Blame.INTERRUPTION)
 
     run(scenario)
 
@@ -370,13 +371,58 @@ def test_a_device_error_ends_the_process_and_costs_nobody_else(tmp_path: Path) -
         await asyncio.sleep(0)
         until.touch()
         for reply in await asyncio.gather(*met):
-            assert failure(reply) == ("DeviceFailure", "the GPU is gone", False)
+            assert failure(reply) == ("DeviceFailure", "the GPU is gone", Blame.CRASH)
         replies = await asyncio.gather(*others)
         assert [reply.report.failure for reply in replies] == [None] * 3
         assert pid not in pids(pool)
         await until_true(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
     run(scenario, batches={"break_device": 4})
+
+
+def test_what_runs_alone_shares_its_worker_with_nobody(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        _, until = await hold(pool, tmp_path)
+        doubled = [
+            asyncio.create_task(pool.run("double", (n,), deadline_s=LONG_S, alone=n in (0, 2))) for n in range(5)
+        ]
+        await asyncio.sleep(0)
+        until.touch()
+        replies = await asyncio.gather(*doubled)
+        assert [reply.value for reply in replies] == [0, 2, 4, 6, 8]
+        assert [reply.report.batch_size for reply in replies] == [1, 3, 1, 3, 3]
+
+    run(scenario, batches={"double": 4})
+
+
+def test_a_call_aside_waits_for_nobody(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        held, until = await hold(pool, tmp_path)
+        (node_id,) = pool.nodes()
+        reply = await pool.run_aside("echo", ("aside",), deadline_s=LONG_S, node_id=node_id)
+        assert (reply.value, held.done()) == ("aside", False)
+        until.touch()
+        assert (await held).value == "held"
+        with pytest.raises(NodeLost):
+            await pool.run_aside("echo", (1,), deadline_s=LONG_S, node_id="f" * 56)
+
+    run(scenario)
+
+
+def test_a_worker_that_works_for_nobody_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.pools.ABANDONED_S", 0.2)
+
+    async def scenario(pool: Pool) -> None:
+        (pid,) = pids(pool)
+        slow = start(pool, "sleep", 3600.0)
+        await until_true(lambda: pool.view()[0].busy)
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        assert (await pool.run("echo", (1,), deadline_s=LONG_S)).value == 1
+        assert [view.name for view in pool.view()] == ["media-2"]
+        await until_true(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+    run(scenario)
 
 
 # Nodes
@@ -387,7 +433,7 @@ def test_an_item_goes_to_the_node_that_it_names() -> None:
         node_id = ray.nodes()[0]["NodeID"]
         reply = await pool.run("echo", (1,), deadline_s=LONG_S, node_id=node_id)
         assert reply.node_id == node_id
-        with pytest.raises(WorkerLost, match="no media worker is left on the node"):
+        with pytest.raises(NodeLost, match="no media worker is left on the node"):
             await pool.run("echo", (1,), deadline_s=LONG_S, node_id="f" * 56)
 
     run(scenario)
@@ -402,7 +448,7 @@ def test_an_item_of_a_dead_node_does_not_wait_for_ever_for_a_worker_that_cannot_
         pool = Pool(WorkerKind.MEDIA, spawner(endless), 1)
         pool.start()
         try:
-            with pytest.raises(WorkerLost, match="no media worker is left on the node"):
+            with pytest.raises(NodeLost, match="no media worker is left on the node"):
                 await asyncio.wait_for(pool.run("echo", (1,), deadline_s=LONG_S, node_id="f" * 56), 20)
         finally:
             pool.close()
@@ -441,8 +487,8 @@ def test_closing_answers_everything(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         pool.close()
         answers = await asyncio.gather(held, *rest, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [WorkerLost] * 4
-        with pytest.raises(WorkerLost, match="stopping"):
+        assert [type(answer) for answer in answers] == [NodeLost] * 4
+        with pytest.raises(NodeLost, match="stopping"):
             await pool.run("echo", (1,), deadline_s=LONG_S)
 
     run(scenario)
@@ -467,18 +513,18 @@ def test_a_cancelled_item_leaves_the_queue_and_the_worker_goes_on(tmp_path: Path
 def test_a_worker_is_seen_busy_while_it_works(tmp_path: Path) -> None:
     async def scenario(pool: Pool) -> None:
         (idle,) = pool.view()
-        assert (idle.calls, idle.busy_s) == (0, 0.0)
+        assert (idle.busy, idle.busy_s) == (False, 0.0)
         assert idle.info is not None
         assert (idle.info.worker, idle.info.model, idle.info.device) == ("media-1", "toys", "cpu")
         held, until = await hold(pool, tmp_path)
         await asyncio.sleep(0.1)
         (busy,) = pool.view()
-        assert busy.calls == 1
+        assert busy.busy
         assert busy.busy_s >= 0.1
         until.touch()
         reply = await held
         (idle,) = pool.view()
-        assert idle.calls == 0
+        assert not idle.busy
         assert idle.busy_s >= reply.report.run_s
         assert idle.peak_memory_bytes == reply.peak_memory_bytes
         assert pool.view()[0].busy_s == idle.busy_s

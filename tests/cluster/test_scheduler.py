@@ -20,7 +20,7 @@ from cluster.plan import Hardware, plan_workers
 from cluster.settings import load_settings
 from cluster.store.database import Pool
 from cluster.store.results import read_results
-from cluster.store.video_queue import submit
+from cluster.store.submissions import submit
 from cluster.store.worker_registry import seen_workers
 
 PATIENCE_S = 120.0
@@ -48,7 +48,7 @@ def start(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             "clip_model": "bundled",
         }
         plan = plan_workers(load_settings(**{**usual, **settings}), database_url, Hardware(2.0, 0.0, 2.0))
-        config = SchedulerConfig(database_url, plan, 4.0, RetryRule(max_attempts=2, first_delay_s=0.1))
+        config = SchedulerConfig(database_url, plan, 4.0, RetryRule(max_errors=2, first_delay_s=0.1))
         actor = ray.remote(SchedulerActor).options(num_cpus=0, max_restarts=-1, max_concurrency=8).remote(config)
         started.append(actor)
         return actor

@@ -8,11 +8,13 @@ from uuid import UUID
 import numpy as np
 
 from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
-from cluster.contracts.stages import Stage
+from cluster.contracts.stages import RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool
+from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.stage_ledger import OpenRun, StageLedger
-from cluster.store.video_queue import VideoQueue, submit
+from cluster.store.submissions import submit
+from cluster.store.video_queue import VideoQueue
 
 OWNER = UUID(int=7)
 MS = timedelta(milliseconds=1)
@@ -26,6 +28,10 @@ def claim_one(pool: Pool, queue: VideoQueue) -> ClaimedVideo:
     enqueue(pool)
     (video,) = queue.claim(10)
     return video
+
+
+def recovery(pool: Pool, scheduler: str, rule: RetryRule | None = None) -> LeaseRecovery:
+    return LeaseRecovery(pool, scheduler, rule or RetryRule())
 
 
 def begin(pool: Pool, video: ClaimedVideo, *stages: Stage) -> list[OpenRun]:

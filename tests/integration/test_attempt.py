@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from queued_videos import MS, claim_one, everything, expire, only, row, runs
+from queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
 from actors.attempt import Attempt, AttemptParts
 from actors.ledger_writer import LedgerWriter
 from actors.pools import Pool as WorkerPool
 from actors.stage_actor import StageReply
-from cluster.contracts.errors import LeaseLost, StageTimeout, WorkerLost
+from cluster.contracts.errors import LeaseLost, NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.stages import RetryRule, Stage, WorkerKind
+from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
+from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
+from cluster.store.stage_results import StageResults
 from cluster.store.video_queue import VideoQueue
 
 LOCAL = LocalVideo(Path("/scratch/x/a.mp4"), 10, temporary=True)
@@ -32,11 +34,22 @@ class Workers:
     def __init__(self, **trouble: Callable[[], Any] | Exception | StageFailure) -> None:
         self.trouble: Mapping[str, Any] = trouble
         self.calls: list[tuple[str, str | None]] = []
+        self.alone: set[bool] = set()
+
+    async def run_aside(self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str) -> StageReply:
+        return await self.run(call, arguments, deadline_s=deadline_s, node_id=node_id)
 
     async def run(
-        self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str | None = None
+        self,
+        call: str,
+        arguments: tuple[Any, ...],
+        *,
+        deadline_s: float,
+        node_id: str | None = None,
+        alone: bool = False,
     ) -> StageReply:
         assert deadline_s > 0
+        self.alone.add(alone)
         assert isinstance(arguments, tuple)
         self.calls.append((call, node_id))
         await asyncio.sleep(RUN_S)
@@ -53,7 +66,7 @@ class Workers:
 
 @pytest.fixture
 def queue(pool: Pool) -> VideoQueue:
-    return VideoQueue(pool, "first", 60.0, 3)
+    return VideoQueue(pool, "first", 60.0)
 
 
 @pytest.fixture
@@ -64,11 +77,13 @@ def video(pool: Pool, queue: VideoQueue) -> ClaimedVideo:
 def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, during: Any = None) -> None:
     """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises."""
 
+    troubles: list[str] = []
+
     async def whole() -> None:
         ledger = LedgerWriter(StageLedger(pool))
         pools = cast(Mapping[WorkerKind, WorkerPool], dict.fromkeys(WorkerKind, workers))
-        rule = RetryRule(max_attempts=3, first_delay_s=0.0)
-        parts = AttemptParts(pools, ledger, queue, DatabaseClock(pool), rule, "first")
+        rule = RetryRule(max_errors=3, first_delay_s=0.0)
+        parts = AttemptParts(pools, ledger, queue, DatabaseClock(pool), rule, "first", troubles.append)
         serving = asyncio.create_task(ledger.serve())
         processing = asyncio.create_task(Attempt(video, parts).process())
         try:
@@ -94,9 +109,9 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"], stored["duration_s"]) == ("READY", "completed", 60.0)
     assert outcomes(pool, video) == {stage.value: "completed" for stage in Stage}
-    assert [call for call, _ in workers.calls if call not in {"read_speech", "detect", "transcribe"}] == [
-        "download", "probe", "describe", "write", "discard",
-    ]  # fmt: skip
+    beside_each_other = {"read_speech", "detect", "transcribe", "keep_transcript"}
+    one_by_one = ["download", "probe", "describe", "write", "discard"]
+    assert [call for call, _ in workers.calls if call not in beside_each_other] == one_by_one
     on_the_files_node = {"probe", "read_speech", "detect", "discard"}
     assert {call for call, node_id in workers.calls if node_id == "the-files-node"} == on_the_files_node
     ledger = runs(pool, video.id)
@@ -104,7 +119,7 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     assert ledger["scene_processing"]["ready_at"] == max(
         ledger["transcription"]["finished_at"], ledger["scene_detection"]["finished_at"]
     )
-    assert ledger["transcription"]["run_ms"] == pytest.approx(2 * RUN_S * 1000)  # two calls, one stage
+    assert ledger["transcription"]["run_ms"] == pytest.approx(3 * RUN_S * 1000)  # three calls, one stage
     assert abs((ledger["finalizing"]["finished_at"] - stored["processing_finished_at"]) / MS) <= 1.0
 
 
@@ -124,22 +139,23 @@ def test_finalizing_is_charged_with_what_the_removal_took_and_not_with_its_wait(
 @pytest.mark.parametrize(
     ("failure", "status", "stage"),
     [
-        (StageFailure("InvalidVideo", "no pictures", invalid_video=True), "FAILED", "scene_detection"),
-        (StageFailure("TransientFailure", "the disk is full", invalid_video=False), "PENDING", "queued"),
+        (StageFailure("InvalidVideo", "no pictures", blame=Blame.VIDEO), "FAILED", "scene_detection"),
+        (StageFailure("TransientFailure", "the disk is full", blame=Blame.ERROR), "PENDING", "queued"),
     ],
 )
-def test_a_failed_stage_is_settled_after_its_neighbour_has_ended(
+def test_a_failed_stage_is_settled_and_its_neighbour_given_up(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo, failure: StageFailure, status: str, stage: str
 ) -> None:
-    async def slow() -> None:
-        await asyncio.sleep(0.2)
+    async def endless() -> None:
+        await asyncio.sleep(3600)
 
-    workers = Workers(detect=failure, transcribe=slow)
+    workers = Workers(detect=failure, transcribe=endless)
     attempt(pool, queue, video, workers)
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"]) == (status, stage)
     assert (stored["error_type"], stored["error_message"]) == (failure.error_type, failure.message)
-    assert outcomes(pool, video)["transcription"] == "completed"
+    given_up = runs(pool, video.id)["transcription"]
+    assert (given_up["outcome"], given_up["error_type"]) == ("lost", "Abandoned")
     assert outcomes(pool, video)["scene_detection"] == "failed"
     assert workers.calls[-1][0] == "discard"
 
@@ -156,13 +172,13 @@ def test_a_dead_or_hanging_worker_costs_one_attempt(
     assert (run["outcome"], run["run_ms"], run["error_message"]) == (outcome, 0.0, str(error))
     assert row(pool, video.id)["status"] == "PENDING"
     (again,) = queue.claim(1)
-    assert (again.attempt, again.failures) == (2, 1)
+    assert (again.attempt, again.setbacks) == (2, Setbacks(crashes=1))
 
 
 def test_the_last_allowed_failure_is_final_and_names_its_stage(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo
 ) -> None:
-    workers = Workers(write=StageFailure("TransientFailure", "the disk is full", invalid_video=False))
+    workers = Workers(write=StageFailure("TransientFailure", "the disk is full", blame=Blame.ERROR))
     attempt(pool, queue, video, workers)
     for _ in range(2):
         (again,) = queue.claim(1)
@@ -179,7 +195,7 @@ def test_a_lost_lease_removes_the_download_and_writes_nothing_more(
 
     async def lose() -> None:
         expire(pool, video)
-        queue.reap()
+        recovery(pool, "first").reap()
         seen.append(everything(pool))
 
     workers = Workers(describe=lose)
@@ -208,7 +224,7 @@ def test_a_cancelled_attempt_removes_its_download(
         attempt(pool, queue, video, workers, cancel)
     assert workers.calls[-1] == ("discard", "the-files-node")
     assert row(pool, video.id)["status"] == "PROCESSING"
-    assert queue.hand_back() == [video.id]
+    assert recovery(pool, "first").hand_back() == [video.id]
     assert "running" not in outcomes(pool, video).values()
 
 
@@ -221,7 +237,7 @@ def test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reape
     assert workers.calls[-1][0] == "discard"
     assert outcomes(pool, video)["scene_processing"] == "running"
     expire(pool, video)
-    assert queue.reap() == [video.id]
+    assert recovery(pool, "first").reap() == [video.id]
     assert outcomes(pool, video)["scene_processing"] == "lost"
     assert row(pool, video.id)["status"] == "PENDING"
 
@@ -229,6 +245,71 @@ def test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reape
 def test_a_download_that_cannot_be_removed_keeps_no_video_from_being_ready(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo
 ) -> None:
-    attempt(pool, queue, video, Workers(discard=WorkerLost("its node is gone")))
+    attempt(pool, queue, video, Workers(discard=NodeLost("its node is gone")))
     assert row(pool, video.id)["status"] == "READY"
     assert runs(pool, video.id)["finalizing"]["worker"] == "first"
+
+
+def test_a_node_that_died_costs_none_of_the_attempts(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
+    attempt(pool, queue, video, Workers(detect=NodeLost("the node 10.0.0.1 is gone")))
+    run = runs(pool, video.id)["scene_detection"]
+    assert (run["outcome"], run["error_type"]) == ("lost", "NodeLost")
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["failures"], stored["crashes"], stored["interruptions"]) == ("PENDING", 0, 0, 1)
+
+
+def test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    for crashes in (1, 2, 3):
+        workers = Workers(describe=WorkerLost("worker embedder-1 died"))
+        attempt(pool, queue, video, workers)
+        assert (True in workers.alone, row(pool, video.id)["crashes"]) == (crashes == 3, crashes)
+        if crashes < 3:
+            (video,) = queue.claim(1)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["error_type"]) == (
+        "FAILED",
+        "scene_processing",
+        "WorkerLost",
+    )
+
+
+def test_a_transcript_that_is_kept_is_not_made_again(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
+    StageResults(pool).keep_transcript(video.id, video.lease_token, transcript("the tide comes in"))
+    queue.retry(video, StageFailure("NodeLost", "gone", blame=Blame.INTERRUPTION), 0.0)
+    (again,) = queue.claim(1)
+    workers = Workers()
+    attempt(pool, queue, again, workers)
+    calls = {call for call, _ in workers.calls}
+    assert {"recall_transcript", "detect"} <= calls
+    assert not calls & {"read_speech", "transcribe", "keep_transcript"}
+    assert row(pool, video.id)["status"] == "READY"
+    assert _last_outcomes(pool, again) == {
+        stage.value: "skipped" if stage is Stage.TRANSCRIPTION else "completed" for stage in Stage
+    }
+    assert only(pool, "SELECT count(*) AS n FROM video_stage_results")["n"] == 0
+
+
+def test_scenes_that_are_written_are_not_made_again(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
+    said = transcript("the tide comes in")
+    SceneStore(pool).replace(video.id, video.lease_token, said, scenes(video.id, "the tide"), 1.0)
+    queue.retry(video, StageFailure("NodeLost", "gone", blame=Blame.INTERRUPTION), 0.0)
+    (again,) = queue.claim(1)
+    workers = Workers()
+    attempt(pool, queue, again, workers)
+    assert workers.calls == []
+    assert row(pool, video.id)["status"] == "READY"
+    assert _last_outcomes(pool, again) == {
+        stage.value: "completed" if stage is Stage.FINALIZING else "skipped" for stage in Stage
+    }
+    assert only(pool, "SELECT count(*) AS n FROM video_scenes")["n"] == 1
+
+
+def _last_outcomes(pool: Pool, video: ClaimedVideo) -> dict[str, str]:
+    with pool.connection() as connection:
+        found = connection.execute(
+            "SELECT stage, outcome FROM video_stage_runs WHERE video_id = %s AND attempt = %s",
+            (video.id, video.attempt),
+        ).fetchall()
+    return {run["stage"]: run["outcome"] for run in found}

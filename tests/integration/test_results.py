@@ -8,7 +8,7 @@ import pytest
 from queued_videos import OWNER, begin, enqueue, row, scenes, transcript
 
 from cluster.contracts.results import StageFailure, StageReport, Transcript
-from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
 from cluster.store.results import count_by_status, in_flight, read_results, read_standings
@@ -17,12 +17,12 @@ from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
 from cluster.store.video_queue import VideoQueue
 
 REPORT = StageReport(run_s=0.5, batch_size=1, node="n", worker="w", device="cpu", resource_s=0.5)
-TROUBLE = StageFailure("TransientFailure", "the network is away", invalid_video=False)
+TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
 
 
 @pytest.fixture
 def queue(pool: Pool) -> VideoQueue:
-    return VideoQueue(pool, "first", lease_s=60.0, max_attempts=3)
+    return VideoQueue(pool, "first", lease_s=60.0)
 
 
 def complete(pool: Pool, video: ClaimedVideo, *stages: Stage) -> None:
@@ -110,7 +110,7 @@ def test_a_video_of_no_duration_has_no_rtf(pool: Pool, queue: VideoQueue) -> Non
     (video_id,) = enqueue(pool)
     (video,) = queue.claim(1)
     SceneStore(pool).replace(video.id, video.lease_token, Transcript(None, (), "m"), [], 0.0)
-    queue.fail(video, "indexing", replace(TROUBLE, invalid_video=True))
+    queue.fail(video, "indexing", replace(TROUBLE, blame=Blame.VIDEO))
     (result,) = read_results(pool, [video_id])
     assert (result["status"], result["processing_stage"], result["rtf"]) == ("FAILED", "indexing", None)
     assert read_standings(pool, [video_id])[0].settled
@@ -127,7 +127,7 @@ def test_counts_leave_out_what_another_system_left_pending(pool: Pool, queue: Vi
             "INSERT INTO videos (id, owner_id, storage_path, filename, status) VALUES (%s, %s, 'x', 'x', 'PENDING')",
             (uuid4(), OWNER),
         )
-    assert count_by_status(pool) == {"PENDING": 2, "PROCESSING": 1, "READY": 1, "FAILED": 1}
+    assert count_by_status(pool) == {"PENDING": 2, "PROCESSING": 1, "READY": 1, "FAILED": 1, "CANCELLED": 0}
 
 
 def test_in_flight_are_those_under_a_lease_earliest_first(pool: Pool, queue: VideoQueue) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from queued_videos import claim_one, everything, expire, only, row, scenes, transcript, unit
+from queued_videos import claim_one, everything, expire, only, recovery, row, scenes, transcript, unit
 
 from cluster.contracts.errors import LeaseLost
 from cluster.contracts.videos import ClaimedVideo
@@ -16,7 +16,7 @@ from cluster.store.video_queue import VideoQueue
 
 @pytest.fixture
 def video(pool: Pool) -> ClaimedVideo:
-    return claim_one(pool, VideoQueue(pool, "first", 60.0, 3))
+    return claim_one(pool, VideoQueue(pool, "first", 60.0))
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_a_video_without_scenes_or_words_has_an_empty_transcript(
 
 def test_without_the_lease_nothing_is_written(pool: Pool, video: ClaimedVideo, store: SceneStore) -> None:
     store.replace(video.id, video.lease_token, transcript("a"), scenes(video.id, "one"), 1.0)
-    queue = VideoQueue(pool, "second", 60.0, 3)
+    queue = VideoQueue(pool, "second", 60.0)
     expire(pool, video)
-    queue.reap()
+    recovery(pool, "second").reap()
     queue.claim(1)
     before = everything(pool)
     with pytest.raises(LeaseLost):

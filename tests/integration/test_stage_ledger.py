@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from queued_videos import MS, begin, claim_one, enqueue, everything, expire, only, row, runs
+from queued_videos import MS, begin, claim_one, enqueue, everything, expire, only, recovery, row, runs
 
 from actors.ledger_writer import LedgerWriter
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.store.database import Pool
 from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun, StageLedger, latest_runs
 from cluster.store.video_queue import VideoQueue
@@ -25,7 +25,7 @@ REPORT = StageReport(run_s=0.25, batch_size=2, node="10.0.0.1", worker="media-1"
 
 @pytest.fixture
 def queue(pool: Pool) -> VideoQueue:
-    return VideoQueue(pool, "first", lease_s=60.0, max_attempts=3)
+    return VideoQueue(pool, "first", lease_s=60.0)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_run_is_open_from_before_its_stage_until_it_is_closed(
 def test_a_failed_run_says_why(pool: Pool, queue: VideoQueue, ledger: StageLedger) -> None:
     video = claim_one(pool, queue)
     (run,) = begin(pool, video, Stage.METADATA)
-    failure = StageFailure("InvalidVideo", "no pictures", invalid_video=True)
+    failure = StageFailure("InvalidVideo", "no pictures", blame=Blame.VIDEO)
     ledger.write([], [replace(closed(run, failure=failure), outcome=Outcome.FAILED)])
     stored = runs(pool, video.id)["metadata"]
     assert (stored["outcome"], stored["error_type"], stored["error_message"]) == (
@@ -105,7 +105,7 @@ def test_what_a_lost_lease_concerns_is_not_written_and_reported(
     kept, lost = queue.claim(2)
     (run,) = begin(pool, lost, Stage.DOWNLOADING)
     expire(pool, lost)
-    queue.reap()
+    recovery(pool, "first").reap()
     before = runs(pool, lost.id)
     opened = [OpenRun(video, Stage.METADATA, video.claimed_at) for video in (kept, lost)]
     assert ledger.write(opened, [closed(run)]) == {kept.lease_token}
@@ -120,7 +120,7 @@ def test_an_old_attempt_cannot_close_what_the_new_one_opened(
     old = claim_one(pool, queue)
     (old_run,) = begin(pool, old, Stage.DOWNLOADING)
     expire(pool, old)
-    queue.reap()
+    recovery(pool, "first").reap()
     (new,) = queue.claim(1)
     begin(pool, new, Stage.DOWNLOADING)
     assert ledger.write([], [closed(old_run)]) == set()
@@ -196,7 +196,7 @@ def test_the_latest_attempts_runs_come_in_the_order_in_which_they_became_ready(
 ) -> None:
     video = claim_one(pool, queue)
     begin(pool, video, Stage.DOWNLOADING, Stage.METADATA)
-    queue.retry(video, StageFailure("TransientFailure", "x", invalid_video=False), 0.0)
+    queue.retry(video, StageFailure("TransientFailure", "x", blame=Blame.ERROR), 0.0)
     (again,) = queue.claim(1)
     downloading, *_ = begin(pool, again, Stage.DOWNLOADING, Stage.METADATA)
     ready_at = again.claimed_at + timedelta(seconds=5)
@@ -306,7 +306,7 @@ def test_only_the_video_whose_lease_is_lost_is_told_so(pool: Pool, queue: VideoQ
     enqueue(pool, 2)
     kept, lost = queue.claim(2)
     expire(pool, lost)
-    queue.reap()
+    recovery(pool, "first").reap()
     writer = LedgerWriter(StageLedger(pool))
     answers = asyncio.run(
         _with_writer(writer, *(writer.open(OpenRun(v, Stage.DOWNLOADING, v.claimed_at)) for v in (kept, lost)))

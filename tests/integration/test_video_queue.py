@@ -11,19 +11,21 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from queued_videos import MS, OWNER, begin, claim_one, enqueue, everything, expire, only, row, runs
+from queued_videos import MS, OWNER, begin, claim_one, enqueue, everything, expire, only, recovery, row, runs
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageFailure, Transcript
-from cluster.contracts.stages import Stage
+from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.queue_signals import notifications
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import OpenRun, StageLedger
-from cluster.store.video_queue import VideoQueue, notifications, submit
+from cluster.store.submissions import submit
+from cluster.store.video_queue import VideoQueue
 
-TROUBLE = StageFailure("TransientFailure", "the network is away", invalid_video=False)
+TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
 INFO = MediaInfo(
     duration_s=12.5,
     start_s=0.0,
@@ -39,12 +41,12 @@ INFO = MediaInfo(
 
 @pytest.fixture
 def queue(pool: Pool) -> VideoQueue:
-    return VideoQueue(pool, "first", lease_s=60.0, max_attempts=3)
+    return VideoQueue(pool, "first", lease_s=60.0)
 
 
 @pytest.fixture
 def other(pool: Pool) -> VideoQueue:
-    return VideoQueue(pool, "second", lease_s=60.0, max_attempts=3)
+    return VideoQueue(pool, "second", lease_s=60.0)
 
 
 # Submitting
@@ -90,7 +92,7 @@ def test_nothing_submitted_is_nothing_enqueued(pool: Pool) -> None:
 
 def test_a_claim_is_an_attempt_under_a_fresh_lease(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
-    assert (video.attempt, video.failures, video.uri) == (1, 0, "/videos/00000.mp4")
+    assert (video.attempt, video.setbacks, video.uri) == (1, Setbacks(), "/videos/00000.mp4")
     stored = row(pool, video.id)
     assert (stored["status"], stored["attempt"]) == ("PROCESSING", 1)
     assert stored["processing_started_at"] == video.claimed_at
@@ -111,7 +113,7 @@ def test_eight_schedulers_share_the_videos_without_overlap(pool: Pool) -> None:
     start = threading.Barrier(8)
 
     def claim_all(number: int) -> list[ClaimedVideo]:
-        queue = VideoQueue(pool, f"scheduler-{number}", 60.0, 3)
+        queue = VideoQueue(pool, f"scheduler-{number}", 60.0)
         start.wait()
         mine: list[ClaimedVideo] = []
         while claimed := queue.claim(7):
@@ -141,7 +143,12 @@ def test_rows_that_another_system_left_pending_are_never_touched(pool: Pool, que
             (uuid4(), OWNER),
         )
     before = everything(pool)
-    assert (queue.claim(10), queue.reap(), queue.reap_own(), queue.hand_back()) == ([], [], [], [])
+    assert (
+        queue.claim(10),
+        recovery(pool, "first").reap(),
+        recovery(pool, "first").reap_own(),
+        recovery(pool, "first").hand_back(),
+    ) == ([], [], [], [])
     assert everything(pool) == before
 
 
@@ -152,7 +159,7 @@ def test_a_retried_video_is_not_claimable_before_its_time(pool: Pool, queue: Vid
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET available_at = clock_timestamp()")
     (again,) = queue.claim(10)
-    assert (again.id, again.attempt, again.failures) == (video.id, 2, 1)
+    assert (again.id, again.attempt, again.setbacks) == (video.id, 2, Setbacks(errors=1))
     assert again.lease_token > video.lease_token
 
 
@@ -185,7 +192,7 @@ def test_finalizing_never_runs_longer_than_it_was_ready(pool: Pool, queue: Video
 
 def test_a_failed_video_keeps_the_stage_and_the_reason(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
-    queue.fail(video, "transcription", StageFailure("InvalidVideo", "its sound is damaged", invalid_video=True))
+    queue.fail(video, "transcription", StageFailure("InvalidVideo", "its sound is damaged", blame=Blame.VIDEO))
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"]) == ("FAILED", "transcription")
     assert (stored["error_type"], stored["error_message"]) == ("InvalidVideo", "its sound is damaged")
@@ -224,7 +231,7 @@ def test_no_run_stays_open_when_its_attempt_ends(pool: Pool, queue: VideoQueue, 
     else:
         queue.retry(video, TROUBLE, 0.0)
     run = runs(pool, video.id)["transcription"]
-    assert (run["outcome"], run["error_type"]) == ("lost", "WorkerLost")
+    assert (run["outcome"], run["error_type"]) == ("lost", "Abandoned")
     assert run["finished_at"] is not None
 
 
@@ -261,7 +268,7 @@ def test_a_stale_token_writes_nothing(
     stale = claim_one(pool, queue)
     begin(pool, stale, Stage.FINALIZING)
     expire(pool, stale)
-    assert other.reap() == [stale.id]
+    assert recovery(pool, "second").reap() == [stale.id]
     if claimed_again:
         (fresh,) = other.claim(1)
         begin(pool, fresh, Stage.FINALIZING)
@@ -295,7 +302,7 @@ def test_a_heartbeat_prolongs_what_is_held_and_says_what_is_not(
     expire(pool, *mine, theirs)
     tokens = [video.lease_token for video in (*mine, theirs)]
     assert queue.heartbeat([*tokens, 10**12]) == set(tokens[:2])
-    assert other.reap() == [theirs.id]
+    assert recovery(pool, "second").reap() == [theirs.id]
     assert queue.heartbeat([]) == set()
 
 
@@ -310,7 +317,7 @@ def test_a_heartbeat_is_not_held_up_by_a_long_write_of_scenes(pool: Pool, queue:
             beat = threads.submit(queue.heartbeat, [writing.lease_token, beside.lease_token])
             assert beat.result(timeout=10) == {writing.lease_token, beside.lease_token}
             expire(pool, writing)
-            assert queue.reap() == []  # who writes is at work: the lease is passed over
+            assert recovery(pool, "first").reap() == []  # who writes is at work: the lease is passed over
             assert not written.done()
         written.result(timeout=10)
 
@@ -323,24 +330,24 @@ def test_only_expired_leases_are_reaped(pool: Pool, queue: VideoQueue, other: Vi
     alive, dead = queue.claim(2)
     begin(pool, dead, Stage.DOWNLOADING)
     expire(pool, dead)
-    assert other.reap() == [dead.id]
+    assert recovery(pool, "second").reap() == [dead.id]
     assert row(pool, alive.id)["status"] == "PROCESSING"
     stored = row(pool, dead.id)
-    assert (stored["status"], stored["processing_stage"], stored["failures"]) == ("PENDING", "queued", 1)
-    assert stored["error_type"] == "WorkerLost"
+    assert (stored["status"], stored["processing_stage"], stored["interruptions"]) == ("PENDING", "queued", 1)
+    assert stored["error_type"] == "NodeLost"
     assert stored["queued_at"] >= dead.claimed_at
     assert stored["processing_started_at"] is None
     run = runs(pool, dead.id)["downloading"]
-    assert (run["outcome"], run["error_type"], run["run_ms"]) == ("lost", "WorkerLost", 0.0)
+    assert (run["outcome"], run["error_type"], run["run_ms"]) == ("lost", "NodeLost", 0.0)
     assert run["wait_ms"] == pytest.approx((run["finished_at"] - run["ready_at"]) / MS, abs=1.0)
-    assert other.reap() == []
+    assert recovery(pool, "second").reap() == []
 
 
 def test_reaping_stops_at_its_limit(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool, 5)
     videos = queue.claim(5)
     expire(pool, *videos)
-    assert [len(queue.reap(limit=2)) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(recovery(pool, "first").reap(limit=2)) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_a_heartbeat_that_comes_during_the_reaping_wins(pool: Pool, queue: VideoQueue, other: VideoQueue) -> None:
@@ -348,23 +355,23 @@ def test_a_heartbeat_that_comes_during_the_reaping_wins(pool: Pool, queue: Video
     expire(pool, video)
     with pool.connection() as beating:
         beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
-        assert other.reap() == []  # the row is locked: skipped
-    assert other.reap() == []
+        assert recovery(pool, "second").reap() == []  # the row is locked: skipped
+    assert recovery(pool, "second").reap() == []
     assert queue.heartbeat([video.lease_token]) == {video.lease_token}
     assert row(pool, video.id)["status"] == "PROCESSING"
 
 
-def test_the_last_attempt_fails_naming_the_stage_that_was_open_last(pool: Pool, queue: VideoQueue) -> None:
+def test_the_last_interruption_fails_it_naming_the_stage_that_was_open_last(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool)
     for attempt in (1, 2, 3):
         (video,) = queue.claim(1)
-        assert (video.attempt, video.failures) == (attempt, attempt - 1)
+        assert (video.attempt, video.setbacks) == (attempt, Setbacks(interruptions=attempt - 1))
         begin(pool, video, Stage.DOWNLOADING, Stage.METADATA, Stage.SCENE_DETECTION)
         expire(pool, video)
-        assert queue.reap() == [video.id]
+        assert recovery(pool, "first", RetryRule(max_interruptions=3)).reap() == [video.id]
     stored = row(pool, video.id)
-    assert (stored["status"], stored["processing_stage"], stored["failures"]) == ("FAILED", "scene_detection", 3)
-    assert (stored["error_type"], stored["available_at"]) == ("WorkerLost", None)
+    assert (stored["status"], stored["processing_stage"], stored["interruptions"]) == ("FAILED", "scene_detection", 3)
+    assert (stored["error_type"], stored["available_at"], stored["failures"]) == ("NodeLost", None, 0)
     assert stored["processing_finished_at"] is not None
     span = stored["processing_finished_at"] - stored["processing_started_at"]
     assert stored["processing_duration_ms"] == span / MS
@@ -372,10 +379,10 @@ def test_the_last_attempt_fails_naming_the_stage_that_was_open_last(pool: Pool, 
 
 
 def test_a_video_that_no_stage_of_began_fails_as_failed(pool: Pool) -> None:
-    queue = VideoQueue(pool, "first", 60.0, max_attempts=1)
+    queue = VideoQueue(pool, "first", 60.0)
     video = claim_one(pool, queue)
     expire(pool, video)
-    queue.reap()
+    recovery(pool, "first", RetryRule(max_interruptions=1)).reap()
     assert row(pool, video.id)["processing_stage"] == "failed"
 
 
@@ -383,8 +390,8 @@ def test_a_restarted_scheduler_takes_back_its_own_alone(pool: Pool, queue: Video
     enqueue(pool, 3)
     mine, (theirs,) = queue.claim(2), other.claim(1)
     expire(pool, theirs)
-    assert sorted(queue.reap_own()) == sorted(video.id for video in mine)
-    assert [row(pool, video.id)["failures"] for video in mine] == [1, 1]
+    assert sorted(recovery(pool, "first").reap_own()) == sorted(video.id for video in mine)
+    assert [row(pool, video.id)["interruptions"] for video in mine] == [1, 1]
     assert row(pool, theirs.id)["status"] == "PROCESSING"
 
 
@@ -393,14 +400,14 @@ def test_what_is_handed_back_counts_as_no_failure(pool: Pool, queue: VideoQueue,
     (mine,), (theirs,) = queue.claim(1), other.claim(1)
     begin(pool, mine, Stage.METADATA)
     expire(pool, theirs)
-    assert queue.hand_back() == [mine.id]
+    assert recovery(pool, "first").hand_back() == [mine.id]
     stored = row(pool, mine.id)
     assert (stored["status"], stored["failures"], stored["attempt"]) == ("PENDING", 0, 1)
     assert (stored["error_type"], stored["error_message"]) == (None, None)
     run = runs(pool, mine.id)["metadata"]
     assert (run["outcome"], run["error_message"]) == ("lost", "the cluster was stopped while this stage ran")
     (again,) = queue.claim(10)
-    assert (again.attempt, again.failures) == (2, 0)
+    assert (again.attempt, again.setbacks) == (2, Setbacks())
 
 
 def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue: VideoQueue) -> None:
@@ -408,7 +415,7 @@ def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue:
     with ThreadPoolExecutor(1) as threads:
         with pool.connection() as beating:
             beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
-            handed_back = threads.submit(queue.hand_back)
+            handed_back = threads.submit(recovery(pool, "first").hand_back)
             _until_somebody_waits(pool)
         assert handed_back.result(timeout=10) == [video.id]
 
@@ -435,7 +442,7 @@ def test_heartbeats_reaping_and_the_ledger_never_wait_for_each_other(pool: Pool,
             threads.submit(repeat, lambda: queue.heartbeat(tokens[::-1])),
             threads.submit(repeat, lambda: queue.heartbeat(tokens)),
             threads.submit(repeat, write),
-            threads.submit(repeat, queue.reap),
+            threads.submit(repeat, recovery(pool, "first").reap),
         ]
         end.wait(1.5)
         end.set()
@@ -486,13 +493,13 @@ def closable(database_url: str, postgres_server: EmbeddedPostgres) -> Iterator[t
 
 def test_the_queue_recovers_from_a_restart_of_the_database(closable: tuple[Pool, Callable[[bool], None]]) -> None:
     pool, switch = closable
-    queue = VideoQueue(pool, "first", 60.0, 3)
+    queue = VideoQueue(pool, "first", 60.0)
     video = claim_one(pool, queue)
     switch(False)
     for call in (
         lambda: queue.claim(1),
         lambda: queue.heartbeat([1]),
-        queue.reap,
+        recovery(pool, "first").reap,
         lambda: queue.record_media(video, INFO),
     ):
         with pytest.raises(DatabaseUnavailable):

@@ -286,7 +286,7 @@ def test_a_local_file_is_read_in_place_and_survives_being_discarded(tmp_path: Pa
     path = write_video(tmp_path / "mine.mp4", SHOTS)
     media = reader(tmp_path)
     video = media.download(str(path), "key")
-    media.discard(video)
+    media.discard("key")
     assert (video.path, video.temporary) == (path, False)
     assert path.exists()
 
@@ -294,9 +294,10 @@ def test_a_local_file_is_read_in_place_and_survives_being_discarded(tmp_path: Pa
 def test_a_fetched_file_goes_with_its_folder_however_often_it_is_discarded(tmp_path: Path) -> None:
     folder = tmp_path / "scratch" / "key"
     folder.mkdir(parents=True)
-    path = Path(shutil.copy(write_video(tmp_path / "mine.mp4", SHOTS), folder))
-    video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=True)
+    shutil.copy(write_video(tmp_path / "mine.mp4", SHOTS), folder)
+    assert reader(tmp_path).list_downloads() == ["key"]
     for _ in range(2):
-        reader(tmp_path).discard(video)
+        reader(tmp_path).discard("key")
+    assert reader(tmp_path).list_downloads() == []
     assert not folder.exists()
     assert folder.parent.exists()

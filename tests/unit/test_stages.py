@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.contracts.stages import DEADLINES, QUEUED, REQUIRES, Deadline, Outcome, RetryRule, Stage
+from cluster.contracts.stages import DEADLINES, QUEUED, REQUIRES, Blame, Deadline, Outcome, RetryRule, Setbacks, Stage
 
 
 def test_every_stage_has_its_place_and_its_deadline() -> None:
@@ -46,10 +46,23 @@ def test_a_deadline_grows_with_the_video_and_is_never_without_its_fixed_part() -
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
 def test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half(jitter: float) -> None:
-    rule = RetryRule(max_attempts=20, first_delay_s=2.0, max_delay_s=300.0)
+    rule = RetryRule(max_errors=20, first_delay_s=2.0, max_delay_s=300.0)
     for failures in range(1, 20):
         whole = min(300.0, 2.0 * 2 ** (failures - 1))
-        assert whole / 2 <= rule.delay_s(failures, jitter) <= whole
-    assert rule.delay_s(1, 0.0) == 1.0
-    assert rule.delay_s(20, 0.0) == 150.0
-    assert rule.delay_s(1000, 0.0) == 150.0
+        assert whole / 2 <= rule.delay_s(Setbacks(errors=failures), jitter) <= whole
+    assert rule.delay_s(Setbacks(crashes=1), 0.0) == 1.0
+    assert rule.delay_s(Setbacks(interruptions=20), 0.0) == 150.0
+    assert rule.delay_s(Setbacks(errors=1000), 0.0) == 150.0
+
+
+def test_errors_crashes_and_interruptions_are_counted_apart() -> None:
+    rule = RetryRule(max_errors=3, max_crashes=3, max_interruptions=20)
+    tired = Setbacks(errors=2, crashes=2, interruptions=19)
+    assert tired.plus(Blame.ERROR) == Setbacks(3, 2, 19)
+    assert [rule.is_final(Setbacks(2, 2, 19), blame) for blame in Blame] == [True, False, False, False]
+    assert [rule.is_final(tired.plus(blame), blame) for blame in Blame] == [True] * 4
+
+
+def test_a_video_runs_alone_once_it_has_one_crash_left() -> None:
+    assert [RetryRule(max_crashes=3).runs_alone(Setbacks(crashes=n)) for n in range(4)] == [False, False, True, True]
+    assert not RetryRule(max_crashes=1).runs_alone(Setbacks())

@@ -1,0 +1,91 @@
+"""Takes back the leases of schedulers that died or stop, so that their videos are tried again.
+
+A scheduler's death is not the video's doing: it counts as an interruption. An open stage run is closed as lost, naming
+the stage.
+"""
+
+from uuid import UUID
+
+from cluster.contracts.stages import RetryRule
+from cluster.store.database import Pool
+
+SCHEDULER_DIED = "the scheduler that ran this stage died"
+CLUSTER_STOPPED = "the cluster was stopped while this stage ran"
+
+_TAKE_BACK = """
+-- Take back leases: close the open stage runs as lost, naming the stage, and let the video wait again, or fail it there
+-- when this counts and was once too often. Locking re-checks what is chosen on the latest row, so a
+-- heartbeat that came in between wins.
+WITH candidates AS MATERIALIZED (
+    SELECT video_id FROM video_leases WHERE {chosen} ORDER BY lease_token {locking}
+), released AS (
+    DELETE FROM video_leases AS l USING candidates AS c WHERE l.video_id = c.video_id RETURNING l.video_id
+), lost AS (
+    UPDATE video_stage_runs AS r
+    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
+        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
+        error_type = 'NodeLost', error_message = %(reason)s
+    FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
+    RETURNING r.video_id, r.stage, r.ready_at
+), last_stage AS (
+    SELECT DISTINCT ON (video_id) video_id, stage FROM lost ORDER BY video_id, ready_at DESC, stage
+), verdict AS (
+    SELECT v.id, v.interruptions + %(counted)s AS interruptions,
+           %(counted)s > 0 AND v.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
+           coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
+           date_trunc('milliseconds', clock_timestamp()) AS moment
+    FROM released JOIN videos AS v ON v.id = released.video_id
+    LEFT JOIN last_stage AS s ON s.video_id = released.video_id
+)
+UPDATE videos AS v
+SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
+    interruptions = verdict.interruptions,
+    processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
+    error_type = CASE WHEN %(counted)s > 0 THEN 'NodeLost' END,
+    error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
+    queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
+    available_at = CASE WHEN spent THEN NULL ELSE moment END,
+    processing_started_at = CASE WHEN spent THEN v.processing_started_at END,
+    processing_finished_at = CASE WHEN spent THEN moment END,
+    processing_duration_ms =
+        CASE WHEN spent THEN round(extract(epoch FROM moment - v.processing_started_at) * 1000)::integer END,
+    updated_at = moment
+FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
+RETURNING v.id
+"""
+# Somebody who writes under a lease that has just expired is still at work: pass it over.
+_REAP = _TAKE_BACK.format(chosen="expires_at < clock_timestamp()", locking="LIMIT %(limit)s FOR UPDATE SKIP LOCKED")
+# One's own are waited for: a heartbeat or a ledger write that is under way must not leave a video behind.
+_TAKE_BACK_OWN = _TAKE_BACK.format(chosen="scheduler = %(scheduler)s", locking="FOR UPDATE")
+
+
+class LeaseRecovery:
+    """Takes leases back. ``scheduler`` names whose are one's own."""
+
+    def __init__(self, pool: Pool, scheduler: str, rule: RetryRule) -> None:
+        self._pool = pool
+        self._scheduler = scheduler
+        self._max_interruptions = rule.max_interruptions
+
+    def reap(self, limit: int = 100) -> list[UUID]:
+        """Take back up to ``limit`` videos whose lease expired, whoever held them."""
+        return self._take_back(_REAP, SCHEDULER_DIED, counted=1, limit=limit)
+
+    def reap_own(self) -> list[UUID]:
+        """Take back all videos of this scheduler: it died and was started again."""
+        return self._take_back(_TAKE_BACK_OWN, SCHEDULER_DIED, counted=1)
+
+    def hand_back(self) -> list[UUID]:
+        """Let all videos of this scheduler wait again: it stops. This counts as nothing."""
+        return self._take_back(_TAKE_BACK_OWN, CLUSTER_STOPPED, counted=0)
+
+    def _take_back(self, statement: str, reason: str, *, counted: int, limit: int | None = None) -> list[UUID]:
+        parameters = {
+            "scheduler": self._scheduler,
+            "limit": limit,
+            "reason": reason,
+            "counted": counted,
+            "max_interruptions": self._max_interruptions,
+        }
+        with self._pool.autocommitted() as connection:
+            return [row["id"] for row in connection.execute(statement, parameters)]

@@ -1,0 +1,30 @@
+"""Hints across processes that the queue changed, by NOTIFY. Whoever listens polls as well: a hint may be lost."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from psycopg import Connection, OperationalError
+
+from cluster.contracts.errors import DatabaseUnavailable
+from cluster.store.database import connect, place
+
+CHANNEL = "heimdex_queue"
+
+
+def notify(connection: Connection[Any]) -> None:
+    """Tell every listener, once this transaction is committed."""
+    connection.execute(f"NOTIFY {CHANNEL}")
+
+
+def notifications(url: str, wait_s: float) -> Iterator[bool]:
+    """Listen: yields True for a notification, False after ``wait_s`` seconds without one.
+
+    Holds a session of its own. Raises DatabaseUnavailable when it is lost.
+    """
+    with connect(url, name="heimdex-listener", autocommit=True) as connection:
+        try:
+            connection.execute(f"LISTEN {CHANNEL}")
+            while True:
+                yield any(True for _ in connection.notifies(timeout=wait_s, stop_after=1))
+        except OperationalError as error:
+            raise DatabaseUnavailable(f"Postgres at {place(url)} is away: {error}") from error
