@@ -12,10 +12,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import quote
 
-import boto3
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
 from cluster.storage import FetchLimits, fetch
@@ -232,52 +230,6 @@ def hitch_or_refusal(uri: str, directory: Path) -> str:
 @pytest.mark.parametrize("uri", ["http://", "http:///a.mp4", "http://127.0.0.1:port/a.mp4", "http://[::1/a.mp4"])
 def test_what_is_no_url_is_refused(tmp_path: Path, uri: str) -> None:
     assert refusal(uri, tmp_path).startswith("not a URL: ")
-
-
-# S3
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="clips")
-    client.put_object(Bucket="clips", Key="folder/a #1?.mp4", Body=CONTENT)
-    client.put_object(Bucket="clips", Key="empty.mp4", Body=b"")
-    client.close()
-    yield "s3://clips"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
-def test_s3_is_fetched_from_the_endpoint_of_the_environment(bucket: str, tmp_path: Path) -> None:
-    uri = f"{bucket}/folder/a #1?.mp4"
-    video = fetch(uri, tmp_path, LIMITS)
-    assert (video.path.read_bytes(), video.temporary) == (CONTENT, True)
-    assert filename_of(uri) == "a #1?.mp4"
-
-
-def test_s3_answers_are_told_apart(bucket: str, tmp_path: Path) -> None:
-    assert refusal(f"{bucket}/gone.mp4", tmp_path) == f"no such file: {bucket}/gone.mp4"
-    assert refusal("s3://no-bucket/a.mp4", tmp_path) == "no such file: s3://no-bucket/a.mp4"
-    assert refusal(f"{bucket}/empty.mp4", tmp_path) == "the file is empty"
-    assert refusal(f"{bucket}/folder", tmp_path) == f"a folder, not a video file: {bucket}/folder"
-    limits = FetchLimits(max_bytes=1000, timeout_s=10.0)
-    assert refusal(f"{bucket}/folder/a #1?.mp4", tmp_path, limits).startswith("the file has 1,024,000 bytes")
 
 
 # Many videos
