@@ -185,9 +185,8 @@ class StageActor:
 
 def remote_stage_actor(*, cpus: float, gpus: float = 0.0) -> Any:
     """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's."""
-    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, concurrency_groups={ASIDE: 1})(
-        StageActor
-    )
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {ASIDE: 1}}
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(StageActor)
 
 
 def failure_of(error: BaseException) -> StageFailure:

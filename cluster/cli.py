@@ -6,6 +6,7 @@ one line and exit status 2; no traceback reaches a user.
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -15,9 +16,9 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from cluster import __version__, launch
+from cluster import __version__, launch, queue_commands
 from cluster.contracts.errors import HeimdexError
-from cluster.contracts.videos import Submission
+from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 
@@ -31,11 +32,19 @@ app = typer.Typer(
 )
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(db_app, name="db")
+for command in (queue_commands.cancel, queue_commands.retry, queue_commands.quarantine):
+    app.command()(command)
 
 Uris = Annotated[
     list[str], typer.Argument(help="Files, folders, globs, or file://, http(s)://, s3:// URIs.", show_default=False)
 ]
 Language = Annotated[str | None, typer.Option(help="Language of the speech (en, de, ...); default: detected.")]
+Priority = Annotated[
+    int,
+    typer.Option(
+        min=LOWEST_PRIORITY, max=HIGHEST_PRIORITY, help="Each step counts as ten minutes of waiting among your videos."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
 
 
@@ -93,11 +102,12 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def process(uris: Uris, language: Language = None, as_json: AsJson = False) -> None:
+def process(uris: Uris, language: Language = None, priority: Priority = 0, as_json: AsJson = False) -> None:
     """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
 
     Uses the cluster that is up; when none is, brings one up and takes it down again.
     """
+    from cluster.caretaker import Caretaker
     from cluster.report import print_failures, print_summary
     from cluster.storage import expand
     from cluster.store.results import read_results
@@ -105,11 +115,12 @@ def process(uris: Uris, language: Language = None, as_json: AsJson = False) -> N
     from cluster.watch import watch
 
     settings = load_settings()
-    submissions = _submissions(expand(uris), language)
-    with _running_cluster(settings) as url, open_pool(url, max_size=2, name="heimdex-process") as pool:
+    submissions = _submissions(expand(uris), language, priority)
+    with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
         ids = enqueue(pool, settings.resolved_owner_id, submissions)
+        caretaker = Caretaker(settings, pool, owned, _say)
         try:
-            watch(pool, ids, Console(stderr=True))
+            watch(pool, ids, Console(stderr=True), caretaker.look)
         except KeyboardInterrupt:
             _say(_interrupted(pool, ids))
             raise typer.Exit(130) from None
@@ -130,6 +141,7 @@ def submit(
         str | None, typer.Option(help="csv, jsonl or parquet with the columns uri and language.")
     ] = None,
     language: Language = None,
+    priority: Priority = 0,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
@@ -141,7 +153,7 @@ def submit(
     if (manifest is None) == (not uris):
         raise typer.BadParameter("give either URIs or --manifest")
     settings = load_settings()
-    submissions = _submissions(expand(uris or []), language)
+    submissions = _submissions(expand(uris or []), language, priority)
     bad_rows: Sequence[Any] = []
     if manifest is not None:
         rows = _read_manifest(settings, manifest)
@@ -254,8 +266,8 @@ def db_url() -> None:
     print(url)
 
 
-def _submissions(uris: Sequence[str], language: str | None) -> list[Submission]:
-    return [Submission(uri=uri, language=language) for uri in uris]
+def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
+    return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
 
 
 def _read_manifest(settings: Settings, manifest: str) -> Any:
@@ -270,16 +282,16 @@ def _read_manifest(settings: Settings, manifest: str) -> Any:
 
 
 @contextlib.contextmanager
-def _running_cluster(settings: Settings) -> Iterator[str]:
-    """The database URL of a cluster that processes: the one that is up, or one only for this command."""
+def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
+    """The database URL of a cluster that processes: the one that is up, or (True) one only for this command."""
     url = launch.existing_database_url(settings)
     if url is not None and launch.is_scheduling(url):
-        yield url
+        yield url, False
         return
     _say("no cluster is up: bringing one up for this command")
     state = launch.up(settings, _say)
     try:
-        yield state.database_url
+        yield state.database_url, True
     finally:
         launch.down(settings, _say)
 
@@ -296,6 +308,7 @@ def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
 
 def main() -> None:
     """Run a command; what the cluster raises on purpose becomes one line on standard error."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
     try:
         app()
     except HeimdexError as error:

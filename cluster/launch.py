@@ -137,6 +137,15 @@ def up(settings: Settings, say: Say) -> ClusterState:
     return state
 
 
+def take_over(settings: Settings, say: Say) -> ClusterState:
+    """Bring up again a cluster of which something died: what is left of it is ended first."""
+    state = find(settings)
+    if state is not None and state.node is not None:
+        state.node.stop()
+    _record_file(settings).unlink(missing_ok=True)
+    return up(settings, say)
+
+
 def down(settings: Settings, say: Say) -> bool:
     """Take the cluster down; whatever is in flight is finished or handed back. False when there was none."""
     state = find(settings)

@@ -38,8 +38,11 @@ def show_status(current: Mapping[str, Any]) -> None:
     counts = current["videos"]
     console.print(
         f"Videos: {counts['PENDING']} waiting, {counts['PROCESSING']} on their way, "
-        f"{counts['READY']} ready, {counts['FAILED']} failed"
+        f"{counts['READY']} ready, {counts['FAILED']} failed, {counts['CANCELLED']} cancelled"
     )
+    for worker in current["workers"]:
+        if worker["trouble"]:
+            console.print(f"Nothing is claimed at the moment: {escape(worker['trouble'])}")
     if current["in_flight"]:
         console.print(_in_flight_table(current["in_flight"]))
     if current["workers"]:

@@ -24,19 +24,27 @@ SHOWN_IN_FLIGHT = 10
 SUMMARY_EVERY_S = 15.0
 
 
-def watch(pool: Pool, ids: Sequence[UUID], console: Console) -> None:
-    """Show progress on ``console`` until nothing more happens to any video."""
+def _nothing() -> None:
+    pass
+
+
+def watch(pool: Pool, ids: Sequence[UUID], console: Console, meanwhile: Callable[[], None] = _nothing) -> None:
+    """Show progress on ``console`` until nothing more happens to any video; ``meanwhile`` is called now and then."""
     if console.is_terminal:
-        _watch_live(pool, ids, console)
+        _watch_live(pool, ids, console, meanwhile)
     else:
-        watch_lines(pool, ids, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+        watch_lines(
+            pool, ids, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), meanwhile
+        )
 
 
-def watch_lines(pool: Pool, ids: Sequence[UUID], say: Callable[[str], None]) -> None:
+def watch_lines(
+    pool: Pool, ids: Sequence[UUID], say: Callable[[str], None], meanwhile: Callable[[], None] = _nothing
+) -> None:
     """Say a line for every video that is settled, and every now and then where the others are."""
     started_s = said_s = time.monotonic()
     settled: set[UUID] = set()
-    for standings in _standings(pool, ids):
+    for standings in _standings(pool, ids, meanwhile):
         now_s = time.monotonic()
         for standing in standings:
             if standing.settled and standing.id not in settled:
@@ -66,8 +74,9 @@ def estimate_left_s(standings: Sequence[Standing], elapsed_s: float) -> float | 
     return elapsed_s * (total - done) / done if done else None
 
 
-def _standings(pool: Pool, ids: Sequence[UUID]) -> Iterator[list[Standing]]:
+def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -> Iterator[list[Standing]]:
     while True:
+        meanwhile()
         try:
             standings = read_standings(pool, ids)
         except DatabaseUnavailable:
@@ -79,7 +88,7 @@ def _standings(pool: Pool, ids: Sequence[UUID]) -> Iterator[list[Standing]]:
         time.sleep(POLL_S)
 
 
-def _watch_live(pool: Pool, ids: Sequence[UUID], console: Console) -> None:
+def _watch_live(pool: Pool, ids: Sequence[UUID], console: Console, meanwhile: Callable[[], None]) -> None:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -92,7 +101,7 @@ def _watch_live(pool: Pool, ids: Sequence[UUID], console: Console) -> None:
     started_s = time.monotonic()
     settled: set[UUID] = set()
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
-        for standings in _standings(pool, ids):
+        for standings in _standings(pool, ids, meanwhile):
             for standing in standings:
                 if standing.settled and standing.id not in settled:
                     settled.add(standing.id)

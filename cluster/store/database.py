@@ -6,6 +6,7 @@ configured is ``cluster.store.embedded``'s; what is in the database is the other
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -53,7 +54,9 @@ def connect(
     return connection
 
 
-def open_pool(url: str, *, min_size: int = 1, max_size: int, name: str) -> "Pool":
+def open_pool(
+    url: str, *, min_size: int = 1, max_size: int, name: str, statement_timeout_s: float = STATEMENT_TIMEOUT_S
+) -> "Pool":
     """An open pool of sessions named ``name`` (seen in pg_stat_activity), each checked when it is borrowed.
 
     Close it, or use it in a ``with``. Raises as :func:`connect`: at once, not after the pool's own retries.
@@ -67,7 +70,7 @@ def open_pool(url: str, *, min_size: int = 1, max_size: int, name: str) -> "Pool
         min_size=min_size,
         max_size=max_size,
         name=name,
-        configure=_prepare_session,
+        configure=partial(_prepare_session, statement_timeout_s=statement_timeout_s),
         check=ConnectionPool.check_connection,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_timeout=CONNECT_TIMEOUT_S,  # the pool's default pauses ever longer, for up to five minutes
