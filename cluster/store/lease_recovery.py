@@ -6,6 +6,9 @@ the stage.
 
 from uuid import UUID
 
+from psycopg import ClientCursor
+from psycopg.rows import dict_row
+
 from cluster.contracts.stages import RetryRule
 from cluster.store.database import Pool
 
@@ -13,13 +16,17 @@ SCHEDULER_DIED = "the scheduler that ran this stage died"
 CLUSTER_STOPPED = "the cluster was stopped while this stage ran"
 
 _TAKE_BACK = """
--- Take back leases: close the open stage runs as lost, naming the stage, and let the video wait again, or fail it there
--- when this counts and was once too often. Locking re-checks what is chosen on the latest row, so a
--- heartbeat that came in between wins.
-WITH candidates AS MATERIALIZED (
-    SELECT video_id FROM video_leases WHERE {chosen} ORDER BY lease_token {locking}
-), released AS (
-    DELETE FROM video_leases AS l USING candidates AS c WHERE l.video_id = c.video_id RETURNING l.video_id
+-- Lock the leases first: only a statement that begins afterwards sees every stage run that was opened under them.
+-- Locking re-checks what is chosen on the latest row, so a heartbeat that came in between wins.
+SELECT set_config('heimdex.taken_back', coalesce(string_agg(lease_token::text, ','), ''), true)
+FROM (SELECT lease_token FROM video_leases WHERE {chosen} ORDER BY lease_token {locking}) AS locked;
+
+-- Close the open stage runs as lost, naming the stage, and let the video wait again, or fail it there when this counts
+-- and was once too often.
+WITH released AS (
+    DELETE FROM video_leases
+    WHERE lease_token = ANY (string_to_array(current_setting('heimdex.taken_back'), ',')::bigint[])
+    RETURNING video_id
 ), lost AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
@@ -88,4 +95,7 @@ class LeaseRecovery:
             "max_interruptions": self._max_interruptions,
         }
         with self._pool.autocommitted() as connection:
-            return [row["id"] for row in connection.execute(statement, parameters)]
+            cursor = ClientCursor(connection, row_factory=dict_row)  # one message: nobody is stopped in between
+            cursor.execute(statement, parameters)
+            cursor.nextset()
+            return [row["id"] for row in cursor]

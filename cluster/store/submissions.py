@@ -49,12 +49,15 @@ WITH cancelled AS (
 SELECT id FROM cancelled
 """
 
+_LOCK_CLAIMED = """
+-- By itself: only a statement that begins afterwards sees every stage run that was opened under these leases.
+SELECT lease_token FROM video_leases WHERE video_id = ANY (%(ids)s) ORDER BY lease_token FOR UPDATE
+"""
+
 _CANCEL_CLAIMED = """
 -- What is on its way loses its lease: whoever works on it may write nothing more.
-WITH chosen AS MATERIALIZED (
-    SELECT video_id FROM video_leases WHERE video_id = ANY (%(ids)s) ORDER BY lease_token FOR UPDATE
-), released AS (
-    DELETE FROM video_leases AS l USING chosen AS c WHERE l.video_id = c.video_id RETURNING l.video_id
+WITH released AS (
+    DELETE FROM video_leases WHERE lease_token = ANY (%(tokens)s) RETURNING video_id
 ), left_open AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
@@ -139,11 +142,14 @@ def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> lis
             ).fetchall()
         if not left:
             break
-        parameters = {"ids": [row["id"] for row in left]}
-        for statement in (_CANCEL_WAITING, _CANCEL_CLAIMED):
-            with pool.connection() as connection:
-                cancelled += [row["id"] for row in connection.execute(statement, parameters)]
-                notify(connection)
+        chosen = {"ids": [row["id"] for row in left]}
+        with pool.connection() as connection:
+            cancelled += [row["id"] for row in connection.execute(_CANCEL_WAITING, chosen)]
+            notify(connection)
+        with pool.connection() as connection:
+            tokens = [row["lease_token"] for row in connection.execute(_LOCK_CLAIMED, chosen)]
+            cancelled += [row["id"] for row in connection.execute(_CANCEL_CLAIMED, {"tokens": tokens})]
+            notify(connection)
     return cancelled
 
 

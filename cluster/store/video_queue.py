@@ -124,6 +124,11 @@ FROM finished AS f
 WHERE r.video_id = f.id AND r.attempt = f.attempt AND r.stage = 'finalizing' AND r.outcome = 'running'
 """
 
+_LOCK = """
+-- First: only a statement that begins afterwards sees every stage run that was opened under the lease.
+SELECT FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s FOR UPDATE;
+"""
+
 _END_ATTEMPT = """lease AS (
     DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
 ), left_open AS (
@@ -136,7 +141,8 @@ _END_ATTEMPT = """lease AS (
 """The lease ends, and with it every stage run that is open: without a lease nobody would ever close it."""
 
 _FAIL = (
-    """
+    _LOCK
+    + """
 -- FAILED for good: the stage that failed stays in processing_stage.
 WITH clock AS MATERIALIZED (
     SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
@@ -155,7 +161,8 @@ FROM lease, clock WHERE v.id = lease.video_id
 )
 
 _RETRY = (
-    """
+    _LOCK
+    + """
 -- PENDING again: queued anew from now on, claimable after the delay; the reason stays to be read.
 WITH """
     + _END_ATTEMPT
@@ -242,7 +249,10 @@ class VideoQueue:
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
         with self._pool.autocommitted() as connection:
-            cursor = connection.execute(statement, {"id": video.id, "token": video.lease_token, **parameters})
+            # Two statements go in one message: nobody is stopped in between.
+            cursor = ClientCursor(connection) if statement.startswith(_LOCK) else connection.cursor()
+            cursor.execute(statement, {"id": video.id, "token": video.lease_token, **parameters})
+            cursor.nextset()
             if cursor.rowcount == 0:
                 raise LeaseLost(f"the lease of {video.filename} is lost")
 
