@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from cluster.contracts.errors import (
     HeimdexError,
     Interrupted,
     InvalidVideo,
+    MalformedResult,
     NodeLost,
     NoSpace,
     WorkerCrash,
@@ -83,11 +84,13 @@ class LoadedWorker:
     """What a kind of worker holds: its calls by name, those of them that take a whole batch, and what was loaded.
 
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
-    results in the same order.
+    results in the same order. ``makes`` says of what type the value of a call is, or every part of one that comes in
+    parts; calls that are not named are not checked.
     """
 
     calls: Mapping[str, Callable[..., Any]]
     batched: frozenset[str] = frozenset()
+    makes: Mapping[str, type] = field(default_factory=dict)
     device: str = "cpu"
     model: str | None = None
 
@@ -133,17 +136,17 @@ class StageActor:
         device's error there is no more running in this process.
         """
         if call not in self._loaded.batched:
-            return [reply for item in batch for reply in self._timed(partial(self._alone, call, item), 1)]
-        replies = self._timed(partial(self._together, call, batch), len(batch))
+            return [reply for item in batch for reply in self._timed(call, partial(self._alone, call, item), 1)]
+        replies = self._timed(call, partial(self._together, call, batch), len(batch))
         failure = replies[0].report.failure
         if len(batch) > 1 and failure is not None and failure.error_type != DeviceFailure.__name__:
-            return [reply for item in batch for reply in self._timed(partial(self._together, call, [item]), 1)]
+            return [reply for item in batch for reply in self._timed(call, partial(self._together, call, [item]), 1)]
         return replies
 
     @ray.method(concurrency_group=ASIDE)
     def run_aside(self, call: str, item: tuple[Any, ...]) -> StageReply:
         """Run a quick ``call`` beside whatever ``run`` is at: it waits for nobody."""
-        return self._timed(partial(self._alone, call, item), 1)[0]
+        return self._timed(call, partial(self._alone, call, item), 1)[0]
 
     def _alone(self, call: str, item: tuple[Any, ...]) -> list[Any]:
         return [self._loaded.calls[call](*item)]
@@ -152,12 +155,12 @@ class StageActor:
         results: Sequence[Any] = self._loaded.calls[call](batch)
         return results
 
-    def _timed(self, work: Callable[[], Sequence[Any]], batch_size: int) -> list[StageReply]:
+    def _timed(self, call: str, work: Callable[[], Sequence[Any]], batch_size: int) -> list[StageReply]:
         failure: StageFailure | None = None
         values: list[Any] = [None] * batch_size
         started_s = time.monotonic()
         try:
-            values = [_left_behind(value) for value in work()]
+            values = [_left_behind(value, self._loaded.makes.get(call, object)) for value in work()]
             if len(values) != batch_size:
                 raise RuntimeError(f"{len(values)} results for {batch_size} items")
         except Exception as error:  # every failure of a stage is an answer; the scheduler decides what follows
@@ -227,10 +230,19 @@ def _log_defect(what: str) -> None:
     logger.error("%s\n%s", what, _storable(traceback.format_exc()))
 
 
-def _left_behind(value: Any) -> Any:
-    """Exhaust a result that comes part by part, leaving each part in the object store; other results pass."""
+def _left_behind(value: Any, promised: type) -> Any:
+    """Exhaust a result that comes part by part, leaving each part in the object store; other results pass.
+
+    Raises MalformedResult when the value, or a part of it, is not of the type that was promised.
+    """
     if isinstance(value, Iterator):
-        return Parts([ray.put(part) for part in value])
+        return Parts([ray.put(_checked(part, promised)) for part in value])
+    return _checked(value, promised)
+
+
+def _checked(value: Any, promised: type) -> Any:
+    if not isinstance(value, promised):
+        raise MalformedResult(f"the stage answered {type(value).__name__} instead of {promised.__name__}")
     return value
 
 

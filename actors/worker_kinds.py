@@ -113,6 +113,20 @@ BATCH_SIZES: dict[str, int] = {"describe": VIDEOS_PER_EMBEDDER_CALL}
 """The calls that serve several videos at once, and how many."""
 
 
+MAKES: dict[str, type] = {
+    "download": LocalVideo,
+    "probe": MediaInfo,
+    "read_speech": SpeechWindow,
+    "detect": SceneBlock,
+    "transcribe": Transcript,
+    "keep_transcript": Transcript,
+    "recall_transcript": Transcript,
+    "describe": list,
+    "write": int,
+}
+"""The type of what each call answers, or of every part of it."""
+
+
 def counts_for(cpus: float, gpus: float, transcriber_gpus: float, embedder_gpus: float) -> dict[WorkerKind, int]:
     """How many workers of each kind a cluster of so many CPUs and GPUs gets.
 
@@ -159,7 +173,7 @@ class _MediaLoader:
             "discard": reader.discard,
             "list_downloads": reader.list_downloads,
         }
-        return LoadedWorker(calls)
+        return LoadedWorker(calls, makes=MAKES)
 
 
 @dataclass(frozen=True)
@@ -177,7 +191,7 @@ class _SpeechLoader:
         def transcribe(windows: Iterable[SpeechWindow], language: str | None) -> Iterator[Transcript]:
             return iter([transcriber.transcribe(windows, language)])
 
-        return LoadedWorker({"transcribe": transcribe}, device=config.device, model=transcriber.model_name)
+        return LoadedWorker({"transcribe": transcribe}, makes=MAKES, device=config.device, model=transcriber.model_name)
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,7 @@ class _VisionLoader:
         return LoadedWorker(
             {"describe": describe},
             batched=frozenset({"describe"}),
+            makes=MAKES,
             device=config.device,
             model=model.key,
         )
@@ -240,7 +255,7 @@ class _WriterLoader:
             return writer.write(video_id, lease_token, blocks, _only(descriptions), _only(transcript))
 
         return LoadedWorker(
-            {"write": write, "keep_transcript": keep_transcript, "recall_transcript": recall_transcript}
+            {"write": write, "keep_transcript": keep_transcript, "recall_transcript": recall_transcript}, makes=MAKES
         )
 
 

@@ -13,6 +13,7 @@
     │   ├── WorkerLost              the process died
     │   ├── StageTimeout            it overran its deadline and was killed
     │   └── DeviceFailure           a GPU reported an error; the process must end
+    ├── MalformedResult         a stage answered something else than it promises
     ├── LeaseLost               another scheduler owns the video now: stop, discard, write nothing
     └── ConfigurationError      refuse to start; the sentence says what to set
 
@@ -62,6 +63,10 @@ class StageTimeout(WorkerCrash):
 
 class DeviceFailure(WorkerCrash):
     """A GPU reported an error: nothing in this process can use it any more."""
+
+
+class MalformedResult(HeimdexError):
+    """A stage answered something else than it promises: a defect, found where it was made."""
 
 
 class LeaseLost(HeimdexError):
