@@ -1,4 +1,4 @@
-"""Who may call the functions that read everybody's rows, and what they can be tricked into."""
+"""Who may call the functions that read everybody's rows, what these can be tricked into, and who may touch tables."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +25,21 @@ CALLS = [
     "heimdex_users_total()",
 ]
 FORBIDDEN = psycopg.errors.InsufficientPrivilege
+OUTSIDERS = ("anon", "authenticated")
+BASE_TABLES = {"user_profiles", "videos", "video_scenes", "search_queries"}
+"""Whoever has them has rules of his own for them; ours are all others."""
+
+FUNCTIONS = """
+SELECT oid, proname, oid::regprocedure::text AS signature FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace
+AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')
+"""
+RELATIONS = """
+SELECT relname, relkind::text AS kind FROM pg_class AS c
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+"""
+RIGHTS = {"S": "USAGE, SELECT, UPDATE"}
+TABLE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
 
 
 @pytest.fixture
@@ -34,7 +49,7 @@ def supabase_url(bare_database_url: str) -> Iterator[str]:
         for role in ("anon", "authenticated", "service_role"):
             stack.enter_context(ordinary_role(bare_database_url, role))
         with connect(bare_database_url) as connection:
-            for objects, right in (("FUNCTIONS", "EXECUTE"), ("TABLES", "ALL")):
+            for objects, right in (("FUNCTIONS", "EXECUTE"), ("TABLES", "ALL"), ("SEQUENCES", "ALL")):
                 connection.execute(
                     f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {right} ON {objects} "
                     "TO anon, authenticated, service_role"
@@ -56,7 +71,7 @@ def test_a_role_without_a_grant_cannot_call_it(database_url: str, call: str) -> 
 
 
 def test_of_supabases_roles_only_the_service_may_call_them(supabase_url: str) -> None:
-    for role in ("anon", "authenticated"):
+    for role in OUTSIDERS:
         with connect(as_role(supabase_url, role), autocommit=True) as connection:
             for call in CALLS:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"):
@@ -64,6 +79,43 @@ def test_of_supabases_roles_only_the_service_may_call_them(supabase_url: str) ->
     with connect(as_role(supabase_url, "service_role")) as connection:
         for call in CALLS:
             connection.execute(f"SELECT * FROM {call}").fetchall()
+
+
+def test_no_function_is_forgotten(database_url: str) -> None:
+    with connect(database_url) as connection:
+        functions = connection.execute(FUNCTIONS).fetchall()
+    assert sorted(row["proname"] for row in functions) == sorted(call.partition("(")[0] for call in CALLS)
+
+
+def test_of_all_roles_only_the_service_may_execute_any_function(supabase_url: str) -> None:
+    with ordinary_role(supabase_url) as ordinary, connect(supabase_url) as connection:
+        functions = connection.execute(FUNCTIONS).fetchall()
+        assert len(functions) >= len(CALLS)
+        for function in functions:
+            for role, may in (*((outsider, False) for outsider in (*OUTSIDERS, ordinary)), ("service_role", True)):
+                answer = connection.execute(
+                    "SELECT has_function_privilege(%s, %s::oid, 'EXECUTE') AS may", (role, function["oid"])
+                ).fetchone()
+                assert answer == {"may": may}, (role, function["signature"])
+
+
+def test_the_clusters_own_tables_are_closed_to_the_roles_of_a_web_page(supabase_url: str) -> None:
+    with connect(supabase_url) as connection:
+        relations = [row for row in connection.execute(RELATIONS).fetchall() if row["relname"] not in BASE_TABLES]
+        assert {"video_leases", "video_stage_runs", "video_lease_tokens"} <= {row["relname"] for row in relations}
+        for relation in relations:
+            rights = RIGHTS.get(relation["kind"], TABLE_RIGHTS)
+            kind = "sequence" if relation["kind"] == "S" else "table"
+            for role in OUTSIDERS:
+                answer = connection.execute(
+                    f"SELECT has_{kind}_privilege(%s, %s, %s) AS may", (role, f"public.{relation['relname']}", rights)
+                ).fetchone()
+                assert answer == {"may": False}, (role, relation["relname"])
+    for role in OUTSIDERS:
+        with connect(as_role(supabase_url, role), autocommit=True) as connection:
+            for relation in relations:
+                with pytest.raises(FORBIDDEN):
+                    connection.execute(f"SELECT * FROM public.{relation['relname']}")
 
 
 def test_all_run_with_the_callers_rights_and_a_pinned_search_path(database_url: str) -> None:
