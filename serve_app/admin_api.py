@@ -1,4 +1,4 @@
-"""The ten admin endpoints: each asks one database function and names its columns in JSON."""
+"""The ten admin figures: each endpoint asks one database function and names its columns in JSON."""
 
 import re
 from enum import StrEnum

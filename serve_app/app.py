@@ -6,6 +6,7 @@ application (``serve.yaml``); a replica opens its own database pool and loads it
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -19,8 +20,10 @@ from cluster.search import SearchService
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.search_index import PostgresSearchIndex
-from serve_app import admin_api, error_responses, health_api, videos_api
-from serve_app.auth import AuthRules, TokenVerifier, current_user, require_admin
+from serve_app import admin_api, error_responses, health_api, quarantine_api, videos_api
+from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
+from serve_app.limits import DEFAULT_LIMITS, ApiLimits, LimitedRequests
 from serve_app.parts import ApiParts
 
 Route = tuple[str, str, Callable[..., Any], int]
@@ -36,17 +39,29 @@ ADMIN_ROUTES: list[Route] = [
     ("GET", "/v1/admin/performance/rtf", admin_api.rtf_distribution, 200),
     ("GET", "/v1/admin/performance/queue", admin_api.queue_analysis, 200),
     ("GET", "/v1/admin/failures/by-stage", admin_api.failures_by_stage, 200),
+    ("GET", "/v1/admin/failures/quarantine", quarantine_api.list_quarantine, 200),
+    ("POST", "/v1/admin/failures/retry", quarantine_api.retry_videos, 200),
+    ("POST", "/v1/admin/videos/cancel", quarantine_api.cancel_videos, 200),
 ]
 USER_ROUTES: list[Route] = [
     ("POST", "/v1/videos", videos_api.submit_videos, 202),
     ("GET", "/v1/videos", videos_api.list_own_videos, 200),
     ("GET", "/v1/videos/{video_id}", videos_api.read_own_video, 200),
+    ("POST", "/v1/videos/{video_id}/cancel", videos_api.cancel_own_video, 200),
+    ("POST", "/v1/videos/{video_id}/retry", videos_api.retry_own_video, 200),
     ("GET", "/v1/search", videos_api.search_own_scenes, 200),
 ]
 OPEN_ROUTES: list[Route] = [
     ("GET", "/healthz", health_api.alive, 200),
     ("GET", "/readyz", health_api.ready, 200),
 ]
+
+REFUSALS: dict[Callable[..., Any], set[int]] = {
+    videos_api.submit_videos: {409, 429},
+    videos_api.cancel_own_video: {409},
+    videos_api.retry_own_video: {409},
+}
+"""What some routes may answer beside the errors that all routes of their kind have."""
 
 DATABASE_WAIT_S = 5.0
 """How long a request waits for a database session before it is answered with 503."""
@@ -58,42 +73,51 @@ def build_api(parts: ApiParts) -> FastAPI:
         title="Heimdex Cluster",
         version=__version__,
         description="Videos in, searchable and exactly measured scenes out.",
+        redirect_slashes=False,
     )
     api.state.parts = parts
     error_responses.install(api)
+    api.add_middleware(LimitedRequests, limits=parts.limits)
     if parts.cors_origins:
         api.add_middleware(
             CORSMiddleware,
             allow_origins=parts.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
             expose_headers=["Retry-After"],
         )
-    _add(api, "admin", ADMIN_ROUTES, require_admin, (400, 401, 403, 503))
-    _add(api, "videos", USER_ROUTES, current_user, (400, 401, 503))
+    _add(api, "admin", ADMIN_ROUTES, AdminRoute)
+    _add(api, "videos", USER_ROUTES, UserRoute)
     _add(api, "health", OPEN_ROUTES)
     api.add_api_route("/", health_api.to_documentation, include_in_schema=False)
     return api
 
 
-def _add(
-    api: FastAPI,
-    tag: str,
-    routes: list[Route],
-    guard: Callable[..., Any] | None = None,
-    errors: tuple[int, ...] = (),
-) -> None:
+def _add(api: FastAPI, tag: str, routes: list[Route], guarded: type[UserRoute] | None = None) -> None:
     for method, path, endpoint, status in routes:
-        named = (404,) if "{" in path else ()
-        api.add_api_route(
+        errors = _errors(path, endpoint, guarded) if guarded else set()
+        api.router.add_api_route(
             path,
             endpoint,
             methods=[method],
             status_code=status,
             tags=[tag],
-            dependencies=[Depends(guard)] if guard else [],
-            responses=error_responses.describe(*errors, *named),
+            route_class_override=guarded,
+            dependencies=[Depends(bearer_scheme)] if guarded else [],
+            responses=error_responses.describe(*sorted(errors)),
         )
+
+
+def _errors(path: str, endpoint: Callable[..., Any], guarded: type[UserRoute]) -> set[int]:
+    """The errors that a guarded route may answer with."""
+    errors = {400, 401, 503, 504} | REFUSALS.get(endpoint, set())
+    if guarded is AdminRoute:
+        errors.add(403)
+    if "{" in path:
+        errors.add(404)
+    if "body" in signature(endpoint).parameters:
+        errors |= {413, 415}
+    return errors
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,7 @@ class ReplicaConfig:
     auth: AuthRules
     cors_origins: tuple[str, ...]
     allowed_schemes: frozenset[str]
+    limits: ApiLimits
     clip_model: str
     clip_pretrained: str | None
 
@@ -118,13 +143,14 @@ class ApiReplica:
 
         stay_on_loopback()
         encoder = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
-        self._pool = open_api_pool(config.database_url)
+        self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
         self._parts = ApiParts(
             pool=self._pool,
             verifier=TokenVerifier(config.auth),
             search=SearchService(PostgresSearchIndex(self._pool), encoder, self._pool),
             allowed_schemes=config.allowed_schemes,
             cors_origins=config.cors_origins,
+            limits=config.limits,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -153,13 +179,14 @@ api_deployment: Deployment = serve.deployment(
 )(serve.ingress()(ApiReplica))
 
 
-def open_api_pool(url: str) -> Pool:
+def open_api_pool(url: str, request_timeout_s: float = DEFAULT_LIMITS.request_timeout_s) -> Pool:
     """A pool that gives up early: an outage is a quick 503, and over as soon as the database is back.
 
-    psycopg_pool by default tries for five minutes at growing intervals to replace a lost connection.
+    psycopg_pool by default tries for five minutes at growing intervals to replace a lost connection. A statement runs
+    no longer than a request may take, for nobody would wait for it.
     """
-    pool = open_pool(url, min_size=1, max_size=8, name="heimdex-api")
-    pool.timeout = DATABASE_WAIT_S
+    pool = open_pool(url, min_size=1, max_size=8, name="heimdex-api", statement_timeout_s=request_timeout_s)
+    pool.timeout = min(DATABASE_WAIT_S, request_timeout_s)
     pool.reconnect_timeout = DATABASE_WAIT_S
     return pool
 
@@ -184,5 +211,6 @@ def build_app(args: dict[str, Any]) -> Application:
         allowed_schemes=frozenset(settings.http_allowed_schemes),
         clip_model=settings.clip_model,
         clip_pretrained=settings.resolved_clip_pretrained,
+        limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),
     )
     return api_deployment.bind(config)

@@ -1,22 +1,23 @@
-"""Who is asking: verifies bearer tokens and tells admins from users.
+"""Who is asking: verifies tokens and tells admins from users.
 
 Tokens are Supabase's (https://supabase.com/docs/guides/auth/jwts): HS256 with a shared secret, or ES256/RS256
 with a public key from a JWKS URL. Each algorithm belongs to one kind of key, so that a token can never choose
-how it is verified (RFC 8725, section 3.1). What a user may read is left to the routes.
+how it is verified (RFC 8725, section 3.1). Where in a request tokens are, and on which routes, is ``guards``'.
 """
 
+import base64
+import json
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import jwt
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from cluster.contracts.errors import ConfigurationError
-from serve_app.error_responses import Forbidden, KeysUnavailable, Unauthorized
+from serve_app.error_responses import KeysUnavailable, Unauthorized
 
 AUDIENCE = "authenticated"
 SHARED_SECRET_ALGORITHM = "HS256"
@@ -25,13 +26,8 @@ LEEWAY = timedelta(seconds=5)
 """How far this machine's clock may be from the issuer's."""
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key of at least the hash's size."""
-
-bearer_scheme = HTTPBearer(
-    auto_error=False,
-    bearerFormat="JWT",
-    description="A Supabase access token, or one from `heimdex token --sub UUID`.",
-)
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
+_THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_TIMES = ("exp", "nbf", "iat")
 
 
 @dataclass(frozen=True)
@@ -83,11 +79,57 @@ class PublicKeys(jwt.PyJWKClient):
         return keys
 
 
+class StrictTokens(jwt.PyJWT):
+    """Tokens in one spelling only: nothing named twice, times that are numbers, no padding, no extensions.
+
+    Where two programs may read a token differently, it is not for this one to choose.
+    """
+
+    def header(self, token: str) -> dict[str, Any]:
+        """The header of a token whose signature nobody has checked yet; raises ``jwt.DecodeError``."""
+        if not _THREE_PARTS.fullmatch(token):
+            raise jwt.DecodeError
+        jwt.get_unverified_header(token)  # says what is wrong with it in JOSE's terms
+        part = token.partition(".")[0]
+        header = _object(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        if "crit" in header or "b64" in header:
+            raise jwt.DecodeError
+        return header
+
+    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        claims = _object(decoded["payload"])
+        if any(type(claims.get(name, 0)) not in (int, float, type(None)) for name in _TIMES):
+            raise jwt.DecodeError
+        return claims
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """A JSON object in UTF-8 whose objects name nothing twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError
+        return found
+
+    def never(_constant: str) -> NoReturn:
+        raise ValueError
+
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=once, parse_constant=never)
+    except (ValueError, RecursionError):
+        raise jwt.DecodeError from None
+    if not isinstance(found, dict):
+        raise jwt.DecodeError
+    return found
+
+
 class TokenVerifier:
     """Verifies tokens by the rules it was made with; safe to share between threads."""
 
     def __init__(self, rules: AuthRules, public_keys: PublicKeys | None = None) -> None:
         self._rules = rules
+        self._tokens = StrictTokens()
         self._public_keys = public_keys
         if public_keys is None and rules.jwks_url is not None:
             self._public_keys = PublicKeys(rules.jwks_url)
@@ -100,8 +142,8 @@ class TokenVerifier:
             KeysUnavailable: the issuer's keys are needed and cannot be had.
         """
         try:
-            header = jwt.get_unverified_header(token)
-            claims = jwt.decode(
+            header = self._tokens.header(token)
+            claims: dict[str, Any] = self._tokens.decode(
                 token,
                 self._key(header),
                 algorithms=[header["alg"]],
@@ -148,27 +190,6 @@ def _uuid(sub: str) -> UUID:
     if user_id is None or str(user_id) != sub.lower():
         raise Unauthorized("The token's 'sub' is not a UUID.")
     return user_id
-
-
-def current_user(request: Request, credentials: Credentials) -> UUID:
-    """The user that the request's token names.
-
-    A plain function, which runs on a thread: fetching keys must not block the event loop.
-    """
-    if credentials is None:
-        raise Unauthorized("A bearer token is required: send 'Authorization: Bearer <token>'.")
-    verifier: TokenVerifier = request.app.state.parts.verifier
-    return verifier.user_id(credentials.credentials)
-
-
-CurrentUser = Annotated[UUID, Depends(current_user)]
-
-
-def require_admin(request: Request, user_id: CurrentUser) -> None:
-    """Let only admins pass."""
-    verifier: TokenVerifier = request.app.state.parts.verifier
-    if not verifier.is_admin(user_id):
-        raise Forbidden("This user is not an admin (HEIMDEX_ADMIN_USER_IDS).")
 
 
 def mint_token(secret: str, sub: UUID, lifetime: timedelta) -> str:

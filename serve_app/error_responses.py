@@ -5,16 +5,26 @@ Owns the HTTP errors, their handlers and their description in the OpenAPI docume
 
 import logging
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, status
+from fastapi import FastAPI, HTTPException, Request, Response, status
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from cluster.contracts.errors import DatabaseUnavailable
 from serve_app.schemas import Problem
 
 RETRY_AFTER_S = "5"
+# What the framework answers by itself is no sentence, or says less than is known.
+_UNREADABLE_BODY = "There was an error parsing the body"
+_SENTENCES = {
+    400: "The body is not JSON in UTF-8, or nested too deeply.",
+    404: "There is nothing at this address; /docs lists what there is.",
+    405: "This method is not for this address; the Allow header names those that are.",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -46,6 +56,27 @@ class BadRequest(HTTPException):
         super().__init__(status.HTTP_400_BAD_REQUEST, detail)
 
 
+class Conflict(HTTPException):
+    """409: the state of things does not allow it now."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(status.HTTP_409_CONFLICT, detail)
+
+
+class RequestTooLarge(HTTPException):
+    """413: the body is larger than this server reads."""
+
+    def __init__(self, max_bytes: int, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status.HTTP_413_CONTENT_TOO_LARGE, f"The body is larger than {max_bytes} bytes.", headers)
+
+
+class TooManySubmissions(HTTPException):
+    """429: the owner has submitted as much as allowed; after ``retry_after_s`` it may be tried again."""
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(status.HTTP_429_TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)})
+
+
 class KeysUnavailable(HTTPException):
     """503: the issuer's public keys cannot be fetched."""
 
@@ -61,7 +92,12 @@ def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
         401: "No valid token.",
         403: "The token's user is not an admin.",
         404: "Unknown, or another user's.",
+        409: "The video's state, or an earlier submission with the same key, does not allow it.",
+        413: "The body is too large.",
+        415: "The body is not JSON by its Content-Type.",
+        429: "Too many videos within a minute; Retry-After says when to try again.",
         503: "The database or the token issuer is away; Retry-After says when to try again.",
+        504: "It took too long and was given up.",
     }
     return {code: {"model": Problem, "description": meaning[code]} for code in codes}
 
@@ -69,6 +105,7 @@ def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
 def install(api: FastAPI) -> None:
     """Give every error of the application the same shape."""
     api.add_exception_handler(RequestValidationError, _invalid_request)
+    api.add_exception_handler(StarletteHTTPException, _refused)
     api.add_exception_handler(DatabaseUnavailable, _database_unavailable)
     api.add_exception_handler(Exception, _unexpected)
     document = api.openapi
@@ -89,23 +126,33 @@ def _without_422(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    if error.detail == HTTPStatus(error.status_code).phrase or error.detail == _UNREADABLE_BODY:
+        error.detail = _SENTENCES.get(error.status_code, error.detail)
+    return await http_exception_handler(request, error)
+
+
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(error.errors())))
+    if isinstance(error.body, bytes):  # as FastAPI leaves what is no JSON by its Content-Type
+        return problem(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json.")
+    return problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(error.errors())))
 
 
 async def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
     detail = "The database is away; try again."
-    return _problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
+    return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
 
 
 async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
     # Starlette logs the traceback itself and answers with this.
-    return _problem(status.HTTP_500_INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what.")
+    return problem(status.HTTP_500_INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what.")
 
 
-def _problem(code: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def problem(code: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error in its one shape."""
     return JSONResponse(Problem(detail=detail).model_dump(), code, headers)
 
 
@@ -115,7 +162,10 @@ def _sentences(errors: Iterable[Any], most: int = 5) -> Iterable[str]:
         if number == most:
             yield "and more"
             return
+        if error["type"] == "json_invalid":
+            yield f"The body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}."
+            continue
         message = error["msg"].removeprefix("Value error, ")
         # Where FastAPI looked, and which member of a union it tried, means nothing to a caller.
-        place = [str(part) for part in error["loc"] if part not in ("query", "path", "body", "one", "many")]
+        place = [str(part) for part in error["loc"] if part not in ("query", "path", "header", "body", "one", "many")]
         yield f"{'.'.join(place)}: {message}" if place else message

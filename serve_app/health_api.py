@@ -38,7 +38,10 @@ async def alive() -> Alive:
 
 
 def ready(response: Response, parts: Parts) -> Readiness:
-    """Whether the database answers and a scheduler and workers of every kind announced themselves lately."""
+    """Whether the database answers and a scheduler and workers of every kind announced themselves lately.
+
+    What stands in their way, a full disk for example, is said beside.
+    """
     states = _states(parts)
     all_ready = all(state.ready for state in states.values())
     if not all_ready:
@@ -60,7 +63,8 @@ def _states(parts: ApiParts) -> dict[str, PartState]:
     for kind in kinds:
         counts = f"{able[kind]} seen in the last {parts.worker_silence_s:g} s"
         late = f", {starting[kind]} starting" if starting[kind] else ""
-        states[str(kind)] = PartState(ready=able[kind] > 0, detail=counts + late)
+        troubles = {worker.trouble: None for worker in seen if worker.kind == kind and worker.trouble}
+        states[str(kind)] = PartState(ready=able[kind] > 0, detail="; ".join([counts + late, *troubles]))
     return states
 
 

@@ -9,6 +9,7 @@ from cluster.search import SearchService
 from cluster.store.database import Pool
 from cluster.store.worker_registry import SEEN_WITHIN_S
 from serve_app.auth import TokenVerifier
+from serve_app.limits import DEFAULT_LIMITS, ApiLimits
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class ApiParts:
     """The parts of one application.
 
     ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages
-    may call from a browser. ``worker_silence_s``: a worker not seen for longer counts as gone.
+    may call from a browser. ``limits``: what a request and an owner may ask for. ``worker_silence_s``: a worker
+    not seen for longer counts as gone.
     """
 
     pool: Pool
@@ -24,6 +26,7 @@ class ApiParts:
     search: SearchService
     allowed_schemes: frozenset[str]
     cors_origins: tuple[str, ...] = ()
+    limits: ApiLimits = DEFAULT_LIMITS
     worker_silence_s: float = SEEN_WITHIN_S
 
 

@@ -1,4 +1,4 @@
-"""The JSON of the admin endpoints and of errors; the examples are what the OpenAPI document shows.
+"""The JSON of the admin figures and of errors; the examples are what the OpenAPI document shows.
 
 Fields are named exactly as the database functions name their columns. A figure that no data supports is null.
 """

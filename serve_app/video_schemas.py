@@ -1,13 +1,17 @@
-"""The JSON of a user's videos and of the search in them."""
+"""The JSON of a user's videos, of the search in them, and of what admins see and do about videos that failed."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from cluster.contracts.stages import Outcome
+from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import VideoStatus
 from serve_app.schemas import example
+
+MAX_IDS = 1000
+Ids = Annotated[list[UUID], Field(min_length=1, max_length=MAX_IDS)]
 
 
 class AcceptedVideos(BaseModel):
@@ -103,3 +107,75 @@ class FoundScenes(BaseModel):
     query: str
     latency_ms: int
     items: list[SceneHit]
+
+
+class QuarantinedVideo(BaseModel):
+    """A video that FAILED, and why: ``stage`` is where, ``uri`` comes without what may be secret."""
+
+    id: UUID
+    owner_id: UUID
+    filename: str
+    uri: str
+    stage: str | None
+    error_type: str | None
+    error_message: str | None
+    attempts: int
+    crashes: int
+    failed_at: datetime
+
+
+class Quarantine(BaseModel):
+    """One page of the videos that FAILED, latest first."""
+
+    model_config = example(
+        items=[
+            {
+                "id": "5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11",
+                "owner_id": "9b2c1f52-1a4e-4a3a-9d0e-0f4f6f1f8c22",
+                "filename": "talk.mp4",
+                "uri": "https://example.org/talk.mp4",
+                "stage": "transcription",
+                "error_type": "WorkerLost",
+                "error_message": "the worker died while it transcribed",
+                "attempts": 3,
+                "crashes": 3,
+                "failed_at": "2026-01-01T12:00:00Z",
+            }
+        ],
+        page=1,
+        page_size=50,
+        total_videos=1,
+    )
+    items: list[QuarantinedVideo]
+    page: int
+    page_size: int
+    total_videos: int
+
+
+class Choice(BaseModel):
+    """Which FAILED videos: those that failed in ``stage``, those of ``ids``, or, with neither, all."""
+
+    model_config = {**example(stage="transcription"), "extra": "forbid"}
+    stage: Stage | None = None
+    ids: Ids | None = None
+
+
+class ChosenVideos(BaseModel):
+    """Which videos."""
+
+    model_config = {**example(ids=["5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11"]), "extra": "forbid"}
+    ids: Ids
+
+
+class Retried(BaseModel):
+    """How many videos wait to be tried again."""
+
+    model_config = example(retried=3)
+    retried: int
+
+
+class Cancelled(BaseModel):
+    """The videos that were cancelled; what had ended before is not among them."""
+
+    model_config = example(cancelled=["5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11"])
+    cancelled: list[UUID]

@@ -2,22 +2,24 @@
 
 from typing import Annotated, Any
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4, uuid5
 
-from fastapi import Body, Path, Query
+from fastapi import Body, Header, Path, Query
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from cluster.contracts.videos import Submission, VideoStatus
 from cluster.storage import scheme_of
+from cluster.store.results import read_results
 from cluster.store.stage_ledger import latest_runs
-from cluster.store.video_queue import submit
+from cluster.store.submissions import cancel, retry, submit, submitted_within
 from cluster.store.videos import list_videos, read_video
-from serve_app.auth import CurrentUser
-from serve_app.error_responses import BadRequest, NotFound
-from serve_app.parts import Page, PageSize, Parts
-from serve_app.video_schemas import AcceptedVideos, FoundScenes, SceneHit, VideoDetail, VideosPage
+from serve_app.error_responses import BadRequest, Conflict, NotFound, TooManySubmissions
+from serve_app.guards import CurrentUser
+from serve_app.parts import ApiParts, Page, PageSize, Parts
+from serve_app.video_schemas import AcceptedVideos, FoundScenes, SceneHit, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
+MINUTE_S = 60
 
 
 def _searchable(query: str) -> str:
@@ -37,20 +39,63 @@ Submissions = Annotated[
     Body(
         description=f"One video, or a list of up to {MAX_SUBMISSIONS}.",
         openapi_examples={
-            "one": {"value": {"uri": "https://example.org/talk.mp4", "language": "en"}},
+            "one": {"value": {"uri": "https://example.org/talk.mp4", "language": "en", "priority": 0}},
             "many": {"value": [{"uri": "s3://bucket/a.mp4"}, {"uri": "s3://bucket/b.mp4"}]},
         },
     ),
 ]
 
 
-def submit_videos(body: Submissions, user_id: CurrentUser, parts: Parts) -> AcceptedVideos:
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern="^[ -~]+$",
+        description="A name of one's own for this submission: sent again, it enqueues nothing twice.",
+    ),
+]
+VideoId = Annotated[UUID, Path(description="The video's id.")]
+
+
+def submit_videos(
+    body: Submissions, user_id: CurrentUser, parts: Parts, idempotency_key: IdempotencyKey = None
+) -> AcceptedVideos:
     """Enqueue one video or many; they belong to the token's user. All are accepted, or none."""
     submissions = body if isinstance(body, list) else [body]
     for number, submission in enumerate(submissions):
         place = f"{number}.uri" if isinstance(body, list) else "uri"
         _check_uri(submission.uri, place, parts.allowed_schemes)
-    return AcceptedVideos(ids=submit(parts.pool, user_id, submissions))
+    new = len(submissions)
+    if idempotency_key is None:
+        ids = [uuid4() for _ in submissions]
+    else:
+        ids = [uuid5(user_id, f"{position}:{idempotency_key}") for position in range(new)]
+        new -= _count_repeated(parts, ids, submissions)
+    if new:
+        _check_rate(parts, user_id, new)
+        submit(parts.pool, user_id, submissions, ids)
+    return AcceptedVideos(ids=ids)
+
+
+def _count_repeated(parts: ApiParts, ids: list[UUID], submissions: list[Submission]) -> int:
+    """How many of the submissions were made before under the same key; refuses others than those."""
+    known = {UUID(video["id"]): video["uri"] for video in read_results(parts.pool, ids)}
+    for video_id, submission in zip(ids, submissions, strict=True):
+        if known.get(video_id, submission.uri) != submission.uri:
+            raise Conflict(
+                "This Idempotency-Key was used for another submission; choose a new one for a new submission."
+            )
+    return len(known)
+
+
+def _check_rate(parts: ApiParts, user_id: UUID, new: int) -> None:
+    most = parts.limits.submissions_per_minute
+    if new > most:
+        raise BadRequest(f"{new} videos at once are more than may be submitted within a minute ({most}).")
+    if submitted_within(parts.pool, user_id, MINUTE_S) + new > most:
+        raise TooManySubmissions(f"No more than {most} videos may be submitted within a minute.", MINUTE_S)
 
 
 def _check_uri(uri: str, place: str, allowed_schemes: frozenset[str]) -> None:
@@ -82,15 +127,36 @@ def list_own_videos(
     return VideosPage.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
 
 
-def read_own_video(
-    video_id: Annotated[UUID, Path(description="The video's id.")], user_id: CurrentUser, parts: Parts
-) -> VideoDetail:
+def read_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> VideoDetail:
     """One of the user's videos, with the stages of its latest attempt and its scenes."""
+    video = _own_video(parts, user_id, video_id)
+    stages = latest_runs(parts.pool, [video_id])[video_id]
+    return VideoDetail.model_validate({**video, "stages": stages}, from_attributes=True)
+
+
+def cancel_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Video:
+    """Cancel a video that waits or is on its way; one that is CANCELLED stays so. Whoever works on it stops."""
+    cancel(parts.pool, [video_id], user_id)
+    video = _own_video(parts, user_id, video_id)
+    if video["status"] != VideoStatus.CANCELLED:
+        raise Conflict(f"The video is {video['status']}: only what waits or is worked on here can be cancelled.")
+    return Video.model_validate(video)
+
+
+def retry_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Video:
+    """Let a FAILED or CANCELLED video be tried again, with all its attempts before it."""
+    retried = retry(parts.pool, [video_id], owner_id=user_id)
+    video = _own_video(parts, user_id, video_id)
+    if not retried:
+        raise Conflict(f"The video is {video['status']}: only what FAILED or was CANCELLED here can be tried again.")
+    return Video.model_validate(video)
+
+
+def _own_video(parts: ApiParts, user_id: UUID, video_id: UUID) -> dict[str, Any]:
     video = read_video(parts.pool, user_id, video_id)
     if video is None:
         raise NotFound("There is no such video.")
-    stages = latest_runs(parts.pool, [video_id])[video_id]
-    return VideoDetail.model_validate({**video, "stages": stages}, from_attributes=True)
+    return video
 
 
 def search_own_scenes(

@@ -8,6 +8,15 @@ from starlette.testclient import TestClient
 
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 
+ERRORS_OF = {
+    "/v1/videos": {"409", "413", "415", "429"},
+    "/v1/videos/{video_id}/cancel": {"409"},
+    "/v1/videos/{video_id}/retry": {"409"},
+    "/v1/admin/failures/retry": {"413", "415"},
+    "/v1/admin/videos/cancel": {"413", "415"},
+}
+"""What only some routes answer with."""
+
 
 @pytest.fixture
 def document(api: TestClient) -> dict[str, Any]:
@@ -28,13 +37,16 @@ def test_every_route_is_described_and_nothing_else(document: dict[str, Any]) -> 
 
 def test_guarded_routes_name_the_bearer_scheme_and_their_errors(document: dict[str, Any]) -> None:
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
-    for routes, codes in ((ADMIN_ROUTES, {"400", "401", "403", "503"}), (USER_ROUTES, {"400", "401", "503"})):
+    always = {"400", "401", "503", "504"}
+    for routes, codes in ((ADMIN_ROUTES, always | {"403"}), (USER_ROUTES, always)):
         for method, path, _, status in routes:
             operation = operations(document)[method, path]
             assert operation["security"] == [{"HTTPBearer": []}]
-            wanted = codes | {str(status)} | ({"404"} if "{" in path else set())
-            assert set(operation["responses"]) == wanted, (path, "422 never happens: it is a 400")
-            for code in wanted - {str(status)}:
+            wanted = (
+                codes | ERRORS_OF.get(path if method == "POST" else "", set()) | ({"404"} if "{" in path else set())
+            )
+            assert set(operation["responses"]) == wanted | {str(status)}, (path, "422 never happens: it is a 400")
+            for code in wanted:
                 schema = operation["responses"][code]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Problem"}
     for method, path, _, _ in OPEN_ROUTES:
@@ -57,3 +69,6 @@ def test_the_parameters_that_are_allowed_are_described(document: dict[str, Any])
     assert parameters["range"]["schema"]["default"] == "7d"
     assert parameters["page_size"]["schema"]["maximum"] == 100
     assert "range_" not in parameters
+    submitted = {p["name"]: p for p in operations(document)["POST", "/v1/videos"]["parameters"]}
+    assert submitted["Idempotency-Key"]["in"] == "header"
+    assert document["components"]["schemas"]["Submission"]["properties"]["priority"]["minimum"] == -10

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
-from cluster.store.video_queue import submit
+from cluster.store.submissions import submit
 from serve_app.videos_api import MAX_SUBMISSIONS
 
 URI = "https://example.org/a%20talk.mp4"
@@ -90,6 +90,121 @@ def test_a_bad_submission_is_400_and_nothing_is_enqueued(api: TestClient, pool: 
         assert connection.execute("SELECT 1 FROM videos").fetchone() is None
 
 
+def test_a_priority_is_kept(api: TestClient, pool: Pool) -> None:
+    assert post(api, [{"uri": URI, "priority": 10}, {"uri": URI, "priority": -10}, {"uri": URI}]).status_code == 202
+    with pool.connection() as connection:
+        rows = connection.execute("SELECT priority FROM videos ORDER BY queued_at").fetchall()
+    assert [row["priority"] for row in rows] == [10, -10, 0]
+
+
+def test_a_submission_with_a_key_is_made_once(api: TestClient, pool: Pool) -> None:
+    def send(key: str, body: Any, user_id: UUID = ALICE) -> Any:
+        return api.post("/v1/videos", json=body, headers={**headers(user_id), "Idempotency-Key": key})
+
+    two = [{"uri": URI}, {"uri": URI, "language": "en"}]
+    first, again, other = (send(key, two).json()["ids"] for key in ("night of the 3rd", "night of the 3rd", "~"))
+    assert first == again
+    assert len({*first, *other}) == 4
+    assert send("night of the 3rd", two, BOB).json()["ids"] != first
+    longer = send("night of the 3rd", [*two, {"uri": URI}]).json()["ids"]
+    assert (longer[:2], len(longer)) == (first, 3)
+    with pool.connection() as connection:
+        assert connection.execute("SELECT count(*) AS n FROM videos").fetchone() == {"n": 7}
+
+
+def test_a_key_belongs_to_one_submission(api: TestClient, pool: Pool) -> None:
+    named = {**headers(ALICE), "Idempotency-Key": "k"}
+    assert api.post("/v1/videos", json={"uri": URI}, headers=named).status_code == 202
+    other = api.post("/v1/videos", json=[{"uri": f"{URI}?2"}, {"uri": URI}], headers=named)
+    assert (other.status_code, "another submission" in other.json()["detail"]) == (409, True)
+    with pool.connection() as connection:
+        assert connection.execute("SELECT count(*) AS n FROM videos").fetchone() == {"n": 1}
+
+
+def test_a_key_is_printable_and_has_an_end(api: TestClient, pool: Pool) -> None:
+    authorization = headers(ALICE)["Authorization"].encode()
+    for key in (b"", b"a" * 256, b"\t", b"a\tb", b"\xc3\xa9", b"\x7f"):
+        sent = {b"Authorization": authorization, b"Idempotency-Key": key}
+        answer = api.post("/v1/videos", json={"uri": URI}, headers=sent)
+        assert (answer.status_code, list(answer.json())) == (400, ["detail"]), key
+        assert answer.json()["detail"].startswith("Idempotency-Key: "), answer.text
+    assert post(api, {"uri": URI}).status_code == 202
+    with pool.connection() as connection:
+        assert connection.execute("SELECT count(*) AS n FROM videos").fetchone() == {"n": 1}
+
+
+def test_what_waits_or_is_worked_on_can_be_cancelled_and_tried_again(api: TestClient, pool: Pool) -> None:
+    waiting, claimed = submit(pool, ALICE, [Submission(uri=URI), Submission(uri=URI)])
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET status = 'PROCESSING', attempt = 1 WHERE id = %s", (claimed,))
+        connection.execute(
+            "INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at) "
+            "VALUES (%s, nextval('video_lease_tokens'), 's', clock_timestamp() + interval '60 s')",
+            (claimed,),
+        )
+    for video_id in (waiting, claimed):
+        for _ in range(2):  # again, as whoever did not get the answer would
+            answer = act(api, video_id, "cancel")
+            assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (
+                200,
+                str(video_id),
+                "CANCELLED",
+            )
+    assert {video["id"] for video in get(api, "/v1/videos", status="CANCELLED")["items"]} == {
+        str(waiting),
+        str(claimed),
+    }
+    with pool.connection() as connection:
+        assert connection.execute("SELECT 1 FROM video_leases").fetchone() is None
+    again = act(api, waiting, "retry")
+    assert (again.status_code, again.json()["status"], again.json()["processing_stage"]) == (200, "PENDING", "queued")
+    assert act(api, waiting, "cancel").json()["status"] == "CANCELLED"
+
+
+def test_what_failed_can_be_tried_again(api: TestClient, pool: Pool) -> None:
+    (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
+    stand(pool, video_id, "FAILED")
+    answer = act(api, video_id, "retry")
+    assert (answer.status_code, answer.json()["status"], answer.json()["error_message"]) == (200, "PENDING", None)
+
+
+def test_what_the_state_does_not_allow_is_409_and_changes_nothing(api: TestClient, pool: Pool) -> None:
+    (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
+    for status, action in (
+        ("PENDING", "retry"),
+        ("PROCESSING", "retry"),
+        ("READY", "retry"),
+        ("READY", "cancel"),
+        ("FAILED", "cancel"),
+    ):
+        stand(pool, video_id, status)
+        answer = act(api, video_id, action)
+        assert (answer.status_code, list(answer.json())) == (409, ["detail"]), (status, action)
+        assert answer.json()["detail"].startswith(f"The video is {status}: only ")
+        assert get(api, f"/v1/videos/{video_id}")["status"] == status
+
+
+def test_another_users_videos_can_be_neither_cancelled_nor_tried_again(api: TestClient, pool: Pool) -> None:
+    (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
+    for status, action in (("PENDING", "cancel"), ("FAILED", "retry"), ("READY", "cancel")):
+        stand(pool, video_id, status)
+        for other in (BOB, ADMIN):
+            answer = act(api, video_id, action, other)
+            assert (answer.status_code, answer.json()) == (404, {"detail": "There is no such video."})
+        assert get(api, f"/v1/videos/{video_id}")["status"] == status
+    assert act(api, uuid4(), "cancel").status_code == act(api, uuid4(), "retry").status_code == 404
+
+
+def stand(pool: Pool, video_id: UUID, status: str) -> None:
+    """Let the video be in this state."""
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET status = %s::video_status WHERE id = %s", (status, video_id))
+
+
+def act(api: TestClient, video_id: UUID, action: str, user_id: UUID = ALICE) -> Any:
+    return api.post(f"/v1/videos/{video_id}/{action}", headers=headers(user_id))
+
+
 def test_what_is_not_json_is_400(api: TestClient) -> None:
     for content in (b"{", b"\xff", b"", b'{"uri": "\\ud800"}', b"[" * 100_000):
         response = api.post(
@@ -130,7 +245,7 @@ def test_videos_are_listed_latest_first_by_page_and_status(api: TestClient, pool
     }
     wrong = api.get("/v1/videos?status=DONE", headers=headers(ALICE))
     assert wrong.status_code == 400
-    assert "'PENDING', 'PROCESSING', 'READY' or 'FAILED'" in wrong.json()["detail"]
+    assert "'PENDING', 'PROCESSING', 'READY', 'FAILED' or 'CANCELLED'" in wrong.json()["detail"]
 
 
 def test_a_video_is_shown_with_its_latest_stages_and_scenes(api: TestClient, pool: Pool) -> None:
@@ -192,45 +307,3 @@ def test_another_users_videos_are_as_if_they_did_not_exist(api: TestClient, pool
     unknown = api.get(f"/v1/videos/{uuid4()}", headers=headers(ALICE))
     assert (unknown.status_code, unknown.json()) == (404, missing)
     assert api.get("/v1/videos/7", headers=headers(ALICE)).status_code == 400
-
-
-def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool: Pool) -> None:
-    api = make_api(worker_silence_s=30.0)
-    empty = api.get("/readyz")
-    assert (empty.status_code, empty.json()["ready"]) == (503, False)
-    assert empty.json()["parts"]["database"] == {"ready": True, "detail": "answers"}
-
-    with pool.connection() as connection:
-        for worker, state in (
-            ("scheduler", "busy"),
-            ("media", "idle"),
-            ("transcriber", "busy"),
-            ("embedder", "idle"),
-            ("writer", "starting"),
-        ):
-            connection.execute(
-                "INSERT INTO cluster_workers (worker, scheduler, kind, node, device, state) "
-                "VALUES (%s, 's', %s, 'n', 'cpu', %s)",
-                (f"{worker}-1", worker, state),
-            )
-    loading = api.get("/readyz").json()["parts"]
-    assert [name for name, part in loading.items() if not part["ready"]] == ["writer"]
-    assert loading["writer"]["detail"] == "0 seen in the last 30 s, 1 starting"
-
-    with pool.connection() as connection:
-        connection.execute("UPDATE cluster_workers SET state = 'idle'")
-    whole = api.get("/readyz")
-    assert (whole.status_code, whole.json()["ready"]) == (200, True)
-
-    with pool.connection() as connection:
-        connection.execute("UPDATE cluster_workers SET seen_at = seen_at - interval '31 s' WHERE kind = 'media'")
-    silent = api.get("/readyz")
-    assert (silent.status_code, silent.json()["parts"]["media"]["ready"]) == (503, False)
-
-
-def test_the_process_says_that_it_is_alive_and_where_the_documentation_is(api: TestClient) -> None:
-    assert api.get("/healthz").json() == {"status": "alive"}
-    assert api.get("/").headers["location"] == "docs"
-    assert api.get("/docs").status_code == 200
-    unknown = api.get("/v2")
-    assert (unknown.status_code, unknown.json()) == (404, {"detail": "Not Found"})

@@ -1,0 +1,76 @@
+"""Who passes: a guarded route judges the token before it reads anything else of the request.
+
+FastAPI by itself reads and parses a body before it asks its dependencies, so that anybody could make it parse one.
+What makes a token valid, and who is an admin, is ``auth``'s.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+
+from serve_app.auth import TokenVerifier
+from serve_app.error_responses import Forbidden, Unauthorized
+
+bearer_scheme = HTTPBearer(
+    auto_error=False,
+    bearerFormat="JWT",
+    description="A Supabase access token, or one from `heimdex token --sub UUID`.",
+)
+
+
+class UserRoute(APIRoute):
+    """A route for whoever has a valid token."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own handler, behind the guard."""
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            # On a thread: fetching keys must not block the event loop.
+            request.state.user_id = await run_in_threadpool(self.admit, request)
+            return await handle(request)
+
+        return guarded
+
+    @staticmethod
+    def admit(request: Request) -> UUID:
+        """The user that the request's one token names; raises Unauthorized."""
+        sent = request.headers.getlist("Authorization")
+        if len(sent) > 1:
+            raise Unauthorized("Send one Authorization header, not several.")
+        scheme, token = get_authorization_scheme_param(sent[0] if sent else None)
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized("A bearer token is required: send 'Authorization: Bearer <token>'.")
+        return _verifier(request).user_id(token)
+
+
+class AdminRoute(UserRoute):
+    """A route for admins."""
+
+    @staticmethod
+    def admit(request: Request) -> UUID:
+        """The admin that the request's token names; raises Unauthorized or Forbidden."""
+        user_id = UserRoute.admit(request)
+        if not _verifier(request).is_admin(user_id):
+            raise Forbidden("This user is not an admin (HEIMDEX_ADMIN_USER_IDS).")
+        return user_id
+
+
+def _verifier(request: Request) -> TokenVerifier:
+    verifier: TokenVerifier = request.app.state.parts.verifier
+    return verifier
+
+
+def current_user(request: Request) -> UUID:
+    """The user whom the guard let pass. On a route without guard there is none: the request fails."""
+    user_id: UUID = request.state.user_id
+    return user_id
+
+
+CurrentUser = Annotated[UUID, Depends(current_user)]

@@ -1,0 +1,34 @@
+"""What admins do about videos that failed or are not wanted: look at them, let them be tried again, cancel them."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from cluster.contracts.stages import Stage
+from cluster.store.submissions import cancel, quarantine, retry
+from cluster.video_uris import shown
+from serve_app.parts import Page, PageSize, Parts
+from serve_app.video_schemas import Cancelled, Choice, ChosenVideos, Quarantine, Retried
+
+
+def list_quarantine(
+    parts: Parts,
+    stage: Annotated[Stage | None, Query(description="Only videos that failed in this stage.")] = None,
+    page: Page = 1,
+    page_size: PageSize = 50,
+) -> Quarantine:
+    """The videos of everybody that FAILED, latest first, and why."""
+    videos, total = quarantine(parts.pool, page_size, (page - 1) * page_size, stage=stage)
+    items = [{**vars(video), "uri": shown(video.uri)} for video in videos]
+    return Quarantine.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
+
+
+def retry_videos(parts: Parts, body: Choice | None = None) -> Retried:
+    """Let FAILED videos be tried again, with all their attempts before them; by their ids, CANCELLED ones too."""
+    chosen = body or Choice()
+    return Retried(retried=len(retry(parts.pool, chosen.ids, stage=chosen.stage)))
+
+
+def cancel_videos(body: ChosenVideos, parts: Parts) -> Cancelled:
+    """Cancel videos of anybody that wait or are on their way."""
+    return Cancelled(cancelled=cancel(parts.pool, body.ids))

@@ -1,0 +1,247 @@
+"""What one request may cost, on a real server and a real database; and that every error has the same shape."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+from api_client import ALICE, BOB, ApiMaker, headers
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from cluster.settings import Settings
+from cluster.store.database import Pool, connect
+from serve_app.app import open_api_pool
+from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
+
+KIB = 1024
+SMALL = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=30.0, submissions_per_minute=5)
+HURRIED = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=0.5, submissions_per_minute=5)
+JSON = {"Content-Type": "application/json", **headers(ALICE)}
+ONE = {"uri": "https://example.org/a.mp4"}
+HEAD = "\r\n".join(["POST /v1/videos HTTP/1.1", "Host: here", *(f"{name}: {value}" for name, value in JSON.items())])
+
+
+def body_of(size: int) -> bytes:
+    """A submission of exactly so many bytes."""
+    return json.dumps(ONE).encode().ljust(size)
+
+
+def refused(answer: Any, status: int, *words: str) -> None:
+    """The answer is this error, in the one shape, and says so many words."""
+    assert (answer.status_code, list(answer.json())) == (status, ["detail"]), answer.text
+    assert all(word in answer.json()["detail"] for word in words), answer.text
+
+
+@contextmanager
+def serving(client: TestClient) -> Iterator[tuple[str, int]]:
+    """The client's application on a real uvicorn."""
+    config = uvicorn.Config(client.app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def answer_to(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of what the server answers on a raw connection."""
+    received = b""
+    while b"}" not in received.partition(b"\r\n\r\n")[2]:
+        part = connection.recv(64 * KIB)
+        assert part, received
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the server closes the connection at once; it keeps others for five seconds."""
+    connection.settimeout(3)
+    with suppress(ConnectionError):
+        return connection.recv(KIB) == b""
+    return True
+
+
+def test_the_defaults_are_those_of_the_settings() -> None:
+    settings = Settings.model_fields
+    assert vars(DEFAULT_LIMITS) == {name: settings[name].default for name in vars(DEFAULT_LIMITS)}
+
+
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger(make_api: ApiMaker) -> None:
+    api = make_api(limits=SMALL)
+    assert api.post("/v1/videos", content=body_of(64 * KIB), headers=JSON).status_code == 202
+    refused(api.post("/v1/videos", content=body_of(64 * KIB + 1), headers=JSON), 413, "65536 bytes")
+    refused(api.request("GET", "/healthz", content=bytes(64 * KIB + 1)), 413, "65536 bytes")
+
+
+def test_a_body_without_length_is_counted_while_it_comes(make_api: ApiMaker) -> None:
+    with serving(make_api(limits=SMALL)) as place, socket.create_connection(place) as connection:
+        connection.settimeout(20)
+        connection.sendall(f"{HEAD}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(64 + 1):
+            connection.sendall(b"400\r\n" + b" " * KIB + b"\r\n")
+        assert answer_to(connection) == (413, {"detail": "The body is larger than 65536 bytes."})
+        assert hung_up(connection)
+
+
+@pytest.mark.parametrize("length", [b"10", b"-1", b"1e9", b"", None])
+def test_a_length_that_lies_does_not_help(make_api: ApiMaker, length: bytes | None) -> None:
+    api, sent = make_api(limits=SMALL), []
+    parts = iter([bytes(40 * KIB), bytes(40 * KIB), bytes(40 * KIB)])
+    given: list[Message] = []
+
+    async def receive() -> Message:
+        given.append({"type": "http.request", "body": next(parts), "more_body": True})
+        return given[-1]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/videos",
+        "query_string": b"",
+        "headers": [
+            *((name.lower().encode(), value.encode()) for name, value in JSON.items()),
+            *([(b"content-length", length)] if length is not None else []),
+        ],
+    }
+    asyncio.run(api.app(scope, receive, send))
+    assert (sent[0]["status"], len(given)) == (413, 2)
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(make_api: ApiMaker) -> None:
+    with serving(make_api(limits=HURRIED)) as place, socket.create_connection(place) as connection:
+        connection.settimeout(20)
+        connection.sendall(f'{HEAD}\r\nContent-Length: 100\r\n\r\n{{"uri": '.encode())
+        status, answer = answer_to(connection)
+        assert (status, list(answer)) == (504, ["detail"])
+        assert "longer than 0.5 s" in answer["detail"]
+        assert hung_up(connection)
+
+
+def test_a_request_that_waits_for_the_database_is_answered_in_time(make_api: ApiMaker, database_url: str) -> None:
+    """Although its thread cannot be stopped: here its statement may run for a minute."""
+    api = make_api(limits=HURRIED)
+    with connect(database_url) as other:
+        other.execute("LOCK TABLE videos")
+        began = time.monotonic()
+        refused(api.get("/v1/videos", headers=JSON), 504, "longer than 0.5 s")
+        assert time.monotonic() - began < 10
+        assert api.get("/healthz").status_code == 200
+    assert api.get("/v1/videos", headers=JSON).status_code == 200
+
+
+def test_a_statement_runs_no_longer_than_a_request_may_take(make_api: ApiMaker, database_url: str) -> None:
+    with open_api_pool(database_url, HURRIED.request_timeout_s) as pool, connect(database_url) as other:
+        api = make_api(limits=HURRIED, pool=pool)
+        other.execute("LOCK TABLE videos")
+        refused(api.get("/v1/videos", headers=JSON), 504)
+        end = time.monotonic() + 20
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'heimdex-api' AND wait_event_type = 'Lock'"
+        with connect(database_url, autocommit=True) as watcher:
+            while watcher.execute(waiting).fetchone() is not None:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        other.rollback()
+        assert api.get("/v1/videos", headers=JSON).status_code == 200
+
+
+def test_an_owner_submits_no_more_than_so_many_within_a_minute(make_api: ApiMaker, pool: Pool) -> None:
+    first, second = make_api(limits=SMALL), make_api(limits=SMALL)
+    assert first.post("/v1/videos", json=[ONE] * 3, headers=JSON).status_code == 202
+    for replica in (first, second):
+        answer = replica.post("/v1/videos", json=[ONE] * 3, headers=JSON)
+        refused(answer, 429, "5 videos", "within a minute")
+        assert answer.headers["retry-after"] == "60"
+    assert second.post("/v1/videos", json=[ONE] * 2, headers=JSON).status_code == 202
+    assert first.post("/v1/videos", json=ONE, headers=JSON).status_code == 429
+    assert first.post("/v1/videos", json=ONE, headers=headers(BOB)).status_code == 202
+    refused(first.post("/v1/videos", json=[ONE] * 6, headers=headers(BOB)), 400, "6 videos at once", "(5)")
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET created_at = created_at - interval '60 s'")
+    assert first.post("/v1/videos", json=[ONE] * 5, headers=JSON).status_code == 202
+
+
+def test_a_submission_that_is_repeated_is_not_counted_again(make_api: ApiMaker) -> None:
+    api = make_api(limits=SMALL)
+    named = {**JSON, "Idempotency-Key": "batch 7"}
+    ids = [api.post("/v1/videos", json=[ONE] * 5, headers=named).json()["ids"] for _ in range(3)]
+    assert ids[0] == ids[1] == ids[2]
+    assert api.post("/v1/videos", json=ONE, headers=JSON).status_code == 429
+
+
+def test_addresses_and_headers_have_an_end(make_api: ApiMaker) -> None:
+    api = make_api()
+    longest = "%F0%9F%8E%AC" * 1000
+    assert api.get(f"/v1/search?q={longest}", headers=JSON).status_code == 200
+    refused(api.get(f"/v1/search?q={'a' * MAX_ADDRESS_BYTES}", headers=JSON), 414, str(MAX_ADDRESS_BYTES))
+    refused(api.get("/healthz", headers={"X-Long": "a" * MAX_HEADER_BYTES}), 431, str(MAX_HEADER_BYTES))
+    assert api.get("/healthz", headers={"X-Long": "a" * (MAX_HEADER_BYTES // 2)}).status_code == 200
+
+
+WRONG: list[tuple[str, str, bytes, str, int, str]] = [
+    ("GET", "/v1/nothing", b"", "", 404, "nothing at this address"),
+    ("GET", "/v1/videos/", b"", "", 404, "nothing at this address"),
+    ("DELETE", "/v1/videos", b"", "", 405, "method"),
+    ("PUT", "/healthz", b"", "", 405, "method"),
+    ("BREW", "/v1/search", b"", "", 405, "method"),
+    ("POST", "/v1/videos", b"{", "application/json", 400, "The body is not JSON: Expecting property name"),
+    ("POST", "/v1/videos", b'{"uri": "\xff"}', "application/json", 400, "not JSON in UTF-8"),
+    ("POST", "/v1/videos", b"[" * 60_000, "application/json", 400, "nested too deeply"),
+    ("POST", "/v1/videos", b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "application/json", 400, "nested too deeply"),
+    ("POST", "/v1/videos", b"[" * 900 + b"]" * 900, "application/json", 400, "0: Input should be"),
+    ("POST", "/v1/videos", b"9" * 60_000, "application/json", 400, "not JSON in UTF-8, or"),
+    ("POST", "/v1/videos", b"NaN", "application/json", 400, "valid dictionary"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": NaN}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": 1e999}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": 11}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/\\ud800"}', "application/json", 400, "uri:"),
+    ("POST", "/v1/videos", b"uri=a", "application/x-www-form-urlencoded", 415, "application/json"),
+    ("POST", "/v1/videos", b"--x", "multipart/form-data; boundary=x", 415, "application/json"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a"}', "text/plain", 415, "application/json"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a"}', "", 415, "application/json"),
+    ("POST", "/v1/videos", b"", "application/json", 400, "Field required"),
+    ("GET", "/v1/videos?page=1000001", b"", "", 400, "page:"),
+    ("GET", f"/v1/videos?page={'9' * 5000}", b"", "", 400, "page:"),
+    ("GET", "/v1/videos?page_size=101", b"", "", 400, "page_size:"),
+    ("GET", "/v1/videos?status=%00", b"", "", 400, "status:"),
+    ("GET", "/v1/search?q=%FF%00", b"", "", 400, "q:"),
+    ("GET", "/v1/videos/%00", b"", "", 400, "video_id:"),
+    ("POST", "/v1/videos/%F0%9F%8E%AC/cancel", b"", "", 400, "video_id:"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "content", "content_type", "status", "words"), WRONG)
+def test_every_error_has_the_same_shape(
+    make_api: ApiMaker, method: str, path: str, content: bytes, content_type: str, status: int, words: str
+) -> None:
+    sent = {**headers(ALICE), **({"Content-Type": content_type} if content_type else {})}
+    refused(make_api(limits=SMALL).request(method, path, content=content, headers=sent), status, words)
+
+
+def test_a_page_elsewhere_may_read_what_was_refused(make_api: ApiMaker) -> None:
+    api = make_api(limits=SMALL, cors_origins=("https://admin.example.org",))
+    sent = {**JSON, "Origin": "https://admin.example.org"}
+    for answer in (
+        api.post("/v1/videos", content=body_of(64 * KIB + 1), headers=sent),
+        api.get("/v1/nothing", headers=sent),
+        api.get("/healthz", headers={**sent, "X-Long": "a" * MAX_HEADER_BYTES}),
+    ):
+        assert answer.headers["access-control-allow-origin"] == "https://admin.example.org"
+    preflight = {"Origin": sent["Origin"], "Access-Control-Request-Method": "POST"}
+    asked = api.options("/v1/videos", headers={**preflight, "Access-Control-Request-Headers": "idempotency-key"})
+    assert asked.status_code == 200

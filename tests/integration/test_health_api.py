@@ -1,0 +1,59 @@
+"""Whether the process is alive and whether the cluster behind it can work, asked by whoever watches it."""
+
+from api_client import ApiMaker
+from starlette.testclient import TestClient
+
+from cluster.store.database import Pool
+
+
+def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool: Pool) -> None:
+    api = make_api(worker_silence_s=30.0)
+    empty = api.get("/readyz")
+    assert (empty.status_code, empty.json()["ready"]) == (503, False)
+    assert empty.json()["parts"]["database"] == {"ready": True, "detail": "answers"}
+
+    with pool.connection() as connection:
+        for worker, state in (
+            ("scheduler", "busy"),
+            ("media", "idle"),
+            ("transcriber", "busy"),
+            ("embedder", "idle"),
+            ("writer", "starting"),
+        ):
+            connection.execute(
+                "INSERT INTO cluster_workers (worker, scheduler, kind, node, device, state) "
+                "VALUES (%s, 's', %s, 'n', 'cpu', %s)",
+                (f"{worker}-1", worker, state),
+            )
+    loading = api.get("/readyz").json()["parts"]
+    assert [name for name, part in loading.items() if not part["ready"]] == ["writer"]
+    assert loading["writer"]["detail"] == "0 seen in the last 30 s, 1 starting"
+
+    with pool.connection() as connection:
+        connection.execute("UPDATE cluster_workers SET state = 'idle'")
+    whole = api.get("/readyz")
+    assert (whole.status_code, whole.json()["ready"]) == (200, True)
+
+    with pool.connection() as connection:
+        connection.execute("UPDATE cluster_workers SET seen_at = seen_at - interval '31 s' WHERE kind = 'media'")
+    silent = api.get("/readyz")
+    assert (silent.status_code, silent.json()["parts"]["media"]["ready"]) == (503, False)
+
+
+def test_what_stands_in_the_schedulers_way_is_shown(api: TestClient, pool: Pool) -> None:
+    sentence = "the disk under /srv/scratch is full"
+    with pool.connection() as connection:
+        for worker, trouble in (("scheduler-1", sentence), ("scheduler-2", None), ("scheduler-3", sentence)):
+            connection.execute(
+                "INSERT INTO cluster_workers (worker, scheduler, kind, node, device, state, trouble) "
+                "VALUES (%s, %s, 'scheduler', 'n', 'cpu', 'busy', %s)",
+                (worker, worker, trouble),
+            )
+    scheduler = api.get("/readyz").json()["parts"]["scheduler"]
+    assert scheduler == {"ready": True, "detail": f"3 seen in the last 10 s; {sentence}"}
+
+
+def test_the_process_says_that_it_is_alive_and_where_the_documentation_is(api: TestClient) -> None:
+    assert api.get("/healthz").json() == {"status": "alive"}
+    assert api.get("/").headers["location"] == "docs"
+    assert api.get("/docs").status_code == 200
