@@ -101,6 +101,22 @@ def test_urls_are_read_in_one_way(uri: str, place: WebPlace) -> None:
     assert web_place(uri) == place
 
 
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("http://me:secret@a.test/b?c=secret", "a URL with user or password is not read: http://a.test/b"),
+        ("http://a.test/\r\nX: y", "a URL with control characters is not read: http://a.test/\\x0d\\x0aX: y"),
+        ("http://127.1/a", "the URL's host is neither a plain name nor a full address: http://127.1/a"),
+        ("http://a.test:0/b", "not a URL: http://a.test:0/b"),
+        ("http://%61.test/b", "not a URL: http://%61.test/b"),
+    ],
+)
+def test_what_is_not_read_is_said_in_one_sentence(uri: str, sentence: str) -> None:
+    with pytest.raises(InvalidVideo) as caught:
+        web_place(uri)
+    assert str(caught.value) == sentence
+
+
 def test_the_host_header_has_brackets_and_the_port_only_where_they_belong() -> None:
     hosts = ["http://a.test:80", "http://a.test:443", "https://a.test:443", "https://[2606:4700::1]:80", "http://[::1]"]
     assert [web_place(uri).authority for uri in hosts] == [
