@@ -47,9 +47,13 @@ def connect(
     conninfo = _conninfo(url, name)
     try:
         connection = Connection[DictRow].connect(conninfo, row_factory=dict_row)
+        try:
+            _prepare_session(connection, statement_timeout_s)
+        except BaseException:
+            connection.close()
+            raise
     except OperationalError as error:
         raise DatabaseUnavailable(f"Postgres at {place(url)} cannot be reached: {_one_line(error)}") from error
-    _prepare_session(connection, statement_timeout_s)
     connection.autocommit = autocommit
     return connection
 

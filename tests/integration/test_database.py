@@ -1,6 +1,9 @@
 """Sessions and the pool, on a real Postgres."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -42,6 +45,21 @@ def test_an_unreachable_server_is_a_transient_failure_that_names_it_without_the_
         reach(NOBODY_LISTENS)
     assert isinstance(caught.value, TransientFailure)
     assert "s3cret" not in f"{caught.value}{caught.value.__cause__}"
+
+
+def test_a_server_that_goes_away_while_a_session_begins_is_database_unavailable(tmp_path: Path) -> None:
+    welcome = b"R" + (8).to_bytes(4) + bytes(4) + b"Z" + (5).to_bytes(4) + b"I"
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
+        listening.bind(str(tmp_path / ".s.PGSQL.5432"))
+        listening.listen()
+        connecting = threads.submit(connect, f"postgresql://someone@/videos?host={tmp_path}&port=5432")
+        session, _ = listening.accept()
+        with session:
+            session.recv(4096)
+            session.sendall(welcome)
+            session.recv(4096)  # the first statement
+        with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
+            connecting.result(timeout=10)
 
 
 def test_what_is_no_url_is_a_configuration_error_that_does_not_quote_it() -> None:
