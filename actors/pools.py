@@ -53,6 +53,7 @@ class _Worker:
     since_s: float = 0.0
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
+    is_spent: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ class Pool:
         try:
             reply: StageReply = await asyncio.wait_for(worker.handle.run_aside.remote(call, arguments), deadline_s)
         except (RayError, TimeoutError) as error:
+            worker.is_spent = True
+            self._replace_when_idle(worker)
             raise NodeLost(f"worker {worker.name} did not answer: {_first_line(error)}") from None
         return reply
 
@@ -225,7 +228,7 @@ class Pool:
 
     def _feed(self) -> None:
         for worker in self._workers:
-            if worker.info is not None and worker.batch is None:
+            if worker.info is not None and worker.batch is None and not worker.is_spent:
                 batch = self._take_batch(worker.info)
                 if batch:
                     worker.batch, worker.since_s = batch, time.monotonic()
@@ -281,6 +284,7 @@ class Pool:
         else:
             self._end_call(worker)
             self._settle(worker, batch, replies)
+        self._replace_when_idle(worker)
         self._feed()
 
     def _end_call(self, worker: _Worker) -> None:
@@ -294,6 +298,11 @@ class Pool:
                 item.reply.set_result(reply)
         failures = (reply.report.failure for reply in replies)
         if any(failure is not None and failure.error_type == DeviceFailure.__name__ for failure in failures):
+            worker.is_spent = True
+
+    def _replace_when_idle(self, worker: _Worker) -> None:
+        """A worker whose device is broken, or that does not answer aside, is given nothing more."""
+        if worker.is_spent and worker.batch is None:
             self._replace(worker)
 
     def _give_up(self, item: _Item) -> None:

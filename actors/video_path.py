@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from actors.stage_actor import Parts
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure
-from cluster.contracts.stages import Outcome, Stage, WorkerKind
+from cluster.contracts.stages import REQUIRES, Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 
 
@@ -130,11 +130,12 @@ async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runn
 
 async def _skip_to_the_end(claimed: Done, runner: StageRunner) -> Done:
     """The scenes are written already; only READY could not be."""
-    done = claimed
+    done: dict[Stage, Done] = {}
     for stage in Stage:
         if stage is not Stage.FINALIZING:
-            done = await runner.run(stage, [done], outcome=Outcome.SKIPPED)
-    return done
+            after = [done[required] for required in REQUIRES[stage]] or [claimed]
+            done[stage] = await runner.run(stage, after, outcome=Outcome.SKIPPED)
+    return done[Stage.INDEXING]
 
 
 def _on_file(name: str, *arguments: Any) -> Call:

@@ -1,3 +1,4 @@
+"""What is killed, cut off and fed with rubbish, and what must hold all the same. Each part runs by itself."""
 
 from cluster.ray_node import prepare_ray
 
