@@ -70,7 +70,7 @@ class RequestTooLarge(HTTPException):
         super().__init__(status.HTTP_413_CONTENT_TOO_LARGE, f"The body is larger than {max_bytes} bytes.", headers)
 
 
-class TooManySubmissions(HTTPException):
+class RateLimited(HTTPException):
     """429: the owner has submitted as much as allowed; after ``retry_after_s`` it may be tried again."""
 
     def __init__(self, detail: str, retry_after_s: int) -> None:

@@ -2,18 +2,18 @@
 
 from typing import Annotated, Any
 from urllib.parse import urlsplit
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 from fastapi import Body, Header, Path, Query
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from cluster.contracts.errors import SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
 from cluster.storage import scheme_of
-from cluster.store.results import read_results
 from cluster.store.stage_ledger import latest_runs
-from cluster.store.submissions import cancel, retry, submit, submitted_within
+from cluster.store.submissions import cancel, retry, submit
 from cluster.store.videos import list_videos, read_video
-from serve_app.error_responses import BadRequest, Conflict, NotFound, TooManySubmissions
+from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Page, PageSize, Parts
 from serve_app.video_schemas import AcceptedVideos, FoundScenes, SceneHit, Video, VideoDetail, VideosPage
@@ -67,35 +67,18 @@ def submit_videos(
     for number, submission in enumerate(submissions):
         place = f"{number}.uri" if isinstance(body, list) else "uri"
         _check_uri(submission.uri, place, parts.allowed_schemes)
-    new = len(submissions)
-    if idempotency_key is None:
-        ids = [uuid4() for _ in submissions]
-    else:
-        ids = [uuid5(user_id, f"{position}:{idempotency_key}") for position in range(new)]
-        new -= _count_repeated(parts, ids, submissions)
-    if new:
-        _check_rate(parts, user_id, new)
-        submit(parts.pool, user_id, submissions, ids)
-    return AcceptedVideos(ids=ids)
-
-
-def _count_repeated(parts: ApiParts, ids: list[UUID], submissions: list[Submission]) -> int:
-    """How many of the submissions were made before under the same key; refuses others than those."""
-    known = {UUID(video["id"]): video["uri"] for video in read_results(parts.pool, ids)}
-    for video_id, submission in zip(ids, submissions, strict=True):
-        if known.get(video_id, submission.uri) != submission.uri:
-            raise Conflict(
-                "This Idempotency-Key was used for another submission; choose a new one for a new submission."
-            )
-    return len(known)
-
-
-def _check_rate(parts: ApiParts, user_id: UUID, new: int) -> None:
     most = parts.limits.submissions_per_minute
-    if new > most:
-        raise BadRequest(f"{new} videos at once are more than may be submitted within a minute ({most}).")
-    if submitted_within(parts.pool, user_id, MINUTE_S) + new > most:
-        raise TooManySubmissions(f"No more than {most} videos may be submitted within a minute.", MINUTE_S)
+    if len(submissions) > most:
+        raise BadRequest(f"{len(submissions)} videos at once are more than may be submitted within a minute ({most}).")
+    ids = None
+    if idempotency_key is not None:
+        ids = [uuid5(user_id, f"{position}:{idempotency_key}") for position in range(len(submissions))]
+    try:
+        return AcceptedVideos(ids=submit(parts.pool, user_id, submissions, ids, most_per_minute=most))
+    except SubmissionChanged:
+        raise Conflict("This Idempotency-Key was used for another submission; choose a new one.") from None
+    except TooManySubmissions:
+        raise RateLimited(f"No more than {most} videos may be submitted within a minute.", MINUTE_S) from None
 
 
 def _check_uri(uri: str, place: str, allowed_schemes: frozenset[str]) -> None:

@@ -14,6 +14,9 @@
     │   ├── StageTimeout            it overran its deadline and was killed
     │   └── DeviceFailure           a GPU reported an error; the process must end
     ├── MalformedResult         a stage answered something else than it promises
+    ├── SubmissionRefused       nothing of a submission was enqueued
+    │   ├── TooManySubmissions      its owner has submitted as much as allowed
+    │   └── SubmissionChanged       its ids stand for other videos already
     ├── LeaseLost               another scheduler owns the video now: stop, discard, write nothing
     └── ConfigurationError      refuse to start; the sentence says what to set
 
@@ -67,6 +70,18 @@ class DeviceFailure(WorkerCrash):
 
 class MalformedResult(HeimdexError):
     """A stage answered something else than it promises: a defect, found where it was made."""
+
+
+class SubmissionRefused(HeimdexError):
+    """Nothing of a submission was enqueued."""
+
+
+class TooManySubmissions(SubmissionRefused):
+    """The owner has submitted as much as may be submitted within a minute."""
+
+
+class SubmissionChanged(SubmissionRefused):
+    """The ids of the submission stand for other videos already."""
 
 
 class LeaseLost(HeimdexError):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import DictRow, class_row
 
+from cluster.contracts.errors import SubmissionChanged, TooManySubmissions
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
@@ -33,6 +34,18 @@ FROM (SELECT clock_timestamp() AS moment) AS clock,
          WITH ORDINALITY AS row (id, uri, filename, language, priority, position)
 ORDER BY position
 ON CONFLICT (id) DO NOTHING
+"""
+
+_STANDING = """
+-- How many of the videos are new, whether one of the others is not what it was, and what the owner submitted lately.
+SELECT count(*) FILTER (WHERE v.id IS NULL) AS new,
+       coalesce(bool_or((v.storage_path, v.language, v.priority) IS DISTINCT FROM (uri, row.language, row.priority))
+                FILTER (WHERE v.id IS NOT NULL), false) AS changed,
+       (SELECT count(*) FROM videos
+        WHERE owner_id = %(owner)s AND created_at > clock_timestamp() - interval '1 minute') AS lately
+FROM unnest(%(ids)s::uuid[], %(uris)s::text[], %(languages)s::text[], %(priorities)s::int[])
+         AS row (id, uri, language, priority)
+LEFT JOIN videos AS v ON v.id = row.id
 """
 
 _CANCEL_WAITING = """
@@ -90,11 +103,21 @@ RETURNING id
 
 
 def submit(
-    pool: Pool, owner_id: UUID, submissions: Sequence[Submission], ids: Sequence[UUID] | None = None
+    pool: Pool,
+    owner_id: UUID,
+    submissions: Sequence[Submission],
+    ids: Sequence[UUID] | None = None,
+    *,
+    most_per_minute: int | None = None,
 ) -> list[UUID]:
-    """Enqueue videos; returns their ids in the order given. The owner gets a profile when it has none.
+    """Enqueue videos, all or none; returns their ids in the order given. The owner gets a profile when it has none.
 
-    Whoever cannot tell whether a submission arrived repeats it with the same ``ids``: it changes nothing then.
+    Whoever cannot tell whether a submission arrived repeats it with the same ``ids``: it changes nothing then, and
+    counts for nothing.
+
+    Raises:
+        SubmissionChanged: what the ``ids`` stand for differs.
+        TooManySubmissions: the owner would have submitted more than ``most_per_minute`` within a minute.
     """
     chosen = list(ids) if ids is not None else [uuid.uuid4() for _ in submissions]
     parameters = {
@@ -110,21 +133,21 @@ def submit(
         connection.execute(
             "INSERT INTO user_profiles (user_id) VALUES (%s) ON CONFLICT (user_id) DO NOTHING", (owner_id,)
         )
+        if ids is not None or most_per_minute is not None:
+            # One submission of an owner at a time: what is counted next is all that there is.
+            connection.execute("SELECT FROM user_profiles WHERE user_id = %s FOR NO KEY UPDATE", (owner_id,))
+            _check(connection.execute(_STANDING, parameters).fetchone(), most_per_minute)
         connection.execute(_SUBMIT, parameters)
         notify(connection)
     return chosen
 
 
-def submitted_within(pool: Pool, owner_id: UUID, seconds: float) -> int:
-    """How many videos the owner has submitted in the last ``seconds``."""
-    with pool.connection() as connection:
-        row = connection.execute(
-            "SELECT count(*) AS n FROM videos "
-            "WHERE owner_id = %s AND created_at > clock_timestamp() - make_interval(secs => %s)",
-            (owner_id, seconds),
-        ).fetchone()
-    assert row is not None
-    return int(row["n"])
+def _check(standing: DictRow | None, most_per_minute: int | None) -> None:
+    assert standing is not None
+    if standing["changed"]:
+        raise SubmissionChanged("these ids stand for other videos already")
+    if most_per_minute is not None and standing["new"] and standing["lately"] + standing["new"] > most_per_minute:
+        raise TooManySubmissions(f"no more than {most_per_minute} videos may be submitted within a minute")
 
 
 def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> list[UUID]:

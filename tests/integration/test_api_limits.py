@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -174,6 +175,18 @@ def test_an_owner_submits_no_more_than_so_many_within_a_minute(make_api: ApiMake
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET created_at = created_at - interval '60 s'")
     assert first.post("/v1/videos", json=[ONE] * 5, headers=JSON).status_code == 202
+
+
+def test_no_more_gets_in_by_submitting_at_once(make_api: ApiMaker, pool: Pool) -> None:
+    replicas = [make_api(limits=SMALL), make_api(limits=SMALL)]
+
+    def send(number: int) -> int:
+        return replicas[number % 2].post("/v1/videos", json=[ONE] * 2, headers=JSON).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(send, range(16))) == [202] * 2 + [429] * 14
+    with pool.connection() as connection:
+        assert connection.execute("SELECT count(*) AS n FROM videos").fetchone() == {"n": 4}
 
 
 def test_a_submission_that_is_repeated_is_not_counted_again(make_api: ApiMaker) -> None:

@@ -115,8 +115,14 @@ def test_a_submission_with_a_key_is_made_once(api: TestClient, pool: Pool) -> No
 def test_a_key_belongs_to_one_submission(api: TestClient, pool: Pool) -> None:
     named = {**headers(ALICE), "Idempotency-Key": "k"}
     assert api.post("/v1/videos", json={"uri": URI}, headers=named).status_code == 202
-    other = api.post("/v1/videos", json=[{"uri": f"{URI}?2"}, {"uri": URI}], headers=named)
-    assert (other.status_code, "another submission" in other.json()["detail"]) == (409, True)
+    others: list[Any] = [
+        [{"uri": f"{URI}?2"}, {"uri": URI}],
+        {"uri": URI, "language": "en"},
+        {"uri": URI, "priority": 1},
+    ]
+    for body in others:
+        other = api.post("/v1/videos", json=body, headers=named)
+        assert (other.status_code, "another submission" in other.json()["detail"]) == (409, True)
     with pool.connection() as connection:
         assert connection.execute("SELECT count(*) AS n FROM videos").fetchone() == {"n": 1}
 
