@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("tests.chaos.queue_worker",)
+MODULES = ("tests.chaos.queue_worker", "tests.chaos.crash_scenarios")
 
 
 class Nursery:

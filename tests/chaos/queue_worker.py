@@ -69,7 +69,7 @@ class WorkerConfig:
 
 
 @dataclass
-class _Way:
+class Way:
     """A claimed video on its way: when its stages ended."""
 
     video: ClaimedVideo
@@ -88,13 +88,14 @@ class Scheduler:
         self._config = config
         self._log = os.open(config.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._rng = random.Random(config.session)
-        self._database = until_answered(open_pool, config.url, max_size=2, name=config.session)
+        self.database = until_answered(open_pool, config.url, max_size=2, name=config.session)
         self._heart = until_answered(open_pool, config.url, max_size=1, name=config.session)
-        self._queue = VideoQueue(self._database, config.scheduler, config.lease_s, config.owner_cap)
-        self._recovery = LeaseRecovery(self._database, config.scheduler, RULE)
-        self._ledger = StageLedger(self._database)
-        self._results = StageResults(self._database)
-        self._scenes = SceneStore(self._database)
+        self._queue = VideoQueue(self.database, config.scheduler, config.lease_s, config.owner_cap)
+        self._heartbeat = VideoQueue(self._heart, config.scheduler, config.lease_s)
+        self.recovery = LeaseRecovery(self.database, config.scheduler, RULE)
+        self._ledger = StageLedger(self.database)
+        self._results = StageResults(self.database)
+        self._scenes = SceneStore(self.database)
         self._clock: DatabaseClock = until_answered(DatabaseClock, self._heart)
         self._tokens: frozenset[int] = frozenset()
         self._stopping = False
@@ -104,31 +105,47 @@ class Scheduler:
         """Take back what an earlier process of the same name held, then claim and work."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        until_answered(self._recovery.reap_own)
-        threading.Thread(target=self._beat, daemon=True).start()
+        until_answered(self.recovery.reap_own)
+        threading.Thread(target=self._beat_forever, daemon=True).start()
         while not self._stopping:
             self._reap()
             try:
-                claimed = self._queue.claim(self._config.batch)
+                claimed = self.claim()
             except DatabaseUnavailable:  # what it may have claimed nobody knows of: its lease will expire
                 time.sleep(RETRY_S)
                 continue
-            if claimed:
-                self._tokens = frozenset(video.lease_token for video in claimed)
-                self._walk([_Way(video, plan_of(self._config.seed, number_of(video.uri))) for video in claimed])
-            else:
+            self.walk(claimed)
+            if not claimed:
                 time.sleep(PAUSE_S)
-        until_answered(self._recovery.hand_back)
+        until_answered(self.recovery.hand_back)
+
+    def claim(self) -> list[Way]:
+        """A batch of videos."""
+        claimed = self._queue.claim(self._config.batch)
+        self._tokens = frozenset(video.lease_token for video in claimed)
+        return [Way(video, plan_of(self._config.seed, number_of(video.uri))) for video in claimed]
+
+    def begin(self, ways: Sequence[Way], stage: Stage) -> None:
+        """Open a run of every video, and leave it open."""
+        self._ledger.write([way.begin(stage) for way in ways], [])
+
+    def beat(self) -> None:
+        """Prolong the leases of the batch."""
+        self._heartbeat.heartbeat(sorted(self._tokens))
+        self._clock.refresh()
+
+    def close(self) -> None:
+        """End its sessions."""
+        self.database.close()
+        self._heart.close()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True  # no Event: the thread that this interrupts may hold its lock
 
-    def _beat(self) -> None:
-        queue = VideoQueue(self._heart, self._config.scheduler, self._config.lease_s)
+    def _beat_forever(self) -> None:
         while True:
             try:
-                queue.heartbeat(sorted(self._tokens))
-                self._clock.refresh()
+                self.beat()
             except DatabaseUnavailable:
                 pass
             except Exception:
@@ -139,11 +156,12 @@ class Scheduler:
     def _reap(self) -> None:
         if time.monotonic() - self._reaped_s > REAP_S:
             self._reaped_s = time.monotonic()
-            until_answered(self._recovery.reap)
+            until_answered(self.recovery.reap)
 
     # A batch of videos, stage by stage
 
-    def _walk(self, ways: list[_Way]) -> None:
+    def walk(self, ways: list[Way]) -> None:
+        """Take a batch to its end, whatever that is for each video."""
         indexed = [way for way in ways if Stage.INDEXING in way.video.stored]
         others = [way for way in ways if Stage.INDEXING not in way.video.stored]
         closing: list[ClosedRun] = []
@@ -158,20 +176,20 @@ class Scheduler:
             self._reap()
         self._finish(others, closing)
 
-    def _skip(self, ways: list[_Way], stage: Stage, closing: list[ClosedRun]) -> tuple[list[_Way], list[ClosedRun]]:
+    def _skip(self, ways: list[Way], stage: Stage, closing: list[ClosedRun]) -> tuple[list[Way], list[ClosedRun]]:
         runs = {way.video.lease_token: way.begin(stage) for way in ways}
         ways = self._write(ways, list(runs.values()), closing)
         return ways, [self._close(way, runs[way.video.lease_token], Outcome.SKIPPED) for way in ways]
 
     def _work(
-        self, ways: list[_Way], group: Sequence[Stage], closing: list[ClosedRun]
-    ) -> tuple[list[_Way], list[ClosedRun]]:
+        self, ways: list[Way], group: Sequence[Stage], closing: list[ClosedRun]
+    ) -> tuple[list[Way], list[ClosedRun]]:
         """Open these stages for all videos, closing those before in the same write; do them; settle what failed."""
         begun = {way.video.lease_token: [way.begin(stage) for stage in group] for way in ways}
         ways = self._write(ways, [run for runs in begun.values() for run in runs], closing)
-        left: list[_Way] = []
+        left: list[Way] = []
         closed: list[ClosedRun] = []
-        failed: list[tuple[_Way, ClosedRun]] = []
+        failed: list[tuple[Way, ClosedRun]] = []
         for way in ways:
             try:
                 runs = list(self._do(way, begun[way.video.lease_token]))
@@ -187,7 +205,7 @@ class Scheduler:
         self._settle_failures(failed)
         return left, closed
 
-    def _do(self, way: _Way, runs: Sequence[OpenRun]) -> Iterator[ClosedRun]:
+    def _do(self, way: Way, runs: Sequence[OpenRun]) -> Iterator[ClosedRun]:
         """Each stage's result; ends with the first one that fails. Raises LeaseLost."""
         for run in runs:
             failure = way.plan.fails(run.stage, way.video.setbacks)
@@ -205,7 +223,7 @@ class Scheduler:
             if failure is not None:
                 return
 
-    def _produce(self, way: _Way, stage: Stage) -> Outcome:
+    def _produce(self, way: Way, stage: Stage) -> Outcome:
         video, plan = way.video, way.plan
         if stage is Stage.METADATA and plan.has_media:
             until_answered(self._queue.record_media, video, media(video.lease_token))
@@ -219,7 +237,7 @@ class Scheduler:
             self._scenes.replace(video.id, token, transcript(token), scenes(video, plan.scenes), 12.5)
         return Outcome.COMPLETED
 
-    def _close(self, way: _Way, run: OpenRun, outcome: Outcome, failure: StageFailure | None = None) -> ClosedRun:
+    def _close(self, way: Way, run: OpenRun, outcome: Outcome, failure: StageFailure | None = None) -> ClosedRun:
         finished_at = max(self._clock.now(), run.ready_at)
         way.finished[run.stage] = finished_at
         run_s = (finished_at - run.ready_at).total_seconds() * self._rng.random()
@@ -228,7 +246,7 @@ class Scheduler:
 
     # Writing it down
 
-    def _write(self, ways: list[_Way], opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> list[_Way]:
+    def _write(self, ways: list[Way], opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> list[Way]:
         """Write to the ledger; returns the videos that are still held, and some others to go on with all the same."""
         if not opened and not closed:
             return ways
@@ -238,13 +256,13 @@ class Scheduler:
                 self._note("refused", f"ledger {way.video.lease_token}")
         return [way for way in ways if way.video.lease_token in held or self._rng.random() < STUBBORN_SHARE]
 
-    def _finish(self, ways: list[_Way], closing: list[ClosedRun]) -> None:
+    def _finish(self, ways: list[Way], closing: list[ClosedRun]) -> None:
         ways = self._write(ways, [way.begin(Stage.FINALIZING) for way in ways], closing)
         for way in ways:
             token = str(way.video.lease_token)
             self._settle("finish", way, self._queue.finish, way.video, 0.0, self._config.session, token)
 
-    def _settle_failures(self, failed: Sequence[tuple[_Way, ClosedRun]]) -> None:
+    def _settle_failures(self, failed: Sequence[tuple[Way, ClosedRun]]) -> None:
         held = self._write([way for way, _ in failed], [], [run for _, run in failed])
         for way, run in failed:
             failure = run.report.failure
@@ -258,7 +276,7 @@ class Scheduler:
                 delay_s = RULE.delay_s(setbacks, self._rng.random())
                 self._settle("retry", way, self._queue.retry, way.video, marked, delay_s)
 
-    def _settle(self, what: str, way: _Way, write: Callable[..., None], *arguments: Any) -> None:
+    def _settle(self, what: str, way: Way, write: Callable[..., None], *arguments: Any) -> None:
         try:
             until_answered(write, *arguments)
         except LeaseLost:
