@@ -13,10 +13,9 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import InputContainer
 from numpy.typing import NDArray
 
-from actors.stages.media_file import PresentationClock, Tally, packets
+from actors.stages.media_file import OpenMedia, PresentationClock, Tally, check_extent, packets
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 
@@ -35,23 +34,25 @@ Samples = NDArray[np.int16]
 
 
 def speech_windows(
-    container: InputContainer, stream: AudioStream, start_s: float, max_duration_s: float
+    media: OpenMedia, stream: AudioStream, start_s: float, max_duration_s: float
 ) -> Generator[SpeechWindow, None, None]:
     """Decode ``stream`` into windows; times count from ``start_s``, the first picture's time in the file.
 
     Sound that begins before the first picture has negative times. Packets that cannot be decoded are skipped:
-    their time becomes silence. Raises ``InvalidVideo`` when none can be, or past ``max_duration_s``.
+    their time becomes silence. Raises ``InvalidVideo`` when none can be, or when the sound lasts longer than
+    ``max_duration_s``.
     """
     tally = Tally()
     clock = PresentationClock()
     resampler = _Resampler()
     window = _Window()
-    heard = False
-    for frame in _frames(container, stream, tally):
-        heard = True
+    begin_s: float | None = None
+    for frame in _frames(media, stream, tally):
         time_s = window.end_s
         if frame.pts is not None and frame.time_base:
-            time_s = clock.time_s(float(frame.pts * frame.time_base) - start_s, window.end_s)
+            stated_s = float(frame.pts * frame.time_base) - start_s
+            time_s = clock.time_s(stated_s, window.end_s, window.end_s)
+        begin_s = time_s if begin_s is None else begin_s
         gap_s = time_s - window.end_s if window else 0.0
         if gap_s < -JITTER_S:
             continue
@@ -61,13 +62,13 @@ def speech_windows(
         if not window:
             window.begin(time_s)
         window.append(resampler.push(frame))
-        _check_end(window.end_s, max_duration_s)
+        check_extent("the sound lasts", window.end_s - min(0.0, begin_s), max_duration_s)
         if window.is_full:
             yield window.take_to_quiet_place()
     window.append(resampler.flush())
     if window:
         yield window.take_all()
-    _report(tally, heard, stream)
+    _report(tally, begin_s is not None, stream)
 
 
 def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
@@ -78,8 +79,8 @@ def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
         yield window.take_all()
 
 
-def _frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
-    for packet in packets(container, [stream], tally):
+def _frames(media: OpenMedia, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
+    for packet in packets(media, [stream], tally):
         tally.packets += 1
         try:
             frames = stream.decode(packet)
@@ -87,11 +88,6 @@ def _frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Ite
             tally.note_failure(error)
             continue
         yield from (frame for frame in frames if frame.samples)
-
-
-def _check_end(end_s: float, max_duration_s: float) -> None:
-    if end_s > max_duration_s + LONG_GAP_S:
-        raise InvalidVideo(f"the sound lasts longer than the limit of {max_duration_s:g} s")
 
 
 def _report(tally: Tally, heard: bool, stream: AudioStream) -> None:
@@ -110,14 +106,22 @@ class _Resampler:
         self._format: tuple[str, str, int] | None = None
 
     def push(self, frame: AudioFrame) -> Samples:
-        """The samples that ``frame`` completes."""
+        """The samples that ``frame`` completes. Raises ``InvalidVideo`` when they are more than a window."""
+        if frame.samples > WINDOW_S * frame.sample_rate:
+            piece = f"{frame.samples:,} samples at {frame.sample_rate} Hz"
+            raise InvalidVideo(f"the sound comes in pieces of {piece}: its stated rate cannot be right")
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         before = np.zeros(0, np.int16) if form == self._format else self.flush()
         if self._resampler is None:
             self._resampler = AudioResampler(format="s16", layout="mono", rate=SPEECH_RATE_HZ)
             self._format = form
         frame.pts = None  # samples are placed here by their own count, not by the filter
-        return np.concatenate([before, *_arrays(self._resampler.resample(frame))])
+        try:
+            samples = _arrays(self._resampler.resample(frame))
+        except av.error.ArgumentError as error:
+            form_name = f"{frame.layout.nb_channels} channels, {frame.sample_rate} Hz, {frame.format.name}"
+            raise InvalidVideo(f"the sound ({form_name}) cannot be mixed to one channel") from error
+        return np.concatenate([before, *samples])
 
     def flush(self) -> Samples:
         """The samples still inside; the next frame begins afresh."""

@@ -20,6 +20,8 @@ CUT_MARGIN_S = 0.5
 """Pictures this near to a cut may show a blend, a flash or a compression artefact: they count half."""
 NEAR_CUT_FACTOR = 0.5
 MAX_PIXEL_ASPECT = 4.0
+MAX_ASPECT = 8.0
+"""The long side of a key frame is at most so many times the wanted short side, whatever strip the picture is."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def picture_score(small: NDArray[np.uint8]) -> float:
 
 
 class KeyFrameRenderer:
-    """Turns pictures into key frames: upright RGB, short side at most ``short_side_px``, square pixels."""
+    """Turns pictures into key frames: upright RGB, short side at most ``short_side_px`` and the long one at most
+    ``MAX_ASPECT`` times that, square pixels.
+    """
 
     def __init__(self, short_side_px: int) -> None:
         self._short_side_px = short_side_px
@@ -110,7 +114,9 @@ class KeyFrameRenderer:
     def render(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """uint8[height, width, 3]; never larger than the picture itself is shown."""
         width, height = _shown_size(frame)
-        scale = min(1.0, self._short_side_px / min(width, height))
+        scale = min(
+            1.0, self._short_side_px / min(width, height), MAX_ASPECT * self._short_side_px / max(width, height)
+        )
         scaled = self._reformatter.reformat(
             frame,
             width=max(1, round(width * scale)),

@@ -1,13 +1,12 @@
 """A local media file as FFmpeg sees it: opened safely, its picture and sound streams chosen, its errors
 translated.
 
-Owns what FFmpeg may open (this one file, in a real container format) and how its errors read. Leaves what is
-made of the packets to ``media_reader``, ``audio_reader`` and ``scene_detector``.
+Owns what FFmpeg may open (this one file, in a real container format) and how its errors read. Leaves the bytes to
+``media_source`` and what is made of the packets to ``media_reader``, ``audio_reader`` and ``scene_detector``.
 """
 
 import errno
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from actors.stages.media_source import TOO_MUCH_MEMORY, MediaSource, MemoryWatch, bounded_reserve
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 
 logger = logging.getLogger(__name__)
@@ -36,36 +36,55 @@ AUDIO_FORMATS = "aac,ac3,eac3,aiff,amr,ape,au,caf,dts,flac,mp3,tta,w64,wav,wv"
 # the content, so the list, not the name, keeps a playlist called .mp4 from opening other files and hosts.
 
 _NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
-_WORTH_ANOTHER_TRY = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOENT}
 
 _COMPLAINT = re.compile(
-    r"parameters for stream (?P<index>\d+) \((?:Video|Audio): (?P<name>\S+)(?: \((?P<tag>.*?) / 0x)?"
+    r"parameters for stream (?P<index>\d+) \((?:Video|Audio): (?P<name>[^\s,)]+)(?: \((?P<tag>.*?) / 0x)?"
 )
 
+MEASURABLE = 4
+"""Pictures up to so many times the limit are still measured, to be refused by their size."""
 BACKWARD_JUMP_S = 1.0
 """A time-stamp this far behind the one before begins a new count (joined files); less is an overlap."""
+FPS_TOLERANCE = 1.01
+"""A camera's 240 pictures per second are 240.1 on the average of its file."""
+EXTENT_SLACK_S = 30.0
+"""Headers are held to the longest duration; what is read may end a little later than they said."""
+
+
+@dataclass(frozen=True)
+class OpenMedia:
+    """A file that FFmpeg has open, and the watch over the memory that this takes."""
+
+    container: InputContainer
+    memory: MemoryWatch
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
-    """The file as a PyAV container, closed at the end of the block.
+def open_media(path: Path, max_pixels: int) -> Iterator[OpenMedia]:
+    """The file as FFmpeg sees it, closed at the end of the block.
 
-    Within the block FFmpeg's errors become ``InvalidVideo``, the machine's own (disk, memory)
-    ``TransientFailure``.
+    No picture much larger than ``max_pixels`` is decoded on opening. Within the block FFmpeg's errors become
+    ``InvalidVideo``, the machine's own (a disk that cannot be read) ``TransientFailure``.
     """
-    with translated_errors():
+    with translated_errors(), bounded_reserve(), MediaSource(path) as source:
         try:
-            # "file:" keeps FFmpeg from reading a protocol or an option into the name.
-            container = _opened(f"file:{os.fspath(path)}")
+            container = _opened(source, max_pixels)
         except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
             raise InvalidVideo(_why_unopened(path, error)) from error
         with container:
-            yield container
+            yield OpenMedia(container, source.memory)
 
 
-def _opened(url: str) -> InputContainer:
-    options = {"protocol_whitelist": "file", "format_whitelist": f"{VIDEO_FORMATS},{AUDIO_FORMATS}"}
-    return av.open(url, container_options=options)
+def _opened(source: MediaSource, max_pixels: int) -> InputContainer:
+    container: InputContainer = av.open(
+        source,
+        "r",
+        # FFmpeg decodes some pictures to tell what they are; so those that are too large can be told by their size.
+        options={"max_pixels": str(MEASURABLE * max_pixels)},
+        container_options={"protocol_whitelist": "file", "format_whitelist": f"{VIDEO_FORMATS},{AUDIO_FORMATS}"},
+        metadata_errors="replace",
+    )
+    return container
 
 
 def _why_unopened(path: Path, error: av.error.FFmpegError) -> str:
@@ -84,14 +103,24 @@ def _why_unopened(path: Path, error: av.error.FFmpegError) -> str:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Let no raw FFmpeg error out of the block."""
+    """Let no raw error out of the block: FFmpeg's are the file's fault, the others the machine's."""
     try:
         yield
-    except (av.error.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        if error.errno in _WORTH_ANOTHER_TRY:
-            raise TransientFailure(f"the file cannot be read now: {reason}") from error
-        raise InvalidVideo(f"the file cannot be read: {reason}") from error
+    except (av.error.FFmpegError, MemoryError) as error:
+        raise InvalidVideo(f"the file cannot be read: {_reason(error)}") from error
+    except OSError as error:
+        raise TransientFailure(f"the file cannot be read now: {error.strerror or error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What FFmpeg says in words of its own; what it says in the system's says nothing about the system."""
+    if isinstance(error, av.error.MemoryError):
+        return "it announces more than can be held in memory"
+    if isinstance(error, MemoryError):
+        return f"it takes {TOO_MUCH_MEMORY}"
+    if not isinstance(error, av.error.FFmpegError) or error.errno in errno.errorcode:
+        return "its data is damaged or of a kind that is not read"
+    return error.strerror or str(error)
 
 
 def picture_stream(container: InputContainer) -> VideoStream:
@@ -146,14 +175,14 @@ def _codec_name(container: InputContainer, stream: Stream) -> str:
     level = av.logging.get_level()
     av.logging.set_level(av.logging.WARNING)
     try:
-        with av.logging.Capture() as complaints, _opened(container.name):
-            pass
+        with av.logging.Capture() as complaints, MediaSource(Path(container.name)) as source:
+            _opened(source, 1).close()
     finally:
         av.logging.set_level(level)
     for _, _, text in complaints:
         named = _COMPLAINT.search(text)
         if named and int(named["index"]) == stream.index:
-            return named["tag"] if named["name"] == "none" else named["name"]
+            return str(named["name"] if named["name"] != "none" else named["tag"] or "(unnamed)")
     return "(unnamed)"
 
 
@@ -188,26 +217,29 @@ class Tally:
     def note_failure(self, error: av.error.FFmpegError) -> None:
         """Count a packet that could not be decoded."""
         self.failed += 1
-        self.last_error = error.strerror or str(error)
+        self.last_error = _reason(error)
 
 
-def packets(container: InputContainer, streams: list[Stream], tally: Tally) -> "Iterator[Packet[Stream]]":
+def packets(media: OpenMedia, streams: list[Stream], tally: Tally) -> "Iterator[Packet[Stream]]":
     """Packets of ``streams`` in the file's order, ending with an empty one per stream that drains its
     decoder.
 
-    A file that breaks off in the middle simply ends: how far it came is in ``tally``.
+    A file that breaks off in the middle simply ends: how far it came is in ``tally``. Raises ``InvalidVideo`` when
+    what is made of the packets takes too much memory.
     """
     drained = set()
     try:
-        for packet in container.demux(*streams):
+        for packet in media.container.demux(*streams):
             if packet.size == 0 and packet.dts is None:
                 drained.add(packet.stream.index)
             else:
                 tally.note_packet(packet)
             yield packet
-    except (av.error.InvalidDataError, av.error.EOFError) as error:
+            media.memory.check()
+    except (av.error.FFmpegError, IndexError) as error:
+        # IndexError: PyAV comes across a stream that was not there when the file was opened.
         logger.info("the container ends early: %s", error)
-        tally.last_error = error.strerror or str(error)
+        tally.last_error = _reason(error)
         for stream in streams:
             if stream.index not in drained:
                 yield _drain_packet(stream)
@@ -230,9 +262,17 @@ class PresentationClock:
         self._offset_s = 0.0
         self._begun = False
 
-    def time_s(self, stated_s: float, expected_s: float) -> float:
-        """``stated_s`` on the continuous count; ``expected_s`` is where the last item ended on it."""
-        if self._begun and stated_s + self._offset_s < expected_s - BACKWARD_JUMP_S:
+    def time_s(self, stated_s: float, last_s: float, expected_s: float) -> float:
+        """``stated_s`` on the continuous count, on which the last item began at ``last_s`` and ended at
+        ``expected_s``.
+        """
+        if self._begun and stated_s + self._offset_s < last_s - BACKWARD_JUMP_S:
             self._offset_s = expected_s - stated_s
         self._begun = True
         return stated_s + self._offset_s
+
+
+def check_extent(what: str, end_s: float, max_duration_s: float) -> None:
+    """Raise ``InvalidVideo`` when what was read, named as in "the sound lasts", has come too far past the limit."""
+    if end_s > max_duration_s + EXTENT_SLACK_S:
+        raise InvalidVideo(f"{what} longer than the limit of {max_duration_s:g} s")

@@ -17,22 +17,23 @@ from av.video.stream import VideoStream
 
 from actors.stages.audio_reader import speech_windows
 from actors.stages.media_file import (
+    FPS_TOLERANCE,
+    OpenMedia,
     Tally,
     open_media,
     packets,
     picture_stream,
     sound_stream,
     stated_extent_s,
+    translated_errors,
 )
+from actors.stages.mp4_index import check_index
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SpeechWindow
 from cluster.storage import FetchLimits, fetch
 
 MAX_PACKETS_TO_FIRST_PICTURE = 500
 """A recording may begin inside a group of pictures; one that shows nothing for so many packets is broken."""
-
-FPS_TOLERANCE = 1.01
-"""A camera's 240 pictures per second are 240.1 on the average of its file."""
 
 
 class MediaReader:
@@ -75,19 +76,22 @@ class MediaReader:
         decoded.
         """
         self._check_bytes(video)
-        with open_media(video.path, self._limits.max_pixels) as container:
+        with translated_errors():
+            check_index(video.path, self._limits)
+        with open_media(video.path, self._limits.max_pixels) as media:
+            container = media.container
             self._check_streams(container)
             stream = picture_stream(container)
             sound = sound_stream(container)
             duration_s, _ = stated_extent_s(container, stream)
             self._check_pictures(stream, duration_s)
             stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
-            first = _first_picture(container, stream)
+            first = _first_picture(media, stream)
             turned = first.rotation % 180 != 0
             return MediaInfo(
                 duration_s=duration_s,
                 start_s=first.time if first.pts is not None else _header_start_s(stream),
-                fps=_stated_fps(stream),
+                fps=self._fps(stream),
                 width=first.height if turned else first.width,
                 height=first.width if turned else first.height,
                 rotation_deg=-first.rotation % 360,
@@ -104,11 +108,11 @@ class MediaReader:
         has sound of which nothing at all can be decoded, or sound that runs past the longest duration
         allowed.
         """
-        with open_media(video.path, self._limits.max_pixels) as container:
-            stream = sound_stream(container)
+        with open_media(video.path, self._limits.max_pixels) as media:
+            stream = sound_stream(media.container)
             if stream is None:
                 return
-            with closing(speech_windows(container, stream, info.start_s, self._limits.max_duration_s)) as windows:
+            with closing(speech_windows(media, stream, info.start_s, self._limits.max_duration_s)) as windows:
                 yield from windows
 
     def _check_bytes(self, video: LocalVideo) -> None:
@@ -128,17 +132,25 @@ class MediaReader:
         if stream.width * stream.height > limits.max_pixels:
             size = f"{stream.width} x {stream.height}"
             raise InvalidVideo(f"the pictures have {size} pixels, the limit is {limits.max_pixels:,} pixels")
-        fps = _stated_fps(stream)
+        fps = float(stream.average_rate or 0)
         if fps > limits.max_fps * FPS_TOLERANCE:
             raise InvalidVideo(f"the video has {fps:g} pictures per second, the limit is {limits.max_fps:g}")
         if duration_s is not None and duration_s > limits.max_duration_s:
             raise InvalidVideo(f"the video lasts {duration_s:.1f} s, the limit is {limits.max_duration_s:g} s")
 
+    def _fps(self, stream: VideoStream) -> float:
+        """Pictures per second on the average as the header tells; 0 when it does not.
 
-def _first_picture(container: InputContainer, stream: VideoStream) -> VideoFrame:
+        What FFmpeg guesses from the first times is no more than the finest tick where pictures come unevenly.
+        """
+        guessed = float(stream.guessed_rate or 0)
+        return float(stream.average_rate or (guessed if guessed <= self._limits.max_fps * FPS_TOLERANCE else 0))
+
+
+def _first_picture(media: OpenMedia, stream: VideoStream) -> VideoFrame:
     tally = Tally()
     streams: list[Stream] = [stream]
-    for tried, packet in enumerate(packets(container, streams, tally)):
+    for tried, packet in enumerate(packets(media, streams, tally)):
         try:
             pictures = stream.decode(packet)
         except av.error.FFmpegError as error:
@@ -149,15 +161,10 @@ def _first_picture(container: InputContainer, stream: VideoStream) -> VideoFrame
         if tried >= MAX_PACKETS_TO_FIRST_PICTURE:
             break
     codec = stream.codec_context.name
-    if not tally.ends_s and not tally.failed:
+    if not tally.ends_s and not tally.last_error:
         raise InvalidVideo(f"the file holds no pictures although its header announces some ({codec})")
     raise InvalidVideo(f"no picture can be decoded ({codec}): {tally.last_error or 'the data is damaged'}")
 
 
 def _header_start_s(stream: VideoStream) -> float:
     return float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
-
-
-def _stated_fps(stream: VideoStream) -> float:
-    """Pictures per second on the average as the header tells; 0 when it does not."""
-    return float(stream.average_rate or stream.guessed_rate or 0)

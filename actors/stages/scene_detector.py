@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -20,8 +19,11 @@ from numpy.typing import NDArray
 from actors.stages.cuts import UNCERTAIN_US, CutFinder
 from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
+    FPS_TOLERANCE,
+    OpenMedia,
     PresentationClock,
     Tally,
+    check_extent,
     open_media,
     packets,
     picture_stream,
@@ -29,16 +31,19 @@ from actors.stages.media_file import (
     stated_extent_s,
 )
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock
+from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaLimits, SceneBlock
 
 logger = logging.getLogger(__name__)
 
 DETECTION_SIDE_PX = 256
 """Long side of the pictures that cuts are looked for in, as PySceneDetect's own downscaling has it."""
+LARGE_PX = 4096 * 2304
+"""Larger pictures are decoded by one thread: each further one holds pictures of its own."""
 MISSING_S, MISSING_SHARE = 2.0, 0.05
 """A file whose pictures end earlier than both of these before the stated duration is cut off."""
-MAX_GROWN_PX = 4096 * 2304
-"""Pictures may grow to this many pixels, or four times the first one's; larger ones count as damaged."""
+DEFAULT_LIMITS = MediaLimits(
+    max_duration_s=43_200.0, max_pixels=33_177_600, max_fps=240.0, max_streams=32, max_bytes=100 * 2**30
+)
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
 
@@ -59,25 +64,33 @@ class _Picture:
 class SceneDetector:
     """Finds scenes. Holds nothing between videos."""
 
-    def __init__(self, key_frame_size_px: int, block_size: int, threads: int | None = None) -> None:
-        """``threads``: how many decode at most; None leaves it to FFmpeg."""
+    def __init__(
+        self,
+        key_frame_size_px: int,
+        block_size: int,
+        threads: int | None = None,
+        limits: MediaLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """``threads``: how many decode at most; None leaves it to FFmpeg. ``limits`` are held while decoding too."""
         self._key_frame_size_px = key_frame_size_px
         self._block_size = block_size
+        self._limits = limits
         self._threads = threads
 
     def detect(self, video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
         """Yield the scenes in blocks as they become known; they tile ``[0, end of the last picture)``.
 
-        Raises ``InvalidVideo`` when nothing can be decoded, when more pictures are damaged than whole and,
-        before the last block, when the pictures end well before the stated duration: all before is void.
+        Raises ``InvalidVideo`` when nothing can be decoded, when the pictures break a limit, when more of them are
+        damaged than whole and, before the last block, when they end well before the stated duration: all
+        before is void.
         """
-        with open_media(video.path) as container:
-            stream = picture_stream(container)
-            largest = max(4 * info.width * info.height, MAX_GROWN_PX)
-            stream.codec_context.options = {"max_pixels": str(largest)}
+        with open_media(video.path, self._limits.max_pixels) as media:
+            stream = picture_stream(media.container)
+            stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
             stream.codec_context.thread_type = "AUTO"
-            stream.codec_context.thread_count = self._threads or 0
-            reading = _PictureReading(container, stream, info)
+            large = info.width * info.height > LARGE_PX
+            stream.codec_context.thread_count = 1 if large else self._threads or 0
+            reading = _PictureReading(media, stream, info, self._limits)
             scenes: list[DetectedScene] = []
             for scene in self._scenes(reading, info):
                 if len(scenes) == self._block_size:
@@ -113,14 +126,16 @@ def _scene(index: int, start_s: float, end_s: float, key_frame: KeyFrame) -> Det
 class _PictureReading:
     """One pass over a video's pictures: their times, and how far they came."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, info: MediaInfo) -> None:
-        self._container = container
+    def __init__(self, media: OpenMedia, stream: VideoStream, info: MediaInfo, limits: MediaLimits) -> None:
+        self._media = media
         self._stream = stream
         self._info = info
+        self._limits = limits
         self._tally = Tally()
         self._clock = PresentationClock()
         self._reformatter = VideoReformatter()
         self._small_size: tuple[int, int] | None = None
+        self._decoded = 0
         self._shown = 0
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
@@ -139,6 +154,8 @@ class _PictureReading:
     def pictures(self) -> Iterator[_Picture]:
         """Every picture that is shown, in strictly rising time from 0."""
         for frame in self._frames():
+            self._decoded += 1
+            self._check_rate()
             time_us = self._time_us(frame)
             if time_us <= self._last_us:
                 continue  # shown for no time at all
@@ -147,20 +164,26 @@ class _PictureReading:
             self._last_us = time_us
             self._last_duration_s = float(frame.duration * frame.time_base) if frame.time_base else 0.0
             self._shown += 1
+            check_extent("the pictures last", self.end_s, self._limits.max_duration_s)
             yield _Picture(time_us, frame, self._small(frame))
+
+    def _check_rate(self) -> None:
+        """Headers need not tell the rate, and what they tell need not be true."""
+        if self._decoded > self._limits.max_fps * FPS_TOLERANCE * (self.end_s + 1.0):
+            raise InvalidVideo(f"the video has more than {self._limits.max_fps:g} pictures per second")
 
     def _time_us(self, frame: VideoFrame) -> int:
         expected_s = 0.0 if self._last_us < 0 else self.end_s
         if frame.pts is None or not frame.time_base:
             return round(expected_s * 1_000_000)
         stated_s = float(frame.pts * frame.time_base) - self._info.start_s
-        time_us = round(self._clock.time_s(stated_s, expected_s) * 1_000_000)
+        time_us = round(self._clock.time_s(stated_s, self._last_us / 1_000_000, expected_s) * 1_000_000)
         return 0 if self._last_us < 0 else time_us
 
     def _frames(self) -> Iterator[VideoFrame]:
-        sound = sound_stream(self._container)
+        sound = sound_stream(self._media.container)
         streams: list[Stream] = [self._stream] if sound is None else [self._stream, sound]
-        for packet in packets(self._container, streams, self._tally):
+        for packet in packets(self._media, streams, self._tally):
             if packet.stream.index != self._stream.index:
                 continue  # only its time matters: it tells a cut-off file from one whose sound lasts longer
             self._tally.packets += 1
@@ -190,7 +213,7 @@ class _PictureReading:
         tally = self._tally
         if self.is_empty:
             raise InvalidVideo(f"no picture can be decoded: {tally.last_error or 'the file holds none'}")
-        stated_s, of_pictures = stated_extent_s(self._container, self._stream)
+        stated_s, of_pictures = stated_extent_s(self._media.container, self._stream)
         if stated_s is not None:
             reached_s = self.end_s if of_pictures else max(self.end_s, self._sound_end_s())
             if stated_s - reached_s > max(MISSING_S, MISSING_SHARE * stated_s):

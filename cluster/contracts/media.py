@@ -78,7 +78,7 @@ class DetectedScene:
     """A scene ``[start_s, end_s)`` and its best picture.
 
     ``key_frame``: uint8[height, width, 3], RGB, upright, its short side the configured key-frame size
-    (or the video's own, when that is smaller).
+    (or the video's own, when that is smaller; less for pictures more than eight times as long as wide).
     """
 
     index: int

@@ -35,10 +35,10 @@ def transcriber() -> Transcriber:
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    with open_media(SPEECH) as container:
-        stream = sound_stream(container)
+    with open_media(SPEECH, max_pixels=1_000_000) as media:
+        stream = sound_stream(media.container)
         assert stream is not None
-        [window] = speech_windows(container, stream, 0.0, 60.0)
+        [window] = speech_windows(media, stream, 0.0, 60.0)
     return window.samples
 
 
