@@ -21,6 +21,7 @@ CREATE TABLE chaos.leases (
     claim bigint NOT NULL,
     granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
+    expired_at timestamptz,
     ended_in xid8,
     ended_by text
 );
@@ -85,10 +86,6 @@ BEGIN
     SELECT 'attempts are not contiguous', g.video_id, v.attempt::text
     FROM granted AS g JOIN public.videos AS v ON v.id = g.video_id
     WHERE v.attempt <> 1 + (SELECT count(*) FROM chaos.leases AS l WHERE l.video_id = g.video_id);
-    INSERT INTO chaos.faults (what, detail)
-    SELECT 'an owner has more videos on the way than allowed', v.owner_id || ': ' || count(*)
-    FROM public.video_leases AS l JOIN public.videos AS v ON v.id = l.video_id
-    GROUP BY v.owner_id HAVING count(*) > (SELECT owner_cap FROM chaos.settings);
     INSERT INTO chaos.leases (lease_token, video_id, attempt, scheduler, session, claim)
     SELECT g.lease_token, g.video_id, v.attempt, g.scheduler, current_setting('application_name'), this_claim
     FROM granted AS g JOIN public.videos AS v ON v.id = g.video_id;
@@ -102,7 +99,7 @@ CREATE TRIGGER chaos_granted AFTER INSERT ON video_leases REFERENCING NEW TABLE 
 CREATE FUNCTION chaos.lease_ended() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE chaos.leases
-    SET ended_at = clock_timestamp(), ended_in = pg_current_xact_id(), ended_by = current_setting('application_name')
+    SET ended_at = clock_timestamp(), expired_at = OLD.expires_at, ended_in = pg_current_xact_id(), ended_by = current_setting('application_name')
     WHERE lease_token = OLD.lease_token;
     RETURN OLD;
 END

@@ -36,6 +36,20 @@ CHECKS: dict[str, str] = {
         SELECT r.video_id, r.attempt, r.stage FROM video_stage_runs AS r JOIN videos AS v ON v.id = r.video_id
         WHERE r.outcome = 'running' AND r.attempt <> v.attempt
     """,
+    "an owner has more videos on the way than allowed": """
+        SELECT owner_id, max(on_the_way) FROM (
+            SELECT owner_id, sum(change) OVER (PARTITION BY owner_id ORDER BY at, change) AS on_the_way FROM (
+                SELECT v.owner_id, x.at, x.change FROM chaos.leases AS l JOIN videos AS v ON v.id = l.video_id
+                CROSS JOIN LATERAL (VALUES (l.granted_at, 1), (l.ended_at, -1)) AS x (at, change)
+                WHERE x.at IS NOT NULL) AS changes) AS owners
+        GROUP BY 1 HAVING max(on_the_way) > (SELECT owner_cap FROM chaos.settings)
+    """,
+    "a lease that had not expired was taken back by another scheduler": """
+        SELECT l.video_id, l.lease_token, l.session, l.ended_by, l.expired_at - l.ended_at
+        FROM chaos.leases AS l JOIN chaos.changes AS c ON c.video_id = l.video_id AND c.attempt = l.attempt
+        WHERE c.before = 'PROCESSING' AND c.after IN ('PENDING', 'FAILED') AND l.expired_at > l.ended_at
+          AND split_part(l.ended_by, '/', 1) <> l.scheduler AND (SELECT attributed FROM chaos.settings)
+    """,
     "a video became READY more than once": """
         SELECT video_id, count(*) FROM chaos.changes WHERE after = 'READY' GROUP BY 1 HAVING count(*) > 1
     """,

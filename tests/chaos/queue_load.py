@@ -21,6 +21,7 @@ from cluster.store.database import Pool
 from cluster.store.submissions import cancel, retry, submit
 from tests.chaos.queue_plan import submission_of
 from tests.chaos.queue_processes import Nursery
+from tests.chaos.queue_sleepers import Sleepers
 from tests.chaos.queue_worker import WorkerConfig, until_answered
 
 BULK_OWNERS = 8
@@ -78,7 +79,7 @@ class Load:
         self._ids = random.Random(f"{size.seed}/ids")
         self._owners = [UUID(int=self._ids.getrandbits(128), version=4) for _ in range(BULK_OWNERS)]
         self._slots: dict[str, int] = {}
-        self._stopped: dict[str, float] = {}
+        self._stopped = Sleepers(pool, self.rng, size.lease_s)
         self._leaving: set[int] = set()
         self._asked: list[Future[None]] = []
         self._started = 0
@@ -103,7 +104,8 @@ class Load:
             if now_s - looked_s > LOOK_S:
                 self._hear_owners()
                 left, looked_s = self._left(), now_s
-                self._look_after_workers(now_s)
+                self._look_after_workers()
+            self._wake(until_answered(self._stopped.pop_due, now_s))
             if now_s - told_s > 10.0:
                 told_s = now_s
                 progress(f"{now_s - started_s:.0f} s: {len(self.submitted) - left} ended; {dict(self.done)}")
@@ -239,13 +241,13 @@ class Load:
         return True
 
     def _stop(self) -> bool:
-        """Past its lease; ``_look_after_workers`` wakes it up."""
+        """Until ``_stopped`` says that it has slept past its lease."""
         running = self.running()
         if len(running) < 3:
             return False
         name = self.rng.choice(running)
         self._nursery.signal(self._slots[name], signal.SIGSTOP)
-        self._stopped[name] = time.monotonic() + self.size.lease_s * self.rng.uniform(1.1, 2.0)
+        until_answered(self._stopped.add, name, time.monotonic())
         return True
 
     def _terminate(self) -> bool:
@@ -258,10 +260,11 @@ class Load:
         self._nursery.signal(pid, signal.SIGTERM)
         return True
 
-    def _look_after_workers(self, now_s: float) -> None:
-        for name in [name for name, wakes_s in self._stopped.items() if wakes_s <= now_s]:
-            del self._stopped[name]
+    def _wake(self, names: list[str]) -> None:
+        for name in names:
             self._nursery.signal(self._slots[name], signal.SIGCONT)
+
+    def _look_after_workers(self) -> None:
         for pid, status in self._nursery.ended().items():
             name = next(name for name, found in self._slots.items() if found == pid)
             del self._slots[name]
@@ -272,8 +275,7 @@ class Load:
 
     def _wind_up(self) -> None:
         """Wake whoever is stopped, so that it tries what it still wants to write; then let everybody hand back."""
-        for name in self._stopped:
-            self._nursery.signal(self._slots[name], signal.SIGCONT)
+        self._wake(self._stopped.pop_all())
         for pid in self._slots.values():
             self._nursery.signal(pid, signal.SIGTERM)
         for name, pid in self._slots.items():

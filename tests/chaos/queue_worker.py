@@ -42,7 +42,8 @@ GROUPS = (
 RETRY_S = 0.05
 REAP_S = 1.0
 PAUSE_S = 0.1
-STUBBORN_SHARE = 0.5
+STUBBORN_SHARE = 0.9
+"""Of the videos whose lease is lost, those that are gone on with all the same: each later write is tried, too."""
 
 
 @dataclass(frozen=True)
