@@ -6,28 +6,33 @@ another way is left to FFmpeg and to the bounds of ``media_source``.
 """
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import MediaLimits
 
-MOST_ATOMS, MOST_TOP_ATOMS = 100_000, 100
-"""So many atoms are looked at, in all and of the outermost: an index is one of the first, fragments are countless."""
+MOST_ATOMS = 100_000
+"""An index of more atoms is none that a muxer wrote."""
+MOST_AFTER_INDEX = 100
+"""So many of the outermost atoms are looked at once the index is known: fragments may be countless."""
 SOUND_SAMPLES_PER_S = 200.0
 """Packets of sound per second of video, all streams together: two of the finest that are in use."""
 SAMPLES_PER_PIECE = 1024
 """Uncompressed sound has a sample per tick; FFmpeg indexes it in pieces of so many."""
 
-_PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
-_TOP = _PARENTS | {b"ftyp", b"styp", b"sidx", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid", b"meta", b"udta"}
+_INDEX = frozenset({b"moov", b"hoov"})
+_PARENTS = _INDEX | {b"free", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
+"""What FFmpeg looks into; it finds an index in what is marked as free, too."""
 
 
 def check_index(path: Path, limits: MediaLimits) -> None:
-    """Raise ``InvalidVideo`` when the file's index announces more streams or samples than ``limits`` leave room for."""
+    """Raise ``InvalidVideo`` when the file's index announces more streams or samples than ``limits`` leave room for, or
+    is itself without end.
+    """
     most = limits.max_duration_s * (limits.max_fps + SOUND_SAMPLES_PER_S)
     with path.open("rb") as file:
         tracks = _tracks(file)
@@ -62,8 +67,9 @@ class _Track:
 
 def _tracks(file: io.BufferedReader) -> list[_Track]:
     tracks = []
-    size = file.seek(0, os.SEEK_END)
-    for name, head in islice(_atoms(file, 0, size), MOST_ATOMS):
+    for count, (name, head) in enumerate(_atoms(file)):
+        if count == MOST_ATOMS:
+            raise InvalidVideo(f"the file's index has more than {MOST_ATOMS:,} parts: it is damaged")
         if name in (b"trak", b"traf"):
             tracks.append(_Track(is_stream=name == b"trak"))
         elif tracks:
@@ -71,24 +77,32 @@ def _tracks(file: io.BufferedReader) -> list[_Track]:
     return tracks
 
 
-def _atoms(file: io.BufferedReader, begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-    """Name and first bytes of every atom from ``begin`` to ``end``, those inside others right after these."""
-    at, seen = begin, 0
-    while at + 8 <= end and (begin > 0 or seen < MOST_TOP_ATOMS):
-        seen += 1
+def _atoms(file: io.BufferedReader) -> Iterator[tuple[bytes, bytes]]:
+    """Name and first bytes of every atom, those inside others right after these.
+
+    Of a file that is no MP4 this is a few words that happen to stand there.
+    """
+    spans = [(0, file.seek(0, os.SEEK_END), True)]
+    outermost_left = math.inf
+    while spans and outermost_left > 0:
+        at, end, outermost = spans.pop()
+        if at + 8 > end:
+            continue
         file.seek(at)
         head = file.read(32)
         size, name, inside = _word(head, 0), head[4:8], 8
-        if begin == 0 and name not in _TOP:
-            return  # no MP4, or one that FFmpeg will complain about
         if size == 1:
             size, inside = int.from_bytes(head[8:16], "big"), 16
-        yield name, head[inside:]
-        if name in _PARENTS:
-            yield from _atoms(file, at + inside, min(end, at + size))
+        elif size == 0:
+            size = end - at
         if size < inside:
-            return  # to the end of the file (0), or damaged
-        at += size
+            continue  # damaged: nothing tells where the next one begins
+        yield name, head[inside:]
+        if outermost:
+            outermost_left = MOST_AFTER_INDEX if name in _INDEX else outermost_left - 1
+        spans.append((at + size, end, outermost))
+        if name in _PARENTS:
+            spans.append((at + inside, min(end, at + size), False))
 
 
 def _word(data: bytes, at: int) -> int:
