@@ -114,7 +114,8 @@ class _Executioner:
         if config.scenario == "cancel and retry":
             self.cancelled |= set(config.ids)
         if starts_again:
-            LeaseRecovery(self._pool, config.worker.scheduler, RULE).reap_own()
+            with open_pool(self._url, max_size=1, name=f"{config.worker.scheduler}/again") as pool:
+                LeaseRecovery(pool, config.worker.scheduler, RULE).reap_own()
         deadline_s = time.monotonic() + RESCUE_S
         while left := _left(self._pool):
             if time.monotonic() > deadline_s:
