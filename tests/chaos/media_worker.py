@@ -1,0 +1,158 @@
+"""A process that stands for a media worker: it takes one file after another along the stages that read media.
+
+Run by ``watched_worker``, which kills it when it overruns and starts another. One line of JSON comes in for each
+file and one goes out: how the file ended, and what it left behind in this process. The stages are given what a media
+worker gives them; there is no Ray around them.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from actors.stages.media_reader import MediaReader
+from actors.stages.scene_detector import SceneDetector
+from cluster.contracts.errors import HeimdexError
+from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
+from cluster.contracts.stages import Stage
+from cluster.settings import Settings
+from cluster.storage import FetchLimits
+
+THREADS = 2
+SCENES_PER_BLOCK = 32
+KEY = "attempt"
+
+
+class Walk:
+    """The way of one file through the stages of a media worker."""
+
+    def __init__(self, limits: MediaLimits, scratch: Path) -> None:
+        self.limits = limits
+        self.stage = Stage.DOWNLOADING
+        self._reader = MediaReader(limits, FetchLimits(limits.max_bytes, 60.0), scratch)
+        self._detector = SceneDetector(Settings.model_fields["key_frame_px"].default, SCENES_PER_BLOCK, THREADS, limits)
+
+    def take(self, uri: str) -> None:
+        """Take ``uri`` all the way. Raises whatever a stage raises, AssertionError where what it made is wrong."""
+        self.stage = Stage.DOWNLOADING
+        video = self._reader.download(uri, KEY)
+        try:
+            self._read(video)
+        finally:
+            self._reader.discard(KEY)
+
+    def _read(self, video: LocalVideo) -> None:
+        self.stage = Stage.METADATA
+        info = self._reader.probe(video)
+        check_info(info, self.limits)
+        self.stage = Stage.TRANSCRIPTION
+        check_sound(self._reader.read_speech(video, info), self.limits)
+        self.stage = Stage.SCENE_DETECTION
+        check_scenes(self._detector.detect(video, info), self.limits)
+
+
+def check_info(info: MediaInfo, limits: MediaLimits) -> None:
+    """Whatever is written into the database is a finite number within the limits."""
+    stated = [info.start_s, info.fps, *([] if info.duration_s is None else [info.duration_s])]
+    assert all(math.isfinite(number) for number in stated), f"not finite: {info}"
+    assert info.width > 0, info
+    assert info.height > 0, info
+    assert info.width * info.height <= limits.max_pixels, info
+    assert info.duration_s is None or 0 <= info.duration_s <= limits.max_duration_s, info
+    assert info.video_codec.isprintable(), info
+
+
+def check_sound(windows: Iterable[SpeechWindow], limits: MediaLimits) -> None:
+    """``windows`` lie one after the other and hold together what the limit allows."""
+    end_s, total_s = -math.inf, 0.0
+    for window in windows:
+        assert math.isfinite(window.start_s), window.start_s
+        assert window.start_s >= end_s - 1 / SPEECH_RATE_HZ, (window.start_s, end_s)
+        assert len(window.samples) > 0
+        end_s = window.start_s + window.duration_s
+        total_s += window.duration_s
+    assert total_s <= limits.max_duration_s + 60.0, total_s
+
+
+def check_scenes(blocks: Iterable[SceneBlock], limits: MediaLimits) -> None:
+    """Scenes tile the video and are bounded."""
+    end_s, count, decoded_s = 0.0, 0, None
+    for block in blocks:
+        assert decoded_s is None, "a block after the last one"
+        assert len(block.scenes) <= SCENES_PER_BLOCK
+        decoded_s = block.decoded_duration_s
+        for scene in block.scenes:
+            assert (scene.index, scene.start_s) == (count, end_s), scene
+            assert scene.start_s <= scene.key_frame_s < scene.end_s, scene
+            assert scene.key_frame.shape[2] == 3
+            end_s, count = scene.end_s, count + 1
+    assert count > 0
+    assert decoded_s == end_s, (decoded_s, end_s)
+    assert end_s <= limits.max_duration_s + 60.0, end_s
+
+
+def _answer(walk: Walk, uri: str) -> dict[str, Any]:
+    started_s = time.monotonic()
+    _forget_peak()
+    answer = {"outcome": "ready", "message": ""}
+    try:
+        walk.take(uri)
+    except HeimdexError as error:
+        answer = {"outcome": type(error).__name__, "message": str(error)}
+    except Exception as error:
+        where = traceback.format_exc()
+        answer = {"outcome": "defect", "message": f"{type(error).__name__}: {error}", "traceback": where}
+    return {**answer, "stage": walk.stage, "seconds": time.monotonic() - started_s}
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts anew
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1])
+    raise LookupError(name)
+
+
+def _held(scratch: Path) -> dict[str, Any]:
+    return {
+        "peak_bytes": _status("VmHWM") * 1024,
+        "os_threads": _status("Threads"),
+        "python_threads": threading.active_count(),
+        "files": sorted(_open_files()),
+        "data_limit": resource.getrlimit(resource.RLIMIT_DATA),
+        "temporary": [str(path.relative_to(scratch)) for path in scratch.rglob("*")] if scratch.exists() else [],
+    }
+
+
+def _open_files() -> Iterable[str]:
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            yield str(link.readlink())
+        except FileNotFoundError:
+            continue  # the one that this loop itself holds open
+
+
+def main() -> None:
+    """Answer one line of JSON per line of JSON, until there are no more."""
+    scratch, limits = Path(sys.argv[1]), MediaLimits(**json.loads(sys.argv[2]))
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    walk = Walk(limits, scratch)
+    answers.write(json.dumps(_held(scratch)) + "\n")
+    for line in sys.stdin:
+        answer = _answer(walk, json.loads(line))
+        answers.write(json.dumps({**answer, "held": _held(scratch)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
