@@ -1,0 +1,175 @@
+"""Whose video is next: owners in turn, each up to a cap; within an owner, priority against the time waited."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from queued_videos import begin, recovery, row
+
+from cluster.contracts.results import StageFailure
+from cluster.contracts.stages import Blame, Stage
+from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.store.database import Pool
+from cluster.store.submissions import PRIORITY_STEP_S, cancel, retry, submit
+from cluster.store.video_queue import VideoQueue
+
+ANNA, BERT, CARL = UUID(int=1), UUID(int=2), UUID(int=3)
+TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)
+
+
+@pytest.fixture
+def queue(pool: Pool) -> VideoQueue:
+    return VideoQueue(pool, "first", 60.0)
+
+
+def send(pool: Pool, owner: UUID, count: int = 1, priority: int = 0) -> list[UUID]:
+    return submit(pool, owner, [Submission(uri=f"{n}.mp4", priority=priority) for n in range(count)])
+
+
+def owners_of(pool: Pool, videos: list[ClaimedVideo]) -> dict[UUID, int]:
+    return dict(Counter(row(pool, video.id)["owner_id"] for video in videos))
+
+
+def ids_of(videos: list[ClaimedVideo]) -> list[UUID]:
+    return [video.id for video in videos]
+
+
+# Between owners
+
+
+def test_a_single_video_does_not_wait_behind_the_bulk_of_another_owner(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 400, priority=10)
+    assert owners_of(pool, queue.claim(8)) == {ANNA: 8}
+    (single,) = send(pool, BERT, priority=-10)
+    assert ids_of(queue.claim(1)) == [single]
+
+
+def test_owners_take_turns_within_a_claim(pool: Pool, queue: VideoQueue) -> None:
+    for owner, count in ((ANNA, 50), (BERT, 50), (CARL, 1)):
+        send(pool, owner, count)
+    assert owners_of(pool, queue.claim(7)) == {ANNA: 3, BERT: 3, CARL: 1}
+
+
+def test_who_has_fewest_on_the_way_comes_first_whichever_scheduler_has_them(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 50)
+    assert len(queue.claim(6)) == 6
+    send(pool, BERT, 50)
+    second = VideoQueue(pool, "second", 60.0)
+    assert owners_of(pool, second.claim(4)) == {BERT: 4}
+    assert owners_of(pool, second.claim(6)) == {BERT: 4, ANNA: 2}  # eight of each are on the way
+
+
+def test_turns_follow_what_ended(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 10)
+    annas = queue.claim(4)
+    send(pool, BERT, 10)
+    queue.claim(2)
+    for video in annas:
+        queue.fail(video, "metadata", TROUBLE)
+    assert owners_of(pool, queue.claim(2)) == {ANNA: 2}
+
+
+# The cap
+
+
+def test_an_owner_has_no_more_on_the_way_than_the_cap(pool: Pool) -> None:
+    send(pool, ANNA, 30)
+    send(pool, BERT, 2)
+    first, second = (VideoQueue(pool, name, 60.0, owner_cap=5) for name in ("first", "second"))
+    videos = first.claim(20)
+    assert owners_of(pool, videos) == {ANNA: 5, BERT: 2}
+    assert second.claim(20) == []
+    annas = [video for video in videos if row(pool, video.id)["owner_id"] == ANNA]
+    first.retry(annas[0], TROUBLE, delay_s=3600.0)
+    begin(pool, annas[1], Stage.FINALIZING)
+    first.finish(annas[1], 0.0, "node", "worker")
+    cancel(pool, [annas[2].id])
+    assert owners_of(pool, second.claim(20)) == {ANNA: 3}
+    assert first.claim(20) == []
+
+
+def test_what_is_handed_back_makes_room_under_the_cap(pool: Pool) -> None:
+    send(pool, ANNA, 5)
+    first, second = (VideoQueue(pool, name, 60.0, owner_cap=2) for name in ("first", "second"))
+    handed_back = ids_of(first.claim(5))
+    recovery(pool, "first").hand_back()
+    assert ids_of(second.claim(5)) == handed_back
+
+
+def test_a_lower_cap_takes_nothing_away(pool: Pool) -> None:
+    send(pool, ANNA, 9)
+    VideoQueue(pool, "first", 60.0, owner_cap=6).claim(9)
+    assert VideoQueue(pool, "second", 60.0, owner_cap=2).claim(9) == []
+
+
+def test_the_cap_holds_when_schedulers_claim_at_once(pool: Pool) -> None:
+    send(pool, ANNA, 200)
+    send(pool, BERT, 200)
+    together, rounds = 4, 12
+    start = threading.Barrier(together)
+
+    def claim(number: int) -> list[list[ClaimedVideo]]:
+        claims: list[list[ClaimedVideo]] = []
+        scheduler = VideoQueue(pool, f"scheduler-{number}", 60.0, owner_cap=7)
+        for _ in range(rounds):
+            start.wait(30)
+            claims.append(scheduler.claim(5))
+            start.wait(30)
+            recovery(pool, f"scheduler-{number}").hand_back()
+        return claims
+
+    with ThreadPoolExecutor(together) as threads:
+        shares = list(threads.map(claim, range(together)))
+    for number in range(rounds):
+        assert owners_of(pool, [video for share in shares for video in share[number]]) == {ANNA: 7, BERT: 7}
+
+
+# Within an owner
+
+
+def wait(pool: Pool, ids: list[UUID], waited: timedelta) -> None:
+    """As if they had been submitted so much earlier."""
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE videos SET queued_at = queued_at - %(t)s, due_at = due_at - %(t)s, "
+            "available_at = available_at - %(t)s WHERE id = ANY (%(ids)s)",
+            {"t": waited, "ids": ids},
+        )
+
+
+def test_a_higher_priority_goes_first(pool: Pool, queue: VideoQueue) -> None:
+    low, usual, high = (send(pool, ANNA, 2, priority) for priority in (-3, 0, 3))
+    assert [ids_of(queue.claim(1))[0] for _ in range(6)] == high + usual + low
+
+
+def test_priority_is_worth_a_time_and_no_more(pool: Pool, queue: VideoQueue) -> None:
+    """What is of lower priority overtakes once it has waited that long: nothing waits for ever."""
+    steps = 10
+    patient, impatient = send(pool, ANNA, priority=-5), send(pool, ANNA, priority=-5)
+    wait(pool, patient, timedelta(seconds=steps * PRIORITY_STEP_S + 60))
+    wait(pool, impatient, timedelta(seconds=steps * PRIORITY_STEP_S - 60))
+    urgent = send(pool, ANNA, priority=5)
+    assert [ids_of(queue.claim(1)) for _ in range(3)] == [patient, urgent, impatient]
+
+
+def test_another_attempt_keeps_its_place_and_a_video_that_its_owner_sends_again_does_not(
+    pool: Pool, queue: VideoQueue
+) -> None:
+    first, second, third = send(pool, ANNA, 3)
+    queue.retry(queue.claim(1)[0], TROUBLE, delay_s=0.0)
+    assert ids_of(queue.claim(1)) == [first]
+    recovery(pool, "first").reap_own()
+    assert ids_of(queue.claim(1)) == [first]
+    assert cancel(pool, [first]) == retry(pool, [first]) == [first]
+    assert [ids_of(queue.claim(1))[0] for _ in range(3)] == [second, third, first]
+
+
+def test_a_video_that_backs_off_holds_up_none_behind_it(pool: Pool, queue: VideoQueue) -> None:
+    first, second = send(pool, ANNA, 2)
+    queue.retry(queue.claim(1)[0], TROUBLE, delay_s=3600.0)
+    assert ids_of(queue.claim(5)) == [second]
+    wait(pool, [first], timedelta(hours=2))
+    assert ids_of(queue.claim(5)) == [first]
