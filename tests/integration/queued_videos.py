@@ -1,5 +1,6 @@
 """Videos in the queue of a test, scenes for them, and what the database then says of them."""
 
+import threading
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -73,6 +74,20 @@ def only(pool: Pool, statement: str, *parameters: object) -> dict[str, Any]:
         found = connection.execute(statement, parameters).fetchone()
     assert found is not None
     return found
+
+
+def until_somebody_waits(pool: Pool) -> None:
+    """Until a session of this database waits for a lock."""
+    for _ in range(2000):
+        waiting = only(
+            pool,
+            "SELECT count(*) AS n FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        if waiting["n"]:
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("nobody waits")
 
 
 def transcript(text: str, language: str | None = "en") -> Transcript:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from queued_videos import claim_one, only, recovery, runs
+from queued_videos import claim_one, only, recovery, runs, until_somebody_waits
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
@@ -44,11 +44,3 @@ def test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it(pool: Pool,
     assert runs(pool, video.id)["downloading"]["outcome"] == "lost"
     kept = only(pool, "SELECT count(*) AS n FROM video_stage_results WHERE video_id = %s", video.id)["n"]
     assert kept == (0 if end == "cancel" else 1)
-
-
-def until_somebody_waits(pool: Pool) -> None:
-    while not only(
-        pool,
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    )["n"]:
-        pass

@@ -11,7 +11,20 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from queued_videos import MS, OWNER, begin, claim_one, enqueue, everything, expire, only, recovery, row, runs
+from queued_videos import (
+    MS,
+    OWNER,
+    begin,
+    claim_one,
+    enqueue,
+    everything,
+    expire,
+    only,
+    recovery,
+    row,
+    runs,
+    until_somebody_waits,
+)
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.media import MediaInfo
@@ -313,7 +326,7 @@ def test_a_heartbeat_is_not_held_up_by_a_long_write_of_scenes(pool: Pool, queue:
         with pool.connection() as blocker:
             blocker.execute("LOCK TABLE video_transcripts IN EXCLUSIVE MODE")
             written = threads.submit(writes(queue, pool)["scenes"], writing)
-            _until_somebody_waits(pool)
+            until_somebody_waits(pool)
             beat = threads.submit(queue.heartbeat, [writing.lease_token, beside.lease_token])
             assert beat.result(timeout=10) == {writing.lease_token, beside.lease_token}
             expire(pool, writing)
@@ -416,7 +429,7 @@ def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue:
         with pool.connection() as beating:
             beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
             handed_back = threads.submit(recovery(pool, "first").hand_back)
-            _until_somebody_waits(pool)
+            until_somebody_waits(pool)
         assert handed_back.result(timeout=10) == [video.id]
 
 
@@ -518,20 +531,6 @@ def _eventually(work: Callable[[], Any]) -> Any:
         except DatabaseUnavailable:
             continue
     return work()
-
-
-def _until_somebody_waits(pool: Pool) -> None:
-    """Until a session of this database waits for a lock."""
-    for _ in range(2000):
-        waiting = only(
-            pool,
-            "SELECT count(*) AS n FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        if waiting["n"]:
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("nobody waits")
 
 
 def _end_sessions(pool: Pool, name: str) -> None:
