@@ -21,7 +21,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from actors.stages.media_source import TOO_MUCH_MEMORY, MediaSource, MemoryWatch, bounded_reserve
+from actors.stages.media_source import MediaSource
+from actors.stages.memory_watch import TOO_MUCH_MEMORY, MemoryWatch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 
 logger = logging.getLogger(__name__)
@@ -64,13 +65,15 @@ def open_media(path: Path, max_pixels: int) -> Iterator[OpenMedia]:
     """The file as FFmpeg sees it, closed at the end of the block.
 
     No picture much larger than ``max_pixels`` is decoded on opening. Within the block FFmpeg's errors become
-    ``InvalidVideo``, the machine's own (a disk that cannot be read) ``TransientFailure``.
+    ``InvalidVideo``, the machine's own (a disk that cannot be read) ``TransientFailure``. What is read in it belongs
+    within ``memory.bounded``.
     """
-    with translated_errors(), bounded_reserve(), MediaSource(path) as source:
-        try:
-            container = _opened(source, max_pixels)
-        except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
-            raise InvalidVideo(_why_unopened(path, error)) from error
+    with translated_errors(), MediaSource(path) as source:
+        with source.memory.bounded():
+            try:
+                container = _opened(source, max_pixels)
+            except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
+                raise InvalidVideo(_why_unopened(path, error)) from error
         with container:
             yield OpenMedia(container, source.memory)
 
@@ -95,7 +98,7 @@ def _why_unopened(path: Path, error: av.error.FFmpegError) -> str:
     if isinstance(error, av.error.ArgumentError):
         return "not a media file: a playlist or a format that is not read"
     if head[4:8] in {b"ftyp", b"mdat", b"wide", b"free", b"skip"}:
-        return "the file is cut off or damaged: its index (the moov atom) is missing"
+        return "the file is cut off or damaged: its index (the moov atom) is missing or damaged"
     if b"\0" not in head:
         return "not a media file: it holds text"
     return "not a media file, or its beginning is damaged"

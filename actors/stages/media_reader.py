@@ -6,7 +6,6 @@ sound to ``audio_reader``, the pictures to ``scene_detector``.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import av
@@ -78,7 +77,7 @@ class MediaReader:
         self._check_bytes(video)
         with translated_errors():
             check_index(video.path, self._limits)
-        with open_media(video.path, self._limits.max_pixels) as media:
+        with open_media(video.path, self._limits.max_pixels) as media, media.memory.bounded():
             container = media.container
             self._check_streams(container)
             stream = picture_stream(container)
@@ -112,8 +111,8 @@ class MediaReader:
             stream = sound_stream(media.container)
             if stream is None:
                 return
-            with closing(speech_windows(media, stream, info.start_s, self._limits.max_duration_s)) as windows:
-                yield from windows
+            windows = speech_windows(media, stream, info.start_s, self._limits.max_duration_s)
+            yield from media.memory.bounded_steps(windows)
 
     def _check_bytes(self, video: LocalVideo) -> None:
         if video.size_bytes > self._limits.max_bytes:

@@ -5,7 +5,7 @@ rendering key frames to ``key_frames``. Holds the current block of scenes and no
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import av
@@ -85,20 +85,23 @@ class SceneDetector:
         before is void.
         """
         with open_media(video.path, self._limits.max_pixels) as media:
-            stream = picture_stream(media.container)
-            stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
-            stream.codec_context.thread_type = "AUTO"
-            large = info.width * info.height > LARGE_PX
-            stream.codec_context.thread_count = 1 if large else self._threads or 0
-            reading = _PictureReading(media, stream, info, self._limits)
-            scenes: list[DetectedScene] = []
-            for scene in self._scenes(reading, info):
-                if len(scenes) == self._block_size:
-                    yield SceneBlock(tuple(scenes))
-                    scenes = []
-                scenes.append(scene)
-            reading.check_complete()
-            yield SceneBlock(tuple(scenes), decoded_duration_s=reading.end_s)
+            yield from media.memory.bounded_steps(self._blocks(media, info))
+
+    def _blocks(self, media: OpenMedia, info: MediaInfo) -> Generator[SceneBlock, None, None]:
+        stream = picture_stream(media.container)
+        stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
+        stream.codec_context.thread_type = "AUTO"
+        large = info.width * info.height > LARGE_PX
+        stream.codec_context.thread_count = 1 if large else self._threads or 0
+        reading = _PictureReading(media, stream, info, self._limits)
+        scenes: list[DetectedScene] = []
+        for scene in self._scenes(reading, info):
+            if len(scenes) == self._block_size:
+                yield SceneBlock(tuple(scenes))
+                scenes = []
+            scenes.append(scene)
+        reading.check_complete()
+        yield SceneBlock(tuple(scenes), decoded_duration_s=reading.end_s)
 
     def _scenes(self, reading: "_PictureReading", info: MediaInfo) -> Iterator[DetectedScene]:
         cuts = CutFinder(info.fps if 0.1 <= info.fps <= 1000.0 else DEFAULT_FPS)

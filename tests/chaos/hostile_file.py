@@ -64,7 +64,7 @@ class HostileFile:
 
 
 NO_MEDIA = "not a media file, or its beginning is damaged"
-NO_INDEX = r"the file is cut off or damaged: its index \(the moov atom\) is missing"
+NO_INDEX = r"the file is cut off or damaged: its index \(the moov atom\) is missing or damaged"
 NO_STREAMS = "the file has neither pictures nor sound"
 NO_PICTURES = "the file has sound but no pictures"
 UNREADABLE = r"(not a media file.*|the file is cut off or damaged.*|the file cannot be read: .+)"

@@ -120,7 +120,7 @@ def test_a_concat_script_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:
     path = cut_off(write_video(tmp_path / "cut.mp4", [Shot(3.0, 1)]), 0.5)
-    assert refusal(path) == "the file is cut off or damaged: its index (the moov atom) is missing"
+    assert refusal(path) == "the file is cut off or damaged: its index (the moov atom) is missing or damaged"
 
 
 def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
