@@ -192,11 +192,12 @@ def _codec_name(container: InputContainer, stream: Stream) -> str:
 def stated_extent_s(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
     """How long the pictures last as far as headers tell, and whether that is said of the pictures themselves.
 
-    Matroska and others state only the whole file's duration, which the sound may carry on to.
+    Matroska and others state only the whole file's duration, which the sound may carry on to. Damaged headers may
+    state that it ends before it begins: that says nothing.
     """
-    if stream.duration and stream.time_base:
+    if stream.duration and stream.duration > 0 and stream.time_base:
         return float(stream.duration * stream.time_base), True
-    if container.duration:
+    if container.duration and container.duration > 0:
         return container.duration / av.time_base, False
     return None, False
 

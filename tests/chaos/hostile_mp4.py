@@ -155,6 +155,10 @@ MP4: dict[str, tuple[Make, Becomes]] = {
         either(ANY_DAMAGE),
     ),
     "lasts-for-ever.mp4": (_clock(b"\1" + bytes(19) + _words(1, HUGE, HUGE, 0)), refused(TOO_LONG)),
+    "lasts-less-than-nothing.mp4": (
+        _mp4(f"{STBL}/stts", lambda _: _words(0, 4, 30, 3600, *[HUGE] * 6)),
+        either(ANY_DAMAGE),
+    ),
     "0-ticks-per-s.mp4": (_clock(bytes(12) + _words(0, 108_000, 0)), either(ANY_DAMAGE)),
     "1-tick-per-s.mp4": (_clock(bytes(12) + _words(1, 108_000, 0)), refused(TOO_LONG)),
     "2^32-ticks-per-s.mp4": (_clock(bytes(12) + _words(0xFFFFFFFF, 108_000, 0)), either(ANY_DAMAGE)),
