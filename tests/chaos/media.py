@@ -137,7 +137,9 @@ def _faults(ending: Ending) -> Iterator[str]:
 
 
 def _is_sentence(message: str) -> bool:
-    return message.isprintable() and " " in message and 10 <= len(message) <= LONGEST_SENTENCE
+    return (
+        message.isprintable() and "Errno" not in message and message.count(" ") > 1 and len(message) <= LONGEST_SENTENCE
+    )
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ Owns the sources (the bundled clips, small files of many containers and codecs m
 beside the repository) and the kinds of damage. The same seed makes the same files.
 """
 
+import os
 import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -179,6 +180,7 @@ _OPTIONS = {"fragments.mp4": {"movflags": "frag_keyframe+empty_moov"}, "live.mkv
 @cache
 def small_files(folder: Path) -> tuple[Path, ...]:
     """Small whole files, one for each container and codec worth damaging."""
+    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints pages about itself otherwise
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(_small_file(folder / name, *codecs) for name, codecs in _SMALL.items())
 

@@ -44,7 +44,7 @@ class WatchedWorker:
     def __init__(self, scratch: Path, limits: MediaLimits, deadline_s: float) -> None:
         """What is fetched lies in ``scratch``; a file that is not done after ``deadline_s`` is given up."""
         self._command = [sys.executable, "-m", "tests.chaos.media_worker", str(scratch), json.dumps(asdict(limits))]
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._process: subprocess.Popen[str] | None = None
         self._held_before: dict[str, Any] = {}
 
@@ -66,7 +66,7 @@ class WatchedWorker:
             pass  # it died after its last answer: there will be none
         if aside:
             aside.start()
-        line = _line_within(answers, self._deadline_s)
+        line = _line_within(answers, self.deadline_s)
         if aside:
             aside.join()
         if not line:
