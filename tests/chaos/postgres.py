@@ -27,7 +27,7 @@ LONGEST_AWAY_S = 0.5
 class PostgresSize:
     """How often Postgres is troubled, and its clients beside it."""
 
-    videos: int = 12_000
+    videos: int = 25_000
     immediate_stops: int = 20
     terminated_backends: int = 100
     cut_commits: int = 120

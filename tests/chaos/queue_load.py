@@ -113,14 +113,17 @@ class Load:
                 self.violations.append(f"{left} videos have not ended after {self.size.limit_s:.0f} s")
                 break
             share = (len(self.submitted) - left) / self.size.videos
-            if schedule and (schedule[0][0] <= share or not left):
-                name = schedule.pop(0)[1]
-                if self.troubles[name]():
-                    self.done[name] += 1
-                else:
-                    schedule.insert(min(5, len(schedule)), (share, name))
+            self._trouble(schedule, share if left else 1.0)
             time.sleep(self.rng.uniform(0.0, MOST_PAUSE_S))
         return time.monotonic() - started_s
+
+    def _trouble(self, schedule: list[tuple[float, str]], share: float) -> None:
+        """Do one thing that is due; whatever cannot be done now holds up nothing but its like."""
+        for name in dict.fromkeys(name for due, name in schedule if due <= share):
+            if self.troubles[name]():
+                schedule.remove(next(entry for entry in schedule if entry[1] == name))
+                self.done[name] += 1
+                return
 
     def running(self) -> list[str]:
         """Schedulers that are neither stopped nor about to end."""
