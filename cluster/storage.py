@@ -26,16 +26,13 @@ import fsspec
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, NoSpace, TransientFailure
 from cluster.contracts.media import LocalVideo
-from cluster.video_uris import expand, filename_of, local_path, scheme_of, shown
+from cluster.video_uris import check_remote, expand, filename_of, local_path, scheme_of, shown
 from cluster.web_source import STALL_S, Deadline, open_web
 
 __all__ = ["FetchLimits", "expand", "fetch", "filename_of", "scheme_of"]
 
 _CHUNK_BYTES = 1 << 20
 _WEB_SCHEMES = {"http", "https"}
-_BUCKET_SCHEMES = {"s3", "gs", "gcs"}
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-"""What a bucket is called. An ARN, which names an endpoint of its own, is no bucket; an access point's alias is."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +182,7 @@ def _open(uri: str, limits: FetchLimits, deadline: Deadline) -> Iterator[tuple[_
 def _filesystem(uri: str) -> tuple[Any, str]:
     # fsspec.url_to_fs would follow "::" chains out of the allowed scheme; the class alone does not.
     scheme = scheme_of(uri)
+    check_remote(uri)
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
@@ -193,8 +191,6 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {shown(uri)}") from error
     uri = scheme + uri[len(scheme) :]  # drivers take off "s3://", not "S3://"
     path = kind._strip_protocol(uri)
-    if scheme in _BUCKET_SCHEMES and not _BUCKET.fullmatch(path.partition("/")[0]):
-        raise InvalidVideo(f"not the name of a bucket: {shown(uri)}")
     options = kind._get_kwargs_from_urls(uri)
     if scheme == "s3":
         options["config_kwargs"] = {

@@ -23,6 +23,9 @@ VIDEO_SUFFIXES = frozenset(_SUFFIXES.split(" "))
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BUCKET_SCHEMES = {"s3", "gs", "gcs"}
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+"""What a bucket is called. An ARN, which names an endpoint of its own, is no bucket; an access point's alias is."""
 _WEB = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<host>\[[0-9a-fA-F:.]+\]|[^][/?#@:%\\]+)(?::(?P<port>[0-9]{1,5}))?"
@@ -45,7 +48,7 @@ def filename_of(uri: str) -> str:
     path = local_path(uri)
     if path is not None:
         return (path.name or uri).encode(errors="replace").decode()
-    web = scheme_of(uri) in {"http", "https"}
+    web = scheme_of(uri) in _PORTS
     place = _SCHEME.sub("", shown(uri))
     name = place.rstrip("/").rsplit("/", 1)[-1] if "/" in place.rstrip("/") else ""
     return (urllib.parse.unquote(name) if web else name) or shown(uri)
@@ -112,10 +115,23 @@ def shown(uri: str) -> str:
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme_of(uri) == "file":
         return uri
-    if scheme_of(uri) in {"http", "https"}:
+    if scheme_of(uri) in _PORTS:
         rest = re.split("[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def check_remote(uri: str) -> None:
+    """Raise ``InvalidVideo`` when ``uri``, of any scheme but ``file``, can be seen to be wrong without opening it."""
+    scheme, place = scheme_of(uri), _SCHEME.sub("", uri).partition("/")[0]
+    if scheme in _PORTS:
+        web_place(uri)
+    elif _CONTROL.search(uri):
+        raise InvalidVideo(f"a URI with control characters is not read: {shown(uri)}")
+    elif not place:
+        raise InvalidVideo(f"not a URI, it names no host or bucket: {shown(uri)}")
+    elif scheme in _BUCKET_SCHEMES and not _BUCKET.fullmatch(place):
+        raise InvalidVideo(f"not the name of a bucket: {shown(uri)}")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,17 @@
 """A user's own videos, their scenes and the search in them. Another user's are as if they did not exist."""
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from fastapi import Body, Header, Path, Query
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from cluster.contracts.errors import SubmissionChanged, TooManySubmissions
+from cluster.contracts.errors import InvalidVideo, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
-from cluster.storage import scheme_of
 from cluster.store.stage_ledger import latest_runs
 from cluster.store.submissions import cancel, retry, submit
 from cluster.store.videos import list_videos, read_video
+from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Page, PageSize, Parts
@@ -88,14 +87,11 @@ def _check_uri(uri: str, place: str, allowed_schemes: frozenset[str]) -> None:
         allowed = ", ".join(sorted(allowed_schemes)) or "none"
         what = "a local path" if scheme == "file" else f"{scheme}://"
         raise BadRequest(f"{place}: {what} is not accepted here (allowed schemes: {allowed})")
-    if not uri.isprintable():
-        raise BadRequest(f"{place}: must not contain control characters")
-    try:
-        named = scheme == "file" or urlsplit(uri).netloc
-    except ValueError:
-        named = ""
-    if not named:
-        raise BadRequest(f"{place}: is not a URI: it names no host or bucket")
+    if scheme != "file":
+        try:
+            check_remote(uri)
+        except InvalidVideo as error:
+            raise BadRequest(f"{place}: {error}") from None
 
 
 def list_own_videos(

@@ -6,6 +6,12 @@
 
 CREATE EXTENSION IF NOT EXISTS vector;
 
+-- Which of them are there already, for the end of this file.
+SELECT set_config('heimdex.tables_before', coalesce(string_agg(relname, ','), ''), false)
+FROM pg_class
+WHERE relnamespace = 'public'::regnamespace
+  AND relname IN ('user_profiles', 'videos', 'video_scenes', 'search_queries');
+
 DO $$
 BEGIN
     IF to_regtype('public.video_status') IS NULL THEN
@@ -64,3 +70,19 @@ CREATE INDEX IF NOT EXISTS idx_videos_owner_id ON public.videos (owner_id, creat
 CREATE INDEX IF NOT EXISTS idx_videos_status ON public.videos (status, updated_at);
 CREATE INDEX IF NOT EXISTS idx_search_queries_user_id ON public.search_queries (user_id, created_at);
 CREATE INDEX IF NOT EXISTS idx_search_queries_created_at ON public.search_queries (created_at);
+
+-- A new table is closed to the roles of a web page even where these are given every new table by default (Supabase);
+-- what somebody had before keeps the rules that he made for it.
+DO $$
+DECLARE
+    outsider text;
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['user_profiles', 'videos', 'video_scenes', 'search_queries'] LOOP
+        CONTINUE WHEN relation = ANY (string_to_array(current_setting('heimdex.tables_before'), ','));
+        FOR outsider IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+            EXECUTE format('REVOKE ALL ON TABLE public.%I FROM %I', relation, outsider);
+        END LOOP;
+    END LOOP;
+END
+$$;

@@ -26,8 +26,7 @@ CALLS = [
 ]
 FORBIDDEN = psycopg.errors.InsufficientPrivilege
 OUTSIDERS = ("anon", "authenticated")
-BASE_TABLES = {"user_profiles", "videos", "video_scenes", "search_queries"}
-"""Whoever has them has rules of his own for them; ours are all others."""
+BASE_TABLES = ("user_profiles", "videos", "video_scenes", "search_queries")
 
 FUNCTIONS = """
 SELECT oid, proname, oid::regprocedure::text AS signature FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace
@@ -99,10 +98,12 @@ def test_of_all_roles_only_the_service_may_execute_any_function(supabase_url: st
                 assert answer == {"may": may}, (role, function["signature"])
 
 
-def test_the_clusters_own_tables_are_closed_to_the_roles_of_a_web_page(supabase_url: str) -> None:
+def test_all_tables_are_closed_to_the_roles_of_a_web_page(supabase_url: str) -> None:
     with connect(supabase_url) as connection:
-        relations = [row for row in connection.execute(RELATIONS).fetchall() if row["relname"] not in BASE_TABLES]
-        assert {"video_leases", "video_stage_runs", "video_lease_tokens"} <= {row["relname"] for row in relations}
+        relations = connection.execute(RELATIONS).fetchall()
+        assert {*BASE_TABLES, "video_leases", "video_stage_runs", "video_lease_tokens"} <= {
+            row["relname"] for row in relations
+        }
         for relation in relations:
             rights = RIGHTS.get(relation["kind"], TABLE_RIGHTS)
             kind = "sequence" if relation["kind"] == "S" else "table"
@@ -116,6 +117,18 @@ def test_the_clusters_own_tables_are_closed_to_the_roles_of_a_web_page(supabase_
             for relation in relations:
                 with pytest.raises(FORBIDDEN):
                     connection.execute(f"SELECT * FROM public.{relation['relname']}")
+
+
+def test_tables_that_were_there_before_keep_the_rules_that_were_made_for_them(bare_database_url: str) -> None:
+    apply_migrations(bare_database_url)
+    with ordinary_role(bare_database_url, "anon"):
+        with connect(bare_database_url) as connection:
+            connection.execute("GRANT SELECT ON user_profiles, videos, video_scenes, search_queries TO anon")
+            connection.execute("DROP TABLE heimdex_migrations")
+        apply_migrations(bare_database_url)
+        with connect(as_role(bare_database_url, "anon")) as connection:
+            for table in BASE_TABLES:
+                assert connection.execute(f"SELECT * FROM {table}").fetchall() == []
 
 
 def test_all_run_with_the_callers_rights_and_a_pinned_search_path(database_url: str) -> None:

@@ -64,10 +64,15 @@ BAD_BODIES: list[tuple[Any, str]] = [
     ({"uri": "local:///etc/passwd"}, "uri: local:// is not accepted here"),
     ({"uri": "zip://a::https://example.org/b"}, "uri: zip:// is not accepted here"),
     ([{"uri": URI}, {"uri": "ftp://example.org/a"}], "1.uri: ftp:// is not accepted here"),
-    ({"uri": "https:///a.mp4"}, "uri: is not a URI"),
-    ({"uri": "https://[broken/a.mp4"}, "uri: is not a URI"),
+    ({"uri": "https:///a.mp4"}, "uri: not a URL: https:///a.mp4"),
+    ({"uri": "https://[broken/a.mp4"}, "uri: not a URL"),
+    ({"uri": "https://user:secret@example.org/a.mp4"}, "uri: a URL with user or password is not read"),
+    ({"uri": "http://0x7f000001/a.mp4"}, "uri: the URL's host is neither a plain name nor a full address"),
     ({"uri": "https://example.org/\x00"}, "uri: must not contain control characters"),
-    ({"uri": "https://example.org/\r\nHost: b"}, "uri: must not contain control characters"),
+    ({"uri": "https://example.org/\r\nHost: b"}, "uri: a URL with control characters is not read"),
+    ({"uri": "s3://clips/\x85"}, "uri: a URI with control characters is not read"),
+    ({"uri": "s3:///a.mp4"}, "uri: not a URI, it names no host or bucket"),
+    ({"uri": "s3://arn:aws:s3:::clips/a.mp4"}, "uri: not the name of a bucket"),
     ({"uri": ""}, "uri: String should have at least 1 character"),
     ({"uri": "https://example.org/" + "a" * 4096}, "uri: String should have at most 4096 characters"),
     ({"uri": URI, "language": "English"}, "language: String should match pattern"),
@@ -88,6 +93,11 @@ def test_a_bad_submission_is_400_and_nothing_is_enqueued(api: TestClient, pool: 
         assert sentence in response.json()["detail"]
     with pool.connection() as connection:
         assert connection.execute("SELECT 1 FROM videos").fetchone() is None
+
+
+def test_every_letter_that_people_write_is_accepted_in_a_name(api: TestClient) -> None:
+    for name in ("s3://clips/a\u202fb \u200d\U0001f3ac.mp4", "https://example.org/d\u00e9j\u00e0\u00a0vu.mp4"):
+        assert post(api, {"uri": name}).status_code == 202
 
 
 def test_a_priority_is_kept(api: TestClient, pool: Pool) -> None:
