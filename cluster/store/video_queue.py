@@ -25,15 +25,19 @@ _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so 
 _CLAIM = """
 -- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
 -- whoever has fewest on the way comes first. Times are cut to milliseconds so that durations are exact in them.
+-- The orders and the subquery are such that only idx_videos_due and the primary key fit: what is read grows with what
+-- is on the way and with the owners who wait, never with what has ended.
 WITH RECURSIVE owners AS (
-    (SELECT owner_id FROM videos WHERE status = 'PENDING' AND available_at IS NOT NULL ORDER BY owner_id LIMIT 1)
+    (SELECT owner_id FROM videos WHERE status = 'PENDING' AND available_at IS NOT NULL
+     ORDER BY owner_id, due_at, id LIMIT 1)
     UNION ALL
     SELECT (SELECT v.owner_id FROM videos AS v
             WHERE v.status = 'PENDING' AND v.available_at IS NOT NULL AND v.owner_id > o.owner_id
-            ORDER BY v.owner_id LIMIT 1)
+            ORDER BY v.owner_id, v.due_at, v.id LIMIT 1)
     FROM owners AS o WHERE o.owner_id IS NOT NULL
 ), holding AS (
-    SELECT v.owner_id, count(*) AS videos FROM video_leases AS l JOIN videos AS v ON v.id = l.video_id GROUP BY 1
+    SELECT (SELECT v.owner_id FROM videos AS v WHERE v.id = l.video_id) AS owner_id, count(*) AS videos
+    FROM video_leases AS l GROUP BY 1
 ), candidates AS (
     SELECT w.id, w.due_at, coalesce(h.videos, 0) + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.id)
                            AS turn

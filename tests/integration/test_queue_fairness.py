@@ -12,7 +12,7 @@ from queued_videos import begin, recovery, row
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool
+from cluster.store.database import Pool, connect, open_pool
 from cluster.store.submissions import PRIORITY_STEP_S, cancel, retry, submit
 from cluster.store.video_queue import VideoQueue
 
@@ -70,6 +70,46 @@ def test_turns_follow_what_ended(pool: Pool, queue: VideoQueue) -> None:
     for video in annas:
         queue.fail(video, "metadata", TROUBLE)
     assert owners_of(pool, queue.claim(2)) == {ANNA: 2}
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
+    database_url: str, pool: Pool, analyzed: bool
+) -> None:
+    send(pool, ANNA, 300)
+    send(pool, BERT, 1)
+    VideoQueue(pool, "first", 60.0).claim(100)
+    with connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO videos (owner_id, storage_path, filename, status, queued_at, due_at, available_at)
+            SELECT %s, 'x', 'x', CASE WHEN n %% 3 = 0 THEN 'PENDING' ELSE 'READY' END::video_status, now, now,
+                   CASE WHEN n %% 3 = 0 THEN now END
+            FROM generate_series(1, 30000) AS n, clock_timestamp() AS now
+            """,
+            (ANNA,),
+        )
+        if analyzed:
+            connection.execute("ANALYZE videos, video_leases")
+    with open_pool(database_url, max_size=1, name="counted") as counted:
+        before = rows_read(counted)
+        assert len(VideoQueue(counted, "second", 60.0).claim(10)) == 10
+        assert rows_read(counted) - before < 1000
+
+
+def rows_read(pool: Pool) -> int:
+    """How many rows of ``videos`` were read by anybody, this pool's only session included."""
+    with pool.connection() as connection:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        connection.commit()
+        row = connection.execute(
+            """
+            SELECT seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'videos') AS n
+            FROM pg_stat_user_tables WHERE relname = 'videos'
+            """
+        ).fetchone()
+    assert row is not None
+    return int(row["n"])
 
 
 # The cap
