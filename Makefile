@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench notebook lock
+.PHONY: help demo test chaos check format lint types bench notebook lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a
 
 test: $(INSTALLED) ## every test: unit, integration (real Postgres), cluster (real Ray)
 	@$(BIN)/python -m pytest
+
+chaos: $(INSTALLED) ## kill everything in turn and count what breaks: tests/chaos.md (SEED=7 PARTS="tokens media")
+	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(PARTS)
 
 check: $(INSTALLED) ## format, lint, types and who imports whom; changes nothing
 	@$(BIN)/ruff format --check .

@@ -130,21 +130,28 @@ def _scheduler(plan: Any) -> Iterator[None]:
         DEADLINES.update(usual)
 
 
-def main() -> int:
-    """Run the whole matrix on a Ray of this process alone."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
+@contextmanager
+def own_ray() -> Iterator[None]:
+    """A Ray of this process alone."""
     import ray
 
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 1024**2, log_to_driver=False
     )
     try:
-        counts = run(options.seed, options.repeats)
+        yield
     finally:
         ray.shutdown()
+
+
+def main() -> int:
+    """Run the whole matrix from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    with own_ray():
+        counts = run(options.seed, options.repeats)
     print(f"seed {options.seed}: {counts.faulty} faulty videos beside {counts.healthy} healthy ones")
     print(*(f"VIOLATION: {line}" for line in counts.violations), sep="\n")
     return 1 if counts.violations else 0
