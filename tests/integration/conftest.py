@@ -9,7 +9,6 @@ from starlette.testclient import TestClient
 from cluster.search import SearchService
 from cluster.store.database import Pool
 from cluster.store.search_index import PostgresSearchIndex
-from serve_app.app import build_api
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
 
@@ -17,6 +16,8 @@ from serve_app.parts import ApiParts
 @pytest.fixture
 def make_api(pool: Pool) -> Iterator[ApiMaker]:
     """Makes a client of the application; keyword arguments replace the application's parts."""
+    from serve_app.app import build_api  # brings Ray Serve along: seconds that only the tests of the API wait for
+
     opened: list[TestClient] = []
 
     def make(**replaced: object) -> TestClient:
