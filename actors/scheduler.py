@@ -1,4 +1,4 @@
-"""The scheduler actor: claims waiting videos, keeps their leases, runs an attempt for each, announces who is alive.
+"""The scheduler: claims waiting videos, keeps their leases, runs an attempt for each, announces who is alive.
 
 Everything it holds can be rebuilt from Postgres: when it dies, Ray starts it again, it takes back its own leases and
 goes on. It works on an event loop in a thread of its own; the heartbeat has another thread, which nothing can starve.
@@ -7,7 +7,6 @@ goes on. It works on an event loop in a thread of its own; the heartbeat has ano
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,11 +18,12 @@ from typing import Any
 import ray
 
 from actors.attempt import Attempt, AttemptParts
+from actors.back_pressure import BackPressure
 from actors.ledger_writer import LedgerWriter
 from actors.pools import Pool
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_SIZES, WorkerPlan
-from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, LeaseLost, NodeLost
+from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost, NodeLost
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import EmbeddedPostgres, open_pool
@@ -38,15 +38,12 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often the queue is looked at when no notification comes."""
-RESTART_DELAY_S = 1.0
 CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
 SWEEP_S = 20.0
 """How often what attempts left behind is looked for."""
-PAUSE_S = 10.0
-"""How long nothing is claimed after a disk or an object store was found full."""
 REVIVE_POSTGRES_S = 3.0
 """How long the embedded Postgres may be silent before it is started again."""
 
@@ -81,8 +78,7 @@ class VideoScheduler:
         self._ledger = LedgerWriter(StageLedger(self._database))
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._in_flight: dict[int, asyncio.Task[None]] = {}
-        self._trouble: str | None = None
-        self._paused_until_s = 0.0
+        self._pressure = BackPressure()
         self._wake = asyncio.Event()
         self._grace_s = 0.0
         self._stopping = threading.Event()
@@ -171,33 +167,35 @@ class VideoScheduler:
         except HeimdexError as error:
             logger.warning("Postgres does not start again yet: %s", error)
 
-    def _note_trouble(self, sentence: str) -> None:
-        """Something that is no video's fault: claim nothing more for a while, and say why."""
-        self._trouble = sentence
-        self._paused_until_s = time.monotonic() + PAUSE_S
-
     async def _claim(self) -> None:
-        if time.monotonic() < self._paused_until_s:
-            return
-        self._trouble = None
-        room = self._config.plan.max_in_flight - len(self._in_flight)
+        room = min(self._config.plan.max_in_flight - len(self._in_flight), self._pressure.room())
         if room <= 0:
             return
-        for video in await asyncio.to_thread(self._queue.claim, room):
+        claimed = await asyncio.to_thread(self._queue.claim, room)
+        self._pressure.note_claimed([video.lease_token for video in claimed])
+        for video in claimed:
             task = asyncio.create_task(self._process(video))
             self._in_flight[video.lease_token] = task
             task.add_done_callback(partial(self._done, video.lease_token))
 
     def _done(self, token: int, _: "asyncio.Task[None]") -> None:
         self._in_flight.pop(token, None)
+        self._pressure.note_abandoned(token)  # unless it came to an end, which was noted then
         self._wake.set()
 
     async def _process(self, video: ClaimedVideo) -> None:
         parts = AttemptParts(
-            self._pools, self._ledger, self._queue, self._clock, self._config.retry_rule, self._name, self._note_trouble
+            self._pools,
+            self._ledger,
+            self._queue,
+            self._clock,
+            self._config.retry_rule,
+            self._name,
+            self._pressure.note_trouble,
         )
         try:
             await Attempt(video, parts).process()
+            self._pressure.note_settled(video.lease_token)
         except LeaseLost as error:
             logger.warning("%s", error)
         except Exception:  # a defect of ours: the lease expires and the reaper gives the video another attempt
@@ -298,7 +296,7 @@ class VideoScheduler:
                 state="busy" if self._in_flight else "idle",
                 busy_s=0.0,
                 peak_memory_bytes=None,
-                trouble=self._trouble,
+                trouble=self._pressure.trouble,
             )
         ]
         for kind, pool in self._pools.items():
@@ -318,66 +316,3 @@ class VideoScheduler:
                     )
                 )
         return states
-
-
-class SchedulerActor:
-    """The Ray actor around ``VideoScheduler``: detached, restarted by Ray, rebuilt from Postgres."""
-
-    def __init__(self, config: SchedulerConfig) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._config = config
-        self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"
-        self._ready = threading.Event()
-        self._error: ConfigurationError | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._scheduler: VideoScheduler | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def wait_until_ready(self, timeout_s: float) -> bool:
-        """Whether every worker has loaded, after at most ``timeout_s``. Raises the error that stopped it."""
-        self._ready.wait(timeout_s)
-        if self._error is not None:
-            raise self._error
-        return self._ready.is_set()
-
-    def stop(self, grace_s: float) -> None:
-        """Stop scheduling; returns when what was in flight is finished or handed back.
-
-        Before it is ready, and after loading failed, nothing is in flight and nothing has to be waited for.
-        """
-        if not self._ready.is_set() or self._loop is None or self._scheduler is None or self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._scheduler.stop, grace_s)
-        self._thread.join(timeout=grace_s + 30.0)
-
-    def pid(self) -> int:
-        """The process id."""
-        return os.getpid()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except* ConfigurationError as group:
-            if ray.get_runtime_context().was_current_actor_reconstructed:  # it had worked, and nobody waits to read why
-                self._begin_again()
-            self._error = _first_configuration_error(group)
-            self._ready.set()
-        except* Exception:
-            self._begin_again()
-
-    def _begin_again(self) -> None:
-        logger.exception("the scheduler ends; Ray starts it again")
-        time.sleep(RESTART_DELAY_S)
-        os._exit(1)
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._scheduler = VideoScheduler(self._config, self._name)
-        await self._scheduler.serve(self._ready.set)
-
-
-def _first_configuration_error(group: BaseExceptionGroup[ConfigurationError]) -> ConfigurationError:
-    for error in group.exceptions:
-        return _first_configuration_error(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an exception group is never empty")

@@ -30,6 +30,7 @@ SERVE_APPLICATION = "heimdex"
 SCHEDULER_NAME = f"scheduler-{__version__}"
 READY_POLL_S = 2.0
 GRACE_S = 10.0
+PROXY_SLACK_S = 5.0
 """How long ``down`` lets videos in flight finish before they are handed back to the queue."""
 
 Say = Callable[[str], None]
@@ -206,7 +207,8 @@ def ray_of_this_process() -> Iterator[None]:
 def _start_scheduler(settings: Settings, state: ClusterState, say: Say) -> None:
     import ray
 
-    from actors.scheduler import SchedulerActor, SchedulerConfig
+    from actors.scheduler import SchedulerConfig
+    from actors.scheduler_actor import start_scheduler
     from cluster.plan import Hardware, plan_workers
 
     _refuse_socket_on_many_nodes(settings)
@@ -224,19 +226,7 @@ def _start_scheduler(settings: Settings, state: ClusterState, say: Say) -> None:
         owner_cap=settings.max_in_flight_per_owner,
         postgres_dir=None if settings.database_url else embedded(settings).data_dir,
     )
-    scheduler: Any = (
-        ray.remote(SchedulerActor)
-        .options(
-            name=SCHEDULER_NAME,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=0,
-            max_concurrency=8,
-            get_if_exists=True,
-        )
-        .remote(config)
-    )
+    scheduler = start_scheduler(SCHEDULER_NAME, config)
     while not ray.get(scheduler.wait_until_ready.remote(READY_POLL_S)):
         pass
 
@@ -251,7 +241,12 @@ def _start_serve(settings: Settings, state: ClusterState, http_port: int) -> Non
     overrides |= {"database_url": state.database_url, "data_dir": settings.data_dir}
     serve.start(
         proxy_location="HeadOnly",
-        http_options={"host": settings.http_host, "port": http_port},
+        http_options={
+            "host": settings.http_host,
+            "port": http_port,
+            # Behind the application's own limit, which answers in its own words.
+            "request_timeout_s": settings.request_timeout_s + PROXY_SLACK_S,
+        },
         logging_config={"log_level": "WARNING"},
     )
     try:

@@ -1,8 +1,10 @@
 """The scheduler's actor on a real Ray and Postgres, without the commands around it."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,10 +14,12 @@ import ray
 from ray.exceptions import RayActorError
 from small_ray import small_ray
 
-from actors.scheduler import SchedulerActor, SchedulerConfig
+from actors.scheduler import SchedulerConfig
+from actors.scheduler_actor import SchedulerActor
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.stages import RetryRule
 from cluster.contracts.videos import Submission
+from cluster.demo import clips
 from cluster.plan import Hardware, plan_workers
 from cluster.settings import load_settings
 from cluster.store.database import Pool
@@ -101,6 +105,45 @@ def test_a_scheduler_works_comes_back_when_killed_and_leaves_nothing_when_stoppe
             "(SELECT count(*) FROM video_stage_runs WHERE outcome = 'running') AS runs"
         ).fetchone()
     assert left == {"leases": 0, "workers": 0, "runs": 0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk that is soon full")
+def test_a_full_disk_stops_the_claiming_says_so_and_all_goes_on_when_it_has_room(
+    start: Callable[..., Any], pool: Pool, tmp_path: Path, web_server: str
+) -> None:
+    clip = clips()[0]
+    with _disk(tmp_path / "scratch", clip.stat().st_size // 2):
+        assert ray.get(start(private_networks="127.0.0.0/8").wait_until_ready.remote(PATIENCE_S))
+        videos = submit(pool, UUID(int=7), [Submission(uri=f"{web_server}/{clip.name}") for _ in range(3)])
+        until(lambda: bool(_trouble(pool)), "nothing is said of the full disk")
+        assert "not enough space" in str(_trouble(pool))
+        time.sleep(2.0)  # in which a scheduler that goes on claiming would try them again and again
+        with pool.connection() as connection:
+            rows = connection.execute("SELECT status::text, attempt, failures, crashes, interruptions FROM videos")
+            ways = {tuple(row.values()) for row in rows}
+        assert ways <= {("PENDING", 1, 0, 0, 1), ("PENDING", 0, 0, 0, 0)}
+
+        _mount("-o", "remount,size=64m", str(tmp_path / "scratch"))
+        until(lambda: all(row["status"] == "READY" for row in read_results(pool, videos)), "they do not go on")
+        until(lambda: _trouble(pool) is None, "the trouble is said to last")
+
+
+def _trouble(pool: Pool) -> str | None:
+    return next((worker.trouble for worker in seen_workers(pool, 10.0) if worker.kind == "scheduler"), None)
+
+
+@contextmanager
+def _disk(place: Path, size_bytes: int) -> Iterator[None]:
+    place.mkdir()
+    _mount("-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
 
 
 def _when_alive(scheduler: Any) -> Any:
