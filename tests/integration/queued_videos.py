@@ -76,15 +76,15 @@ def only(pool: Pool, statement: str, *parameters: object) -> dict[str, Any]:
     return found
 
 
-def until_somebody_waits(pool: Pool) -> None:
-    """Until a session of this database waits for a lock."""
+def until_somebody_waits(pool: Pool, sessions: int = 1) -> None:
+    """Until a session of this database, or so many of them, wait for a lock."""
     for _ in range(2000):
         waiting = only(
             pool,
             "SELECT count(*) AS n FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'",
         )
-        if waiting["n"]:
+        if waiting["n"] >= sessions:
             return
         threading.Event().wait(0.005)
     raise AssertionError("nobody waits")
