@@ -1,14 +1,17 @@
 """Workers that take no time, on the real way of a video: everything but the models and the media is the product's.
 
 A video's URI says what befalls it: ``toy://FAULT/STAGE/NUMBER``, or ``toy://none/none/NUMBER`` for a healthy one.
+Workers may keep a journal: a file each, which says what the process is at right now, for whoever is about to kill it.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,23 +46,56 @@ def toy_uri(number: int, fault: str = "none", stage: str = "none") -> str:
 
 @dataclass(frozen=True)
 class ToyPlan:
-    """Stands for ``actors.worker_kinds.WorkerPlan``. ``pause_s``: how long each stage takes."""
+    """Stands for ``actors.worker_kinds.WorkerPlan``.
+
+    ``pause_s``: how long each stage takes; ``others``: how many workers of each kind but the media workers; ``cpus``:
+    what each reserves; ``journal_dir``: where workers say what they are at.
+    """
 
     database_url: str
     scratch_dir: Path
     workers: int
     max_in_flight: int
     pause_s: float = 0.0
+    others: int = 1
+    cpus: float = 0.0
+    journal_dir: Path | None = None
 
     @property
     def placements(self) -> Mapping[WorkerKind, Placement]:
-        return {kind: Placement(self.workers if kind is WorkerKind.MEDIA else 1, 0.0) for kind in WorkerKind}
+        return {
+            kind: Placement(self.workers if kind is WorkerKind.MEDIA else self.others, self.cpus) for kind in WorkerKind
+        }
 
     def held(self, kind: WorkerKind) -> float:
         return 1.0
 
     def loader(self, kind: WorkerKind) -> Callable[[], LoadedWorker]:
         return _ToyLoader(self)
+
+
+@dataclass(frozen=True)
+class Occupation:
+    """What a worker is at: a stage, and the attempts that share the call, each as video id and lease token."""
+
+    stage: Stage
+    attempts: tuple[tuple[UUID, int], ...]
+
+
+def occupations(journal_dir: Path) -> dict[int, Occupation]:
+    """What each worker process says that it is at; what processes said that are gone is still there."""
+    found: dict[int, Occupation] = {}
+    for path in journal_dir.iterdir():
+        if path.suffix:
+            continue
+        with suppress(FileNotFoundError):  # it is through with it
+            found[int(path.name)] = _occupation(json.loads(path.read_text()))
+    return found
+
+
+def _occupation(said: dict[str, Any]) -> Occupation:
+    keys = [key.rsplit("-", 1) for key in said["keys"]]
+    return Occupation(Stage(said["stage"]), tuple((UUID(video), int(token)) for video, token in keys))
 
 
 @dataclass(frozen=True)
@@ -77,6 +113,21 @@ class _ToyLoader:
         return LoadedWorker(calls, batched=frozenset({"describe"}), makes=MAKES)
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What travels with a toy video along its way, in place of sound and pictures."""
+
+    uri: str
+    key: str
+
+    @staticmethod
+    def of(text: str) -> "_Said":
+        return _Said(*text.split(" "))
+
+    def __str__(self) -> str:
+        return f"{self.uri} {self.key}"
+
+
 class _Toys:
     """Every call of every kind of worker."""
 
@@ -84,16 +135,20 @@ class _Toys:
         self._plan = plan
         self._scenes = scenes
         self._results = results
+        self._place = plan.journal_dir / str(os.getpid()) if plan.journal_dir is not None else None
+        if self._place is not None:
+            self._place.unlink(missing_ok=True)  # of another process that had this id
 
     def download(self, uri: str, key: str) -> Any:
+        said = _Said(uri, key)
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)
-        (folder / "video").write_text(uri)
-        return self._befall(uri, Stage.DOWNLOADING) or LocalVideo(folder / "video", len(uri), temporary=True)
+        (folder / "video").write_text(str(said))
+        return self._befall(said, Stage.DOWNLOADING) or LocalVideo(folder / "video", len(uri), temporary=True)
 
     def probe(self, video: LocalVideo) -> Any:
-        uri = video.path.read_text()
-        return self._befall(uri, Stage.METADATA) or MediaInfo(
+        said = _Said.of(video.path.read_text())
+        return self._befall(said, Stage.METADATA) or MediaInfo(
             float(SCENES), 0.0, 25.0, 64, 36, 0, "toy", "toy", video.size_bytes
         )
 
@@ -102,9 +157,10 @@ class _Toys:
 
     def transcribe(self, windows: Iterable[SpeechWindow], language: str | None) -> Iterator[Any]:
         (window,) = windows
-        uri = window.samples.astype(np.uint8).tobytes().decode()
-        word = Word(0.0, 1.0, uri, 1.0)
-        yield self._befall(uri, Stage.TRANSCRIPTION) or Transcript("en", (Segment(0.0, 1.0, uri, (word,)),), "toy")
+        text = window.samples.astype(np.uint8).tobytes().decode()
+        word = Word(0.0, 1.0, text, 1.0)
+        odd = self._befall(_Said.of(text), Stage.TRANSCRIPTION)
+        yield odd or Transcript("en", (Segment(0.0, 1.0, text, (word,)),), "toy")
 
     def keep_transcript(self, parts: Iterable[Transcript], video_id: UUID, lease_token: int) -> Iterator[Transcript]:
         (transcript,) = parts
@@ -115,28 +171,32 @@ class _Toys:
         return iter([self._results.recall_transcript(video_id)])
 
     def detect(self, video: LocalVideo, info: MediaInfo) -> Iterator[Any]:
-        picture = np.zeros((4, 4, 3), np.uint8)
+        text = video.path.read_text()
+        odd = self._befall(_Said.of(text), Stage.SCENE_DETECTION)
+        # The picture says which attempt this is: the transcript may be an earlier one's.
+        picture = np.frombuffer(text.encode(), np.uint8).reshape(1, -1, 1)
         scenes = tuple(DetectedScene(n, float(n), n + 1.0, n + 0.5, picture) for n in range(SCENES))
-        yield self._befall(video.path.read_text(), Stage.SCENE_DETECTION) or SceneBlock(scenes, float(SCENES))
+        yield odd or SceneBlock(scenes, float(SCENES))
 
     def describe(self, batch: Sequence[tuple[Any, Any]]) -> list[Iterator[Any]]:
-        return [iter([self._described(*item)]) for item in batch]
+        scenes = [[scene for block in blocks for scene in block.scenes] for blocks, _ in batch]
+        spoken = [transcript.segments[0].text for _, transcripts in batch for transcript in transcripts]
+        said = [_Said.of(video[0].key_frame.tobytes().decode()) for video in scenes]
+        with self._at(Stage.SCENE_PROCESSING, *said):
+            return [iter([self._described(*item)]) for item in zip(said, scenes, spoken, strict=True)]
 
-    def _described(self, blocks: Iterable[SceneBlock], transcripts: Iterable[Transcript]) -> Any:
-        (transcript,) = transcripts
-        said = transcript.segments[0].text
+    def _described(self, said: _Said, scenes: Sequence[DetectedScene], spoken: str) -> Any:
         embedding = np.zeros(EMBEDDING_DIM, np.float32)
         embedding[0] = 1.0
-        scenes = [scene for block in blocks for scene in block.scenes]
-        return self._befall(said, Stage.SCENE_PROCESSING) or [
-            SceneDescription(scene.index, said, ("toy",), "toy", said, embedding, "toy") for scene in scenes
+        return self._dealt(said, Stage.SCENE_PROCESSING) or [
+            SceneDescription(scene.index, spoken, ("toy",), "toy", str(said), embedding, "toy") for scene in scenes
         ]
 
     def write(
         self, video_id: UUID, lease_token: int, blocks: Iterable[SceneBlock], parts: Iterable[Any], said: Iterable[Any]
     ) -> Any:
         (descriptions,), (transcript,) = parts, said
-        odd = self._befall(transcript.segments[0].text, Stage.INDEXING)
+        odd = self._befall(_Said.of(descriptions[0].combined_text), Stage.INDEXING)
         if odd is not None:
             return odd
         written = [
@@ -149,18 +209,37 @@ class _Toys:
     def discard(self, key: str) -> None:
         folder = self._plan.scratch_dir / key
         if folder.exists():
-            uri = (folder / "video").read_text()
+            said = _Said.of((folder / "video").read_text())
             shutil.rmtree(folder)
-            self._befall(uri, Stage.FINALIZING)
+            self._dealt(said, Stage.FINALIZING)  # beside a call: not in the journal
 
     def list_downloads(self) -> list[str]:
         return [path.name for path in self._plan.scratch_dir.iterdir()] if self._plan.scratch_dir.exists() else []
 
-    def _befall(self, uri: str, stage: Stage) -> str | None:
+    def _befall(self, said: _Said, stage: Stage) -> str | None:
+        """Spend the stage's time, then do what the URI says."""
+        with self._at(stage, said):
+            return self._dealt(said, stage)
+
+    def _dealt(self, said: _Said, stage: Stage) -> str | None:
         """What the URI says for this stage: nothing, the end of the process, an error, or a wrong answer."""
         time.sleep(self._plan.pause_s)
-        fault, where, _ = uri.removeprefix("toy://").split("/")
+        fault, where, _ = said.uri.removeprefix("toy://").split("/")
         return _DEEDS[fault]() if where == stage.value else None
+
+    @contextmanager
+    def _at(self, stage: Stage, *said: _Said) -> Iterator[None]:
+        """Say in the journal what this process is at: all of it or nothing."""
+        if self._place is None:
+            yield
+            return
+        draft = self._place.with_suffix(".new")
+        draft.write_text(json.dumps({"stage": stage.value, "keys": [one.key for one in said]}))
+        draft.replace(self._place)
+        try:
+            yield
+        finally:
+            self._place.unlink(missing_ok=True)
 
 
 def _hang() -> None:
