@@ -13,6 +13,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import Connection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import IdleInTransactionSessionTimeout
 from psycopg.rows import DictRow, dict_row
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolClosed
@@ -94,7 +95,7 @@ class Pool(ConnectionPool[Connection[DictRow]]):
                 yield borrowed
         except PoolClosed:
             raise
-        except OperationalError as error:
+        except (OperationalError, IdleInTransactionSessionTimeout) as error:
             if borrowed is None or borrowed.closed or is_connection_lost(error):
                 where = place(self.conninfo) if isinstance(self.conninfo, str) else "?"
                 raise DatabaseUnavailable(f"Postgres at {where} is away: {_one_line(error)}") from error
