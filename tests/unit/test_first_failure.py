@@ -1,0 +1,76 @@
+"""Two stages run side by side: the one that failed first is the one that is named, and the other one is given up."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from actors.video_path import Call, Done, StageFailed, walk
+from cluster.contracts.media import LocalVideo, MediaInfo
+from cluster.contracts.results import StageFailure
+from cluster.contracts.stages import Blame, Outcome, Stage
+from cluster.contracts.videos import ClaimedVideo
+
+CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
+VIDEO = ClaimedVideo(UUID(int=1), "a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
+VALUES = {
+    Stage.DOWNLOADING: LocalVideo(Path("a.mp4"), 1, temporary=False),
+    Stage.METADATA: MediaInfo(1.0, 0.0, 25.0, 640, 360, 0, "h264", "aac", 1),
+}
+
+
+@dataclass
+class Runner:
+    """Each stage takes no time but those that fail, so many seconds after the claim, and one that never ends."""
+
+    failing: dict[Stage, float]
+    endless: Stage | None = None
+    given_up: list[Stage] = field(default_factory=list)
+
+    async def run(
+        self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
+    ) -> Done:
+        if stage is self.endless:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.given_up.append(stage)
+                raise
+        if stage in self.failing:
+            failure = StageFailure("TransientFailure", f"{stage} failed", Blame.ERROR)
+            raise StageFailed(stage, failure, CLAIMED + timedelta(seconds=self.failing[stage]))
+        return Done(VALUES.get(stage), CLAIMED)
+
+    async def record_media(self, info: MediaInfo) -> None: ...
+
+
+def failed_stage(runner: Runner) -> Stage:
+    async def whole() -> None:
+        await asyncio.wait_for(walk(VIDEO, Done(None, CLAIMED), runner), 5)
+
+    with pytest.raises(StageFailed) as caught:
+        asyncio.run(whole())
+    return caught.value.stage
+
+
+@pytest.mark.parametrize(
+    ("transcription_s", "detection_s", "first"),
+    [(1.0, 2.0, Stage.TRANSCRIPTION), (2.0, 1.0, Stage.SCENE_DETECTION)],
+)
+def test_of_two_that_failed_the_first_is_named(transcription_s: float, detection_s: float, first: Stage) -> None:
+    failing = {Stage.TRANSCRIPTION: transcription_s, Stage.SCENE_DETECTION: detection_s}
+    assert failed_stage(Runner(failing)) is first
+
+
+@pytest.mark.parametrize(
+    ("failing", "endless"),
+    [(Stage.SCENE_DETECTION, Stage.TRANSCRIPTION), (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)],
+)
+def test_the_one_beside_is_given_up_at_once(failing: Stage, endless: Stage) -> None:
+    runner = Runner({failing: 1.0}, endless)
+    assert failed_stage(runner) is failing
+    assert runner.given_up == [endless]

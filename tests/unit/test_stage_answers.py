@@ -1,0 +1,67 @@
+"""What a worker makes of what a stage answered or raised, without Ray: checked, blamed on somebody, storable."""
+
+import pytest
+from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
+
+from actors.stage_actor import _left_behind, blame_of, failure_of
+from cluster.contracts.errors import (
+    DatabaseUnavailable,
+    DeviceFailure,
+    InvalidVideo,
+    MalformedResult,
+    NodeLost,
+    NoSpace,
+    StageTimeout,
+    TransientFailure,
+    WorkerLost,
+)
+from cluster.contracts.results import Transcript
+from cluster.contracts.stages import Blame
+
+TRANSCRIPT = Transcript(None, (), "none")
+
+
+def test_an_answer_of_another_type_than_promised_is_malformed() -> None:
+    assert _left_behind(TRANSCRIPT, Transcript) is TRANSCRIPT
+    others: list[object] = [None, {}, "transcript", [TRANSCRIPT]]
+    for answer in others:
+        with pytest.raises(MalformedResult, match="instead of Transcript"):
+            _left_behind(answer, Transcript)
+
+
+def test_a_part_of_another_type_than_promised_is_malformed() -> None:
+    with pytest.raises(MalformedResult, match="answered str instead of Transcript"):
+        _left_behind(iter(["part"]), Transcript)
+
+
+@pytest.mark.parametrize(
+    ("error", "blame"),
+    [
+        (InvalidVideo("no pictures"), Blame.VIDEO),
+        (TransientFailure("the network is away"), Blame.ERROR),
+        (MalformedResult("a text"), Blame.ERROR),
+        (ZeroDivisionError(), Blame.ERROR),
+        (WorkerLost("it died"), Blame.CRASH),
+        (StageTimeout("still running"), Blame.CRASH),
+        (DeviceFailure("the GPU is gone"), Blame.CRASH),
+        (NodeLost("the node is gone"), Blame.INTERRUPTION),
+        (NoSpace("the disk is full"), Blame.INTERRUPTION),
+        (DatabaseUnavailable("Postgres is away"), Blame.INTERRUPTION),
+    ],
+)
+def test_every_error_counts_as_what_it_is(error: Exception, blame: Blame) -> None:
+    assert blame_of(error) is blame
+
+
+def test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video() -> None:
+    lost = failure_of(ObjectLostError("00" * 28, None, ""))
+    assert (lost.error_type, lost.blame) == ("NodeLost", Blame.INTERRUPTION)
+    for full in (ObjectStoreFullError("full"), OutOfDiskError("full")):
+        failure = failure_of(full)
+        assert (failure.error_type, failure.blame) == ("NoSpace", Blame.INTERRUPTION)
+
+
+def test_a_message_is_one_line_that_the_database_takes() -> None:
+    failure = failure_of(InvalidVideo("a\0b \udce4\nsecond line"))
+    assert failure.message == "a b ?"
+    assert failure_of(ValueError("bad")).message == "unexpected ValueError: bad"
