@@ -95,14 +95,15 @@ class _Executioner:
 
     def _config(self, scenario: str, report: Path, dies_at: int | None) -> CrashConfig:
         numbers = [self._number(fits) for fits in SCENARIOS[scenario].videos]
-        return CrashConfig(self._worker(f"{scenario} {dies_at}"), scenario, numbers, str(report), dies_at)
+        worker = self._worker(f"{scenario} {dies_at}", SCENARIOS[scenario].lease_s)
+        return CrashConfig(worker, scenario, numbers, str(report), dies_at)
 
     def _number(self, fits: Callable[[Plan], bool]) -> int:
         return next(number for number in self._numbers if fits(plan_of(self.seed, number)))
 
-    def _worker(self, name: str) -> WorkerConfig:
+    def _worker(self, name: str, lease_s: float = LEASE_S) -> WorkerConfig:
         session = f"{name}/{next(self._sessions)}"
-        return WorkerConfig(self._url, self.seed, name, session, 10, LEASE_S, OWNER_CAP, str(self._folder / "log"))
+        return WorkerConfig(self._url, self.seed, name, session, 10, lease_s, OWNER_CAP, str(self._folder / "log"))
 
     def _start(self, config: CrashConfig) -> int:
         return self._schedulers.start("tests.chaos.crash_scenarios:die", json.dumps(asdict(config)))
@@ -116,6 +117,9 @@ class _Executioner:
         if starts_again:
             with open_pool(self._url, max_size=1, name=f"{config.worker.scheduler}/again") as pool:
                 LeaseRecovery(pool, config.worker.scheduler, RULE).reap_own()
+        else:
+            with self._pool.connection() as connection:
+                connection.execute("UPDATE video_leases SET expires_at = clock_timestamp()")
         deadline_s = time.monotonic() + RESCUE_S
         while left := _left(self._pool):
             if time.monotonic() > deadline_s:
