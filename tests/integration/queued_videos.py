@@ -2,16 +2,19 @@
 
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import numpy as np
+from psycopg import sql
 
 from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
 from cluster.contracts.stages import RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool
+from cluster.store.database import Pool, connect
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.stage_ledger import OpenRun, StageLedger
 from cluster.store.submissions import submit
@@ -19,6 +22,7 @@ from cluster.store.video_queue import VideoQueue
 
 OWNER = UUID(int=7)
 MS = timedelta(milliseconds=1)
+PAUSE = 0x7061757365
 
 
 def enqueue(pool: Pool, count: int = 1) -> list[UUID]:
@@ -88,6 +92,24 @@ def until_somebody_waits(pool: Pool, sessions: int = 1) -> None:
             return
         threading.Event().wait(0.005)
     raise AssertionError("nobody waits")
+
+
+@contextmanager
+def paused(url: str, table: str, event: str) -> Iterator[None]:
+    """Whoever does this to a row of the table stops there until the end of the block; others are not held up."""
+    with connect(url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"PERFORM pg_advisory_lock_shared({PAUSE}); PERFORM pg_advisory_unlock_shared({PAUSE}); RETURN NEW; END $$"
+        )
+        connection.execute(
+            sql.SQL(f"CREATE TRIGGER pause BEFORE {event} EXECUTE FUNCTION pause()").format(sql.Identifier(table))
+        )
+        connection.execute("SELECT pg_advisory_lock(%s)", (PAUSE,))
+        try:
+            yield
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (PAUSE,))
 
 
 def transcript(text: str, language: str | None = "en") -> Transcript:

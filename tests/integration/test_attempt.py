@@ -1,67 +1,20 @@
 """One attempt from claim to its end on a real queue and ledger; only the workers are played."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from played_workers import RUN_S, Workers, attempt
 from queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
-from actors.attempt import Attempt, AttemptParts
-from actors.ledger_writer import LedgerWriter
-from actors.pools import Pool as WorkerPool
-from actors.stage_actor import StageReply
 from cluster.contracts.errors import LeaseLost, NodeLost, StageTimeout, WorkerLost
-from cluster.contracts.media import LocalVideo, MediaInfo
-from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage, WorkerKind
+from cluster.contracts.results import StageFailure
+from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
 from cluster.store.scenes import SceneStore
-from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.stage_results import StageResults
 from cluster.store.video_queue import VideoQueue
-
-LOCAL = LocalVideo(Path("/scratch/x/a.mp4"), 10, temporary=True)
-INFO = MediaInfo(60.0, 0.0, 25.0, 640, 360, 0, "h264", "aac", 10)
-RUN_S = 0.01
-
-
-class Workers:
-    """Workers of every kind: each call takes a moment and answers; ``trouble`` says which calls answer otherwise."""
-
-    def __init__(self, **trouble: Callable[[], Any] | Exception | StageFailure) -> None:
-        self.trouble: Mapping[str, Any] = trouble
-        self.calls: list[tuple[str, str | None]] = []
-        self.alone: set[bool] = set()
-
-    async def run_aside(self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str) -> StageReply:
-        return await self.run(call, arguments, deadline_s=deadline_s, node_id=node_id)
-
-    async def run(
-        self,
-        call: str,
-        arguments: tuple[Any, ...],
-        *,
-        deadline_s: float,
-        node_id: str | None = None,
-        alone: bool = False,
-    ) -> StageReply:
-        assert deadline_s > 0
-        self.alone.add(alone)
-        assert isinstance(arguments, tuple)
-        self.calls.append((call, node_id))
-        await asyncio.sleep(RUN_S)
-        trouble = self.trouble.get(call)
-        if isinstance(trouble, Exception):
-            raise trouble
-        if callable(trouble):
-            await trouble()
-        failure = trouble if isinstance(trouble, StageFailure) else None
-        value = {"download": LOCAL, "probe": INFO}.get(call, call)
-        report = StageReport(RUN_S, 1, "10.0.0.1", f"{call}-worker", "cpu", RUN_S, failure)
-        return StageReply(report, None if failure else value, "the-files-node", 1)
 
 
 @pytest.fixture
@@ -72,29 +25,6 @@ def queue(pool: Pool) -> VideoQueue:
 @pytest.fixture
 def video(pool: Pool, queue: VideoQueue) -> ClaimedVideo:
     return claim_one(pool, queue)
-
-
-def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, during: Any = None) -> None:
-    """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises."""
-
-    troubles: list[str] = []
-
-    async def whole() -> None:
-        ledger = LedgerWriter(StageLedger(pool))
-        pools = cast(Mapping[WorkerKind, WorkerPool], dict.fromkeys(WorkerKind, workers))
-        rule = RetryRule(max_errors=3, first_delay_s=0.0)
-        parts = AttemptParts(pools, ledger, queue, DatabaseClock(pool), rule, "first", troubles.append)
-        serving = asyncio.create_task(ledger.serve())
-        processing = asyncio.create_task(Attempt(video, parts).process())
-        try:
-            if during is not None:
-                await during(processing)
-            await asyncio.wait_for(processing, 30)
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-
-    asyncio.run(whole())
 
 
 def outcomes(pool: Pool, video: ClaimedVideo) -> dict[str, str]:

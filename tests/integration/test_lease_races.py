@@ -5,7 +5,6 @@ How the queue behaves when nobody is in the way is ``test_video_queue``'s.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -18,6 +17,7 @@ from queued_videos import (
     everything,
     expire,
     only,
+    paused,
     recovery,
     row,
     runs,
@@ -38,7 +38,6 @@ from cluster.store.video_queue import VideoQueue
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)
 INFO = MediaInfo(1.0, 0.0, 25.0, 640, 360, 0, "h264", None, 4096)
-PAUSE = 0x7061757365
 IMPATIENT_S = 3.0
 
 
@@ -52,24 +51,6 @@ def impatient(database_url: str) -> Iterator[Pool]:
     """Sessions in which a statement that waits is given up soon."""
     with open_pool(database_url, max_size=2, name="impatient", statement_timeout_s=IMPATIENT_S) as opened:
         yield opened
-
-
-@contextmanager
-def paused(url: str, table: str, event: str) -> Iterator[None]:
-    """Whoever does this to a row of the table stops there until the end of the block; others are not held up."""
-    with connect(url, autocommit=True) as connection:
-        connection.execute(
-            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"PERFORM pg_advisory_lock_shared({PAUSE}); PERFORM pg_advisory_unlock_shared({PAUSE}); RETURN NEW; END $$"
-        )
-        connection.execute(
-            sql.SQL(f"CREATE TRIGGER pause BEFORE {event} EXECUTE FUNCTION pause()").format(sql.Identifier(table))
-        )
-        connection.execute("SELECT pg_advisory_lock(%s)", (PAUSE,))
-        try:
-            yield
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(%s)", (PAUSE,))
 
 
 # Claiming

@@ -1,0 +1,39 @@
+"""What is no fault of the video: the attempt waits, or tells of it and is none."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from played_workers import Workers, attempt
+from queued_videos import claim_one, only, paused, row, until_somebody_waits
+
+from cluster.contracts.results import StageFailure
+from cluster.contracts.stages import Blame
+from cluster.store.database import Pool
+from cluster.store.video_queue import VideoQueue
+
+
+def test_an_attempt_waits_for_a_database_that_is_away(database_url: str, pool: Pool) -> None:
+    queue = VideoQueue(pool, "first", 60.0)
+    video = claim_one(pool, queue)
+    probed = "UPDATE ON {} FOR EACH ROW WHEN (NEW.width IS DISTINCT FROM OLD.width)"
+    with ThreadPoolExecutor(1) as threads:
+        with paused(database_url, "videos", probed):
+            processed = threads.submit(attempt, pool, queue, video, Workers())
+            until_somebody_waits(pool)
+            ended = only(
+                pool,
+                "SELECT count(pg_terminate_backend(pid, 5000)) AS n FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+        assert ended["n"] == 1
+        assert processed.result(timeout=30) == []
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["attempt"], stored["width"]) == ("READY", 1, 640)
+
+
+def test_a_full_disk_is_told_and_costs_no_attempt(pool: Pool) -> None:
+    queue = VideoQueue(pool, "first", 60.0)
+    video = claim_one(pool, queue)
+    full = StageFailure("NoSpace", "the disk is full: /scratch", Blame.INTERRUPTION)
+    assert attempt(pool, queue, video, Workers(download=full)) == ["the disk is full: /scratch"]
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["failures"], stored["interruptions"]) == ("PENDING", 0, 1)

@@ -1,0 +1,41 @@
+"""Scenes: whose they are when somebody searches, and that a video has one in each place."""
+
+from uuid import UUID
+
+import psycopg
+import pytest
+from queued_videos import OWNER, claim_one, scenes, transcript, unit
+
+from cluster.store.database import Pool
+from cluster.store.scenes import SceneStore
+from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.video_queue import VideoQueue
+
+OTHER = UUID(int=8)
+
+
+@pytest.fixture
+def index(pool: Pool) -> PostgresSearchIndex:
+    """With a video of the owner's: two scenes, of which the words and the pictures are known."""
+    video = claim_one(pool, VideoQueue(pool, "first", 60.0))
+    written = scenes(video.id, "the tide", "the moon")
+    SceneStore(pool).replace(video.id, video.lease_token, transcript("the tide the moon"), written, 2.0)
+    return PostgresSearchIndex(pool)
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+@pytest.mark.parametrize("way", ["words", "pictures"])
+def test_nobody_finds_anothers_scenes(index: PostgresSearchIndex, way: str, limit: int) -> None:
+    def found(owner_id: UUID) -> int:
+        if way == "words":
+            return len(index.words("tide", owner_id, limit))
+        return len(index.picture(unit(0), "bundled@1", owner_id, limit))
+
+    assert found(OWNER) > 0
+    assert found(OTHER) == 0
+
+
+@pytest.mark.usefixtures("index")
+def test_two_scenes_of_a_video_have_no_place_in_common(pool: Pool) -> None:
+    with pytest.raises(psycopg.errors.UniqueViolation), pool.connection() as connection:
+        connection.execute("UPDATE video_scenes SET index = 0")

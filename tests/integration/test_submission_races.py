@@ -1,0 +1,50 @@
+"""What owners do while something else happens to the same videos, each stopped in the middle."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
+
+from cluster.contracts.errors import TooManySubmissions
+from cluster.contracts.videos import Submission
+from cluster.store.database import Pool
+from cluster.store.submissions import cancel, submit
+from cluster.store.video_queue import VideoQueue
+
+
+def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(pool: Pool) -> None:
+    video = claim_one(pool, VideoQueue(pool, "first", 60.0))
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection() as retrying:  # as a retry does, seen in the middle of its transaction
+            retrying.execute("DELETE FROM video_leases WHERE video_id = %s", (video.id,))
+            retrying.execute(
+                "UPDATE videos SET status = 'PENDING', available_at = clock_timestamp() WHERE id = %s", (video.id,)
+            )
+            cancelling = threads.submit(cancel, pool, [video.id])
+            until_somebody_waits(pool)
+        assert cancelling.result(timeout=10) == [video.id]
+    assert row(pool, video.id)["status"] == "CANCELLED"
+
+
+def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str, pool: Pool) -> None:
+    enqueue(pool)  # the owner has a profile
+
+    def send() -> int:
+        try:
+            return len(submit(pool, OWNER, [Submission(uri=f"{n}.mp4") for n in range(2)], most_per_minute=4))
+        except TooManySubmissions:
+            return 0
+
+    with ThreadPoolExecutor(2) as threads:
+        with paused(database_url, "videos", "INSERT ON {} FOR EACH ROW"):
+            sent = [threads.submit(send) for _ in range(2)]
+            until_somebody_waits(pool, 2)
+        assert sorted(one.result(timeout=10) for one in sent) == [0, 2]
+    assert only(pool, "SELECT count(*) AS n FROM videos")["n"] == 3
+
+
+def test_what_another_system_left_waiting_is_not_cancelled(pool: Pool) -> None:
+    (video_id,) = enqueue(pool)
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET available_at = NULL")
+    assert cancel(pool, [video_id]) == []
+    assert row(pool, video_id)["status"] == "PENDING"

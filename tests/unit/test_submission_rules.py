@@ -1,0 +1,31 @@
+"""What a submission may say, wherever it comes from."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
+
+
+def test_a_priority_has_bounds() -> None:
+    for priority in (LOWEST_PRIORITY, 0, HIGHEST_PRIORITY):
+        assert Submission(uri="a.mp4", priority=priority).priority == priority
+    for priority in (LOWEST_PRIORITY - 1, HIGHEST_PRIORITY + 1, 2**40):
+        with pytest.raises(ValidationError):
+            Submission(uri="a.mp4", priority=priority)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"uri": ""},
+        {"uri": "a" * 4097},
+        {"uri": "a\0b"},
+        {"uri": "a", "language": "English"},
+        {"uri": "a", "owner": "b"},
+    ],
+)
+def test_what_no_database_can_hold_or_nobody_reads_is_refused(said: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Submission(**said)
