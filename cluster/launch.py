@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,8 +32,9 @@ SERVE_APPLICATION = "heimdex"
 SCHEDULER_NAME = f"scheduler-{__version__}"
 READY_POLL_S = 2.0
 GRACE_S = 10.0
-PROXY_SLACK_S = 5.0
 """How long ``down`` lets videos in flight finish before they are handed back to the queue."""
+PROXY_SLACK_S = 5.0
+"""How much later than the application, which says so in its own words, Serve's proxy gives a request up."""
 
 Say = Callable[[str], None]
 
@@ -171,17 +174,30 @@ def connected(state: ClusterState) -> Iterator[None]:
     prepare_ray(loopback=state.node is not None)
     import ray
 
-    ray.init(
-        address=state.ray_address,
-        namespace=RAY_NAMESPACE,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-    )
+    with _sigterm_kept():
+        ray.init(
+            address=state.ray_address,
+            namespace=RAY_NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
     try:
         yield
     finally:
-        ray.shutdown()
+        with _sigterm_kept():
+            ray.shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray puts a handler of its own in place when it connects, and none when it leaves: a command would just die."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -244,7 +260,6 @@ def _start_serve(settings: Settings, state: ClusterState, http_port: int) -> Non
         http_options={
             "host": settings.http_host,
             "port": http_port,
-            # Behind the application's own limit, which answers in its own words.
             "request_timeout_s": settings.request_timeout_s + PROXY_SLACK_S,
         },
         logging_config={"log_level": "WARNING"},

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 COMMAND_TIMEOUT_S = 240
 
 
@@ -73,3 +75,16 @@ def make_environment(folder: Path, **settings: str) -> dict[str, str]:
         "HEIMDEX_PRIVATE_NETWORKS": "127.0.0.0/8",  # where the tests' own web server is
         **settings,
     }
+
+
+def left_running(folder: Path) -> list[Any]:
+    """Processes of the clusters below ``folder``."""
+    return [process.info for process in psutil.process_iter(["pid", "name"]) if _belongs_to(process, folder)]
+
+
+def _belongs_to(process: psutil.Process, folder: Path) -> bool:
+    """By its environment, which Ray's processes inherit, or its command line, which names Postgres's directory."""
+    try:
+        return str(folder) in str(process.environ()) + str(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False

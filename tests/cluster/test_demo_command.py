@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import psutil
-from command_line import CommandLine, make_environment
+from command_line import CommandLine, left_running, make_environment
 
 from cluster.demo import clips
 
@@ -19,12 +18,4 @@ def test_the_demo_succeeds_and_leaves_nothing_running(cluster_folder: Path) -> N
     for words in ("Time per stage", "wait s", "run s", "RTF", "What was said", "What is seen", "What to try next"):
         assert words in done.stdout
     assert f"{len(clips())} of {len(clips())} videos READY" in done.stdout
-    assert [process.info for process in psutil.process_iter(["pid", "name"]) if _belongs_to(process, folder)] == []
-
-
-def _belongs_to(process: psutil.Process, folder: Path) -> bool:
-    """By its environment, which Ray's processes inherit, or its command line, which names Postgres's directory."""
-    try:
-        return str(folder) in str(process.environ()) + str(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
+    assert left_running(folder) == []
