@@ -47,11 +47,11 @@ def filename_of(uri: str) -> str:
     """The name that people know the video by: the last part of the URI, without query. Never raises."""
     path = local_path(uri)
     if path is not None:
-        return (path.name or uri).encode(errors="replace").decode()
+        return _on_one_line((path.name or uri).encode(errors="replace").decode())
     web = scheme_of(uri) in _PORTS
     place = _SCHEME.sub("", shown(uri))
     name = place.rstrip("/").rsplit("/", 1)[-1] if "/" in place.rstrip("/") else ""
-    return (urllib.parse.unquote(name) if web else name) or shown(uri)
+    return _on_one_line(urllib.parse.unquote(name) if web else name) or shown(uri)
 
 
 def expand(uris: Iterable[str]) -> list[str]:
@@ -111,7 +111,7 @@ def local_path(uri: str) -> Path | None:
 
 def shown(uri: str) -> str:
     """``uri`` as messages may show it: on one line, without user, password and, on the web, query. Never raises."""
-    uri = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", uri)
+    uri = _on_one_line(uri)
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme_of(uri) == "file":
         return uri
@@ -119,6 +119,11 @@ def shown(uri: str) -> str:
         rest = re.split("[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _on_one_line(text: str) -> str:
+    """``text`` without what would break a line or move a terminal's cursor."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def check_remote(uri: str) -> None:
