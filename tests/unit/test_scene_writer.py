@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from actors.stages.scene_writer import SceneWriter
-from cluster.contracts.errors import LeaseLost, TransientFailure
+from cluster.contracts.errors import LeaseLost, NoSpace
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Transcript, WrittenScene
 
@@ -116,13 +116,13 @@ def test_a_folder_that_cannot_be_made_is_a_transient_failure_and_no_row_is_writt
     assert rows.calls == []
 
 
-def test_a_full_disk_is_a_transient_failure_and_no_row_is_written(tmp_path: Path) -> None:
+def test_a_full_disk_is_no_space_and_no_row_is_written(tmp_path: Path) -> None:
     """/dev/full takes every write for a full disk's."""
     folder = tmp_path / str(VIDEO)
     folder.mkdir()
     (folder / "00001-key.jpg").symlink_to("/dev/full")
     rows = Rows()
-    with pytest.raises(TransientFailure, match="No space left on device"):
+    with pytest.raises(NoSpace, match="the disk is full: "):
         SceneWriter(rows, str(tmp_path)).write(VIDEO, 9, blocks((96, 96), (96, 96)), descriptions(2), TRANSCRIPT)
     assert rows.calls == []
 
