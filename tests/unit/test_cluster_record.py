@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from cluster.launch import ClusterState, _record, find
 from cluster.ray_node import RayNode
 from cluster.settings import Settings, load_settings
@@ -35,4 +37,13 @@ def test_a_record_that_is_being_read_is_replaced_and_never_written_into(tmp_path
 def test_the_record_of_a_node_that_died_is_no_cluster(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     _record(settings, replace(STATE, node=RayNode(2**22 + 1, 0.0, "127.0.0.1:6379", "http://127.0.0.1:8265")))
+    assert find(settings) is None
+
+
+def test_a_process_id_that_another_program_has_by_now_is_no_cluster(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    ours = psutil.Process()
+    _record(settings, replace(STATE, node=RayNode(ours.pid, ours.create_time(), "127.0.0.1:6379", "http://host")))
+    assert find(settings) is not None
+    _record(settings, replace(STATE, node=RayNode(ours.pid, ours.create_time() - 60, "127.0.0.1:6379", "http://host")))
     assert find(settings) is None

@@ -4,25 +4,31 @@ import ctypes
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 
-from actors.stages import media_file
+from actors.stages import media_file, media_reader, memory_watch
+from actors.stages.media_file import Tally, open_media, packets, translated_errors
 from actors.stages.media_reader import MediaReader
 from actors.stages.media_source import MediaSource
 from actors.stages.memory_watch import LARGEST_BLOCK_BYTES, _loaded
 from actors.stages.mp4_index import check_index
-from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.media import LocalVideo, MediaLimits
 from cluster.storage import FetchLimits
 from tests.chaos.watched_network import watched_network
-from tests.media_files import Shot, Sound, tone, write_video
+from tests.media_files import Recipe, Shot, Sound, tone, write_video
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**8)
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n"
 
 
-def reader(folder: Path) -> MediaReader:
-    return MediaReader(LIMITS, FetchLimits(10**8, 10.0), folder / "scratch")
+def reader(folder: Path, limits: MediaLimits = LIMITS) -> MediaReader:
+    return MediaReader(limits, FetchLimits(10**8, 10.0), folder / "scratch")
+
+
+def local(path: Path) -> LocalVideo:
+    return LocalVideo(path, path.stat().st_size, temporary=False)
 
 
 def test_a_playlist_that_got_through_leads_to_no_other_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +37,7 @@ def test_a_playlist_that_got_through_leads_to_no_other_host(tmp_path: Path, monk
         path = tmp_path / "list.m3u8"
         path.write_text(PLAYLIST.replace("{port}", str(watch.port)))
         with pytest.raises(InvalidVideo):
-            reader(tmp_path).probe(LocalVideo(path, path.stat().st_size, temporary=False))
+            reader(tmp_path).probe(local(path))
         assert watch.seen() == []
 
 
@@ -88,3 +94,66 @@ def test_nothing_beyond_the_scratch_folder_is_discarded(tmp_path: Path, key: str
     reader(tmp_path).discard(key)
     reader(tmp_path).discard(str(kept))
     assert kept.is_dir()
+
+
+def test_probing_judges_the_index_first(tmp_path: Path) -> None:
+    path = announcing(write_video(tmp_path / "plain.mp4", [Shot(0.2, 1)]), b"stsz", 8, 2_000_000_000)
+    with pytest.raises(InvalidVideo, match="announces"):
+        reader(tmp_path).probe(local(path))
+
+
+def test_streams_of_a_file_without_an_index_are_counted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "two.mkv", [Shot(0.2, 1)], [Sound(0.0, tone(0.2))])
+    assert reader(tmp_path).probe(local(path)).audio_codec is not None
+    with pytest.raises(InvalidVideo, match="has 2 streams, the limit is 1"):
+        reader(tmp_path, replace(LIMITS, max_streams=1)).probe(local(path))
+
+
+def test_sound_that_runs_on_past_the_limit_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "late.mp4", [Shot(0.2, 1)], [Sound(0.0, tone(0.5)), Sound(100.0, tone(0.5))])
+    video = local(path)
+    info = reader(tmp_path).probe(video)
+    with pytest.raises(InvalidVideo, match="the sound lasts longer than the limit of 60 s"):
+        list(reader(tmp_path).read_speech(video, info))
+
+
+def test_what_shows_nothing_for_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "late.mov", [Shot(1.0, 1)], recipe=Recipe(codec="png", pix_fmt="rgb24"))
+    path.write_bytes(path.read_bytes().replace(b"\x89PNG", b"\0\0\0\0", 10))
+    assert reader(tmp_path).probe(local(path)).width == 160
+    monkeypatch.setattr(media_reader, "MAX_PACKETS_TO_FIRST_PICTURE", 5)
+    with pytest.raises(InvalidVideo, match="no picture can be decoded"):
+        reader(tmp_path).probe(local(path))
+
+
+def test_memory_is_looked_at_whenever_ffmpeg_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "plain.mp4", [Shot(0.2, 1)])
+    with MediaSource(path) as source:
+        assert len(source.read(16)) == 16
+        monkeypatch.setattr(memory_watch, "LARGEST_GROWTH_BYTES", -(2**40))
+        with pytest.raises(InvalidVideo, match="takes more than"):
+            source.read(16)
+
+
+def test_memory_is_looked_at_packet_by_packet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "plain.mp4", [Shot(0.4, 1)])
+    with open_media(path, LIMITS.max_pixels) as media:
+        read = packets(media, [media.container.streams.video[0]], Tally())
+        next(read)
+        monkeypatch.setattr(memory_watch, "LARGEST_GROWTH_BYTES", -(2**40))
+        with pytest.raises(InvalidVideo, match="takes more than"):
+            next(read)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (av.error.InvalidDataError(-1, "damaged"), InvalidVideo),
+        (av.error.MemoryError(-12, "too much"), InvalidVideo),
+        (MemoryError(), InvalidVideo),
+        (OSError(5, "Input/output error"), TransientFailure),
+    ],
+)
+def test_what_goes_wrong_while_reading_is_the_files_or_the_machines(error: Exception, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="cannot be read"), translated_errors():
+        raise error
