@@ -199,6 +199,15 @@ class Pool:
             raise ConfigurationError(f"worker {worker.name} could not start: {error.cause}") from None
         except RayError as error:
             raise ConfigurationError(f"worker {worker.name} died while it was loading: {_first_line(error)}") from None
+        self._background(self._watch(worker))
+
+    async def _watch(self, worker: _Worker) -> None:
+        """Replace a worker that dies while it is idle: whoever came next would be charged with its death."""
+        try:
+            await _answer(worker.handle.last.remote())
+        except RayError:
+            if worker.batch is None:  # else its call fails as well, which says whom it took along
+                self._replace(worker)
 
     def _replace(self, gone: _Worker) -> None:
         """Whatever is left of the worker is killed, and another one is started."""
@@ -324,9 +333,8 @@ def _fail(items: list[_Item], error: Exception) -> None:
             item.reply.set_exception(error)
 
 
-async def _answer(reply: Any) -> list[StageReply]:
-    replies: list[StageReply] = await reply
-    return replies
+async def _answer(reply: Any) -> Any:
+    return await reply
 
 
 def _first_line(error: Exception) -> str:

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 ASIDE = "aside"
 """The concurrency group of calls that do not wait for the one that runs."""
+VIGIL = "vigil"
+"""The concurrency group of the call that lasts as long as the worker."""
 
 
 class Parts:
@@ -148,6 +150,11 @@ class StageActor:
         """Run a quick ``call`` beside whatever ``run`` is at: it waits for nobody."""
         return self._timed(call, partial(self._alone, call, item), 1)[0]
 
+    @ray.method(concurrency_group=VIGIL)
+    def last(self) -> None:
+        """Never returns: whoever waits for it learns at once that the worker died, whatever it was at."""
+        threading.Event().wait()
+
     def _alone(self, call: str, item: tuple[Any, ...]) -> list[Any]:
         return [self._loaded.calls[call](*item)]
 
@@ -188,7 +195,7 @@ class StageActor:
 
 def remote_stage_actor(*, cpus: float, gpus: float = 0.0) -> Any:
     """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's."""
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {ASIDE: 1}}
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {ASIDE: 1, VIGIL: 1}}
     return ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(StageActor)
 
 

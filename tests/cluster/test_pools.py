@@ -314,6 +314,16 @@ def test_a_killed_worker_fails_what_it_ran_and_nothing_that_waited(tmp_path: Pat
     run(scenario)
 
 
+def test_the_death_of_an_idle_worker_is_charged_to_nobody() -> None:
+    async def scenario(pool: Pool) -> None:
+        os.kill(pids(pool)[0], signal.SIGKILL)
+        await until_true(lambda: [view.name for view in pool.view()] == ["media-2"])
+        reply = await pool.run("echo", (1,), deadline_s=LONG_S)
+        assert (reply.value, reply.report.worker) == (1, "media-2")
+
+    run(scenario)
+
+
 def test_a_call_that_ends_its_process_fails_alone() -> None:
     async def scenario(pool: Pool) -> None:
         mixed = [start(pool, "die"), start(pool, "echo", 1), start(pool, "echo", 2)]
