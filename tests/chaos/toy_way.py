@@ -38,6 +38,9 @@ FAULTS: dict[str, str] = {
 }
 """What may befall a stage, and the type of the error that must then be told."""
 SCENES = 3
+HOLD = "hold.all"
+"""A file in the journal's folder: while it is there, every worker stays at what it is at."""
+HOLD_POLL_S = 0.05
 
 
 def toy_uri(number: int, fault: str = "none", stage: str = "none") -> str:
@@ -237,6 +240,8 @@ class _Toys:
         draft.write_text(json.dumps({"stage": stage.value, "keys": [one.key for one in said]}))
         draft.replace(self._place)
         try:
+            while (self._place.parent / HOLD).exists():
+                time.sleep(HOLD_POLL_S)
             yield
         finally:
             self._place.unlink(missing_ok=True)

@@ -1,0 +1,96 @@
+"""What a chaos run of Ray amounts to: counts, and every violation that can be told once it is over."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.store.database import Pool
+from tests.chaos.invariants import violations
+from tests.chaos.ray_host import RULE
+from tests.chaos.ray_troubles import Troubles
+from tests.chaos.toy_way import FAULTS, SCENES
+
+MOST_NAMED = 20
+
+_ENDS = """
+SELECT v.*, (SELECT count(*) FROM video_scenes AS s WHERE s.video_id = v.id) AS scenes FROM videos AS v
+ORDER BY v.storage_path
+"""
+
+_TOTALS = """
+SELECT count(*) AS attempts,
+       (SELECT jsonb_object_agg(scheduler, n)
+        FROM (SELECT scheduler, count(*) AS n FROM chaos.leases GROUP BY 1) AS s) AS by_scheduler
+FROM chaos.leases
+"""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was run and how it ended.
+
+    ``stages``: how often a worker was killed in which stage; ``booked``: how the attempts that a kind of kill hit were
+    booked; ``shared``: for each life of the cluster with two schedulers, how many claims each made.
+    """
+
+    seed: int
+    seconds: float
+    ended: dict[str, int]
+    attempts: int
+    killed: dict[str, int]
+    stages: dict[str, int]
+    booked: dict[str, dict[str, int]]
+    shared: list[list[int]]
+    violations: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """As people read it."""
+        yield f"seed {self.seed}: {sum(self.ended.values())} videos in {self.seconds:.0f} s, {self.attempts} attempts"
+        yield f"ended {self.ended}"
+        yield f"killed {self.killed}; workers in {self.stages}"
+        yield from (f"attempts under a killed {kind}: {booked}" for kind, booked in self.booked.items())
+        yield f"claims of two schedulers at once {self.shared}"
+        yield f"violations {len(self.violations)}"
+        yield from (f"VIOLATION {line}" for line in self.violations)
+
+
+def report(seed: int, troubles: Troubles, pool: Pool, seconds: float) -> Counts:
+    """Check everything and count it."""
+    with pool.connection() as connection:
+        rows = connection.execute(_ENDS).fetchall()
+        totals = connection.execute(_TOTALS).fetchone()
+    assert totals is not None
+    claims = totals["by_scheduler"] or {}
+    shared = [[claims.get(name, 0) for name in sorted(names)] for names in troubles.shared]
+    wrong = [*troubles.violations, *violations(pool, RULE)]
+    wrong += [line for row in rows for line in _wrong(row, troubles)][:MOST_NAMED]
+    wrong += [f"two schedulers did not share the work: {numbers} claims" for numbers in shared if 0 in numbers]
+    statuses = [row["status"] for row in rows]
+    return Counts(
+        seed=seed,
+        seconds=seconds,
+        ended={status: statuses.count(status) for status in sorted(set(statuses))},
+        attempts=totals["attempts"],
+        killed=dict(troubles.done),
+        stages=dict(troubles.struck_stages),
+        booked={kind: dict(counted) for kind, counted in troubles.bookings.counts.items()},
+        shared=shared,
+        violations=wrong,
+    )
+
+
+def _wrong(row: dict[str, Any], troubles: Troubles) -> Iterator[str]:
+    """What is wrong with a video, whose end is known from its URI and from the kills that hit it."""
+    uri = str(row["storage_path"])
+    fault, stage, _ = uri.removeprefix("toy://").split("/")
+    healthy = fault == "none"
+    expected = ("READY", "completed", None) if healthy else ("FAILED", stage, FAULTS[fault])
+    found = (row["status"], row["processing_stage"], row["error_type"])
+    if found != expected:
+        yield f"{row['id']} {uri} ended {found} instead of {expected}: {row['error_message']}"
+    if healthy and row["scenes"] != SCENES:
+        yield f"{row['id']} has {row['scenes']} scenes instead of {SCENES}"
+    dealt = troubles.bookings.crashes[row["id"]]
+    if healthy and (row["failures"], row["crashes"]) != (0, dealt):
+        charged = f"{row['failures']} errors and {row['crashes']} crashes"
+        yield f"{row['id']} is charged with {charged} instead of 0 and {dealt}"
