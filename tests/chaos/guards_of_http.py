@@ -1,0 +1,146 @@
+"""The guards of the HTTP side: what one request may cost, what its answer gives away."""
+
+from tests.chaos.guards_trial import Guard
+
+LIMITS = "serve_app/limits.py"
+APP = "serve_app/app.py"
+API = "serve_app/videos_api.py"
+ADMIN = "serve_app/admin_api.py"
+PARTS = "serve_app/parts.py"
+ERRORS = "serve_app/error_responses.py"
+
+_COST = "tests/integration/test_api_limits.py::"
+_ADMIN = "tests/integration/test_admin_api.py::"
+_ROUTES = "tests/integration/test_routes_guarded.py::"
+
+HTTP = [
+    Guard(
+        "bodies have a most, as announced",
+        LIMITS,
+        "if announced.isdigit() and int(announced) > self._limits.max_body_bytes:",
+        "if not announced.isascii():",
+        (f"{_COST}test_a_body_may_be_as_large_as_the_limit_and_no_larger",),
+    ),
+    Guard(
+        "bodies have a most, as they come",
+        LIMITS,
+        "if self._bytes > self._max_bytes:",
+        "if self._bytes < 0:",
+        (
+            f"{_COST}test_a_length_that_lies_does_not_help",
+            f"{_COST}test_a_body_without_length_is_counted_while_it_comes",
+        ),
+    ),
+    Guard(
+        "addresses have an end",
+        LIMITS,
+        "> MAX_ADDRESS_BYTES:",
+        "< 0:",
+        (f"{_COST}test_addresses_and_headers_have_an_end",),
+    ),
+    Guard(
+        "headers have an end",
+        LIMITS,
+        "> MAX_HEADER_BYTES:",
+        "< 0:",
+        (f"{_COST}test_addresses_and_headers_have_an_end",),
+    ),
+    Guard(
+        "a request has a time limit",
+        LIMITS,
+        "await asyncio.wait({task}, timeout=self._limits.request_timeout_s)",
+        "await asyncio.wait({task})",
+        (f"{_ROUTES}test_a_body_that_never_comes_is_given_up",),
+    ),
+    Guard(
+        "who drips a body is hung up on",
+        LIMITS,
+        "problem(504, sentence, _HANG_UP)",
+        "problem(504, sentence)",
+        (f"{_COST}test_a_body_that_comes_too_slowly_is_given_up",),
+    ),
+    Guard(
+        "what comes too late for an answer is dropped",
+        LIMITS,
+        "        if not self._replaced:\n            self.begun = True\n            await self._send(message)",
+        "        self.begun = True\n        await self._send(message)",
+        (f"{_ROUTES}test_a_request_that_was_given_up_answers_once",),
+    ),
+    Guard(
+        "a statement runs no longer than its request",
+        APP,
+        ", statement_timeout_s=request_timeout_s)\n    pool.timeout",
+        ")\n    pool.timeout",
+        (f"{_ROUTES}test_a_session_of_the_api_runs_no_statement_longer_than_a_request",),
+    ),
+    Guard(
+        "a request waits for a session no longer than it may take",
+        APP,
+        "    pool.timeout = min(DATABASE_WAIT_S, request_timeout_s)\n",
+        "",
+        (f"{_ROUTES}test_a_session_of_the_api_runs_no_statement_longer_than_a_request",),
+    ),
+    Guard(
+        "the limits are around every route",
+        APP,
+        "    api.add_middleware(LimitedRequests, limits=parts.limits)\n",
+        "",
+        (f"{_COST}test_addresses_and_headers_have_an_end",),
+    ),
+    Guard(
+        "pages have a size",
+        PARTS,
+        "PageSize = Annotated[int, Query(ge=1, le=100, ",
+        "PageSize = Annotated[int, Query(ge=1, ",
+        (f"{_ADMIN}test_a_bad_parameter_is_400_and_says_what_is_allowed",),
+    ),
+    Guard(
+        "pages have a last one",
+        PARTS,
+        "Page = Annotated[int, Query(ge=1, le=1_000_000, ",
+        "Page = Annotated[int, Query(ge=1, ",
+        (f"{_ADMIN}test_a_bad_parameter_is_400_and_says_what_is_allowed",),
+    ),
+    Guard(
+        "a search has an end",
+        API,
+        "Query(max_length=1000, ",
+        "Query(",
+        (f"{_ROUTES}test_a_search_has_an_end",),
+    ),
+    Guard(
+        "a search finds so many at most",
+        API,
+        'Query(ge=1, le=100, description="Scenes at most.")',
+        'Query(ge=1, description="Scenes at most.")',
+        (f"{_ROUTES}test_a_search_has_an_end",),
+    ),
+    Guard(
+        "a range has an end",
+        ADMIN,
+        " or int(text[:-1]) > MAX_DAYS:",
+        ":",
+        (f"{_ADMIN}test_a_bad_range_is_400_and_says_what_is_allowed",),
+    ),
+    Guard(
+        "only pages of known origins may read",
+        APP,
+        "allow_origins=parts.cors_origins,",
+        'allow_origins=["*"],',
+        (f"{_ADMIN}test_cors_is_for_the_configured_origins_only",),
+    ),
+    Guard(
+        "no traceback is answered",
+        ERRORS,
+        "    api.add_exception_handler(Exception, _unexpected)\n",
+        "",
+        (f"{_ROUTES}test_a_defect_is_answered_in_one_sentence",),
+    ),
+    Guard(
+        "a database that is away is a 503",
+        ERRORS,
+        "    api.add_exception_handler(DatabaseUnavailable, _database_unavailable)\n",
+        "",
+        ("tests/integration/test_outage.py::test_a_database_that_is_away_is_503_and_recovers",),
+    ),
+]

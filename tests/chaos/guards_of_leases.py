@@ -1,0 +1,322 @@
+"""The guards of the queue's leases: who may claim, who may still write, who may take back."""
+
+from tests.chaos.guards_trial import Guard
+
+QUEUE = "cluster/store/video_queue.py"
+RECOVERY = "cluster/store/lease_recovery.py"
+LEDGER = "cluster/store/stage_ledger.py"
+RESULTS = "cluster/store/stage_results.py"
+LEASES_SQL = "sql/migrations/022_add_durable_queue.sql"
+
+_QUEUE_TESTS = "tests/integration/test_video_queue.py::"
+_RACES = "tests/integration/test_lease_races.py::"
+_ORDERS = "tests/integration/test_lock_order.py::"
+_OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it"
+_LEDGER_TESTS = "tests/integration/test_stage_ledger.py::"
+_STALE = f"{_QUEUE_TESTS}test_a_stale_token_writes_nothing"
+_ONCE = f"{_QUEUE_TESTS}test_a_video_is_settled_once"
+_ID_AND_TOKEN = "WHERE video_id = %(id)s AND lease_token = %(token)s"
+
+_CLAIM = [
+    Guard(
+        "a claim skips what is locked",
+        QUEUE,
+        "FOR UPDATE OF v SKIP LOCKED",
+        "FOR UPDATE OF v",
+        (f"{_RACES}test_a_claim_waits_for_nobody",),
+    ),
+    Guard(
+        "a claim looks again once it holds the lock",
+        QUEUE,
+        "    WHERE v.status = 'PENDING' AND v.available_at <= clock_timestamp()\n    ORDER BY c.turn",
+        "    ORDER BY c.turn",
+        (f"{_RACES}test_a_video_that_is_cancelled_while_it_is_claimed_stays_cancelled",),
+    ),
+    Guard(
+        "claims come one after the other",
+        QUEUE,
+        "SELECT pg_advisory_xact_lock(%(lock)s); ",
+        "SELECT 1; ",
+        (f"{_RACES}test_a_claim_waits_for_the_claim_before_it",),
+    ),
+    Guard(
+        "what backs off takes nobody's place",
+        QUEUE,
+        "AND v.status = 'PENDING' AND v.available_at <= clock_timestamp()\n        ORDER BY",
+        "AND v.status = 'PENDING' AND v.available_at IS NOT NULL\n        ORDER BY",
+        (f"{_RACES}test_a_video_that_backs_off_takes_nobodys_place",),
+    ),
+    Guard(
+        "one lease per video, by the database",
+        LEASES_SQL,
+        "video_id    uuid        PRIMARY KEY REFERENCES videos (id) ON DELETE CASCADE,\n    lease_token",
+        "video_id    uuid        NOT NULL REFERENCES videos (id) ON DELETE CASCADE,\n    lease_token",
+        (f"{_QUEUE_TESTS}test_the_database_refuses_two_leases_of_one_video",),
+    ),
+    Guard(
+        "one video per lease token, by the database",
+        LEASES_SQL,
+        "lease_token bigint      NOT NULL UNIQUE",
+        "lease_token bigint      NOT NULL",
+        (f"{_RACES}test_the_database_refuses_one_token_for_two_leases",),
+    ),
+]
+
+_FENCE = [
+    Guard(
+        "fence: what the probe found",
+        QUEUE,
+        f"{_ID_AND_TOKEN} FOR KEY SHARE",
+        "WHERE video_id = %(id)s FOR KEY SHARE",
+        (f"{_STALE}[True-record_media]",),
+    ),
+    Guard(
+        "fence: finish",
+        QUEUE,
+        f"{_ID_AND_TOKEN} RETURNING video_id\n), finished",
+        "WHERE video_id = %(id)s RETURNING video_id\n), finished",
+        (f"{_STALE}[True-finish]",),
+    ),
+    Guard(
+        "fence: fail and retry",
+        QUEUE,
+        f"{_ID_AND_TOKEN} RETURNING video_id\n), left_open",
+        "WHERE video_id = %(id)s RETURNING video_id\n), left_open",
+        (f"{_STALE}[True-fail]", f"{_STALE}[True-retry]"),
+    ),
+    Guard(
+        "fence: what is kept and the scenes",
+        RESULTS,
+        "WHERE video_id = %(video_id)s AND lease_token = %(token)s FOR KEY SHARE",
+        "WHERE video_id = %(video_id)s FOR KEY SHARE",
+        (f"{_STALE}[True-scenes]", f"{_RACES}test_a_stale_token_keeps_no_transcript"),
+    ),
+    Guard(
+        "fence: opening a run",
+        LEDGER,
+        "l.lease_token = b.lease_token\n), written",
+        "true\n), written",
+        (f"{_RACES}test_a_stale_token_opens_no_run",),
+    ),
+    Guard(
+        "fence: closing a run",
+        LEDGER,
+        "l.lease_token = b.lease_token\nWHERE r.video_id",
+        "true\nWHERE r.video_id",
+        (f"{_RACES}test_a_stale_token_closes_no_run",),
+    ),
+    Guard(
+        "who is fenced off is told, by the queue",
+        QUEUE,
+        "if cursor.rowcount == 0:",
+        "if cursor.rowcount < 0:",
+        (_STALE,),
+    ),
+    Guard(
+        "who is fenced off is told, by what is kept",
+        RESULTS,
+        "if cursor.rowcount == 0:",
+        "if cursor.rowcount < 0:",
+        (f"{_STALE}[True-scenes]",),
+    ),
+    Guard(
+        "who is fenced off is told, by the ledger",
+        "actors/ledger_writer.py",
+        "if entry.run.video.lease_token in held:",
+        "if held is not None:",
+        (f"{_LEDGER_TESTS}test_only_the_video_whose_lease_is_lost_is_told_so",),
+    ),
+]
+
+_SETTLED = [
+    Guard(
+        "what is settled is not finished again",
+        QUEUE,
+        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING",
+        "FROM clock WHERE v.id = %(id)s\n    RETURNING",
+        (_ONCE,),
+    ),
+    Guard(
+        "what is settled does not fail again: the first failure stays",
+        QUEUE,
+        'FROM lease, clock WHERE v.id = lease.video_id\n"""',
+        'FROM clock WHERE v.id = %(id)s\n"""',
+        (_ONCE,),
+    ),
+    Guard(
+        "what is settled does not wait again",
+        QUEUE,
+        'FROM lease WHERE v.id = lease.video_id\n"""\n)\n\n\nclass VideoQueue',
+        'WHERE v.id = %(id)s\n"""\n)\n\n\nclass VideoQueue',
+        (_ONCE,),
+    ),
+    Guard(
+        "what is settled is not taken back",
+        RECOVERY,
+        "FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'",
+        "FROM verdict WHERE v.id = verdict.id",
+        (f"{_RACES}test_what_has_ended_is_not_brought_back_by_a_lease_that_was_left",),
+    ),
+    Guard(
+        "no run stays open when its attempt ends",
+        QUEUE,
+        'FROM lease WHERE r.video_id = lease.video_id AND r.outcome = \'running\'\n)"""',
+        'FROM lease WHERE r.video_id = lease.video_id AND false\n)"""',
+        (f"{_QUEUE_TESTS}test_no_run_stays_open_when_its_attempt_ends",),
+    ),
+    Guard(
+        "the lease is locked before its runs are closed",
+        QUEUE,
+        f"{_ID_AND_TOKEN} FOR UPDATE;",
+        f"{_ID_AND_TOKEN};",
+        (f"{_OPEN_RUNS}[fail]", f"{_OPEN_RUNS}[retry]"),
+    ),
+    Guard(
+        "a run is closed once",
+        LEDGER,
+        "r.stage = b.stage AND r.outcome = 'running'",
+        "r.stage = b.stage",
+        (f"{_LEDGER_TESTS}test_writing_the_same_again_changes_nothing",),
+    ),
+    Guard(
+        "a run is opened once",
+        LEDGER,
+        "    ON CONFLICT (video_id, attempt, stage) DO NOTHING\n",
+        "    ON CONFLICT (video_id, attempt, stage) DO UPDATE SET outcome = 'running', finished_at = NULL\n",
+        (f"{_LEDGER_TESTS}test_writing_the_same_again_changes_nothing",),
+    ),
+    Guard(
+        "who writes under a lease keeps it: the ledger",
+        LEDGER,
+        "ORDER BY lease_token FOR KEY SHARE",
+        "ORDER BY lease_token",
+        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[run]",),
+    ),
+    Guard(
+        "who writes under a lease keeps it: what the probe found",
+        QUEUE,
+        f"{_ID_AND_TOKEN} FOR KEY SHARE",
+        _ID_AND_TOKEN,
+        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[media]",),
+    ),
+    Guard(
+        "who writes under a lease keeps it: what is kept and the scenes",
+        RESULTS,
+        "AND lease_token = %(token)s FOR KEY SHARE",
+        "AND lease_token = %(token)s",
+        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[transcript]",),
+    ),
+]
+
+_HEARTBEAT = [
+    Guard(
+        "a heartbeat prolongs one's own leases alone",
+        QUEUE,
+        "WHERE scheduler = %(scheduler)s AND lease_token = ANY (%(tokens)s)",
+        "WHERE lease_token = ANY (%(tokens)s)",
+        (f"{_QUEUE_TESTS}test_a_heartbeat_prolongs_what_is_held_and_says_what_is_not",),
+    ),
+    Guard(
+        "a heartbeat prolongs what is worked on alone",
+        QUEUE,
+        "WHERE scheduler = %(scheduler)s AND lease_token = ANY (%(tokens)s)",
+        "WHERE scheduler = %(scheduler)s",
+        (f"{_QUEUE_TESTS}test_a_heartbeat_prolongs_what_is_held_and_says_what_is_not",),
+    ),
+    Guard(
+        "order of locks: heartbeat",
+        QUEUE,
+        "    ORDER BY lease_token FOR NO KEY UPDATE",
+        "    FOR NO KEY UPDATE",
+        (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[heartbeat]",),
+    ),
+    Guard(
+        "order of locks: ledger",
+        LEDGER,
+        "ORDER BY lease_token FOR KEY SHARE",
+        "FOR KEY SHARE",
+        (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[ledger]",),
+    ),
+    Guard(
+        "order of locks: taking back",
+        RECOVERY,
+        "WHERE {chosen} ORDER BY lease_token {locking}",
+        "WHERE {chosen} {locking}",
+        (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[hand_back]",),
+    ),
+    Guard(
+        "order of locks: cancelling",
+        "cluster/store/submissions.py",
+        "WHERE video_id = ANY (%(ids)s) ORDER BY lease_token FOR UPDATE",
+        "WHERE video_id = ANY (%(ids)s) FOR UPDATE",
+        (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[cancel]",),
+    ),
+]
+
+_TAKING_BACK = [
+    Guard(
+        "the reaper takes what has expired",
+        RECOVERY,
+        'chosen="expires_at < clock_timestamp()"',
+        'chosen="true"',
+        (f"{_QUEUE_TESTS}test_only_expired_leases_are_reaped",),
+    ),
+    Guard(
+        "the reaper waits for nobody",
+        RECOVERY,
+        "LIMIT %(limit)s FOR UPDATE SKIP LOCKED",
+        "LIMIT %(limit)s FOR UPDATE",
+        (f"{_RACES}test_the_reaper_waits_for_nobody",),
+    ),
+    Guard(
+        "the reaper decides under the lock",
+        RECOVERY,
+        "LIMIT %(limit)s FOR UPDATE SKIP LOCKED",
+        "LIMIT %(limit)s",
+        (f"{_RACES}test_a_heartbeat_that_comes_first_keeps_the_lease",),
+    ),
+    Guard(
+        "the reaper's batch has a bound",
+        RECOVERY,
+        "LIMIT %(limit)s FOR UPDATE SKIP LOCKED",
+        "FOR UPDATE SKIP LOCKED",
+        (f"{_QUEUE_TESTS}test_reaping_stops_at_its_limit",),
+    ),
+    Guard(
+        "a scheduler takes back its own alone",
+        RECOVERY,
+        'chosen="scheduler = %(scheduler)s"',
+        'chosen="true"',
+        (f"{_QUEUE_TESTS}test_a_restarted_scheduler_takes_back_its_own_alone",),
+    ),
+    Guard(
+        "taking back one's own waits for what is being written",
+        RECOVERY,
+        'locking="FOR UPDATE")',
+        'locking="")',
+        (f"{_OPEN_RUNS}[hand_back]", f"{_OPEN_RUNS}[reap_own]"),
+    ),
+    Guard(
+        "taking back closes what is open",
+        RECOVERY,
+        "FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'",
+        "FROM released WHERE r.video_id = released.video_id AND false",
+        (f"{_QUEUE_TESTS}test_only_expired_leases_are_reaped",),
+    ),
+    Guard(
+        "interruptions have a bound",
+        RECOVERY,
+        "%(counted)s > 0 AND v.interruptions + %(counted)s >= %(max_interruptions)s AS spent",
+        "false AS spent",
+        (f"{_QUEUE_TESTS}test_the_last_interruption_fails_it_naming_the_stage_that_was_open_last",),
+    ),
+    Guard(
+        "a stop that hands back fails nothing",
+        RECOVERY,
+        "%(counted)s > 0 AND v.interruptions",
+        "v.interruptions",
+        (f"{_RACES}test_what_is_handed_back_never_fails_for_it",),
+    ),
+]
+
+LEASES = [*_CLAIM, *_FENCE, *_SETTLED, *_HEARTBEAT, *_TAKING_BACK]

@@ -1,0 +1,304 @@
+"""The guards between a user's URI and this machine: which schemes, hosts, addresses, redirects, how long, how much."""
+
+from tests.chaos.guards_trial import Guard
+
+STORAGE = "cluster/storage.py"
+WEB = "cluster/web_source.py"
+URIS = "cluster/video_uris.py"
+
+_LOCAL = "tests/unit/test_storage.py::"
+_PLACES = "tests/unit/test_web_source.py::"
+_LIMITS = "tests/unit/test_web_limits.py::"
+_NAMES = "tests/unit/test_shown_names.py::"
+_REFUSED = ("tests/unit/test_refused_uris.py::test_what_must_be_refused_is_refused_and_connects_to_nothing",)
+_OPENED = f"{_PLACES}test_a_network_is_opened_and_no_other"
+_CHECKED = "if not all(may_be_read(address, networks) for address in addresses):"
+_TRICKLE = f"{_LIMITS}test_a_trickle_of_anything_meets_the_time_limit"
+_SAID = f"{_PLACES}test_what_is_not_read_is_said_in_one_sentence"
+
+_SCHEMES = [
+    Guard(
+        "allowed schemes",
+        STORAGE,
+        "if scheme not in limits.allowed_schemes:",
+        'if scheme == "":',
+        (f"{_LOCAL}test_a_scheme_that_is_not_allowed_is_refused_with_those_that_are",),
+    ),
+    Guard(
+        "file:// is of this machine",
+        URIS,
+        'if host in {"", "localhost"} else None',
+        "if host is not None else None",
+        (f"{_LOCAL}test_what_is_no_readable_local_file_is_named",),
+    ),
+    Guard(
+        "no device, no pipe",
+        STORAGE,
+        "if not path.is_file():",
+        "if not str(path):",
+        (f"{_LOCAL}test_what_is_no_readable_local_file_is_named",),
+    ),
+    Guard(
+        "buckets have names",
+        URIS,
+        "elif scheme in _BUCKET_SCHEMES and not _BUCKET.fullmatch(place):",
+        "elif not uri:",
+        _REFUSED,
+    ),
+    Guard(
+        "control characters in URLs",
+        URIS,
+        '    if _CONTROL.search(uri):\n        raise InvalidVideo(f"a URL',
+        '    if not uri:\n        raise InvalidVideo(f"a URL',
+        _REFUSED,
+    ),
+    Guard(
+        "no user, no password",
+        URIS,
+        'if "@" in re.split("[/?#]", uri.partition("://")[2], maxsplit=1)[0]:',
+        "if not uri:",
+        (f"{_SAID}[http://me:secret@a.test/b?c=secret-a URL with user or password is not read: http://a.test/b]",),
+    ),
+    Guard(
+        "addresses in their full form",
+        URIS,
+        "if _NUMBER.fullmatch(labels[-1]):",
+        "if not labels:",
+        _REFUSED,
+    ),
+    Guard(
+        "names that keep their letters",
+        URIS,
+        'if any(not label.isascii() and not encoded.startswith("xn--") for label, encoded in labels):',
+        "if not labels:",
+        _REFUSED,
+    ),
+    Guard(
+        "secrets of URIs in messages",
+        URIS,
+        "{host.rpartition('@')[2]}",
+        "{host}",
+        (f"{_LOCAL}test_errors_do_not_tell_passwords_and_signatures",),
+    ),
+    Guard(
+        "signatures of URLs in messages",
+        URIS,
+        'rest = re.split("[?#]", rest, maxsplit=1)[0]',
+        "pass",
+        (f"{_SAID}[http://me:secret@a.test/b?c=secret-a URL with user or password is not read: http://a.test/b]",),
+    ),
+    Guard(
+        "control characters in names and messages",
+        URIS,
+        'return _CONTROL.sub(lambda found: f"\\\\x{ord(found[0]):02x}", text)',
+        "return text",
+        (f"{_NAMES}test_a_name_is_one_line", f"{_NAMES}test_what_is_shown_is_one_line"),
+    ),
+    Guard(
+        "control characters in names of the web",
+        URIS,
+        "return _on_one_line(urllib.parse.unquote(name) if web else name) or shown(uri)",
+        "return (urllib.parse.unquote(name) if web else name) or shown(uri)",
+        (
+            f"{_NAMES}test_a_name_is_one_line",
+            "tests/integration/test_routes_guarded.py::test_a_name_that_no_database_can_hold_is_written_out",
+        ),
+    ),
+    Guard(
+        "control characters in names of files",
+        URIS,
+        'return _on_one_line((path.name or uri).encode(errors="replace").decode())',
+        'return (path.name or uri).encode(errors="replace").decode()',
+        (f"{_NAMES}test_a_name_is_one_line",),
+    ),
+]
+
+_ADDRESSES = [
+    Guard("public addresses alone", WEB, _CHECKED, "if not addresses:", _REFUSED),
+    Guard("all of a host's addresses", WEB, _CHECKED, _CHECKED.replace("all(", "any("), _REFUSED),
+    Guard(
+        "the address that was checked is connected to",
+        WEB,
+        "sock.connect((str(address), place.port))",
+        "sock.connect((place.host, place.port))",
+        (f"{_PLACES}test_the_connection_goes_to_the_address_that_was_checked",),
+    ),
+    Guard(
+        "a network that is opened opens no other",
+        WEB,
+        "opened = any(address.version == network.version and address in network for network in private_networks)",
+        "opened = bool(private_networks)",
+        (f"{_OPENED}[192.168.0.1-10.0.0.0/8-False]",),
+    ),
+    Guard(
+        "addresses that stand for others",
+        WEB,
+        "return (opened or public) and all(may_be_read(inner, private_networks) for inner in meant)",
+        "return opened or public",
+        (f"{_OPENED}[::ffff:127.0.0.1-::/0-False]", f"{_OPENED}[2002:7f00:1::-::/0-False]"),
+    ),
+    Guard(
+        "addresses that are translated",
+        WEB,
+        "        return all(may_be_read(inner, private_networks) for inner in meant)\n    public",
+        "        return True\n    public",
+        (f"{_OPENED}[64:ff9b::7f00:1-::/0-False]",),
+    ),
+    Guard(
+        "addresses with a scope",
+        WEB,
+        "    if address.scope_id is not None:\n        return False\n",
+        "",
+        (f"{_OPENED}[fe80::1%1-fe80::/10-False]",),
+    ),
+    Guard("metadata of clouds", WEB, '        "168.63.129.16/32",', '        "192.0.2.1/32",', _REFUSED),
+    Guard(
+        "special networks",
+        WEB,
+        "address.is_global and not any(address in network for network in _NOT_PUBLIC_V4)",
+        "address.is_global",
+        _REFUSED,
+    ),
+    Guard(
+        "public addresses of IPv6",
+        WEB,
+        "address.is_global and address in _PUBLIC_V6 and not",
+        "address.is_global and not",
+        _REFUSED,
+    ),
+]
+
+_REDIRECTS = [
+    Guard(
+        "redirects are checked again",
+        WEB,
+        "with _answer(place, deadline, private_networks) as response:",
+        "with _answer(place, deadline, private_networks if place == web_place(uri) "
+        'else (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))) as response:',
+        _REFUSED,
+    ),
+    Guard(
+        "redirects lead to the web alone",
+        WEB,
+        'if scheme not in schemes & {"http", "https"} or (place.scheme, scheme) == ("https", "http"):',
+        'if (place.scheme, scheme) == ("https", "http"):',
+        (f"{_PLACES}test_a_redirect_leads_from_http_to_https",),
+    ),
+    Guard(
+        "no redirect from https to http",
+        WEB,
+        ' or (place.scheme, scheme) == ("https", "http"):',
+        ":",
+        (f"{_PLACES}test_no_redirect_leads_from_https_to_http",),
+    ),
+    Guard(
+        "redirects have an end",
+        WEB,
+        "for _ in range(MAX_REDIRECTS + 1):",
+        "for _ in range(50):",
+        (f"{_LIMITS}test_ten_redirects_are_followed_and_no_more",),
+    ),
+    Guard(
+        "certificates are checked",
+        WEB,
+        "context = ssl.create_default_context()",
+        "context = ssl._create_unverified_context()",
+        (f"{_PLACES}test_the_certificate_is_checked_for_the_name_and_the_server_is_told_it",),
+    ),
+]
+
+_BOUNDS = [
+    Guard(
+        "a fetch has a time limit",
+        WEB,
+        "if time.monotonic() >= self._end:",
+        "if self._end < 0:",
+        ("tests/unit/test_fetch_clock.py::test_a_deadline_that_is_over_is_said",),
+    ),
+    Guard(
+        "copying looks at the time",
+        STORAGE,
+        "            deadline.check()\n            with _blaming",
+        "            with _blaming",
+        ("tests/unit/test_fetch_clock.py::test_a_source_of_any_scheme_is_copied_in_time",),
+    ),
+    Guard(
+        "reading an answer looks at the time",
+        WEB,
+        "    def readinto(self, buffer: Any, /) -> int:\n        self._sock.settimeout(self._deadline.patience_s())\n",
+        "    def readinto(self, buffer: Any, /) -> int:\n        self._sock.settimeout(2.0)\n",
+        (f"{_TRICKLE}[silence-in-a-body]",),
+    ),
+    Guard(
+        "a handshake has a time limit",
+        WEB,
+        "    plain.settimeout(deadline.patience_s())  # of the whole handshake\n",
+        "    plain.settimeout(5.0)\n",
+        (f"{_LIMITS}test_a_handshake_that_is_not_answered_meets_the_time_limit",),
+    ),
+    Guard(
+        "a resolver has a time limit",
+        WEB,
+        "answers.get(timeout=deadline.patience_s())",
+        "answers.get(timeout=5)",
+        (f"{_LIMITS}test_a_resolver_that_does_not_answer_meets_the_time_limit",),
+    ),
+    Guard(
+        "a file has a most, as announced",
+        STORAGE,
+        "                _check_size(stated_size, limits)\n",
+        "",
+        (f"{_LIMITS}test_a_length_that_lies_is_found_out",),
+    ),
+    Guard(
+        "a file has a most, as it comes",
+        STORAGE,
+        "            if size > limits.max_bytes:\n                raise",
+        "            if size < 0:\n                raise",
+        (f"{_LOCAL}test_the_byte_limit_holds_by_header_and_while_copying",),
+    ),
+    Guard(
+        "a file has a most, in place",
+        STORAGE,
+        '    if size > limits.max_bytes:\n        raise InvalidVideo(f"the file has',
+        '    if size < 0:\n        raise InvalidVideo(f"the file has',
+        (f"{_LOCAL}test_what_is_no_readable_local_file_is_named",),
+    ),
+    Guard(
+        "a file that broke off is no whole one",
+        STORAGE,
+        "if stated_size is not None and size < stated_size:",
+        "if size < 0:",
+        (f"{_LOCAL}test_a_cut_connection_says_how_much_came",),
+    ),
+    Guard(
+        "what could not be fetched leaves nothing behind",
+        STORAGE,
+        "            target.unlink(missing_ok=True)\n",
+        "            pass\n",
+        (f"{_LIMITS}test_a_length_that_lies_is_found_out",),
+    ),
+    Guard(
+        "a full disk is no fault of the video",
+        STORAGE,
+        "if error.errno in {errno.ENOSPC, errno.EDQUOT}:",
+        "if error.errno is None:",
+        (f"{_LOCAL}test_a_full_disk_is_no_fault_of_the_video",),
+    ),
+    Guard(
+        "what does not fit is not begun",
+        STORAGE,
+        "if stated_size > shutil.disk_usage(directory).free:",
+        "if stated_size < 0:",
+        ("tests/unit/test_fetch_clock.py::test_what_does_not_fit_on_the_disk_is_not_begun",),
+    ),
+    Guard(
+        "nothing is decompressed",
+        WEB,
+        '"Accept": "*/*", "Connection": "close"}',
+        '"Accept": "*/*", "Accept-Encoding": "gzip", "Connection": "close"}',
+        (f"{_LIMITS}test_nothing_is_decompressed",),
+    ),
+]
+
+SOURCES = [*_SCHEMES, *_ADDRESSES, *_REDIRECTS, *_BOUNDS]

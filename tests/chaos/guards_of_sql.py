@@ -1,0 +1,206 @@
+"""The guards in the database: who may execute and read what, what cannot be written, how long sessions may hold on."""
+
+from tests.chaos.guards_trial import Guard
+
+METRICS = "sql/migrations/018_admin_metrics_phase1.sql"
+PERFORMANCE = "sql/migrations/020_add_admin_performance_rpc_functions.sql"
+BASE = "sql/migrations/001_base_tables.sql"
+LEDGER = "sql/migrations/021_add_stage_runs.sql"
+FAIR = "sql/migrations/025_add_fair_queue.sql"
+DATABASE = "cluster/store/database.py"
+MIGRATIONS = "cluster/store/migrations.py"
+
+_RIGHTS = "tests/integration/test_privileges.py::"
+_MIGRATED = "tests/integration/test_migrations.py::"
+_SESSIONS = "tests/integration/test_database.py::"
+_IDLE = "tests/integration/test_session_limits.py::"
+_CLOSED = f"{_RIGHTS}test_of_all_roles_only_the_service_may_execute_any_function_or_touch_any_table"
+_PINNED = f"{_RIGHTS}test_all_run_with_the_callers_rights_and_a_pinned_search_path"
+_FROM_PUBLIC = "        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);\n"
+_FROM_OUTSIDERS = "            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', function, outsider);\n"
+_NOTHING = "            NULL;\n"
+_IMPOSSIBLE = "tests/integration/test_stage_ledger.py::test_the_database_refuses_a_run_that_cannot_be"
+
+_PRIVILEGES = [
+    Guard(
+        "REVOKE EXECUTE from everybody: metrics",
+        METRICS,
+        _FROM_PUBLIC,
+        "",
+        (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_overview_metrics()]", _CLOSED),
+    ),
+    Guard(
+        "REVOKE EXECUTE from everybody: performance",
+        PERFORMANCE,
+        _FROM_PUBLIC,
+        "",
+        (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_rtf_distribution(30)]", _CLOSED),
+    ),
+    Guard("REVOKE EXECUTE from a web page: metrics", METRICS, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
+    Guard("REVOKE EXECUTE from a web page: performance", PERFORMANCE, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
+    Guard(
+        "REVOKE on the base tables",
+        BASE,
+        "            EXECUTE format('REVOKE ALL ON TABLE public.%I FROM %I', relation, outsider);\n",
+        _NOTHING,
+        (_CLOSED,),
+    ),
+    Guard(
+        "REVOKE leaves alone what was there before",
+        BASE,
+        "        CONTINUE WHEN relation = ANY (string_to_array(current_setting('heimdex.tables_before'), ','));\n",
+        "",
+        (f"{_RIGHTS}test_tables_that_were_there_before_keep_the_rules_that_were_made_for_them",),
+    ),
+    Guard(
+        "REVOKE on the cluster's tables",
+        FAIR,
+        "                EXECUTE format('REVOKE ALL ON TABLE %s FROM %I', relation, outsider);\n",
+        _NOTHING,
+        (_CLOSED,),
+    ),
+    Guard(
+        "REVOKE on sequences",
+        FAIR,
+        "        EXECUTE format('REVOKE ALL ON SEQUENCE video_lease_tokens FROM %I', outsider);\n",
+        "",
+        (_CLOSED,),
+    ),
+    Guard(
+        "functions run with the caller's rights",
+        METRICS,
+        "LANGUAGE sql STABLE\nSET search_path = ''\nAS $$\n    SELECT v.ready",
+        "LANGUAGE sql STABLE SECURITY DEFINER\nSET search_path = ''\nAS $$\n    SELECT v.ready",
+        (_PINNED,),
+    ),
+    Guard(
+        "a pinned search_path: metrics",
+        METRICS,
+        "SET search_path = ''\nAS $$\n    SELECT v.ready",
+        "AS $$\n    SELECT v.ready",
+        (_PINNED,),
+    ),
+    Guard(
+        "a pinned search_path: performance",
+        PERFORMANCE,
+        "SET search_path = ''\nAS $$\n    SELECT f.stage",
+        "AS $$\n    SELECT f.stage",
+        (_PINNED,),
+    ),
+    Guard(
+        "a sort that is unknown is refused",
+        METRICS,
+        "IF coalesce(sort_column, '') NOT IN ('last_activity', 'hours_ready', 'videos_ready', 'searches_7d') THEN",
+        "IF false THEN",
+        ("tests/integration/test_metrics.py::test_an_unknown_sort_is_refused",),
+    ),
+]
+
+_CHECKS = [
+    Guard(
+        "the database: a run is open or has ended",
+        LEDGER,
+        "    CHECK ((outcome = 'running') = (finished_at IS NULL)),\n",
+        "",
+        (f"{_IMPOSSIBLE}[outcome = 'completed']", f"{_IMPOSSIBLE}[finished_at = ready_at]"),
+    ),
+    Guard(
+        "the database: no run ends before it is ready",
+        LEDGER,
+        "    CHECK (finished_at >= ready_at),\n",
+        "",
+        (f"{_IMPOSSIBLE}[outcome = 'completed', finished_at = ready_at - interval '1 ms']",),
+    ),
+    Guard(
+        "the database: no run ends before it starts",
+        LEDGER,
+        "    CHECK (finished_at >= started_at),\n",
+        "",
+        (f"{_IMPOSSIBLE}[outcome = 'completed', finished_at = ready_at, started_at = ready_at + interval '1 ms']",),
+    ),
+    Guard(
+        "the database: what failed says why",
+        LEDGER,
+        "    CHECK (outcome NOT IN ('failed', 'lost') OR error_type IS NOT NULL)\n",
+        "    CHECK (true)\n",
+        (f"{_IMPOSSIBLE}[outcome = 'failed', finished_at = ready_at]",),
+    ),
+    Guard(
+        "the database: a video's scenes have one place each",
+        BASE,
+        "    UNIQUE (video_id, index)\n",
+        "    CHECK (true)\n",
+        ("tests/integration/test_scene_guards.py::test_two_scenes_of_a_video_have_no_place_in_common",),
+    ),
+    Guard(
+        "scenes are replaced and not added",
+        "cluster/store/scenes.py",
+        '            connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))\n',
+        "",
+        ("tests/integration/test_scenes.py::test_a_repeat_replaces_what_was_there",),
+    ),
+]
+
+_SESSION = [
+    Guard(
+        "idle_in_transaction_session_timeout",
+        DATABASE,
+        "str(round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0)),",
+        'str("0"),',
+        (
+            f"{_IDLE}test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_locks",
+            f"{_IDLE}test_only_who_may_wait_for_ever_may_idle_for_ever",
+        ),
+    ),
+    Guard(
+        "statement_timeout",
+        DATABASE,
+        "str(round(statement_timeout_s * 1000)),",
+        'str("0"),',
+        (f"{_SESSIONS}test_a_statement_may_not_run_for_ever_unless_that_was_asked_for",),
+    ),
+    Guard(
+        "sessions are looked at before they are lent",
+        DATABASE,
+        "        check=ConnectionPool.check_connection,\n",
+        "",
+        (f"{_SESSIONS}test_an_idle_session_that_was_ended_is_replaced_before_it_is_lent",),
+    ),
+    Guard(
+        "a session that is lost is told from a statement that failed",
+        DATABASE,
+        "if borrowed is None or borrowed.closed or is_connection_lost(error):",
+        "if True:",
+        (f"{_SESSIONS}test_a_failing_statement_keeps_its_own_error_and_is_rolled_back",),
+    ),
+    Guard(
+        "passwords of URLs that cannot be read",
+        DATABASE,
+        'postgresql://user:password@host:5432/database"\n        ) from None',
+        'postgresql://user:password@host:5432/database, not like " + url\n        ) from None',
+        (f"{_SESSIONS}test_what_is_no_url_is_a_configuration_error_that_does_not_quote_it",),
+    ),
+    Guard(
+        "one process migrates",
+        MIGRATIONS,
+        'connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])',
+        'connection.execute("SELECT %s", [_ADVISORY_LOCK])',
+        (f"{_MIGRATED}test_several_that_migrate_at_once_apply_each_file_once",),
+    ),
+    Guard(
+        "a migration that was applied does not change",
+        MIGRATIONS,
+        "if applied.get(migration.number, migration.sha256) != migration.sha256:",
+        "if not migration.sha256:",
+        (f"{_MIGRATED}test_a_file_that_changed_after_it_was_applied_is_refused",),
+    ),
+    Guard(
+        "a migration is applied whole or not at all",
+        MIGRATIONS,
+        "        with connection.transaction():\n",
+        "        if True:\n",
+        ("tests/integration/test_whole_migrations.py::test_a_file_that_cannot_be_recorded_leaves_nothing_behind",),
+    ),
+]
+
+SQL = [*_PRIVILEGES, *_CHECKS, *_SESSION]

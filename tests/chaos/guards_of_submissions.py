@@ -1,0 +1,238 @@
+"""The guards around what owners do: turns, caps, priorities, what is theirs, what may be cancelled or tried again."""
+
+from tests.chaos.guards_trial import Guard
+
+QUEUE = "cluster/store/video_queue.py"
+SUBMISSIONS_FILE = "cluster/store/submissions.py"
+VIDEOS = "cluster/contracts/videos.py"
+API = "serve_app/videos_api.py"
+READS = "cluster/store/videos.py"
+INDEX = "cluster/store/search_index.py"
+
+_FAIR = "tests/integration/test_queue_fairness.py::"
+_OWNERS = "tests/integration/test_cancel_and_retry.py::"
+_HTTP = "tests/integration/test_videos_api.py::"
+_RATE = "tests/integration/test_api_limits.py::"
+_RACES = "tests/integration/test_lease_races.py::"
+_MEANWHILE = "tests/integration/test_submission_races.py::"
+_OPEN_RUN = (
+    "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it[cancel]"
+)
+_OTHERS_CHANGE = f"{_HTTP}test_another_users_videos_can_be_neither_cancelled_nor_tried_again"
+_OTHERS_SEE = f"{_HTTP}test_another_users_videos_are_as_if_they_did_not_exist"
+_BAD = f"{_HTTP}test_a_bad_submission_is_400_and_nothing_is_enqueued"
+_OTHERS_SCENES = "tests/integration/test_scene_guards.py::test_nobody_finds_anothers_scenes"
+
+_FAIRNESS = [
+    Guard(
+        "owners take turns",
+        QUEUE,
+        "FROM candidates ORDER BY turn, due_at, id LIMIT",
+        "FROM candidates ORDER BY due_at, id LIMIT",
+        (f"{_FAIR}test_owners_take_turns_within_a_claim",),
+    ),
+    Guard(
+        "who has fewest on the way comes first",
+        QUEUE,
+        "coalesce(h.videos, 0) + row_number()",
+        "row_number()",
+        (f"{_FAIR}test_who_has_fewest_on_the_way_comes_first_whichever_scheduler_has_them",),
+    ),
+    Guard(
+        "an owner's cap",
+        QUEUE,
+        "LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))",
+        "LIMIT %(limit)s",
+        (f"{_FAIR}test_an_owner_has_no_more_on_the_way_than_the_cap",),
+    ),
+    Guard(
+        "an owner's cap counts what is on the way",
+        QUEUE,
+        "greatest(%(owner_cap)s - coalesce(h.videos, 0), 0)",
+        "%(owner_cap)s",
+        (f"{_FAIR}test_an_owner_has_no_more_on_the_way_than_the_cap",),
+    ),
+    Guard(
+        "priorities",
+        SUBMISSIONS_FILE,
+        "position * interval '1 microsecond' - make_interval(secs => priority * %(step_s)s), moment",
+        "position * interval '1 microsecond' - make_interval(secs => 0 * %(step_s)s), moment",
+        (f"{_FAIR}test_a_higher_priority_goes_first",),
+    ),
+    Guard(
+        "priorities age",
+        QUEUE,
+        "        ORDER BY v.due_at, v.id\n        LIMIT",
+        "        ORDER BY v.priority DESC, v.due_at, v.id\n        LIMIT",
+        (f"{_FAIR}test_priority_is_worth_a_time_and_no_more",),
+    ),
+    Guard(
+        "a priority has bounds",
+        VIDEOS,
+        "ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY",
+        "ge=-(10**6), le=10**6",
+        ("tests/unit/test_submission_rules.py::test_a_priority_has_bounds",),
+    ),
+    Guard(
+        "a retry keeps its place",
+        QUEUE,
+        "    queued_at = clock_timestamp(), available_at = clock_timestamp() + make",
+        "    due_at = clock_timestamp(), queued_at = clock_timestamp(), available_at = clock_timestamp() + make",
+        (f"{_FAIR}test_another_attempt_keeps_its_place_and_a_video_that_its_owner_sends_again_does_not",),
+    ),
+]
+
+_CHANGES = [
+    Guard(
+        "what is claimed meanwhile is not cancelled as if it waited",
+        SUBMISSIONS_FILE,
+        "WHERE id = ANY (%(ids)s) AND status = 'PENDING' AND available_at IS NOT NULL\n    RETURNING id",
+        "WHERE id = ANY (%(ids)s)\n    RETURNING id",
+        (f"{_OWNERS}test_a_video_that_is_claimed_while_it_is_cancelled_is_cancelled",),
+    ),
+    Guard(
+        "cancelling locks the lease before its runs are closed",
+        SUBMISSIONS_FILE,
+        "ORDER BY lease_token FOR UPDATE",
+        "ORDER BY lease_token",
+        (_OPEN_RUN,),
+    ),
+    Guard(
+        "cancelling is looked at again until none is left",
+        SUBMISSIONS_FILE,
+        "_CANCEL_ROUNDS = 5",
+        "_CANCEL_ROUNDS = 1",
+        (f"{_MEANWHILE}test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled",),
+    ),
+    Guard(
+        "cancelling is for the owner",
+        SUBMISSIONS_FILE,
+        '"SELECT id FROM videos WHERE id = ANY (%s) AND (%s::uuid IS NULL OR owner_id = %s) "',
+        '"SELECT id FROM videos WHERE id = ANY (%s) AND (%s::uuid IS NULL OR owner_id IS DISTINCT FROM %s OR true) "',
+        (f"{_OWNERS}test_only_its_owner_s_videos_are_cancelled_when_the_owner_is_named",),
+    ),
+    Guard(
+        "only what failed or was cancelled is tried again",
+        SUBMISSIONS_FILE,
+        "WHERE status IN ('FAILED', 'CANCELLED') AND due_at IS NOT NULL",
+        "WHERE due_at IS NOT NULL",
+        (f"{_OWNERS}test_what_waits_is_worked_on_or_is_ready_is_not_tried_again",),
+    ),
+    Guard(
+        "what another system failed is not tried again",
+        SUBMISSIONS_FILE,
+        "WHERE status IN ('FAILED', 'CANCELLED') AND due_at IS NOT NULL",
+        "WHERE status IN ('FAILED', 'CANCELLED')",
+        (f"{_OWNERS}test_what_another_system_failed_is_not_tried_again",),
+    ),
+    Guard(
+        "trying again is for the owner",
+        SUBMISSIONS_FILE,
+        "AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s)\n",
+        "AND (%(owner)s::uuid IS NULL OR true)\n",
+        (f"{_OWNERS}test_a_cancelled_video_is_tried_again_when_it_is_named",),
+    ),
+    Guard(
+        "HTTP: cancelling is for the owner",
+        API,
+        "cancel(parts.pool, [video_id], user_id)",
+        "cancel(parts.pool, [video_id])",
+        (_OTHERS_CHANGE,),
+    ),
+    Guard(
+        "HTTP: trying again is for the owner",
+        API,
+        "retry(parts.pool, [video_id], owner_id=user_id)",
+        "retry(parts.pool, [video_id])",
+        (_OTHERS_CHANGE,),
+    ),
+    Guard("a video is its owner's", READS, "v.id = %s AND v.owner_id = %s", "v.id = %s AND %s <> v.id", (_OTHERS_SEE,)),
+    Guard("a list is its owner's", READS, '"v.owner_id = %(owner)s AND ', '"%(owner)s <> v.id AND ', (_OTHERS_SEE,)),
+    Guard(
+        "words are found in one's own scenes",
+        INDEX,
+        "WHERE v.owner_id = %(owner)s\n  AND s.text_index",
+        "WHERE v.id <> %(owner)s\n  AND s.text_index",
+        (f"{_OTHERS_SCENES}[words-10]",),
+    ),
+    Guard(
+        "pictures are found in one's own scenes",
+        INDEX,
+        "WHERE e.model = %(model)s AND v.owner_id = %(owner)s\nORDER BY",
+        "WHERE e.model = %(model)s AND v.id <> %(owner)s\nORDER BY",
+        (f"{_OTHERS_SCENES}[pictures-1]",),
+    ),
+    Guard(
+        "pictures are found in one's own scenes, also without the index",
+        INDEX,
+        "WHERE e.model = %(model)s AND v.owner_id = %(owner)s\n)",
+        "WHERE e.model = %(model)s AND v.id <> %(owner)s\n)",
+        (f"{_OTHERS_SCENES}[pictures-10]",),
+    ),
+]
+
+_SENDING = [
+    Guard(
+        "Idempotency-Key",
+        API,
+        "if idempotency_key is not None:",
+        'if idempotency_key == "":',
+        (f"{_HTTP}test_a_submission_with_a_key_is_made_once",),
+    ),
+    Guard(
+        "Idempotency-Key: one user's is not another's",
+        API,
+        "uuid5(user_id, ",
+        "uuid5(UUID(int=0), ",
+        (f"{_HTTP}test_a_submission_with_a_key_is_made_once",),
+    ),
+    Guard(
+        "Idempotency-Key: for one submission",
+        SUBMISSIONS_FILE,
+        'if standing["changed"]:',
+        'if standing["changed"] is None:',
+        (f"{_HTTP}test_a_key_belongs_to_one_submission",),
+    ),
+    Guard(
+        "the same id is enqueued once",
+        SUBMISSIONS_FILE,
+        "ON CONFLICT (id) DO NOTHING\n",
+        "ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at\n",
+        (f"{_OWNERS}test_the_same_submission_twice_is_one_whatever_became_of_it",),
+    ),
+    Guard(
+        "submissions per minute",
+        SUBMISSIONS_FILE,
+        'standing["lately"] + standing["new"] > most_per_minute',
+        'standing["new"] > most_per_minute',
+        (f"{_RATE}test_an_owner_submits_no_more_than_so_many_within_a_minute",),
+    ),
+    Guard(
+        "submissions per minute: judged under a lock",
+        SUBMISSIONS_FILE,
+        'connection.execute("SELECT FROM user_profiles WHERE user_id = %s FOR NO KEY UPDATE", (owner_id,))',
+        "pass",
+        (f"{_MEANWHILE}test_an_owners_submissions_are_counted_one_after_the_other",),
+    ),
+    Guard(
+        "submissions per minute: what is repeated does not count",
+        SUBMISSIONS_FILE,
+        'is not None and standing["new"] and standing["lately"]',
+        'is not None and standing["lately"]',
+        (f"{_RATE}test_a_submission_that_is_repeated_is_not_counted_again",),
+    ),
+    Guard("allowed schemes by HTTP", API, "if scheme not in allowed_schemes:", 'if scheme == "":', (_BAD,)),
+    Guard("URIs are checked on submission", API, "            check_remote(uri)\n", "            pass\n", (_BAD,)),
+    Guard("a submission has a most", API, "min_length=1, max_length=MAX_SUBMISSIONS", "min_length=1", (_BAD,)),
+    Guard("a submission says nothing else", VIDEOS, 'extra="forbid", ', "", (_BAD,)),
+    Guard("a URI has an end", VIDEOS, "min_length=1, max_length=4096", "min_length=1", (_BAD,)),
+    Guard(
+        "control characters in URIs",
+        VIDEOS,
+        'if "\\0" in uri:',
+        "if not uri:",
+        ("tests/integration/test_video_queue.py::test_a_uri_that_no_database_can_hold_is_no_submission",),
+    ),
+]
+
+SUBMISSIONS = [*_FAIRNESS, *_CHANGES, *_SENDING]

@@ -1,0 +1,297 @@
+"""The guards along a video's way: how attempts are bounded, whose fault a failure is, what is given up and cleaned up.
+
+Those whose tests need a Ray stand at the end.
+"""
+
+from tests.chaos.guards_trial import Guard
+
+STAGES = "cluster/contracts/stages.py"
+ATTEMPT = "actors/attempt.py"
+WAY = "actors/video_path.py"
+WRITER = "actors/ledger_writer.py"
+WORKER = "actors/stage_actor.py"
+POOLS = "actors/pools.py"
+
+_RULES = "tests/unit/test_stages.py::"
+_FIRST = "tests/unit/test_first_failure.py::"
+_ANSWERS = "tests/unit/test_stage_answers.py::"
+_ATTEMPTS = "tests/integration/test_attempt.py::"
+_LEDGER = "tests/integration/test_stage_ledger.py::"
+_POOLS = "tests/cluster/test_pools.py::"
+_COUNTED_APART = f"{_RULES}test_errors_crashes_and_interruptions_are_counted_apart"
+_BLAMED = f"{_ANSWERS}test_every_error_counts_as_what_it_is"
+
+_BOUNDS = [
+    Guard("an unreadable video is never retried", STAGES, "Blame.VIDEO: True", "Blame.VIDEO: False", (_COUNTED_APART,)),
+    Guard("errors have a bound", STAGES, "setbacks.errors >= self.max_errors", "False", (_COUNTED_APART,)),
+    Guard("crashes have a bound", STAGES, "setbacks.crashes >= self.max_crashes,", "False,", (_COUNTED_APART,)),
+    Guard(
+        "interruptions within an attempt have a bound",
+        STAGES,
+        "setbacks.interruptions >= self.max_interruptions",
+        "False",
+        (_COUNTED_APART,),
+    ),
+    Guard(
+        "after all crashes but the last a video runs alone",
+        STAGES,
+        "return 0 < setbacks.crashes >= self.max_crashes - 1",
+        "return setbacks.crashes < 0",
+        (f"{_RULES}test_a_video_runs_alone_once_it_has_one_crash_left",),
+    ),
+    Guard(
+        "the pause before another attempt has a bound",
+        STAGES,
+        "min(self.max_delay_s, self.first_delay_s * 2.0 ** (ended - 1))",
+        "self.first_delay_s * 2.0 ** (ended - 1)",
+        (f"{_RULES}test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half",),
+    ),
+    Guard(
+        "the pause before another attempt grows",
+        STAGES,
+        "self.first_delay_s * 2.0 ** (ended - 1)",
+        "self.first_delay_s",
+        (f"{_RULES}test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half",),
+    ),
+    Guard(
+        "a deadline grows with the video",
+        STAGES,
+        " + self.per_video_s * (duration_s or 0.0)",
+        "",
+        (f"{_RULES}test_a_deadline_grows_with_the_video_and_is_never_without_its_fixed_part",),
+    ),
+    Guard(
+        "the last attempt is the last",
+        ATTEMPT,
+        "if rule.is_final(setbacks, failure.blame):",
+        "if rule.is_final(setbacks, failure.blame) and rule.max_errors < 0:",
+        (f"{_ATTEMPTS}test_the_last_allowed_failure_is_final_and_names_its_stage",),
+    ),
+    Guard(
+        "an attempt that runs alone says so to the workers",
+        ATTEMPT,
+        "node_id=node_id, alone=self._alone)",
+        "node_id=node_id)",
+        (f"{_ATTEMPTS}test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed",),
+    ),
+]
+
+_FAULTS = [
+    Guard(
+        "a bad file is the video's fault", WORKER, "(InvalidVideo, Blame.VIDEO), ", "", (f"{_BLAMED}[error0-video]",)
+    ),
+    Guard(
+        "a crash counts as a crash",
+        WORKER,
+        "(WorkerCrash, Blame.CRASH), ",
+        "",
+        (f"{_BLAMED}[error4-crash]", f"{_BLAMED}[error5-crash]", f"{_BLAMED}[error6-crash]"),
+    ),
+    Guard(
+        "what the cluster did is no fault of the video",
+        WORKER,
+        ", (Interrupted, Blame.INTERRUPTION))",
+        ",)",
+        (f"{_BLAMED}[error7-interruption]", f"{_ATTEMPTS}test_a_node_that_died_costs_none_of_the_attempts"),
+    ),
+    Guard(
+        "lost data is no fault of the video",
+        WORKER,
+        "if isinstance(error, ObjectLostError):",
+        "if isinstance(error, ObjectLostError) and not str(error):",
+        (f"{_ANSWERS}test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video",),
+    ),
+    Guard(
+        "a full object store is no fault of the video",
+        WORKER,
+        "ObjectStoreFullError | OutOfDiskError):",
+        "MemoryError):",
+        (f"{_ANSWERS}test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video",),
+    ),
+    Guard(
+        "a malformed result is found where it is made",
+        WORKER,
+        "if not isinstance(value, promised):",
+        "if value is promised:",
+        (f"{_ANSWERS}test_an_answer_of_another_type_than_promised_is_malformed",),
+    ),
+    Guard(
+        "each part of a result is checked",
+        WORKER,
+        "ray.put(_checked(part, promised))",
+        "_checked(part, object)",
+        (f"{_ANSWERS}test_a_part_of_another_type_than_promised_is_malformed",),
+    ),
+    Guard(
+        "control characters in messages",
+        WORKER,
+        'return text.replace("\\0", " ").encode(errors="replace").decode()',
+        "return text",
+        (f"{_ANSWERS}test_a_message_is_one_line_that_the_database_takes",),
+    ),
+    Guard(
+        "of two failures the first is named",
+        WAY,
+        "raise min(failed, key=lambda failure: failure.finished_at)",
+        "raise failed[-1]",
+        (f"{_FIRST}test_of_two_that_failed_the_first_is_named",),
+    ),
+    Guard(
+        "the stage beside a failed one is given up",
+        WAY,
+        "        for task in tasks:\n            task.cancel()\n",
+        "",
+        (f"{_FIRST}test_the_one_beside_is_given_up_at_once",),
+    ),
+]
+
+_REMAINS = [
+    Guard(
+        "a failed attempt removes its download",
+        ATTEMPT,
+        "        except StageFailed as failed:\n            await self._discard()\n",
+        "        except StageFailed as failed:\n",
+        (f"{_ATTEMPTS}test_a_failed_stage_is_settled_and_its_neighbour_given_up",),
+    ),
+    Guard(
+        "an attempt that is broken off removes its download",
+        ATTEMPT,
+        "            await self._discard()\n            raise\n",
+        "            raise\n",
+        (
+            f"{_ATTEMPTS}test_a_lost_lease_removes_the_download_and_writes_nothing_more",
+            f"{_ATTEMPTS}test_a_cancelled_attempt_removes_its_download",
+        ),
+    ),
+    Guard(
+        "a stage's run is in the ledger before it begins",
+        ATTEMPT,
+        "        await self._parts.ledger.open(run)\n        deadline_s",
+        "        deadline_s",
+        (f"{_ATTEMPTS}test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper",),
+    ),
+    Guard(
+        "a transcript that is kept is not made twice",
+        WAY,
+        "if stage in video.stored:",
+        "if stage not in Stage:",
+        (f"{_ATTEMPTS}test_a_transcript_that_is_kept_is_not_made_again",),
+    ),
+    Guard(
+        "scenes that are written are not made twice",
+        WAY,
+        "if Stage.INDEXING in video.stored:",
+        "if Stage.INDEXING not in Stage:",
+        (f"{_ATTEMPTS}test_scenes_that_are_written_are_not_made_again",),
+    ),
+    Guard(
+        "the ledger waits for a database that is away",
+        WRITER,
+        "                await asyncio.sleep(RETRY_DELAY_S)",
+        "                raise",
+        (f"{_LEDGER}test_while_the_database_is_away_the_batch_waits",),
+    ),
+    Guard(
+        "an attempt waits for a database that is away",
+        ATTEMPT,
+        "                await asyncio.sleep(DATABASE_RETRY_S)",
+        "                raise",
+        ("tests/integration/test_back_pressure.py::test_an_attempt_waits_for_a_database_that_is_away",),
+    ),
+    Guard(
+        "a disk that is full is told",
+        ATTEMPT,
+        "if failure.error_type == NoSpace.__name__:",
+        "if not failure.error_type:",
+        ("tests/integration/test_back_pressure.py::test_a_full_disk_is_told_and_costs_no_attempt",),
+    ),
+    Guard(
+        "one bad row of the ledger stops nobody else",
+        WRITER,
+        "                await self._write_each(batch)",
+        '                _fail_all = [entry.written.set_exception(LeaseLost("refused")) for entry in batch]',
+        (f"{_LEDGER}test_an_entry_that_the_database_refuses_fails_alone",),
+    ),
+    Guard(
+        "an attempt that was cancelled does not stop the ledger",
+        WRITER,
+        "        if entry.written.done():  # its attempt was cancelled meanwhile\n            continue\n",
+        "",
+        (f"{_LEDGER}test_a_cancelled_attempt_does_not_stop_the_writer",),
+    ),
+    Guard(
+        "the clock never goes back",
+        "cluster/store/stage_ledger.py",
+        "max(self._latest, self._zero + timedelta(seconds=time.monotonic()))",
+        "self._zero + timedelta(seconds=time.monotonic())",
+        (f"{_LEDGER}test_the_clock_never_goes_back_while_it_is_set_anew",),
+    ),
+    Guard(
+        "a run is no longer than the time since it was ready",
+        "cluster/store/stage_ledger.py",
+        "min(closed.report.run_s, (closed.finished_at - closed.run.ready_at).total_seconds())",
+        "closed.report.run_s",
+        (f"{_LEDGER}test_a_run_longer_than_the_time_since_ready_is_cut",),
+    ),
+]
+
+_ON_RAY = [
+    Guard(
+        "a call past its deadline is given up",
+        POOLS,
+        "await asyncio.wait_for(_answer(reply), deadline_s)",
+        "await _answer(reply)",
+        (f"{_POOLS}test_a_call_past_its_deadline_is_ended_with_its_worker",),
+        on_ray=True,
+    ),
+    Guard(
+        "a worker past its deadline is killed",
+        POOLS,
+        "            self._replace(worker)\n            _fail(batch, StageTimeout(sentence))",
+        "            _fail(batch, StageTimeout(sentence))",
+        (f"{_POOLS}test_a_call_past_its_deadline_is_ended_with_its_worker",),
+        on_ray=True,
+    ),
+    Guard(
+        "what runs alone is taken alone",
+        POOLS,
+        "if item.alone or len(batch) == self._batch_sizes.get(item.call, 1):",
+        "if len(batch) == self._batch_sizes.get(item.call, 1):",
+        (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
+        on_ray=True,
+    ),
+    Guard(
+        "what runs alone joins no batch",
+        POOLS,
+        "(item.alone or item.call != batch[0].call)",
+        "item.call != batch[0].call",
+        (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
+        on_ray=True,
+    ),
+    Guard(
+        "of a batch only the item at fault fails",
+        WORKER,
+        "if len(batch) > 1 and failure is not None and",
+        "if len(batch) < 0 and failure is not None and",
+        (f"{_POOLS}test_the_item_at_fault_in_a_batch_is_found_alone",),
+        on_ray=True,
+    ),
+    Guard(
+        "a worker whose device is broken is given nothing more",
+        POOLS,
+        "failure.error_type == DeviceFailure.__name__ for failure in failures):",
+        "not failure.error_type for failure in failures):",
+        (f"{_POOLS}test_a_device_error_ends_the_process_and_costs_nobody_else",),
+        on_ray=True,
+    ),
+    Guard(
+        "an item goes to the node that holds its file",
+        POOLS,
+        "if item.node_id not in (None, info.node_id) or (",
+        "if item.call is None or (",
+        (f"{_POOLS}test_an_item_goes_to_the_node_that_it_names",),
+        on_ray=True,
+    ),
+]
+
+WAYS = [*_BOUNDS, *_FAULTS, *_REMAINS, *_ON_RAY]
