@@ -11,6 +11,8 @@ ERRORS = "serve_app/error_responses.py"
 
 _COST = "tests/integration/test_api_limits.py::"
 _ADMIN = "tests/integration/test_admin_api.py::"
+_REQUEST = "tests/unit/test_request_limits.py::"
+_DOORS = "tests/unit/test_doors.py::"
 _ROUTES = "tests/integration/test_routes_guarded.py::"
 
 HTTP = [
@@ -19,52 +21,49 @@ HTTP = [
         LIMITS,
         "if announced.isdigit() and int(announced) > self._limits.max_body_bytes:",
         "if not announced.isascii():",
-        (f"{_COST}test_a_body_may_be_as_large_as_the_limit_and_no_larger",),
+        (f"{_REQUEST}test_a_body_that_is_announced_too_large_is_refused_unread",),
     ),
     Guard(
         "bodies have a most, as they come",
         LIMITS,
         "if self._bytes > self._max_bytes:",
         "if self._bytes < 0:",
-        (
-            f"{_COST}test_a_length_that_lies_does_not_help",
-            f"{_COST}test_a_body_without_length_is_counted_while_it_comes",
-        ),
+        (f"{_REQUEST}test_a_body_is_counted_while_it_comes_whatever_was_said",),
     ),
     Guard(
         "addresses have an end",
         LIMITS,
         "> MAX_ADDRESS_BYTES:",
         "< 0:",
-        (f"{_COST}test_addresses_and_headers_have_an_end",),
+        (f"{_REQUEST}test_addresses_and_headers_have_an_end",),
     ),
     Guard(
         "headers have an end",
         LIMITS,
         "> MAX_HEADER_BYTES:",
         "< 0:",
-        (f"{_COST}test_addresses_and_headers_have_an_end",),
+        (f"{_REQUEST}test_addresses_and_headers_have_an_end",),
     ),
     Guard(
         "a request has a time limit",
         LIMITS,
         "await asyncio.wait({task}, timeout=self._limits.request_timeout_s)",
         "await asyncio.wait({task})",
-        (f"{_ROUTES}test_a_body_that_never_comes_is_given_up",),
+        (f"{_REQUEST}test_who_sends_too_slowly_is_answered_in_time_and_hung_up_on",),
     ),
     Guard(
         "who drips a body is hung up on",
         LIMITS,
         "problem(504, sentence, _HANG_UP)",
         "problem(504, sentence)",
-        (f"{_COST}test_a_body_that_comes_too_slowly_is_given_up",),
+        (f"{_REQUEST}test_who_sends_too_slowly_is_answered_in_time_and_hung_up_on",),
     ),
     Guard(
         "what comes too late for an answer is dropped",
         LIMITS,
         "        if not self._replaced:\n            self.begun = True\n            await self._send(message)",
         "        self.begun = True\n        await self._send(message)",
-        (f"{_ROUTES}test_a_request_that_was_given_up_answers_once",),
+        (f"{_REQUEST}test_what_was_given_up_answers_once",),
     ),
     Guard(
         "a statement runs no longer than its request",
@@ -134,13 +133,13 @@ HTTP = [
         ERRORS,
         "    api.add_exception_handler(Exception, _unexpected)\n",
         "",
-        (f"{_ROUTES}test_a_defect_is_answered_in_one_sentence",),
+        (f"{_DOORS}test_what_breaks_is_told_in_one_sentence_without_its_inside",),
     ),
     Guard(
         "a database that is away is a 503",
         ERRORS,
         "    api.add_exception_handler(DatabaseUnavailable, _database_unavailable)\n",
         "",
-        ("tests/integration/test_outage.py::test_a_database_that_is_away_is_503_and_recovers",),
+        (f"{_DOORS}test_a_database_that_is_away_is_a_503_that_says_when_to_come_back",),
     ),
 ]
