@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from tests.chaos.guards_of_fetches import FETCHES
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
 from tests.chaos.guards_of_media import MEDIA
@@ -30,10 +31,11 @@ from tests.chaos.guards_of_sql import SQL
 from tests.chaos.guards_of_submissions import SUBMISSIONS
 from tests.chaos.guards_of_tokens import TOKENS
 from tests.chaos.guards_of_ways import WAYS
+from tests.chaos.guards_of_writes import WRITES
 from tests.chaos.guards_trial import Copy, Guard, Seen, StaleGuard
 
 ROOT = Path(__file__).parents[2]
-GUARDS = [*LEASES, *WAYS, *SUBMISSIONS, *SQL, *TOKENS, *HTTP, *SOURCES, *MEDIA, *PLACES]
+GUARDS = [*LEASES, *WRITES, *WAYS, *SUBMISSIONS, *SQL, *TOKENS, *HTTP, *SOURCES, *FETCHES, *MEDIA, *PLACES]
 JOBS = min(2, os.cpu_count() or 1)
 WHOLE_S = 600.0
 """Longest time for all the tests on the whole sources."""
@@ -128,7 +130,9 @@ class _Trial:
         faults = [f"{test} does not pass on the whole sources" for test in unproven]
         if not faults:
             faults = self._faults(guard)
-        self.violations += [fault if fault.startswith(guard.name) else f"{guard.name}: {fault}" for fault in faults]
+        for fault in faults:
+            self.violations.append(f"{guard.name}: {fault}")
+            self._progress(f"VIOLATION {self.violations[-1]}")
         self.noticed += not faults
 
     def _faults(self, guard: Guard) -> list[str]:
@@ -138,7 +142,7 @@ class _Trial:
                 seen = copy.run(guard.tests)
             return list(self._judged(guard, seen, copy))
         except StaleGuard as error:
-            return [str(error)]
+            return [f"its entry is stale, {error}"]
         finally:
             self._copies.put(copy)
 

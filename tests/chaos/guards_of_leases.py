@@ -1,21 +1,16 @@
-"""The guards of the queue's leases: who may claim, who may still write, who may take back."""
+"""The guards of the queue's leases: who may claim, prolong and take back. Who may write is ``guards_of_writes``'."""
 
 from tests.chaos.guards_trial import Guard
 
 QUEUE = "cluster/store/video_queue.py"
 RECOVERY = "cluster/store/lease_recovery.py"
 LEDGER = "cluster/store/stage_ledger.py"
-RESULTS = "cluster/store/stage_results.py"
 LEASES_SQL = "sql/migrations/022_add_durable_queue.sql"
 
 _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
 _RACES = "tests/integration/test_lease_races.py::"
 _ORDERS = "tests/integration/test_lock_order.py::"
 _OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it"
-_LEDGER_TESTS = "tests/integration/test_stage_ledger.py::"
-_STALE = f"{_QUEUE_TESTS}test_a_stale_token_writes_nothing"
-_ONCE = f"{_QUEUE_TESTS}test_a_video_is_settled_once"
-_ID_AND_TOKEN = "WHERE video_id = %(id)s AND lease_token = %(token)s"
 
 _CLAIM = [
     Guard(
@@ -59,152 +54,6 @@ _CLAIM = [
         "lease_token bigint      NOT NULL UNIQUE",
         "lease_token bigint      NOT NULL",
         (f"{_RACES}test_the_database_refuses_one_token_for_two_leases",),
-    ),
-]
-
-_FENCE = [
-    Guard(
-        "fence: what the probe found",
-        QUEUE,
-        f"{_ID_AND_TOKEN} FOR KEY SHARE",
-        "WHERE video_id = %(id)s FOR KEY SHARE",
-        (f"{_STALE}[True-record_media]",),
-    ),
-    Guard(
-        "fence: finish",
-        QUEUE,
-        f"{_ID_AND_TOKEN} RETURNING video_id\n), finished",
-        "WHERE video_id = %(id)s RETURNING video_id\n), finished",
-        (f"{_STALE}[True-finish]",),
-    ),
-    Guard(
-        "fence: fail and retry",
-        QUEUE,
-        f"{_ID_AND_TOKEN} RETURNING video_id\n), left_open",
-        "WHERE video_id = %(id)s RETURNING video_id\n), left_open",
-        (f"{_STALE}[True-fail]", f"{_STALE}[True-retry]"),
-    ),
-    Guard(
-        "fence: what is kept and the scenes",
-        RESULTS,
-        "WHERE video_id = %(video_id)s AND lease_token = %(token)s FOR KEY SHARE",
-        "WHERE video_id = %(video_id)s FOR KEY SHARE",
-        (f"{_STALE}[True-scenes]", f"{_RACES}test_a_stale_token_keeps_no_transcript"),
-    ),
-    Guard(
-        "fence: opening a run",
-        LEDGER,
-        "l.lease_token = b.lease_token\n), written",
-        "true\n), written",
-        (f"{_RACES}test_a_stale_token_opens_no_run",),
-    ),
-    Guard(
-        "fence: closing a run",
-        LEDGER,
-        "l.lease_token = b.lease_token\nWHERE r.video_id",
-        "true\nWHERE r.video_id",
-        (f"{_RACES}test_a_stale_token_closes_no_run",),
-    ),
-    Guard(
-        "who is fenced off is told, by the queue",
-        QUEUE,
-        "if cursor.rowcount == 0:",
-        "if cursor.rowcount < 0:",
-        (_STALE,),
-    ),
-    Guard(
-        "who is fenced off is told, by what is kept",
-        RESULTS,
-        "if cursor.rowcount == 0:",
-        "if cursor.rowcount < 0:",
-        (f"{_STALE}[True-scenes]",),
-    ),
-    Guard(
-        "who is fenced off is told, by the ledger",
-        "actors/ledger_writer.py",
-        "if entry.run.video.lease_token in held:",
-        "if held is not None:",
-        (f"{_LEDGER_TESTS}test_only_the_video_whose_lease_is_lost_is_told_so",),
-    ),
-]
-
-_SETTLED = [
-    Guard(
-        "what is settled is not finished again",
-        QUEUE,
-        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING",
-        "FROM clock WHERE v.id = %(id)s\n    RETURNING",
-        (_ONCE,),
-    ),
-    Guard(
-        "what is settled does not fail again: the first failure stays",
-        QUEUE,
-        'FROM lease, clock WHERE v.id = lease.video_id\n"""',
-        'FROM clock WHERE v.id = %(id)s\n"""',
-        (_ONCE,),
-    ),
-    Guard(
-        "what is settled does not wait again",
-        QUEUE,
-        'FROM lease WHERE v.id = lease.video_id\n"""\n)\n\n\nclass VideoQueue',
-        'WHERE v.id = %(id)s\n"""\n)\n\n\nclass VideoQueue',
-        (_ONCE,),
-    ),
-    Guard(
-        "what is settled is not taken back",
-        RECOVERY,
-        "FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'",
-        "FROM verdict WHERE v.id = verdict.id",
-        (f"{_RACES}test_what_has_ended_is_not_brought_back_by_a_lease_that_was_left",),
-    ),
-    Guard(
-        "no run stays open when its attempt ends",
-        QUEUE,
-        'FROM lease WHERE r.video_id = lease.video_id AND r.outcome = \'running\'\n)"""',
-        'FROM lease WHERE r.video_id = lease.video_id AND false\n)"""',
-        (f"{_QUEUE_TESTS}test_no_run_stays_open_when_its_attempt_ends",),
-    ),
-    Guard(
-        "the lease is locked before its runs are closed",
-        QUEUE,
-        f"{_ID_AND_TOKEN} FOR UPDATE;",
-        f"{_ID_AND_TOKEN};",
-        (f"{_OPEN_RUNS}[fail]", f"{_OPEN_RUNS}[retry]"),
-    ),
-    Guard(
-        "a run is closed once",
-        LEDGER,
-        "r.stage = b.stage AND r.outcome = 'running'",
-        "r.stage = b.stage",
-        (f"{_LEDGER_TESTS}test_writing_the_same_again_changes_nothing",),
-    ),
-    Guard(
-        "a run is opened once",
-        LEDGER,
-        "    ON CONFLICT (video_id, attempt, stage) DO NOTHING\n",
-        "    ON CONFLICT (video_id, attempt, stage) DO UPDATE SET outcome = 'running', finished_at = NULL\n",
-        (f"{_LEDGER_TESTS}test_writing_the_same_again_changes_nothing",),
-    ),
-    Guard(
-        "who writes under a lease keeps it: the ledger",
-        LEDGER,
-        "ORDER BY lease_token FOR KEY SHARE",
-        "ORDER BY lease_token",
-        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[run]",),
-    ),
-    Guard(
-        "who writes under a lease keeps it: what the probe found",
-        QUEUE,
-        f"{_ID_AND_TOKEN} FOR KEY SHARE",
-        _ID_AND_TOKEN,
-        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[media]",),
-    ),
-    Guard(
-        "who writes under a lease keeps it: what is kept and the scenes",
-        RESULTS,
-        "AND lease_token = %(token)s FOR KEY SHARE",
-        "AND lease_token = %(token)s",
-        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[transcript]",),
     ),
 ]
 
@@ -319,4 +168,4 @@ _TAKING_BACK = [
     ),
 ]
 
-LEASES = [*_CLAIM, *_FENCE, *_SETTLED, *_HEARTBEAT, *_TAKING_BACK]
+LEASES = [*_CLAIM, *_HEARTBEAT, *_TAKING_BACK]

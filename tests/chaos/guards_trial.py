@@ -48,17 +48,17 @@ class Guard:
         """
         path = root / self.file
         if not path.is_file():
-            raise StaleGuard(f"{self.name}: there is no {self.file}")
+            raise StaleGuard(f"there is no {self.file}")
         whole = path.read_text()
         places = whole.count(self.text)
         if places != 1:
-            raise StaleGuard(f"{self.name}: its text is in {places} places of {self.file}")
+            raise StaleGuard(f"the text is in {places} places of {self.file}")
         left = whole.replace(self.text, self.without)
         if path.suffix == ".py":
             try:
                 ast.parse(left)
             except SyntaxError as error:
-                raise StaleGuard(f"{self.name}: without it {self.file} is no Python: {error}") from None
+                raise StaleGuard(f"without it {self.file} is no Python: {error}") from None
         return left
 
 
