@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from actors.stages.scene_writer import SceneWriter
-from cluster.contracts.errors import LeaseLost, NoSpace
+from cluster.contracts.errors import LeaseLost, NoSpace, TransientFailure
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Transcript, WrittenScene
 
