@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from actors.stage_actor import Parts
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure
-from cluster.contracts.stages import REQUIRES, Outcome, Stage, WorkerKind
+from cluster.contracts.stages import REQUIRES, Blame, Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 
 
@@ -67,6 +67,8 @@ class StageRunner(Protocol):
         ...
 
 
+CAUSE_WITHIN_S = 3.0
+"""How long an interrupted stage waits for the one beside it to say why: longer than it takes to tell of a death."""
 PREVIOUS = object()
 """Stands for the previous call's value in a later call's arguments."""
 
@@ -143,18 +145,28 @@ def _on_file(name: str, *arguments: Any) -> Call:
 
 
 async def _both(first: Coroutine[Any, Any, Done], second: Coroutine[Any, Any, Done]) -> tuple[Done, Done]:
-    """Both results; when either fails, the other one is given up and the one that failed first is raised."""
+    """Both results; when either fails, the other one is given up and the one that failed first is raised.
+
+    An interruption may be the other one's doing: a worker that dies in one stage takes along what it made for the
+    other. So it waits a moment for a failure that is none.
+    """
     tasks = [asyncio.create_task(first), asyncio.create_task(second)]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        if running and any(_is_interruption(task.exception()) for task in ended):
+            await asyncio.wait(running, timeout=CAUSE_WITHIN_S)
     finally:
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
     failed = [result for result in results if isinstance(result, StageFailed)]
     if failed:
-        raise min(failed, key=lambda failure: failure.finished_at)
+        raise min(failed, key=lambda failure: (_is_interruption(failure), failure.finished_at))
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
     return tasks[0].result(), tasks[1].result()
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    return isinstance(error, StageFailed) and error.failure.blame is Blame.INTERRUPTION

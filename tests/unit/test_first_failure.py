@@ -28,6 +28,7 @@ class Runner:
     """Each stage takes no time but those that fail, so many seconds after the claim, and one that never ends."""
 
     failing: dict[Stage, float]
+    blames: dict[Stage, Blame] = field(default_factory=dict)
     endless: Stage | None = None
     given_up: list[Stage] = field(default_factory=list)
 
@@ -41,7 +42,8 @@ class Runner:
                 self.given_up.append(stage)
                 raise
         if stage in self.failing:
-            failure = StageFailure("TransientFailure", f"{stage} failed", Blame.ERROR)
+            failure = StageFailure("TransientFailure", f"{stage} failed", self.blames.get(stage, Blame.ERROR))
+            await asyncio.sleep(0.01 * self.failing[stage])
             raise StageFailed(stage, failure, CLAIMED + timedelta(seconds=self.failing[stage]))
         return Done(VALUES.get(stage), CLAIMED)
 
@@ -71,6 +73,24 @@ def test_of_two_that_failed_the_first_is_named(transcription_s: float, detection
     [(Stage.SCENE_DETECTION, Stage.TRANSCRIPTION), (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)],
 )
 def test_the_one_beside_is_given_up_at_once(failing: Stage, endless: Stage) -> None:
-    runner = Runner({failing: 1.0}, endless)
+    runner = Runner({failing: 1.0}, endless=endless)
     assert failed_stage(runner) is failing
     assert runner.given_up == [endless]
+
+
+@pytest.mark.parametrize(
+    ("crashed", "interrupted"),
+    [(Stage.SCENE_DETECTION, Stage.TRANSCRIPTION), (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)],
+)
+def test_a_crash_that_interrupts_the_one_beside_is_told_first_although_it_is_found_out_later(
+    crashed: Stage, interrupted: Stage
+) -> None:
+    blames = {crashed: Blame.CRASH, interrupted: Blame.INTERRUPTION}
+    assert failed_stage(Runner({interrupted: 1.0, crashed: 5.0}, blames)) is crashed
+
+
+def test_an_interruption_waits_only_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.video_path.CAUSE_WITHIN_S", 0.05)
+    runner = Runner({Stage.TRANSCRIPTION: 1.0}, {Stage.TRANSCRIPTION: Blame.INTERRUPTION}, Stage.SCENE_DETECTION)
+    assert failed_stage(runner) is Stage.TRANSCRIPTION
+    assert runner.given_up == [Stage.SCENE_DETECTION]
