@@ -73,8 +73,11 @@ class Host:
         """The process id of each worker node's raylet, which is the parent of its workers."""
         return {node_id: node.all_processes["raylet"][0].process.pid for node_id, node in self._nodes().items()}
 
-    def start_scheduler(self, name: str, plan: dict[str, Any]) -> dict[str, Any]:
-        """A scheduler as ``heimdex up`` starts it; ``plan`` are the parts of a ``ToyPlan``. Waits for its workers."""
+    def start_scheduler(self, name: str, plan: dict[str, Any]) -> str:
+        """A scheduler as ``heimdex up`` starts it; ``plan`` are the parts of a ``ToyPlan``. Waits for its workers.
+
+        Returns the name that its leases carry.
+        """
         import ray
 
         from actors.scheduler import SchedulerConfig
@@ -87,15 +90,17 @@ class Host:
         if not ray.get(actor.wait_until_ready.remote(READY_S)):
             raise TimeoutError(f"{name} is not ready after {READY_S:.0f} s")
         self._schedulers[name] = actor
-        return self.scheduler(name)
+        return f"scheduler-{actor._actor_id.hex()}"
 
-    def scheduler(self, name: str) -> dict[str, Any]:
-        """The name that its leases carry, and its process id."""
+    def scheduler_pid(self, name: str) -> int | None:
+        """Its process id; None while it does not answer."""
         import ray
 
-        actor = self._schedulers[name]
-        pid = ray.get(actor.pid.remote(), timeout=CALL_S)
-        return {"lease_name": f"scheduler-{actor._actor_id.hex()}", "pid": pid}
+        try:
+            pid: int = ray.get(self._schedulers[name].pid.remote(), timeout=CALL_S)
+        except ray.exceptions.RayError:
+            return None
+        return pid
 
     def stop(self) -> None:
         """As ``heimdex down`` does."""

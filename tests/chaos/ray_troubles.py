@@ -73,9 +73,7 @@ class Troubles:
             self._cluster.ask("add_node")
         names = ["scheduler-one", "scheduler-two"][: 2 - self._lives % 2]
         plan = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self._plan).items()}
-        self._schedulers = [
-            _Scheduler(name, self._cluster.ask("start_scheduler", name, plan)["lease_name"]) for name in names
-        ]
+        self._schedulers = [_Scheduler(name, self._cluster.ask("start_scheduler", name, plan)) for name in names]
         if len(names) > 1:
             self.shared.append({scheduler.lease_name for scheduler in self._schedulers})
 
@@ -178,7 +176,9 @@ class Troubles:
         scheduler = self._rng.choice(self._schedulers)
         if scheduler.silent_since_s is not None:
             return False  # it is not back from the last time
-        pid: int = self._of().ask("scheduler", scheduler.name)["pid"]
+        pid: int | None = self._of().ask("scheduler_pid", scheduler.name)
+        if pid is None:
+            return False  # the node that it was on was killed
         with stopped(pid):
             struck = strike(self._pool, dict.fromkeys(leases_of(self._pool, scheduler.lease_name)))
             if not struck:
