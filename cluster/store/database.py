@@ -13,7 +13,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import Connection, OperationalError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg.errors import IdleInTransactionSessionTimeout, QueryCanceled
 from psycopg.rows import DictRow, dict_row
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolClosed
@@ -84,7 +84,7 @@ def open_pool(
 
 
 class Pool(ConnectionPool[Connection[DictRow]]):
-    """A pool that raises DatabaseUnavailable whenever the connection failed, and not the statement."""
+    """A pool that raises DatabaseUnavailable when the connection failed, or took too long, and not the statement."""
 
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection[DictRow]]:
@@ -95,11 +95,16 @@ class Pool(ConnectionPool[Connection[DictRow]]):
                 yield borrowed
         except PoolClosed:
             raise
+        except QueryCanceled as error:
+            raise DatabaseUnavailable(f"Postgres at {self._place} takes too long: {_one_line(error)}") from error
         except (OperationalError, IdleInTransactionSessionTimeout) as error:
             if borrowed is None or borrowed.closed or is_connection_lost(error):
-                where = place(self.conninfo) if isinstance(self.conninfo, str) else "?"
-                raise DatabaseUnavailable(f"Postgres at {where} is away: {_one_line(error)}") from error
+                raise DatabaseUnavailable(f"Postgres at {self._place} is away: {_one_line(error)}") from error
             raise
+
+    @property
+    def _place(self) -> str:
+        return place(self.conninfo) if isinstance(self.conninfo, str) else "?"
 
     @contextmanager
     def autocommitted(self) -> Iterator[Connection[DictRow]]:

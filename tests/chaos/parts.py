@@ -3,7 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos import crash_points, faults, media, postgres, queue, refused_tokens, refused_uris
+from tests.chaos import (
+    crash_points,
+    faults,
+    guards,
+    media,
+    postgres,
+    queue,
+    ray_kills,
+    ray_report,
+    refused_tokens,
+    refused_uris,
+)
 from tests.chaos import rights as sql_rights
 from tests.chaos.queue_report import Counts
 
@@ -43,6 +54,12 @@ def rights(seed: int, progress: Progress) -> Outcome:
     return Outcome(f"{objects} as {counts.roles} roles", counts.violations)
 
 
+def guard(seed: int, progress: Progress) -> Outcome:
+    counts = guards.run(seed, progress)
+    noticed = f"{counts.noticed} noticed by {counts.tests} tests"
+    return Outcome(f"{counts.guards} guards removed, one at a time; {noticed}", counts.violations)
+
+
 def crashes(seed: int, progress: Progress) -> Outcome:
     counts = crash_points.run(seed, progress)
     points = f"{sum(counts.points.values())} deaths in {len(counts.points)} scenarios"
@@ -78,13 +95,25 @@ def fault_matrix(seed: int, progress: Progress) -> Outcome:
     return Outcome(f"{cases}, beside {counts.healthy} healthy videos", counts.violations)
 
 
+def ray(seed: int, progress: Progress) -> Outcome:
+    counts = ray_kills.run(seed, progress=progress)
+    return Outcome(_of_ray(counts), counts.violations)
+
+
+def _of_ray(counts: ray_report.Counts) -> str:
+    ended = f"{sum(counts.ended.values())} videos ({_listed(counts.ended)}) in {counts.attempts} attempts"
+    return f"{ended}; killed: {_listed(counts.killed)}"
+
+
 PARTS: dict[str, Callable[[int, Progress], Outcome]] = {
     "uris": uris,
     "tokens": tokens,
     "rights": rights,
     "crash-points": crashes,
+    "guards": guard,
     "queue": queue_alone,
     "postgres": database,
     "media": hostile_media,
     "faults": fault_matrix,
+    "ray": ray,
 }

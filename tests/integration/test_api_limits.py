@@ -158,7 +158,9 @@ def test_a_statement_runs_no_longer_than_a_request_may_take(make_api: ApiMaker, 
                 assert time.monotonic() < end
                 time.sleep(0.05)
         other.rollback()
-        assert api.get("/v1/videos", headers=JSON).status_code == 200
+        while (status := api.get("/v1/videos", headers=JSON).status_code) != 200:
+            assert status in {503, 504}  # half a second may be too short for a busy machine
+            assert time.monotonic() < end
 
 
 def test_an_owner_submits_no_more_than_so_many_within_a_minute(make_api: ApiMaker, pool: Pool) -> None:

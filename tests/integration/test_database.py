@@ -111,13 +111,24 @@ def test_a_failing_statement_keeps_its_own_error_and_is_rolled_back(pool: Pool) 
     def write_and_fail() -> None:
         with pool.connection() as connection:
             connection.execute("CREATE TABLE gone ()")
-            connection.execute("SET LOCAL statement_timeout = 20")
-            connection.execute("SELECT pg_sleep(10)")
+            connection.execute("SELECT 1 / 0")
 
-    with pytest.raises(psycopg.errors.QueryCanceled):
+    with pytest.raises(psycopg.errors.DivisionByZero):
         write_and_fail()
     with pool.connection() as connection:
         assert connection.execute("SELECT to_regclass('gone') AS t").fetchall() == [{"t": None}]
+
+
+def test_what_takes_too_long_is_a_database_that_does_not_answer(pool: Pool) -> None:
+    def wait() -> None:
+        with pool.connection() as connection:
+            connection.execute("SET LOCAL statement_timeout = 20")
+            connection.execute("SELECT pg_sleep(10)")
+
+    with pytest.raises(DatabaseUnavailable, match="takes too long"):
+        wait()
+    with pool.connection() as connection:
+        assert connection.execute("SELECT 1 AS n").fetchall() == [{"n": 1}]
 
 
 def test_a_statement_may_not_run_for_ever_unless_that_was_asked_for(pool: Pool, database_url: str) -> None:
