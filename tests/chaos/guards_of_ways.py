@@ -132,9 +132,16 @@ _FAULTS = [
     Guard(
         "of two failures the first is named",
         WAY,
-        "raise min(failed, key=lambda failure: failure.finished_at)",
+        "raise min(failed, key=lambda failure: (_is_interruption(failure), failure.finished_at))",
         "raise failed[-1]",
         (f"{_FIRST}test_of_two_that_failed_the_first_is_named",),
+    ),
+    Guard(
+        "a crash is told, not what it interrupted",
+        WAY,
+        "key=lambda failure: (_is_interruption(failure), failure.finished_at)",
+        "key=lambda failure: failure.finished_at",
+        (f"{_FIRST}test_a_crash_that_interrupts_the_one_beside_is_told_first_although_it_is_found_out_later",),
     ),
     Guard(
         "the stage beside a failed one is given up",
