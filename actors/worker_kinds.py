@@ -157,7 +157,7 @@ class _MediaLoader:
 
         config = self.config
         reader = MediaReader(config.media_limits, config.fetch_limits, config.scratch_dir)
-        detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.threads)
+        detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.media_limits, config.threads)
 
         def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
             return iter(reader.read_speech(video, info))

@@ -41,9 +41,6 @@ LARGE_PX = 4096 * 2304
 """Larger pictures are decoded by one thread: each further one holds pictures of its own."""
 MISSING_S, MISSING_SHARE = 2.0, 0.05
 """A file whose pictures end earlier than both of these before the stated duration is cut off."""
-DEFAULT_LIMITS = MediaLimits(
-    max_duration_s=43_200.0, max_pixels=33_177_600, max_fps=240.0, max_streams=32, max_bytes=100 * 2**30
-)
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
 
@@ -68,8 +65,8 @@ class SceneDetector:
         self,
         key_frame_size_px: int,
         block_size: int,
+        limits: MediaLimits,
         threads: int | None = None,
-        limits: MediaLimits = DEFAULT_LIMITS,
     ) -> None:
         """``threads``: how many decode at most; None leaves it to FFmpeg. ``limits`` are held while decoding too."""
         self._key_frame_size_px = key_frame_size_px

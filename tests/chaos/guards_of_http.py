@@ -91,14 +91,14 @@ HTTP = [
         PARTS,
         "PageSize = Annotated[int, Query(ge=1, le=100, ",
         "PageSize = Annotated[int, Query(ge=1, ",
-        (f"{_ADMIN}test_a_bad_parameter_is_400_and_says_what_is_allowed",),
+        (f"{_ROUTES}test_pages_have_a_size_and_a_last_one",),
     ),
     Guard(
         "pages have a last one",
         PARTS,
         "Page = Annotated[int, Query(ge=1, le=1_000_000, ",
         "Page = Annotated[int, Query(ge=1, ",
-        (f"{_ADMIN}test_a_bad_parameter_is_400_and_says_what_is_allowed",),
+        (f"{_ROUTES}test_pages_have_a_size_and_a_last_one",),
     ),
     Guard(
         "a search has an end",

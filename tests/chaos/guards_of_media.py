@@ -39,13 +39,6 @@ MEDIA = [
         (f"{_LIMIT}[limit0-the pictures have 160 x 120 pixels, the limit is 10,000 pixels]",),
     ),
     Guard(
-        "pixels, while it is decoded",
-        READER,
-        '            stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}\n',
-        "",
-        (f"{_READER}test_the_pictures_own_size_counts_not_the_announced_one",),
-    ),
-    Guard(
         "pictures per second",
         READER,
         "if fps > limits.max_fps * FPS_TOLERANCE:",

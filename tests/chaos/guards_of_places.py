@@ -113,13 +113,6 @@ PLACES = [
         (f"{_POSTGRES}test_two_processes_that_start_it_at_once_get_one_server",),
     ),
     Guard(
-        "a process id that another program has by now is no Postgres",
-        EMBEDDED,
-        '            (self.data_dir / "postmaster.pid").unlink(missing_ok=True)\n',
-        "            pass\n",
-        (f"{_POSTGRES}test_a_process_id_that_another_program_has_by_now_is_no_server",),
-    ),
-    Guard(
         "paths that a shell would read otherwise",
         EMBEDDED,
         "if not set('\"$`\\\\\\n').isdisjoint(str(self.data_dir)):",

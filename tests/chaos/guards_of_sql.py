@@ -171,7 +171,7 @@ _SESSION = [
         DATABASE,
         "if borrowed is None or borrowed.closed or is_connection_lost(error):",
         "if True:",
-        (f"{_SESSIONS}test_a_failing_statement_keeps_its_own_error_and_is_rolled_back",),
+        (f"{_IDLE}test_what_the_statement_met_is_not_taken_for_a_database_that_is_away",),
     ),
     Guard(
         "passwords of URLs that cannot be read",

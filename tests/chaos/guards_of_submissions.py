@@ -219,7 +219,7 @@ _SENDING = [
         SUBMISSIONS_FILE,
         'is not None and standing["new"] and standing["lately"]',
         'is not None and standing["lately"]',
-        (f"{_RATE}test_a_submission_that_is_repeated_is_not_counted_again",),
+        (f"{_MEANWHILE}test_what_is_repeated_counts_for_nothing_however_many_came_in_between",),
     ),
     Guard("allowed schemes by HTTP", API, "if scheme not in allowed_schemes:", 'if scheme == "":', (_BAD,)),
     Guard("URIs are checked on submission", API, "            check_remote(uri)\n", "            pass\n", (_BAD,)),

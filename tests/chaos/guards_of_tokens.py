@@ -12,7 +12,6 @@ _BAD = (f"{_RULES}test_no_bad_token_names_a_user",)
 _DOORS = "tests/unit/test_doors.py::"
 _ADMINS = f"{_DOORS}test_users_pass_where_users_may_and_admins_everywhere"
 _OPTIONS = 'options={"require": ["exp", "sub", "aud"]},'
-_PUBLISHED = f"{_RULES}test_a_symmetric_key_that_was_published_signs_nothing"
 
 
 def _unverified(claim: str) -> str:
@@ -38,14 +37,14 @@ TOKENS = [
         AUTH,
         " and algorithm in PUBLIC_KEY_ALGORITHMS:",
         ":",
-        (f"{_HTTP}test_an_algorithm_must_fit_the_key_that_is_named", f"{_PUBLISHED}[HS256]"),
+        (f"{_HTTP}test_an_algorithm_must_fit_the_key_that_is_named",),
     ),
     Guard(
         "a key is for one algorithm",
         AUTH,
         "if key.algorithm_name == algorithm:",
         "if key.algorithm_name:",
-        (f"{_PUBLISHED}[RS256]", f"{_PUBLISHED}[ES256]"),
+        (f"{_RULES}test_a_key_is_for_one_algorithm",),
     ),
     Guard(
         "a secret is long enough",

@@ -203,14 +203,14 @@ _REMAINS = [
         ATTEMPT,
         "                await asyncio.sleep(DATABASE_RETRY_S)",
         "                raise",
-        ("tests/integration/test_back_pressure.py::test_an_attempt_waits_for_a_database_that_is_away",),
+        ("tests/integration/test_no_fault_of_the_video.py::test_an_attempt_waits_for_a_database_that_is_away",),
     ),
     Guard(
         "a disk that is full is told",
         ATTEMPT,
         "if failure.error_type == NoSpace.__name__:",
         "if not failure.error_type:",
-        ("tests/integration/test_back_pressure.py::test_a_full_disk_is_told_and_costs_no_attempt",),
+        ("tests/integration/test_no_fault_of_the_video.py::test_a_full_disk_is_told_and_costs_no_attempt",),
     ),
     Guard(
         "one bad row of the ledger stops nobody else",
@@ -218,13 +218,6 @@ _REMAINS = [
         "                await self._write_each(batch)",
         '                _fail_all = [entry.written.set_exception(LeaseLost("refused")) for entry in batch]',
         (f"{_LEDGER}test_an_entry_that_the_database_refuses_fails_alone",),
-    ),
-    Guard(
-        "an attempt that was cancelled does not stop the ledger",
-        WRITER,
-        "        if entry.written.done():  # its attempt was cancelled meanwhile\n            continue\n",
-        "",
-        (f"{_LEDGER}test_a_cancelled_attempt_does_not_stop_the_writer",),
     ),
     Guard(
         "the clock never goes back",

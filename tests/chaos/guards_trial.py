@@ -125,7 +125,7 @@ class Copy:
         report = scratch / "seen.json"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", WITNESS]
         command += [f"--timeout={TEST_S}", "--rootdir", str(self.root), *tests]
-        with (scratch / "output").open("w+") as output:
+        with (scratch / "output").open("w+", errors="replace") as output:
             process = subprocess.Popen(
                 command,
                 cwd=self.root,

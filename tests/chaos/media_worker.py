@@ -37,7 +37,7 @@ class Walk:
         self.limits = limits
         self.stage = Stage.DOWNLOADING
         self._reader = MediaReader(limits, FetchLimits(limits.max_bytes, 60.0), scratch)
-        self._detector = SceneDetector(Settings.model_fields["key_frame_px"].default, SCENES_PER_BLOCK, THREADS, limits)
+        self._detector = SceneDetector(Settings.model_fields["key_frame_px"].default, SCENES_PER_BLOCK, limits, THREADS)
 
     def take(self, uri: str) -> None:
         """Take ``uri`` all the way. Raises whatever a stage raises, AssertionError where what it made is wrong."""

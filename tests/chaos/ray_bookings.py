@@ -16,6 +16,8 @@ from cluster.store.database import Pool
 BOOKED_WITHIN_S = 90.0
 """Ray's health checks take up to half a minute to find a node dead, a lease ten seconds to expire."""
 
+HEALTHY = "toy://none/"
+
 _STANDING = """
 -- How attempts ended, and what their videos have been charged with up to now.
 SELECT l.lease_token, l.video_id, l.attempt, l.ended_in IS NOT NULL AS ended, v.storage_path AS uri,
@@ -43,7 +45,7 @@ class Struck:
     @property
     def healthy(self) -> bool:
         """Whether nothing befalls it but what is done from outside."""
-        return self.uri.startswith("toy://none/")
+        return self.uri.startswith(HEALTHY)
 
 
 def strike(pool: Pool, stages: Mapping[int, Stage | None]) -> list[Struck]:
@@ -62,30 +64,43 @@ def leases_of(pool: Pool, scheduler: str | None = None) -> list[int]:
 
 
 class Bookings:
-    """Waits until what was struck is booked, and judges it. ``counts``: kind of kill -> how it was booked."""
+    """Waits until what was struck is booked, and judges it. ``counts``: kind of kill -> how it was booked.
+
+    What is struck ``hurriedly`` is judged together with what is struck next, and leniently: each attempt that was hit
+    by several kills must be booked as one of them is.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._open: list[tuple[str, Struck]] = []
+        self._crashed: dict[int, UUID] = {}
         self.counts: dict[str, Counter[str]] = {}
         self.violations: list[str] = []
-        self.crashes: Counter[UUID] = Counter()
-        """What healthy videos must have been charged with at the end."""
 
-    def settle(self, kind: str, struck: Sequence[Struck], *, certain: bool) -> None:
-        """``certain``: the attempt cannot have ended any other way than by this kill."""
-        rows = self._ended([one.token for one in struck])
-        booked = self.counts.setdefault(kind, Counter())
-        for one in struck:
-            row = rows.get(one.token)
-            if row is None or not row["ended"]:
-                self.violations.append(f"{kind}: {one.video} is not booked within {BOOKED_WITHIN_S:.0f} s")
+    @property
+    def crashes(self) -> Counter[UUID]:
+        """How many crashes each healthy video must have been charged with."""
+        return Counter(self._crashed.values())
+
+    def settle(self, kind: str, struck: Sequence[Struck], *, certain: bool, hurriedly: bool = False) -> None:
+        """``certain``: the attempts cannot have ended any other way than by this kill."""
+        lenient = bool(self._open) or hurriedly
+        self._open += [(kind, one) for one in struck]
+        if hurriedly:
+            return
+        rows = self._ended([one.token for _, one in self._open])
+        for of_kind, one in self._open:
+            row = rows[one.token]
+            if not row["ended"]:
+                self.violations.append(f"{of_kind}: {one.video} is not booked within {BOOKED_WITHIN_S:.0f} s")
                 continue
-            how, wrong = _judged(kind, one, row, certain)
-            booked[how] += 1
-            if kind == "worker":
-                self.crashes[one.video] += 1
+            how, wrong = _judged_leniently(row) if lenient else _judged(of_kind, one, row, certain)
+            self.counts.setdefault(f"{of_kind}, among others" if lenient else of_kind, Counter())[how] += 1
+            if how == "crash":
+                self._crashed[one.token] = one.video
             if wrong:
-                self.violations.append(f"{kind}: {one.video} in {one.stage} ended {row['after']}: {wrong}: {row}")
+                self.violations.append(f"{of_kind}: {one.video} in {one.stage}: {wrong}: {row}")
+        self._open.clear()
 
     def _ended(self, tokens: list[int]) -> dict[int, dict[str, Any]]:
         end_s = time.monotonic() + BOOKED_WITHIN_S
@@ -107,9 +122,21 @@ def _judged(kind: str, one: Struck, row: dict[str, Any], certain: bool) -> tuple
         lost = f"{one.stage} lost WorkerLost" in row["runs"]
         fits = (errors, crashes, interruptions) == (0, 1, 0) and lost
         return "crash" if crashes else "interruption", None if fits else "not a crash of this stage"
-    others = [run for run in row["runs"] if not run.endswith(("NodeLost", "Abandoned"))]
-    fits = errors == crashes == 0 and interruptions >= 1 and not others
+    fits = errors == crashes == 0 and interruptions >= 1 and not _of_other_types(row, "NodeLost")
     return "interruption" if interruptions else "crash", None if fits else "not an interruption"
+
+
+def _judged_leniently(row: dict[str, Any]) -> tuple[str, str | None]:
+    if row["after"] == "READY":
+        return "finished before", None
+    if not row["uri"].startswith(HEALTHY):
+        return "of a faulty video", None
+    how = "crash" if any(run.endswith("WorkerLost") for run in row["runs"]) else "interruption"
+    return how, "of another type" if row["failures"] or _of_other_types(row, "NodeLost", "WorkerLost") else None
+
+
+def _of_other_types(row: dict[str, Any], *types: str) -> bool:
+    return any(not run.endswith((*types, "Abandoned")) for run in row["runs"])
 
 
 def _charged(row: dict[str, Any]) -> tuple[int, int, int]:

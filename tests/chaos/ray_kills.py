@@ -34,6 +34,8 @@ PATIENCE_S = 300.0
 """Longest time without a video that ends and without a kill."""
 STRENGTH_S = 60.0
 SWEPT_WITHIN_S = 90.0
+HURRIED_SHARE = 0.2
+"""Of the kills, those that are not waited for before the next one."""
 LAST_SHARE = 0.95
 """The last kill comes when so many of the videos have ended."""
 PAUSE_S = 0.3
@@ -56,12 +58,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RaySize:
-    """How many videos, of which some are at fault themselves, how many nodes for workers, and what is killed."""
+    """How many videos, of which some are at fault themselves, how many nodes for workers, what is killed.
+
+    ``media`` workers, and ``others`` of every other kind, belong to each scheduler.
+    """
 
     videos: int = 300
     faulty: int = 24
     owners: int = 6
     nodes: int = 3
+    media: int = 3
+    others: int = 2
     worker_kills: int = 60
     node_kills: int = 20
     scheduler_kills: int = 10
@@ -84,8 +91,11 @@ class _Stuck(Exception):
 class _Course:
     """Videos and kills, paced by one another."""
 
-    def __init__(self, size: RaySize, troubles: Troubles, pool: Pool, hold: Path, progress: Progress) -> None:
+    def __init__(
+        self, size: RaySize, troubles: Troubles, pool: Pool, hold: Path, rng: random.Random, progress: Progress
+    ) -> None:
         self._size = size
+        self._rng = rng
         self._troubles = troubles
         self._pool = pool
         self._hold = hold
@@ -97,10 +107,11 @@ class _Course:
         """Each kill when it is due."""
         share = self._size.videos * LAST_SHARE / (len(kinds) + 1)
         for number, kind in enumerate(kinds, 1):
-            while self._look(number) < math.floor(number * share):
+            while not self._troubles.hurried and self._look(number) < math.floor(number * share):
                 self._let_run(True)
                 time.sleep(0.1)
             began_s = time.monotonic()
+            self._troubles.hurried = number < len(kinds) and self._rng.random() < HURRIED_SHARE
             while not self._troubles.kinds[kind]():
                 self._let_run(self._look(number) < math.floor((number + 1) * share))
                 time.sleep(0.05)
@@ -142,9 +153,11 @@ def run(seed: int, size: RaySize | None = None, progress: Progress | None = None
     with _folder() as folder, _database(folder / "postgres") as url, open_pool(url, max_size=4, name="chaos") as pool:
         journal, scratch = folder / "journal", folder / "scratch"
         journal.mkdir()
-        plan = ToyPlan(url, scratch, 3, MAX_IN_FLIGHT, PAUSE_S, others=2, cpus=WORKER_CPUS, journal_dir=journal)
+        plan = ToyPlan(
+            url, scratch, size.media, MAX_IN_FLIGHT, PAUSE_S, others=size.others, cpus=WORKER_CPUS, journal_dir=journal
+        )
         troubles = Troubles(plan, pool, folder, size.nodes, rng)
-        course = _Course(size, troubles, pool, journal / HOLD, progress or (lambda _: None))
+        course = _Course(size, troubles, pool, journal / HOLD, rng, progress or (lambda _: None))
         kills = size.kills(rng)
         _submit(pool, size, rng)
         try:

@@ -56,6 +56,8 @@ class Troubles:
         self.shared: list[set[str]] = []
         """For each life with two schedulers, the names that their leases carry."""
         self.violations = self.bookings.violations
+        self.hurried = False
+        """Whether the next kill comes before this one is booked."""
         self.kinds: dict[str, Callable[[], bool]] = {
             "worker": self._kill_worker,
             "node": self._kill_node,
@@ -79,6 +81,7 @@ class Troubles:
 
     def end(self) -> None:
         """As ``heimdex down``; what it leaves behind is a violation."""
+        self.bookings.settle("worker", [], certain=False)  # what the last kills left open
         self._of().ask("stop")
         self.violations += [f"left running: {title}" for title in self._of().close()]
 
@@ -114,7 +117,9 @@ class Troubles:
         at_work = occupations(self._journal)
         if self._rng.random() < IDLE_SHARE:
             idle = [w for w in workers if w.pid not in at_work and ".run" not in w.title]
-            return bool(idle) and self._count("idle worker", signal_to(self._rng.choice(idle).pid, signal.SIGKILL))
+            return bool(idle and leases_of(self._pool)) and self._count(
+                "idle worker", signal_to(self._rng.choice(idle).pid, signal.SIGKILL)
+            )
         stages = {at_work[worker.pid].stage for worker in workers if worker.pid in at_work}
         if not stages:
             return False
@@ -131,7 +136,7 @@ class Troubles:
             killed = signal_to(pid, signal.SIGKILL)
         self._forget(pid)
         self.struck_stages[occupation.stage] += 1
-        self.bookings.settle("worker", struck, certain=True)
+        self._settle("worker", struck, certain=True)
         return self._count("busy worker", killed)
 
     def _kill_node(self) -> bool:
@@ -146,17 +151,14 @@ class Troubles:
         passengers = [p for p in self._of().processes() if p.parent == raylets[node] and p.title.startswith("ray::")]
         if self._rng.random() < 0.5:
             struck = self._cut_power(node, passengers)
-            self.bookings_of_node(struck, certain=True)
+            self._of().ask("add_node")
+            self._settle("node", struck, certain=True)
         else:
             struck = self._strike_passengers(passengers)
             self._of().ask("kill_node", node)
-            self.bookings_of_node(struck, certain=False)
+            self._of().ask("add_node")
+            self._settle("node", struck, certain=False)
         return self._count("node", True)
-
-    def bookings_of_node(self, struck: list[Struck], *, certain: bool) -> None:
-        """A fresh node comes meanwhile."""
-        self._of().ask("add_node")
-        self.bookings.settle("node", struck, certain=certain)
 
     def _cut_power(self, node: str, passengers: list[Process]) -> list[Struck]:
         for passenger in passengers:
@@ -185,7 +187,7 @@ class Troubles:
                 return False
             killed = signal_to(pid, signal.SIGKILL)
         scheduler.silent_since_s, scheduler.last_token = time.monotonic(), self._last_token(scheduler.lease_name)
-        self.bookings.settle("scheduler", struck, certain=False)
+        self._settle("scheduler", struck, certain=False)
         return self._count("scheduler", killed)
 
     def _kill_cluster(self) -> bool:
@@ -196,7 +198,7 @@ class Troubles:
         for path in self._journal.glob("[0-9]*"):
             path.unlink()
         self.begin()
-        self.bookings.settle("cluster", struck, certain=False)
+        self._settle("cluster", struck, certain=False)
         return self._count("cluster", True)
 
     # What they share
@@ -213,6 +215,9 @@ class Troubles:
     def _strike(self, at_work: list[Occupation]) -> list[Struck]:
         stages: dict[int, Stage | None] = {token: one.stage for one in at_work for _, token in one.attempts}
         return strike(self._pool, stages)
+
+    def _settle(self, kind: str, struck: list[Struck], *, certain: bool) -> None:
+        self.bookings.settle(kind, struck, certain=certain, hurriedly=self.hurried)
 
     def _forget(self, pid: int) -> None:
         (self._journal / str(pid)).unlink(missing_ok=True)

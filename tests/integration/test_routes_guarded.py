@@ -25,6 +25,15 @@ def test_a_session_of_the_api_runs_no_statement_longer_than_a_request(database_u
         assert pool.timeout == 2.5
 
 
+def test_pages_have_a_size_and_a_last_one(api: TestClient) -> None:
+    def status(path: str, **asked: int) -> int:
+        return api.get(path, params=asked, headers=headers(ADMIN)).status_code
+
+    for path in ("/v1/videos", "/v1/admin/users", "/v1/admin/failures/quarantine"):
+        assert [status(path, page=1_000_000), status(path, page_size=100)] == [200, 200]
+        assert [status(path, page=1_000_001), status(path, page_size=101), status(path, page=0)] == [400] * 3
+
+
 def test_a_search_has_an_end(api: TestClient) -> None:
     def status(**asked: Any) -> int:
         return api.get("/v1/search", params={"q": "tide", **asked}, headers=headers(ALICE)).status_code

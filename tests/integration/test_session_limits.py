@@ -1,10 +1,11 @@
 """A process that stopped in the middle of a transaction holds nobody up for long."""
 
 import pytest
+from psycopg.errors import LockNotAvailable
 
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.store import database
-from cluster.store.database import connect, open_pool
+from cluster.store.database import Pool, connect, open_pool
 
 
 def test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_locks(
@@ -28,3 +29,11 @@ def test_only_who_may_wait_for_ever_may_idle_for_ever(database_url: str) -> None
     with connect(database_url) as ordinary, connect(database_url, statement_timeout_s=0) as patient:
         assert ordinary.execute(show).fetchall() == [{"t": f"{database.IDLE_IN_TRANSACTION_S:.0f}s"}]
         assert patient.execute(show).fetchall() == [{"t": "0"}]
+
+
+def test_what_the_statement_met_is_not_taken_for_a_database_that_is_away(pool: Pool) -> None:
+    """psycopg has one kind for both: OperationalError."""
+    with pool.connection() as holding:
+        holding.execute("LOCK TABLE videos")
+        with pytest.raises(LockNotAvailable), pool.connection() as other:
+            other.execute("LOCK TABLE videos NOWAIT")

@@ -1,7 +1,9 @@
 """What owners do while something else happens to the same videos, each stopped in the middle."""
 
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
+import pytest
 from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
 
 from cluster.contracts.errors import TooManySubmissions
@@ -48,3 +50,12 @@ def test_what_another_system_left_waiting_is_not_cancelled(pool: Pool) -> None:
         connection.execute("UPDATE videos SET available_at = NULL")
     assert cancel(pool, [video_id]) == []
     assert row(pool, video_id)["status"] == "PENDING"
+
+
+def test_what_is_repeated_counts_for_nothing_however_many_came_in_between(pool: Pool) -> None:
+    ids, two = [uuid4(), uuid4()], [Submission(uri="a.mp4"), Submission(uri="b.mp4")]
+    submit(pool, OWNER, two, ids, most_per_minute=4)
+    enqueue(pool, 10)  # by a command, which has no such limit
+    assert submit(pool, OWNER, two, ids, most_per_minute=4) == ids
+    with pytest.raises(TooManySubmissions):
+        submit(pool, OWNER, two, most_per_minute=4)

@@ -1,16 +1,21 @@
 """From hardware to workers: whatever the machine, every worker can be placed, and there is one of each kind."""
 
 import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.worker_kinds import WorkerPlan
-from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.errors import ConfigurationError, InvalidVideo
+from cluster.contracts.media import LocalVideo
 from cluster.contracts.stages import WorkerKind
 from cluster.plan import Hardware, plan_workers
 from cluster.settings import Settings, load_settings
+from tests.media_files import Shot, write_video
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +151,19 @@ def test_limits_reach_the_media_workers() -> None:
     assert (planned.media.media_limits.max_duration_s, planned.media.media_limits.max_streams) == (5.0, 2)
     assert (planned.media.fetch_limits.max_bytes, planned.media.fetch_limits.timeout_s) == (7, 3.0)
     assert planned.writer.database_url == "postgresql://host/db"
+
+
+def test_media_workers_hold_the_limits_while_they_decode(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "plain.mp4", [Shot(3.0, 1)])
+    video = LocalVideo(path, path.stat().st_size, temporary=False)
+
+    def calls(max_fps: float) -> Mapping[str, Callable[..., Any]]:
+        return plan(2, max_fps=max_fps).loader(WorkerKind.MEDIA)().calls
+
+    info = calls(60.0)["probe"](video)
+    assert len(list(calls(60.0)["detect"](video, info))) == 1
+    with pytest.raises(InvalidVideo, match="more than 5 pictures per second"):
+        list(calls(5.0)["detect"](video, info))
 
 
 def test_no_worker_reserves_more_than_half_of_the_largest_node() -> None:

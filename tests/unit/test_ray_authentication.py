@@ -20,6 +20,7 @@ def test_where_nothing_is_said_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     monkeypatch.setitem(os.environ, "RAY_AUTH_MODE", "")
     monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     prepare_ray(loopback=True)
     assert os.environ["RAY_AUTH_MODE"] == "token"

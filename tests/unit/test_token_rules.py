@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from uuid import UUID
 
+import jwt
 import pytest
 
 from serve_app.auth import AuthRules, PublicKeys, TokenVerifier
@@ -53,6 +54,15 @@ def test_no_bad_token_names_a_user(issuer: Issuer) -> None:
     verify, bad = verifier(issuer), list(tokens(issuer).bad())
     assert len(bad) > 300
     assert [what for what, token in bad if is_accepted(verify, token)] == []
+
+
+def test_a_key_is_for_one_algorithm(issuer: Issuer) -> None:
+    """Said here, before the library is asked, which may or may not look."""
+    verify = verifier(issuer)
+    assert isinstance(verify._key({"alg": "RS256", "kid": "rsa"}), jwt.PyJWK)
+    for algorithm, kid in (("ES256", "rsa"), ("RS256", "ec"), ("HS512", "rsa"), ("none", "ec")):
+        with pytest.raises(Unauthorized):
+            verify._key({"alg": algorithm, "kid": kid})
 
 
 @pytest.mark.parametrize("stated", ["HS256", "RS256", "ES256"])
