@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,9 @@ def all_cases() -> list[Case]:
     return [(fault, stage) for fault in FAULTS for stage in Stage]
 
 
-def run(seed: int, repeats: int, cases: Sequence[Case] | None = None) -> Counts:
+def run(
+    seed: int, repeats: int, cases: Sequence[Case] | None = None, progress: Callable[[str], None] = lambda _: None
+) -> Counts:
     """Each case ``repeats`` times among healthy videos, in an order made from ``seed``. Needs Ray to be connected."""
     chosen = [case for case in (cases or all_cases()) for _ in range(repeats)]
     uris = [toy_uri(number, fault, stage) for number, (fault, stage) in enumerate(chosen)]
@@ -60,9 +62,9 @@ def run(seed: int, repeats: int, cases: Sequence[Case] | None = None) -> Counts:
         with _database(folder / "postgres") as url, open_pool(url, max_size=2, name="faults") as pool:
             watch(url)
             plan = ToyPlan(url, folder / "scratch", workers=2, max_in_flight=12)
-            with _scheduler(plan):
+            with running_scheduler(plan):
                 ids = submit(pool, UUID(int=7), [Submission(uri=uri) for uri in uris])
-                _settle(pool, len(ids))
+                _settle(pool, len(ids), progress)
             wrong = [*_wrong(pool), *violations(pool, RULE)]
         left = list((folder / "scratch").iterdir())
     wrong += [f"left behind: {path.name}" for path in left]
@@ -85,7 +87,7 @@ def _wrong(pool: Pool) -> Iterator[str]:
             yield f"{row['storage_path']}: {row['scenes']} scenes"
 
 
-def _settle(pool: Pool, count: int) -> None:
+def _settle(pool: Pool, count: int, progress: Callable[[str], None]) -> None:
     settled, since_s = -1, time.monotonic()
     while settled < count and time.monotonic() - since_s < PATIENCE_S:
         with pool.connection() as connection:
@@ -95,6 +97,7 @@ def _settle(pool: Pool, count: int) -> None:
         assert row is not None
         if row["n"] != settled:
             settled, since_s = row["n"], time.monotonic()
+            progress(f"{settled} of {count} videos have ended")
         time.sleep(0.2)
 
 
@@ -110,7 +113,7 @@ def _database(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _scheduler(plan: Any) -> Iterator[None]:
+def running_scheduler(plan: Any) -> Iterator[None]:
     """The product's scheduler on a thread of this process, with deadlines that a test can wait for."""
     from actors.scheduler import SchedulerConfig, VideoScheduler
 
@@ -151,7 +154,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     with own_ray():
-        counts = run(options.seed, options.repeats)
+        counts = run(options.seed, options.repeats, progress=lambda line: print(line, flush=True))
     print(f"seed {options.seed}: {counts.faulty} faulty videos beside {counts.healthy} healthy ones")
     print(*(f"VIOLATION: {line}" for line in counts.violations), sep="\n")
     return 1 if counts.violations else 0

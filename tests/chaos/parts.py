@@ -90,7 +90,7 @@ def hostile_media(seed: int, progress: Progress) -> Outcome:
 
 def fault_matrix(seed: int, progress: Progress) -> Outcome:
     with faults.own_ray():
-        counts = faults.run(seed, REPEATS)
+        counts = faults.run(seed, REPEATS, progress=progress)
     cases = f"{len(faults.all_cases())} faults of stages, {REPEATS} times each"
     return Outcome(f"{cases}, beside {counts.healthy} healthy videos", counts.violations)
 

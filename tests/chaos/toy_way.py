@@ -212,9 +212,11 @@ class _Toys:
     def discard(self, key: str) -> None:
         folder = self._plan.scratch_dir / key
         if folder.exists():
-            said = _Said.of((folder / "video").read_text())
+            video = folder / "video"
+            said = _Said.of(video.read_text()) if video.exists() else None  # its worker died while it made the folder
             shutil.rmtree(folder)
-            self._dealt(said, Stage.FINALIZING)  # beside a call: not in the journal
+            if said is not None:
+                self._dealt(said, Stage.FINALIZING)  # beside a call: not in the journal
 
     def list_downloads(self) -> list[str]:
         return [path.name for path in self._plan.scratch_dir.iterdir()] if self._plan.scratch_dir.exists() else []
