@@ -113,7 +113,9 @@ class Troubles:
     # Kills
 
     def _kill_worker(self) -> bool:
-        workers = self._of().workers()
+        """One whose node is alive: the worker of a dead node, which has not noticed yet, dies of the node's death."""
+        raylets = set(self._of().ask("raylets").values())
+        workers = [worker for worker in self._of().workers() if worker.parent in raylets]
         at_work = occupations(self._journal)
         if self._rng.random() < IDLE_SHARE:
             idle = [w for w in workers if w.pid not in at_work and ".run" not in w.title]
