@@ -10,6 +10,7 @@ from tests.chaos.ray_host import RULE
 from tests.chaos.ray_troubles import Troubles
 from tests.chaos.toy_way import FAULTS, SCENES
 
+ENOUGH_TO_SHARE = 40
 MOST_NAMED = 20
 
 _ENDS = """
@@ -54,6 +55,11 @@ class Counts:
         yield from (f"VIOLATION {line}" for line in self.violations)
 
 
+def _is_unshared(claims: list[int]) -> bool:
+    """Of a few claims one scheduler may get all: it was there first."""
+    return 0 in claims and sum(claims) >= ENOUGH_TO_SHARE
+
+
 def report(seed: int, troubles: Troubles, pool: Pool, seconds: float) -> Counts:
     """Check everything and count it."""
     with pool.connection() as connection:
@@ -64,7 +70,7 @@ def report(seed: int, troubles: Troubles, pool: Pool, seconds: float) -> Counts:
     shared = [[claims.get(name, 0) for name in sorted(names)] for names in troubles.shared]
     wrong = [*troubles.violations, *violations(pool, RULE)]
     wrong += [line for row in rows for line in _wrong(row, troubles)][:MOST_NAMED]
-    wrong += [f"two schedulers did not share the work: {numbers} claims" for numbers in shared if 0 in numbers]
+    wrong += [f"two schedulers did not share the work: {numbers} claims" for numbers in shared if _is_unshared(numbers)]
     statuses = [row["status"] for row in rows]
     return Counts(
         seed=seed,
