@@ -1,17 +1,22 @@
 """What dies on the way: the video is taken up again, and the ledger says what happened."""
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psutil
 import pytest
-from command_line import CommandLine, make_environment
+from command_line import CommandLine, left_running, make_environment
+from psycopg import OperationalError
 
+from cluster.contracts.errors import DatabaseUnavailable
 from cluster.demo import clips
 from cluster.store.database import Pool, open_pool
 from cluster.store.results import read_results, read_standings
@@ -78,6 +83,64 @@ def test_down_hands_back_and_the_next_up_finishes(mortal: CommandLine, mortal_po
     assert [result["status"] for result in results] == ["READY"] * len(ids)
 
 
+@pytest.mark.timeout(400)
+def test_process_brings_back_postgres_and_then_the_whole_cluster(cluster_folder: Path) -> None:
+    """The cluster that ``heimdex process`` brought up for itself: everything of it is killed in turn."""
+    folder = cluster_folder / "all-dies"
+    folder.mkdir()
+    heimdex = CommandLine(make_environment(folder), folder)
+    videos = [str(clip) for clip in clips() * 2]
+    running = heimdex.start("process", "--json", *videos)
+    try:
+        url = _url_when_up(heimdex, running)
+        with open_pool(url, max_size=2, name="recovery-tests") as pool:
+            _wait_until_ready(pool, 1)
+            os.kill(_postmaster(heimdex), signal.SIGKILL)
+            _wait_until_ready(pool, len(videos) // 2)
+            for process in _node_processes(heimdex):
+                process.kill()
+        output, said = running.communicate(timeout=SETTLED_WITHIN_S * 2)
+    finally:
+        running.kill()
+        running.communicate()
+        heimdex.run("down")
+    assert running.returncode == 0, said
+    assert "the cluster is gone: bringing it up again" in said
+    results = json.loads(output)
+    assert [result["status"] for result in results] == ["READY"] * len(videos)
+    assert all(result["scenes"] for result in results)
+    assert left_running(folder) == []
+
+
+def _url_when_up(heimdex: CommandLine, running: "subprocess.Popen[str]") -> str:
+    end_s = time.monotonic() + SETTLED_WITHIN_S
+    while not _record(heimdex).exists():
+        assert running.poll() is None
+        assert time.monotonic() < end_s, "the cluster does not come up"
+        time.sleep(0.1)
+    return str(json.loads(_record(heimdex).read_text())["database_url"])
+
+
+def _wait_until_ready(pool: Pool, videos: int) -> None:
+    """Until that many are READY, whether or not Postgres answers meanwhile."""
+    end_s, ready = time.monotonic() + SETTLED_WITHIN_S, 0
+    while ready < videos:
+        assert time.monotonic() < end_s, f"{ready} of {videos} READY"
+        time.sleep(0.05)
+        with suppress(DatabaseUnavailable, OperationalError), pool.connection() as connection:
+            rows = connection.execute("SELECT count(*) AS ready FROM videos WHERE status = 'READY'").fetchall()
+            ready = rows[0]["ready"]
+
+
+def _postmaster(heimdex: CommandLine) -> int:
+    data_dir = Path(heimdex.environment["HEIMDEX_DATA_DIR"])
+    return int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+def _record(heimdex: CommandLine) -> Path:
+    return Path(heimdex.environment["HEIMDEX_DATA_DIR"]) / "cluster.json"
+
+
 def _submit(heimdex: CommandLine, videos: list[Path]) -> list[UUID]:
     return [UUID(row["id"]) for row in heimdex.json("submit", *map(str, videos))]
 
@@ -125,14 +188,15 @@ def _ray_process(heimdex: CommandLine, title: str) -> psutil.Process:
 
 def _ray_processes(heimdex: CommandLine) -> list[psutil.Process]:
     """The processes of this cluster's Ray, and of no other."""
-    import json
-
-    state = json.loads((Path(heimdex.environment["HEIMDEX_DATA_DIR"]) / "cluster.json").read_text())
     alive = []
-    for process in psutil.Process(state["node"]["pid"]).children(recursive=True):
-        try:
+    for process in _node_processes(heimdex):
+        with suppress(psutil.NoSuchProcess):
             if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
                 alive.append(process)
-        except psutil.NoSuchProcess:
-            continue
     return alive
+
+
+def _node_processes(heimdex: CommandLine) -> list[psutil.Process]:
+    """Ray's own processes, with what they started."""
+    node = psutil.Process(json.loads(_record(heimdex).read_text())["node"]["pid"])
+    return [node, *node.children(recursive=True)]
