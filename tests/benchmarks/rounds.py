@@ -1,0 +1,96 @@
+"""Two ways of doing the same work, timed in turn: A B A B, after a first round whose outputs are compared.
+
+A figure is a ratio within one run, never a time: machines differ and drift, what is done one after the other in turn
+drifts together.
+"""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Output = TypeVar("Output")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one round took: by the clock, and of all CPUs by this process, its threads and its ended children."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Side(Generic[Output]):
+    """One of the two ways: what people call it, and a round of it."""
+
+    name: str
+    work: Callable[[], Output]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A line of the table.
+
+    ``measure``: ``cpu`` or ``wall``, what the reach is about. ``gate``: what was compared and how, with both figures;
+    ``wrong`` says what did not hold, and the ratio counts for nothing then. ``limit``: where the reach is out of reach,
+    the measurement that shows how far one can come.
+    """
+
+    title: str
+    ours: str
+    against: str
+    measure: str
+    reach: float
+    of_ours: Sequence[Spent]
+    of_theirs: Sequence[Spent]
+    gate: str
+    wrong: str | None = None
+    limit: str = ""
+    details: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Theirs over ours, round by round."""
+        pairs = zip(self.of_theirs, self.of_ours, strict=True)
+        return [_of(theirs, self.measure) / _of(ours, self.measure) for theirs, ours in pairs]
+
+    @property
+    def ratio(self) -> float:
+        """The median round."""
+        return statistics.median(self.ratios)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the outputs are as good and the ratio is what it should be."""
+        return self.wrong is None and self.ratio >= self.reach
+
+
+def in_turn(
+    ours: Side[Output], theirs: Side[Output], rounds: int, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Spent], list[Spent]]:
+    """Time both sides ``rounds`` times in turn. Whoever compares has run each once before: nothing is cold."""
+    spent: tuple[list[Spent], list[Spent]] = ([], [])
+    for number in range(rounds):
+        for side, into in zip((ours, theirs), spent, strict=True):
+            into.append(timed(side.work)[1])
+            say(f"round {number + 1} of {rounds}: {side.name} {into[-1].wall_s:.2f} s, CPU {into[-1].cpu_s:.2f} s")
+    return spent
+
+
+def timed(work: Callable[[], Output]) -> tuple[Output, Spent]:
+    """What ``work`` returns and what it took."""
+    cpu_s, began_s = _cpu_s(), time.monotonic()
+    output = work()
+    return output, Spent(time.monotonic() - began_s, _cpu_s() - cpu_s)
+
+
+def _cpu_s() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _of(spent: Spent, measure: str) -> float:
+    return spent.wall_s if measure == "wall" else spent.cpu_s
