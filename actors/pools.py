@@ -2,7 +2,8 @@
 
 A pool answers every item with the worker's reply or raises why there is none: the worker's process died under it
 (``WorkerLost``), it overran its deadline (``StageTimeout``), or its node is gone (``NodeLost``). It never repeats an
-item: retrying is the queue's. A worker has one call at a time, so that whoever dies with it is known for certain.
+item: retrying is the queue's. A worker has one call at a time, so that whoever dies with it is known for certain; only
+quick calls run aside, and what dies while one does is nobody's fault.
 All methods run on one asyncio loop; nothing here blocks it.
 """
 
@@ -19,8 +20,14 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.node_watch import DEATHS, why_gone
-from actors.stage_actor import StageReply, WorkerInfo
-from cluster.contracts.errors import ConfigurationError, DeviceFailure, NodeLost, StageTimeout, WorkerLost
+from actors.stage_actor import StageReply, WorkerInfo, is_device_failure
+from cluster.contracts.errors import (
+    ConfigurationError,
+    HeimdexError,
+    NodeLost,
+    StageTimeout,
+    WorkerLost,
+)
 from cluster.contracts.stages import WorkerKind
 
 logger = logging.getLogger(__name__)
@@ -54,6 +61,7 @@ class _Worker:
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
     is_spent: bool = False
+    died_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,9 +150,11 @@ class Pool:
         try:
             reply: StageReply = await asyncio.wait_for(worker.handle.run_aside.remote(call, arguments), deadline_s)
         except (RayError, TimeoutError) as error:
-            worker.is_spent = True
+            worker.is_spent, worker.died_aside = True, isinstance(error, DEATHS)
             self._replace_when_idle(worker)
             raise NodeLost(f"worker {worker.name} did not answer: {_first_line(error)}") from None
+        worker.is_spent |= is_device_failure(reply)
+        self._replace_when_idle(worker)
         return reply
 
     def nodes(self) -> set[str]:
@@ -284,7 +294,7 @@ class Pool:
         except DEATHS as error:
             self._end_call(worker)
             self._replace(worker)
-            _fail(batch, await why_gone(info, error))
+            _fail(batch, await self._why_gone(worker, info, error))
         except (
             Exception
         ) as error:  # not the stage failed but its wrapper, or the answer cannot be read: the worker lives
@@ -296,6 +306,13 @@ class Pool:
         self._replace_when_idle(worker)
         self._feed()
 
+    async def _why_gone(self, worker: _Worker, info: WorkerInfo, error: RayError) -> HeimdexError:
+        """What is known of a death; that a call aside died too, which may have been why, is known meanwhile."""
+        known = await why_gone(info, error)
+        if isinstance(known, WorkerLost) and worker.died_aside:
+            return NodeLost(f"worker {worker.name} died while it also cleaned up after another video")
+        return known
+
     def _end_call(self, worker: _Worker) -> None:
         worker.busy_s += time.monotonic() - worker.since_s
         worker.batch = None
@@ -305,9 +322,7 @@ class Pool:
         for item, reply in zip(batch, replies, strict=True):
             if not item.reply.done():
                 item.reply.set_result(reply)
-        failures = (reply.report.failure for reply in replies)
-        if any(failure is not None and failure.error_type == DeviceFailure.__name__ for failure in failures):
-            worker.is_spent = True
+        worker.is_spent |= any(map(is_device_failure, replies))
 
     def _replace_when_idle(self, worker: _Worker) -> None:
         """A worker whose device is broken, or that does not answer aside, is given nothing more."""

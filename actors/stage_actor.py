@@ -69,6 +69,12 @@ class StageReply:
     peak_memory_bytes: int
 
 
+def is_device_failure(reply: StageReply) -> bool:
+    """Whether nothing more can run in the worker's process."""
+    failure = reply.report.failure
+    return failure is not None and failure.error_type == DeviceFailure.__name__
+
+
 @dataclass(frozen=True)
 class WorkerInfo:
     """Who a worker is, once everything is loaded."""
@@ -135,13 +141,19 @@ class StageActor:
         """Run ``call`` for every argument tuple of ``batch`` and answer in the same order; never raises for an item.
 
         In a batched call that fails, every item is run again alone, so that only the one at fault fails; after a
-        device's error there is no more running in this process.
+        device's error there is no more running in this process, which ends itself.
         """
-        if call not in self._loaded.batched:
-            return [reply for item in batch for reply in self._timed(call, partial(self._alone, call, item), 1)]
+        replies = self._each(call, batch) if call not in self._loaded.batched else self._at_once(call, batch)
+        if any(map(is_device_failure, replies)):
+            _exit_soon()
+        return replies
+
+    def _each(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+        return [reply for item in batch for reply in self._timed(call, partial(self._alone, call, item), 1)]
+
+    def _at_once(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
         replies = self._timed(call, partial(self._together, call, batch), len(batch))
-        failure = replies[0].report.failure
-        if len(batch) > 1 and failure is not None and failure.error_type != DeviceFailure.__name__:
+        if len(batch) > 1 and replies[0].report.failure is not None and not is_device_failure(replies[0]):
             return [reply for item in batch for reply in self._timed(call, partial(self._together, call, [item]), 1)]
         return replies
 
@@ -174,8 +186,6 @@ class StageActor:
             failure = failure_of(error)
             if not isinstance(error, HeimdexError):
                 _log_defect(f"{self._name}: an unexpected error")
-            if isinstance(error, DeviceFailure):
-                _exit_soon()
         share_s = (time.monotonic() - started_s) / batch_size
         report = StageReport(
             run_s=share_s,
