@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Troubles:
         self.bookings = Bookings(pool)
         self.done: Counter[str] = Counter()
         self.struck_stages: Counter[str] = Counter()
+        self.idle_kills: list[datetime] = []
+        """When workers were killed that were at nothing; one may have been sent a call meanwhile."""
         self.shared: list[set[str]] = []
         """For each life with two schedulers, the names that their leases carry."""
         self.violations = self.bookings.violations
@@ -118,16 +121,19 @@ class Troubles:
         workers = [worker for worker in self._of().workers() if worker.parent in raylets]
         at_work = occupations(self._journal)
         if self._rng.random() < IDLE_SHARE:
-            idle = [w for w in workers if w.pid not in at_work and ".run" not in w.title]
-            return bool(idle and leases_of(self._pool)) and self._count(
-                "idle worker", signal_to(self._rng.choice(idle).pid, signal.SIGKILL)
-            )
+            return self._kill_idle([w.pid for w in workers if w.pid not in at_work])
         stages = {at_work[worker.pid].stage for worker in workers if worker.pid in at_work}
         if not stages:
             return False
         stage = self._rng.choice(sorted(stages))
         pids = [w.pid for w in workers if w.pid in at_work and at_work[w.pid].stage is stage]
         return self._kill_at_work(self._rng.choice(pids))
+
+    def _kill_idle(self, pids: list[int]) -> bool:
+        if not pids or not leases_of(self._pool):
+            return False
+        self.idle_kills.append(datetime.now(UTC))
+        return self._count("idle worker", signal_to(self._rng.choice(pids), signal.SIGKILL))
 
     def _kill_at_work(self, pid: int) -> bool:
         with stopped(pid):  # what it is at stays so until it is dead
