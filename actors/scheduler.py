@@ -19,7 +19,7 @@ import ray
 
 from actors.attempt import Attempt, AttemptParts
 from actors.back_pressure import BackPressure
-from actors.ledger_writer import LedgerWriter
+from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.pools import Pool
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_SIZES, WorkerPlan
@@ -76,6 +76,7 @@ class VideoScheduler:
         self._registry = WorkerRegistry(self._database, name)
         self._clock = DatabaseClock(self._heart)
         self._ledger = LedgerWriter(StageLedger(self._database))
+        self._finishes = BatchWriter(self._queue.finish)
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._pressure = BackPressure()
@@ -96,7 +97,7 @@ class VideoScheduler:
         listener = threading.Thread(target=self._listen, args=(asyncio.get_running_loop(),), daemon=True)
         async with asyncio.TaskGroup() as tasks:
             announcing = tasks.create_task(self._announce_forever())
-            ledger = tasks.create_task(self._ledger.serve())
+            writing = [tasks.create_task(writer.serve()) for writer in (self._ledger, self._finishes)]
             sweeping = tasks.create_task(self._sweep_forever())
             for pool in self._pools.values():
                 pool.start()
@@ -106,9 +107,8 @@ class VideoScheduler:
             on_ready()
             await self._claim_until_stopped()
             await self._drain()
-            announcing.cancel()
-            sweeping.cancel()
-            ledger.cancel()
+            for task in (announcing, sweeping, *writing):
+                task.cancel()
         self._stopped.set()
         self._beat_now.set()
         for pool in self._pools.values():
@@ -187,6 +187,7 @@ class VideoScheduler:
         parts = AttemptParts(
             self._pools,
             self._ledger,
+            self._finishes,
             self._queue,
             self._clock,
             self._config.retry_rule,

@@ -8,7 +8,7 @@ from tests.chaos.guards_trial import Guard
 STAGES = "cluster/contracts/stages.py"
 ATTEMPT = "actors/attempt.py"
 WAY = "actors/video_path.py"
-WRITER = "actors/ledger_writer.py"
+WRITER = "actors/batch_writer.py"
 WORKER = "actors/stage_actor.py"
 POOLS = "actors/pools.py"
 
@@ -173,9 +173,16 @@ _REMAINS = [
     Guard(
         "a stage's run is in the ledger before it begins",
         ATTEMPT,
-        "        await self._parts.ledger.open(run)\n        deadline_s",
+        "        await self._open(run)\n        deadline_s",
         "        deadline_s",
         (f"{_ATTEMPTS}test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper",),
+    ),
+    Guard(
+        "what was closed is written before the attempt is settled",
+        ATTEMPT,
+        "        await self._written()\n        if rule",
+        "        if rule",
+        (f"{_ATTEMPTS}test_a_failure_is_in_the_ledger_before_its_video_is_settled",),
     ),
     Guard(
         "a transcript that is kept is not made twice",
@@ -216,7 +223,7 @@ _REMAINS = [
         "one bad row of the ledger stops nobody else",
         WRITER,
         "                await self._write_each(batch)",
-        '                _fail_all = [entry.written.set_exception(LeaseLost("refused")) for entry in batch]',
+        '                _fail_all = [waiting.written.set_exception(LeaseLost("refused")) for waiting in batch]',
         (f"{_LEDGER}test_an_entry_that_the_database_refuses_fails_alone",),
     ),
     Guard(

@@ -19,7 +19,9 @@ from queued_videos import (
     enqueue,
     everything,
     expire,
+    finish,
     only,
+    record_media,
     recovery,
     row,
     runs,
@@ -182,7 +184,7 @@ def test_a_retried_video_is_not_claimable_before_its_time(pool: Pool, queue: Vid
 def test_a_finished_video_has_exact_timings(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
     begin(pool, video, Stage.FINALIZING)
-    queue.finish(video, 0.0, "node", "worker")
+    finish(queue, video)
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"], stored["available_at"]) == ("READY", "completed", None)
     span = stored["processing_finished_at"] - stored["processing_started_at"]
@@ -197,7 +199,7 @@ def test_a_finished_video_has_exact_timings(pool: Pool, queue: VideoQueue) -> No
 def test_finalizing_never_runs_longer_than_it_was_ready(pool: Pool, queue: VideoQueue, run_s: float) -> None:
     video = claim_one(pool, queue)
     begin(pool, video, Stage.FINALIZING)
-    queue.finish(video, run_s, "node", "worker")
+    finish(queue, video, run_s)
     run = runs(pool, video.id)["finalizing"]
     assert run["ready_at"] <= run["started_at"] <= run["finished_at"]
     assert run["run_ms"] <= run_s * 1000 + 0.01
@@ -250,11 +252,11 @@ def test_no_run_stays_open_when_its_attempt_ends(pool: Pool, queue: VideoQueue, 
 
 def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
-    queue.record_media(video, INFO)
+    record_media(pool, video, INFO)
     stored = row(pool, video.id)
     assert (stored["duration_s"], stored["width"], stored["height"], stored["fps"]) == (12.5, 640, 360, 25.0)
     assert stored["file_size_bytes"] == 4096
-    queue.record_media(video, MediaInfo(**{**INFO.__dict__, "duration_s": None}))
+    record_media(pool, video, MediaInfo(**{**INFO.__dict__, "duration_s": None}))
     assert row(pool, video.id)["duration_s"] == 12.5
 
 
@@ -263,10 +265,10 @@ def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(po
 
 def writes(queue: VideoQueue, pool: Pool) -> dict[str, Callable[[ClaimedVideo], object]]:
     return {
-        "finish": lambda video: queue.finish(video, 0.1, "node", "worker"),
+        "finish": lambda video: finish(queue, video, 0.1),
         "fail": lambda video: queue.fail(video, "metadata", TROUBLE),
         "retry": lambda video: queue.retry(video, TROUBLE, 1.0),
-        "record_media": lambda video: queue.record_media(video, INFO),
+        "record_media": lambda video: record_media(pool, video, INFO),
         "scenes": lambda video: SceneStore(pool).replace(
             video.id, video.lease_token, Transcript(None, (), "none"), [], 1.0
         ),
@@ -513,13 +515,13 @@ def test_the_queue_recovers_from_a_restart_of_the_database(closable: tuple[Pool,
         lambda: queue.claim(1),
         lambda: queue.heartbeat([1]),
         recovery(pool, "first").reap,
-        lambda: queue.record_media(video, INFO),
+        lambda: record_media(pool, video, INFO),
     ):
         with pytest.raises(DatabaseUnavailable):
             call()
     switch(True)
     assert _eventually(lambda: queue.heartbeat([video.lease_token])) == {video.lease_token}
-    queue.record_media(video, INFO)
+    record_media(pool, video, INFO)
     assert row(pool, video.id)["duration_s"] == 12.5
 
 
