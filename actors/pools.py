@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +82,9 @@ class Pool:
         self._spawn = spawn
         self._size = size
         self._batch_sizes = batch_sizes or {}
-        self._waiting: deque[_Item] = deque()
+        self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
+        self._idle: dict[_Worker, WorkerInfo] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -102,6 +102,7 @@ class Pool:
         """
         await asyncio.gather(*(self._load(worker) for worker in self._workers))
         self._feed()
+        self._fail_stranded(self._waiting)
 
     async def run(
         self,
@@ -124,13 +125,15 @@ class Pool:
         if self._closed:
             raise NodeLost(STOPPING)
         item = _Item(call, arguments, deadline_s, node_id, alone, asyncio.get_running_loop().create_future())
-        self._waiting.append(item)
+        self._waiting[item] = None
         self._feed()
+        if node_id is not None and item in self._waiting:
+            self._fail_stranded([item])
         try:
             return await item.reply
         finally:
             if item in self._waiting:
-                self._waiting.remove(item)
+                del self._waiting[item]
             elif item.reply.cancelled():
                 self._give_up(item)
 
@@ -179,6 +182,7 @@ class Pool:
             ray.kill(worker.handle)
             _fail(worker.batch or [], NodeLost(STOPPING))
         self._workers.clear()
+        self._idle.clear()
         _fail(list(self._waiting), NodeLost(STOPPING))
         self._waiting.clear()
 
@@ -192,19 +196,20 @@ class Pool:
 
     async def _load(self, worker: _Worker) -> None:
         try:
-            worker.info = await worker.handle.describe.remote()
+            info: WorkerInfo = await worker.handle.describe.remote()
         except RayTaskError as error:
             if isinstance(error.cause, ConfigurationError):
                 raise ConfigurationError(str(error.cause)) from None
             raise ConfigurationError(f"worker {worker.name} could not start: {error.cause}") from None
         except RayError as error:
             raise ConfigurationError(f"worker {worker.name} died while it was loading: {_first_line(error)}") from None
+        worker.info = self._idle[worker] = info
         self._background(self._watch(worker))
 
     async def _watch(self, worker: _Worker) -> None:
         """Replace a worker that dies while it is idle: whoever came next would be charged with its death."""
         try:
-            await _answer(worker.handle.last.remote())
+            await worker.handle.last.remote()
         except RayError:
             if worker.batch is None:  # else its call fails as well, which says whom it took along
                 self._replace(worker)
@@ -214,9 +219,12 @@ class Pool:
         if gone not in self._workers or self._closed:
             return
         self._workers.remove(gone)
+        self._idle.pop(gone, None)
+        gone.is_spent = True
         ray.kill(gone.handle)
         logger.warning("worker %s is gone; starting another", gone.name)
         self._background(self._load_replacement(self._start_worker()))
+        self._fail_stranded(self._waiting)
 
     async def _load_replacement(self, worker: _Worker) -> None:
         try:
@@ -227,6 +235,7 @@ class Pool:
             self._replace(worker)
         else:
             self._feed()
+            self._fail_stranded(self._waiting)
 
     def _background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -236,38 +245,43 @@ class Pool:
     # Feeding
 
     def _feed(self) -> None:
-        for worker in self._workers:
-            if worker.info is not None and worker.batch is None and not worker.is_spent:
-                batch = self._take_batch(worker.info)
-                if batch:
-                    worker.batch, worker.since_s = batch, time.monotonic()
-                    self._background(self._call(worker, worker.info, batch))
-        self._fail_stranded()
+        for worker, info in list(self._idle.items()):
+            if not self._waiting:
+                return
+            batch = self._take_batch(info)
+            if batch:
+                del self._idle[worker]
+                worker.batch, worker.since_s = batch, time.monotonic()
+                self._background(self._call(worker, info, batch))
 
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
-        for item in list(self._waiting):
+        for item in self._waiting:
             if item.node_id not in (None, info.node_id) or (batch and (item.alone or item.call != batch[0].call)):
                 continue
-            self._waiting.remove(item)
             batch.append(item)
             if item.alone or len(batch) == self._batch_sizes.get(item.call, 1):
                 break
+        for item in batch:
+            del self._waiting[item]
         return batch
 
-    def _fail_stranded(self) -> None:
-        """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there."""
+    def _fail_stranded(self, items: Iterable[_Item]) -> None:
+        """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
+
+        To be asked of an item that comes to wait, and of all whenever a worker goes or has loaded.
+        """
         now_s, nodes = time.monotonic(), self.nodes()
         starting = any(worker.info is None for worker in self._workers)
-        for item in list(self._waiting):
+        for item in list(items):
             if item.node_id is None or item.node_id in nodes:
                 item.stranded_since_s = None
                 continue
             if item.stranded_since_s is None:
                 item.stranded_since_s = now_s
-                asyncio.get_running_loop().call_later(STRANDED_S, self._feed)
+                asyncio.get_running_loop().call_later(STRANDED_S, self._fail_stranded, self._waiting)
             if not starting or now_s - item.stranded_since_s >= STRANDED_S:
-                self._waiting.remove(item)
+                del self._waiting[item]
                 _fail([item], NodeLost(f"no {self.kind.value} worker is left on the node that holds the file"))
 
     async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[_Item]) -> None:
@@ -275,30 +289,33 @@ class Pool:
         deadline_s = max(item.deadline_s for item in batch)
         reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
         try:
-            replies: list[StageReply] = await asyncio.wait_for(_answer(reply), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                replies: list[StageReply] = await reply
         except TimeoutError:
             sentence = f"still running after {deadline_s:.0f} s; its worker was killed"
-            self._end_call(worker)
+            self._end_call(worker, info)
             self._replace(worker)
             _fail(batch, StageTimeout(sentence))
         except DEATHS as error:
-            self._end_call(worker)
+            self._end_call(worker, info)
             self._replace(worker)
             _fail(batch, await why_gone(info, error))
         except (
             Exception
         ) as error:  # not the stage failed but its wrapper, or the answer cannot be read: the worker lives
-            self._end_call(worker)
+            self._end_call(worker, info)
             _fail(batch, WorkerLost(f"worker {worker.name} could not answer: {_first_line(error)}"))
         else:
-            self._end_call(worker)
+            self._end_call(worker, info)
             self._settle(worker, batch, replies)
         self._replace_when_idle(worker)
         self._feed()
 
-    def _end_call(self, worker: _Worker) -> None:
+    def _end_call(self, worker: _Worker, info: WorkerInfo) -> None:
         worker.busy_s += time.monotonic() - worker.since_s
         worker.batch = None
+        if not worker.is_spent:
+            self._idle[worker] = info
 
     def _settle(self, worker: _Worker, batch: list[_Item], replies: list[StageReply]) -> None:
         worker.peak_memory_bytes = replies[0].peak_memory_bytes
@@ -331,10 +348,6 @@ def _fail(items: list[_Item], error: Exception) -> None:
     for item in items:
         if not item.reply.done():
             item.reply.set_exception(error)
-
-
-async def _answer(reply: Any) -> Any:
-    return await reply
 
 
 def _first_line(error: Exception) -> str:

@@ -143,11 +143,14 @@ class VideoScheduler:
 
     async def _claim_until_stopped(self) -> None:
         silent_since_s: float | None = None
+        reaped_s = -POLL_S
         while not self._stopping.is_set():
             self._wake.clear()
             try:
                 await self._claim()
-                await asyncio.to_thread(self._recovery.reap)
+                if time.monotonic() - reaped_s >= POLL_S:  # videos end far more often than leases expire
+                    reaped_s = time.monotonic()
+                    await asyncio.to_thread(self._recovery.reap)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
                 silent_since_s = silent_since_s or time.monotonic()
