@@ -73,13 +73,20 @@ class Pool:
         spawn: starts a worker's actor by name and returns its handle.
         size: how many workers to keep alive.
         batch_sizes: most items per call, by call name; one where none is named.
+        kill: ends what ``spawn`` started.
     """
 
     def __init__(
-        self, kind: WorkerKind, spawn: Callable[[str], Any], size: int, batch_sizes: dict[str, int] | None = None
+        self,
+        kind: WorkerKind,
+        spawn: Callable[[str], Any],
+        size: int,
+        batch_sizes: dict[str, int] | None = None,
+        kill: Callable[[Any], None] = ray.kill,
     ) -> None:
         self.kind = kind
         self._spawn = spawn
+        self._kill = kill
         self._size = size
         self._batch_sizes = batch_sizes or {}
         self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
@@ -179,7 +186,7 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         for worker in self._workers:
-            ray.kill(worker.handle)
+            self._kill(worker.handle)
             _fail(worker.batch or [], NodeLost(STOPPING))
         self._workers.clear()
         self._idle.clear()
@@ -221,7 +228,7 @@ class Pool:
         self._workers.remove(gone)
         self._idle.pop(gone, None)
         gone.is_spent = True
-        ray.kill(gone.handle)
+        self._kill(gone.handle)
         logger.warning("worker %s is gone; starting another", gone.name)
         self._background(self._load_replacement(self._start_worker()))
         self._fail_stranded(self._waiting)

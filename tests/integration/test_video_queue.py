@@ -38,7 +38,7 @@ from cluster.store.queue_signals import notifications
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import OpenRun, StageLedger
 from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
 INFO = MediaInfo(
@@ -203,6 +203,29 @@ def test_finalizing_never_runs_longer_than_it_was_ready(pool: Pool, queue: Video
     run = runs(pool, video.id)["finalizing"]
     assert run["ready_at"] <= run["started_at"] <= run["finished_at"]
     assert run["run_ms"] <= run_s * 1000 + 0.01
+
+
+def test_of_many_that_finish_at_once_only_those_that_are_held_become_ready(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 20)
+    videos = queue.claim(20)
+    for video in videos:
+        begin(pool, video, Stage.FINALIZING)
+    lost, held = videos[:5], videos[5:]
+    expire(pool, *lost)
+    assert len(recovery(pool, "second").reap()) == 5
+    before = [(row(pool, video.id), runs(pool, video.id)) for video in lost]
+    done = [Finish(video, 0.001 * number, "node", f"worker-{number}") for number, video in enumerate(videos)]
+    assert queue.finish(done) == {video.lease_token for video in held}
+    assert [(row(pool, video.id), runs(pool, video.id)) for video in lost] == before
+    for finish_of in done[5:]:
+        stored, run = row(pool, finish_of.video.id), runs(pool, finish_of.video.id)["finalizing"]
+        span = stored["processing_finished_at"] - stored["processing_started_at"]
+        assert (stored["status"], stored["processing_duration_ms"]) == ("READY", span / MS)
+        assert (run["outcome"], run["worker"]) == ("completed", finish_of.worker)
+        assert run["run_ms"] <= finish_of.run_s * 1000 + 0.01
+        assert run["finished_at"] in (stored["processing_finished_at"], run["ready_at"])
+    assert everything(pool)[1] == []
+    assert queue.finish([]) == set()
 
 
 def test_a_failed_video_keeps_the_stage_and_the_reason(pool: Pool, queue: VideoQueue) -> None:
