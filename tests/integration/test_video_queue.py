@@ -458,6 +458,18 @@ def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue:
         assert handed_back.result(timeout=10) == [video.id]
 
 
+def test_finishing_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 2)
+    first, second = queue.claim(2)
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection() as beating:
+            beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
+            finished = threads.submit(queue.finish, [Finish(video, 0.0, "node", "worker") for video in (first, second)])
+            until_somebody_waits(pool)
+        assert finished.result(timeout=10) == {first.lease_token, second.lease_token}
+    assert row(pool, first.id)["status"] == row(pool, second.id)["status"] == "READY"
+
+
 def test_heartbeats_reaping_and_the_ledger_never_wait_for_each_other(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool, 60)
     videos = queue.claim(60)
