@@ -9,6 +9,7 @@ What is compared are videos or jobs a second; both commit durably, by the server
 import asyncio
 import logging
 import queue
+import statistics
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from typing import Any
 
 import procrastinate
 
-from cluster.store.database import Pool, connect, open_pool
+from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.video_queue import Finish, VideoQueue
-from tests.benchmarks.postgres_server import database_beside, fill, postgres_server
+from tests.benchmarks.postgres_server import database_beside, fill, postgres_server, server_cpu_s
 from tests.benchmarks.rounds import Comparison, Spent, timed
 from tests.chaos import queue as killed_queue
 
@@ -42,7 +43,7 @@ class _Size:
     kills: int
 
 
-FULL = _Size(videos=40_000, single_videos=1500, jobs=2500, waiting=WAITING, kills=20)
+FULL = _Size(videos=40_000, single_videos=800, jobs=2000, waiting=WAITING, kills=20)
 QUICK = _Size(videos=10_000, single_videos=400, jobs=800, waiting=WAITING[:2], kills=8)
 
 
@@ -55,7 +56,7 @@ def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Compar
     with postgres_server() as server, open_pool(server.url, max_size=3, name="bench") as pool:
         url = database_beside(server.url, "procrastinate")
         asyncio.run(_prepare(url))
-        rate = _Rate(server.url, pool, url, say)
+        rate = _Rate(server, pool, url, say)
         details = [rate.at(waiting) for waiting in size.waiting]
         limit = rate.bare(size.videos)
         shared: dict[str, Any] = {
@@ -98,7 +99,7 @@ def _killed(kills: int) -> tuple[str, str | None]:
 
 @dataclass(frozen=True)
 class _Rate:
-    url: str
+    server: EmbeddedPostgres
     pool: Pool
     jobs_url: str
     say: Callable[[str], None]
@@ -118,17 +119,17 @@ class _Rate:
 
     def ours(self, waiting: int, videos: int, batch: int) -> Spent:
         """Work off ``videos`` of those that wait."""
-        fill(self.url, waiting)
+        fill(self.server.url, waiting)
         claims = VideoQueue(self.pool, "bench", 60.0)
-        _, spent = timed(lambda: _work_off(claims, videos, batch))
-        if (ready := _count(self.url, "SELECT count(*) AS n FROM videos WHERE status = 'READY'")) != videos:
+        spent = self._timed(lambda: _work_off(claims, videos, batch))
+        if (ready := _count(self.server.url, "SELECT count(*) AS n FROM videos WHERE status = 'READY'")) != videos:
             raise RuntimeError(f"{ready} of {videos} videos are READY")
         return _per_thousand(spent, videos)
 
     def theirs(self, jobs: int, at_once: int) -> Spent:
         """Work off ``jobs``, which are all that wait."""
         asyncio.run(_defer(self.jobs_url, jobs))
-        _, spent = timed(lambda: asyncio.run(_work(self.jobs_url, at_once)))
+        spent = self._timed(lambda: asyncio.run(_work(self.jobs_url, at_once)))
         if (
             done := _count(self.jobs_url, "SELECT count(*) AS n FROM procrastinate_jobs WHERE status = 'succeeded'")
         ) != jobs:
@@ -138,12 +139,13 @@ class _Rate:
     def at(self, waiting: int) -> str:
         """How fast videos are worked off while so many wait."""
         spent = self.ours(waiting, min(waiting, 20 * BATCH), BATCH)
-        return f"of {waiting:,} waiting videos: {PER / spent.wall_s:,.0f} a second"
+        cpu_ms = spent.cpu_s * 1000 / PER
+        return f"of {waiting:,} waiting videos: {PER / spent.wall_s:,.0f} a second, CPU {cpu_ms:.3f} ms each"
 
     def bare(self, videos: int) -> str:
         """What the same changes of the same rows cost in statements that do nothing else."""
-        fill(self.url, videos)
-        with connect(self.url, autocommit=True) as connection:
+        fill(self.server.url, videos)
+        with connect(self.server.url, autocommit=True) as connection:
             ids = [row["id"] for row in connection.execute("SELECT id FROM videos ORDER BY due_at")]
 
             def change() -> None:
@@ -151,11 +153,17 @@ class _Rate:
                     for statement in _BARE:
                         connection.execute(statement, (ids[start : start + BATCH],))
 
-            spent = _per_thousand(timed(change)[1], videos)
+            spent = _per_thousand(self._timed(change), videos)
         return (
             f"the bare changes of the same rows, {BATCH} a statement, one session, no locks, no order, no fence, "
-            f"nothing read back: {PER / spent.wall_s:,.0f} a second"
+            f"nothing read back: {PER / spent.wall_s:,.0f} a second, CPU {spent.cpu_s * 1000 / PER:.3f} ms each"
         )
+
+    def _timed(self, work: Callable[[], None]) -> Spent:
+        """By the clock, and of the CPUs by this process and by the server."""
+        before_s = server_cpu_s(self.server)
+        spent = timed(work)[1]
+        return Spent(spent.wall_s, spent.cpu_s + server_cpu_s(self.server) - before_s)
 
 
 _BARE = (
@@ -191,9 +199,11 @@ def _per_thousand(spent: Spent, count: int) -> Spent:
 
 def _rates(spent: tuple[list[Spent], list[Spent]]) -> str:
     ours, theirs = ([PER / one.wall_s for one in side] for side in spent)
+    cpus_ms = [statistics.median(one.cpu_s for one in side) * 1000 / PER for side in spent]
     return (
         f"a second, from the slowest to the fastest round: {min(ours):,.0f} to {max(ours):,.0f} videos against "
-        f"{min(theirs):,.0f} to {max(theirs):,.0f} jobs"
+        f"{min(theirs):,.0f} to {max(theirs):,.0f} jobs; CPU of client and server: {cpus_ms[0]:.3f} ms a video against "
+        f"{cpus_ms[1]:.3f} ms a job, a ratio of {cpus_ms[1] / cpus_ms[0]:.1f}"
     )
 
 

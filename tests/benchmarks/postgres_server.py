@@ -3,12 +3,15 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
+
 from cluster.store.database import EmbeddedPostgres, connect
 from cluster.store.migrations import apply_migrations
+from cluster.store.postmaster import read_postmaster_file
 
 OWNERS = 3
 
@@ -33,6 +36,19 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+def server_cpu_s(server: EmbeddedPostgres) -> float:
+    """What all processes of the server have used so far, those that have ended included."""
+    file = read_postmaster_file(server.data_dir)
+    assert file is not None
+    postmaster = psutil.Process(file.pid)
+    used = postmaster.cpu_times()
+    total = used.user + used.system + used.children_user + used.children_system
+    for session in postmaster.children():
+        with suppress(psutil.NoSuchProcess):
+            total += session.cpu_times().user + session.cpu_times().system
+    return float(total)
 
 
 def database_beside(url: str, name: str) -> str:
