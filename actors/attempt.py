@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from actors.ledger_writer import LedgerWriter
+from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.downloads import Downloads
 from actors.pools import Pool
 from actors.stage_actor import StageReply, failure_of
 from actors.video_path import PREVIOUS, Call, Done, StageFailed, download_key, walk
@@ -30,7 +31,7 @@ from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import DEADLINES, Outcome, RetryRule, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ class AttemptParts:
     """What every attempt shares."""
 
     pools: Mapping[WorkerKind, Pool]
+    downloads: Downloads
     ledger: LedgerWriter
+    finishes: BatchWriter[Finish]
     queue: VideoQueue
     clock: DatabaseClock
     retry_rule: RetryRule
@@ -61,6 +64,7 @@ class Attempt:
         self._node_id: str | None = None
         self._duration_s: float | None = None
         self._downloaded = False
+        self._closing: list[asyncio.Future[None]] = []
 
     async def process(self) -> None:
         """Walk the video's way and settle it: READY, FAILED, or waiting again. Raises LeaseLost."""
@@ -73,13 +77,16 @@ class Attempt:
         except BaseException:  # the lease is lost, the cluster stops, or a defect: nobody else knows of the file
             await self._discard()
             raise
+        finally:
+            for closing in self._closing:
+                closing.cancel()  # nobody asks any more what became of it
 
     async def run(
         self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
     ) -> Done:
         """See ``StageRunner.run``: the ledger row is committed before the first call is handed to a worker."""
         run = OpenRun(self.video, stage, max(done.finished_at for done in after))
-        await self._parts.ledger.open(run)
+        await self._open(run)
         deadline_s = DEADLINES[stage].seconds(self._duration_s)
         previous: Any = None
         total = _NOTHING
@@ -89,15 +96,12 @@ class Attempt:
             if reply.report.failure is not None:
                 if reply.report.failure.error_type == LeaseLost.__name__:
                     raise LeaseLost(reply.report.failure.message)
-                raise await self._failed(run, total, reply.report.failure)
+                raise self._failed(run, total, reply.report.failure)
             previous = reply.value
-        finished_at = await self._close(run, outcome, total)
-        return Done(previous, finished_at)
-
-    async def record_media(self, info: MediaInfo) -> None:
-        """See ``StageRunner.record_media``."""
-        self._duration_s = info.duration_s
-        await self._until_database_answers(self._parts.queue.record_media, self.video, info)
+        media = previous if isinstance(previous, MediaInfo) else None
+        if media is not None:
+            self._duration_s = media.duration_s
+        return Done(previous, self._close(run, outcome, total, media))
 
     async def _call(self, run: OpenRun, call: Call, previous: Any, deadline_s: float) -> StageReply:
         arguments = tuple(previous if argument is PREVIOUS else argument for argument in call.arguments)
@@ -106,38 +110,49 @@ class Attempt:
         try:
             reply = await pool.run(call.name, arguments, deadline_s=deadline_s, node_id=node_id, alone=self._alone)
         except (WorkerCrash, Interrupted) as error:
-            raise await self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
+            raise self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
         if isinstance(reply.value, LocalVideo):
             self._node_id, self._downloaded = reply.node_id, reply.value.temporary
         return reply
 
-    async def _failed(self, run: OpenRun, report: StageReport, failure: StageFailure) -> StageFailed:
+    async def _open(self, run: OpenRun) -> None:
+        """Returns when the open row is committed, and with it all that was closed before. Raises LeaseLost."""
+        await self._written(self._parts.ledger.add(run))
+
+    async def _written(self, *added: "asyncio.Future[None]") -> None:
+        """Returns when all that was closed is committed, and what was ``added`` as well. Raises LeaseLost."""
+        closing, self._closing = self._closing, []
+        await asyncio.gather(*closing, *added)
+
+    def _failed(self, run: OpenRun, report: StageReport, failure: StageFailure) -> StageFailed:
         outcome = Outcome.LOST if failure.error_type in _LOST else Outcome.FAILED
-        finished_at = await self._close(run, outcome, replace(report, failure=failure))
+        finished_at = self._close(run, outcome, replace(report, failure=failure))
         return StageFailed(run.stage, failure, finished_at)
 
-    async def _close(self, run: OpenRun, outcome: Outcome, report: StageReport) -> datetime:
+    def _close(self, run: OpenRun, outcome: Outcome, report: StageReport, media: MediaInfo | None = None) -> datetime:
+        """Written along with what is opened next, which waits for it: that it is written is not waited for here."""
         finished_at = max(self._parts.clock.now(), run.ready_at + timedelta(seconds=report.run_s))
-        await self._parts.ledger.close(ClosedRun(run, outcome, finished_at, report))
+        self._closing.append(self._parts.ledger.add(ClosedRun(run, outcome, finished_at, report, media)))
         return finished_at
 
     # Settling
 
     async def _finalize(self, indexed: Done) -> None:
         run = OpenRun(self.video, Stage.FINALIZING, indexed.finished_at)
-        await self._parts.ledger.open(run)
+        await self._open(run)
         removed = await self._discard()
         if removed is None:
             measured = 0.0, "scheduler", self._parts.scheduler
         else:
             measured = removed.run_s, removed.node, removed.worker
-        await self._until_database_answers(self._parts.queue.finish, self.video, *measured)
+        await self._parts.finishes.add(Finish(self.video, *measured))
 
     async def _settle_failure(self, stage: Stage, failure: StageFailure) -> None:
         rule, setbacks = self._parts.retry_rule, self.video.setbacks.plus(failure.blame)
         logger.info("%s failed in %s (attempt %d): %s", self.video.filename, stage, self.video.attempt, failure.message)
         if failure.error_type == NoSpace.__name__:
             self._parts.on_trouble(failure.message)
+        await self._written()
         if rule.is_final(setbacks, failure.blame):
             await self._until_database_answers(self._parts.queue.fail, self.video, stage.value, failure)
         else:
@@ -145,24 +160,11 @@ class Attempt:
             await self._until_database_answers(self._parts.queue.retry, self.video, failure, delay_s)
 
     async def _discard(self) -> StageReport | None:
-        """Remove the downloaded file, on its node; None when there was nothing to remove, or nobody left who could.
-
-        What stays behind, the scheduler sweeps away later.
-        """
+        """Remove the downloaded file, on its node; None when there was nothing to remove, or it is removed later."""
         if not self._downloaded or self._node_id is None:
             return None
         self._downloaded = False
-        try:
-            reply = await self._parts.pools[WorkerKind.MEDIA].run_aside(
-                "discard",
-                (download_key(self.video),),
-                deadline_s=DEADLINES[Stage.FINALIZING].fixed_s,
-                node_id=self._node_id,
-            )
-        except NodeLost as error:
-            logger.warning("%s is removed later: %s", self.video.filename, error)
-            return None
-        return reply.report
+        return await self._parts.downloads.remove(download_key(self.video), self._node_id)
 
     async def _until_database_answers(self, write: Any, *arguments: Any) -> None:
         """Back-pressure: while the database is away nothing is decided, until the lease is lost."""

@@ -2,8 +2,7 @@
 
 A pool answers every item with the worker's reply or raises why there is none: the worker's process died under it
 (``WorkerLost``), it overran its deadline (``StageTimeout``), or its node is gone (``NodeLost``). It never repeats an
-item: retrying is the queue's. A worker has one call at a time, so that whoever dies with it is known for certain; only
-quick calls run aside, and what dies while one does is nobody's fault.
+item: retrying is the queue's. A worker has one call at a time, so that whoever dies with it is known for certain.
 All methods run on one asyncio loop; nothing here blocks it.
 """
 
@@ -11,8 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +21,6 @@ from actors.node_watch import DEATHS, why_gone
 from actors.stage_actor import StageReply, WorkerInfo, is_device_failure
 from cluster.contracts.errors import (
     ConfigurationError,
-    HeimdexError,
     NodeLost,
     StageTimeout,
     WorkerLost,
@@ -61,7 +58,6 @@ class _Worker:
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
     is_spent: bool = False
-    died_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,17 +78,25 @@ class Pool:
         spawn: starts a worker's actor by name and returns its handle.
         size: how many workers to keep alive.
         batch_sizes: most items per call, by call name; one where none is named.
+        kill: ends what ``spawn`` started.
     """
 
     def __init__(
-        self, kind: WorkerKind, spawn: Callable[[str], Any], size: int, batch_sizes: dict[str, int] | None = None
+        self,
+        kind: WorkerKind,
+        spawn: Callable[[str], Any],
+        size: int,
+        batch_sizes: dict[str, int] | None = None,
+        kill: Callable[[Any], None] = ray.kill,
     ) -> None:
         self.kind = kind
         self._spawn = spawn
+        self._kill = kill
         self._size = size
         self._batch_sizes = batch_sizes or {}
-        self._waiting: deque[_Item] = deque()
+        self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
+        self._idle: dict[_Worker, WorkerInfo] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -110,6 +114,7 @@ class Pool:
         """
         await asyncio.gather(*(self._load(worker) for worker in self._workers))
         self._feed()
+        self._fail_stranded(self._waiting)
 
     async def run(
         self,
@@ -132,30 +137,17 @@ class Pool:
         if self._closed:
             raise NodeLost(STOPPING)
         item = _Item(call, arguments, deadline_s, node_id, alone, asyncio.get_running_loop().create_future())
-        self._waiting.append(item)
+        self._waiting[item] = None
         self._feed()
+        if node_id is not None and item in self._waiting:
+            self._fail_stranded([item])
         try:
             return await item.reply
         finally:
             if item in self._waiting:
-                self._waiting.remove(item)
+                del self._waiting[item]
             elif item.reply.cancelled():
                 self._give_up(item)
-
-    async def run_aside(self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str) -> StageReply:
-        """Run a quick call on a worker of that node at once, beside whatever the worker is at. Raises NodeLost."""
-        worker = next((w for w in self._workers if w.info is not None and w.info.node_id == node_id), None)
-        if worker is None:
-            raise NodeLost(f"no {self.kind.value} worker is left on the node")
-        try:
-            reply: StageReply = await asyncio.wait_for(worker.handle.run_aside.remote(call, arguments), deadline_s)
-        except (RayError, TimeoutError) as error:
-            worker.is_spent, worker.died_aside = True, isinstance(error, DEATHS)
-            self._replace_when_idle(worker)
-            raise NodeLost(f"worker {worker.name} did not answer: {_first_line(error)}") from None
-        worker.is_spent |= is_device_failure(reply)
-        self._replace_when_idle(worker)
-        return reply
 
     def nodes(self) -> set[str]:
         """The nodes on which a worker has loaded."""
@@ -186,9 +178,10 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         for worker in self._workers:
-            ray.kill(worker.handle)
+            self._kill(worker.handle)
             _fail(worker.batch or [], NodeLost(STOPPING))
         self._workers.clear()
+        self._idle.clear()
         _fail(list(self._waiting), NodeLost(STOPPING))
         self._waiting.clear()
 
@@ -202,19 +195,20 @@ class Pool:
 
     async def _load(self, worker: _Worker) -> None:
         try:
-            worker.info = await worker.handle.describe.remote()
+            info: WorkerInfo = await worker.handle.describe.remote()
         except RayTaskError as error:
             if isinstance(error.cause, ConfigurationError):
                 raise ConfigurationError(str(error.cause)) from None
             raise ConfigurationError(f"worker {worker.name} could not start: {error.cause}") from None
         except RayError as error:
             raise ConfigurationError(f"worker {worker.name} died while it was loading: {_first_line(error)}") from None
+        worker.info = self._idle[worker] = info
         self._background(self._watch(worker))
 
     async def _watch(self, worker: _Worker) -> None:
         """Replace a worker that dies while it is idle: whoever came next would be charged with its death."""
         try:
-            await _answer(worker.handle.last.remote())
+            await worker.handle.last.remote()
         except RayError:
             if worker.batch is None:  # else its call fails as well, which says whom it took along
                 self._replace(worker)
@@ -224,9 +218,12 @@ class Pool:
         if gone not in self._workers or self._closed:
             return
         self._workers.remove(gone)
-        ray.kill(gone.handle)
+        self._idle.pop(gone, None)
+        gone.is_spent = True
+        self._kill(gone.handle)
         logger.warning("worker %s is gone; starting another", gone.name)
         self._background(self._load_replacement(self._start_worker()))
+        self._fail_stranded(self._waiting)
 
     async def _load_replacement(self, worker: _Worker) -> None:
         try:
@@ -237,6 +234,7 @@ class Pool:
             self._replace(worker)
         else:
             self._feed()
+            self._fail_stranded(self._waiting)
 
     def _background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -246,38 +244,43 @@ class Pool:
     # Feeding
 
     def _feed(self) -> None:
-        for worker in self._workers:
-            if worker.info is not None and worker.batch is None and not worker.is_spent:
-                batch = self._take_batch(worker.info)
-                if batch:
-                    worker.batch, worker.since_s = batch, time.monotonic()
-                    self._background(self._call(worker, worker.info, batch))
-        self._fail_stranded()
+        for worker, info in list(self._idle.items()):
+            if not self._waiting:
+                return
+            batch = self._take_batch(info)
+            if batch:
+                del self._idle[worker]
+                worker.batch, worker.since_s = batch, time.monotonic()
+                self._background(self._call(worker, info, batch))
 
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
-        for item in list(self._waiting):
+        for item in self._waiting:
             if item.node_id not in (None, info.node_id) or (batch and (item.alone or item.call != batch[0].call)):
                 continue
-            self._waiting.remove(item)
             batch.append(item)
             if item.alone or len(batch) == self._batch_sizes.get(item.call, 1):
                 break
+        for item in batch:
+            del self._waiting[item]
         return batch
 
-    def _fail_stranded(self) -> None:
-        """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there."""
+    def _fail_stranded(self, items: Iterable[_Item]) -> None:
+        """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
+
+        To be asked of an item that comes to wait, and of all whenever a worker goes or has loaded.
+        """
         now_s, nodes = time.monotonic(), self.nodes()
         starting = any(worker.info is None for worker in self._workers)
-        for item in list(self._waiting):
+        for item in list(items):
             if item.node_id is None or item.node_id in nodes:
                 item.stranded_since_s = None
                 continue
             if item.stranded_since_s is None:
                 item.stranded_since_s = now_s
-                asyncio.get_running_loop().call_later(STRANDED_S, self._feed)
+                asyncio.get_running_loop().call_later(STRANDED_S, self._fail_stranded, self._waiting)
             if not starting or now_s - item.stranded_since_s >= STRANDED_S:
-                self._waiting.remove(item)
+                del self._waiting[item]
                 _fail([item], NodeLost(f"no {self.kind.value} worker is left on the node that holds the file"))
 
     async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[_Item]) -> None:
@@ -285,37 +288,33 @@ class Pool:
         deadline_s = max(item.deadline_s for item in batch)
         reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
         try:
-            replies: list[StageReply] = await asyncio.wait_for(_answer(reply), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                replies: list[StageReply] = await reply
         except TimeoutError:
             sentence = f"still running after {deadline_s:.0f} s; its worker was killed"
-            self._end_call(worker)
+            self._end_call(worker, info)
             self._replace(worker)
             _fail(batch, StageTimeout(sentence))
         except DEATHS as error:
-            self._end_call(worker)
+            self._end_call(worker, info)
             self._replace(worker)
-            _fail(batch, await self._why_gone(worker, info, error))
+            _fail(batch, await why_gone(info, error))
         except (
             Exception
         ) as error:  # not the stage failed but its wrapper, or the answer cannot be read: the worker lives
-            self._end_call(worker)
+            self._end_call(worker, info)
             _fail(batch, WorkerLost(f"worker {worker.name} could not answer: {_first_line(error)}"))
         else:
-            self._end_call(worker)
+            self._end_call(worker, info)
             self._settle(worker, batch, replies)
         self._replace_when_idle(worker)
         self._feed()
 
-    async def _why_gone(self, worker: _Worker, info: WorkerInfo, error: RayError) -> HeimdexError:
-        """What is known of a death; that a call aside died too, which may have been why, is known meanwhile."""
-        known = await why_gone(info, error)
-        if isinstance(known, WorkerLost) and worker.died_aside:
-            return NodeLost(f"worker {worker.name} died while it also cleaned up after another video")
-        return known
-
-    def _end_call(self, worker: _Worker) -> None:
+    def _end_call(self, worker: _Worker, info: WorkerInfo) -> None:
         worker.busy_s += time.monotonic() - worker.since_s
         worker.batch = None
+        if not worker.is_spent:
+            self._idle[worker] = info
 
     def _settle(self, worker: _Worker, batch: list[_Item], replies: list[StageReply]) -> None:
         worker.peak_memory_bytes = replies[0].peak_memory_bytes
@@ -325,7 +324,7 @@ class Pool:
         worker.is_spent |= any(map(is_device_failure, replies))
 
     def _replace_when_idle(self, worker: _Worker) -> None:
-        """A worker whose device is broken, or that does not answer aside, is given nothing more."""
+        """A worker whose device is broken is given nothing more."""
         if worker.is_spent and worker.batch is None:
             self._replace(worker)
 
@@ -346,10 +345,6 @@ def _fail(items: list[_Item], error: Exception) -> None:
     for item in items:
         if not item.reply.done():
             item.reply.set_exception(error)
-
-
-async def _answer(reply: Any) -> Any:
-    return await reply
 
 
 def _first_line(error: Exception) -> str:

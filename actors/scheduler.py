@@ -19,11 +19,12 @@ import ray
 
 from actors.attempt import Attempt, AttemptParts
 from actors.back_pressure import BackPressure
-from actors.ledger_writer import LedgerWriter
+from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.downloads import Downloads
 from actors.pools import Pool
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_SIZES, WorkerPlan
-from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost, NodeLost
+from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import EmbeddedPostgres, open_pool
@@ -42,8 +43,6 @@ CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
-SWEEP_S = 20.0
-"""How often what attempts left behind is looked for."""
 REVIVE_POSTGRES_S = 3.0
 """How long the embedded Postgres may be silent before it is started again."""
 
@@ -76,7 +75,9 @@ class VideoScheduler:
         self._registry = WorkerRegistry(self._database, name)
         self._clock = DatabaseClock(self._heart)
         self._ledger = LedgerWriter(StageLedger(self._database))
+        self._finishes = BatchWriter(self._queue.finish)
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
+        self._downloads = Downloads(self._pools[WorkerKind.MEDIA], self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._pressure = BackPressure()
         self._wake = asyncio.Event()
@@ -96,8 +97,8 @@ class VideoScheduler:
         listener = threading.Thread(target=self._listen, args=(asyncio.get_running_loop(),), daemon=True)
         async with asyncio.TaskGroup() as tasks:
             announcing = tasks.create_task(self._announce_forever())
-            ledger = tasks.create_task(self._ledger.serve())
-            sweeping = tasks.create_task(self._sweep_forever())
+            writing = [tasks.create_task(writer.serve()) for writer in (self._ledger, self._finishes)]
+            sweeping = tasks.create_task(self._downloads.sweep_forever())
             for pool in self._pools.values():
                 pool.start()
             await asyncio.gather(*(pool.ready() for pool in self._pools.values()))
@@ -106,9 +107,8 @@ class VideoScheduler:
             on_ready()
             await self._claim_until_stopped()
             await self._drain()
-            announcing.cancel()
-            sweeping.cancel()
-            ledger.cancel()
+            for task in (announcing, sweeping, *writing):
+                task.cancel()
         self._stopped.set()
         self._beat_now.set()
         for pool in self._pools.values():
@@ -134,6 +134,7 @@ class VideoScheduler:
             task.cancel()
         if self._in_flight:  # they remove what they downloaded, unless the media workers are busy
             await asyncio.wait(self._in_flight.values(), timeout=CLEANUP_S)
+        await self._downloads.settle(CLEANUP_S)
         try:
             await asyncio.to_thread(self._recovery.hand_back)
         except DatabaseUnavailable as error:
@@ -143,11 +144,14 @@ class VideoScheduler:
 
     async def _claim_until_stopped(self) -> None:
         silent_since_s: float | None = None
+        reaped_s = -POLL_S
         while not self._stopping.is_set():
             self._wake.clear()
             try:
                 await self._claim()
-                await asyncio.to_thread(self._recovery.reap)
+                if time.monotonic() - reaped_s >= POLL_S:  # videos end far more often than leases expire
+                    reaped_s = time.monotonic()
+                    await asyncio.to_thread(self._recovery.reap)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
                 silent_since_s = silent_since_s or time.monotonic()
@@ -186,7 +190,9 @@ class VideoScheduler:
     async def _process(self, video: ClaimedVideo) -> None:
         parts = AttemptParts(
             self._pools,
+            self._downloads,
             self._ledger,
+            self._finishes,
             self._queue,
             self._clock,
             self._config.retry_rule,
@@ -238,29 +244,6 @@ class VideoScheduler:
             except DatabaseUnavailable as error:
                 logger.warning("not listening: %s", error)
                 self._stopping.wait(POLL_S)
-
-    # What attempts left behind
-
-    async def _sweep_forever(self) -> None:
-        """Remove downloads of attempts that are over, wherever they lie: their worker or scheduler may have died."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            for node_id in self._pools[WorkerKind.MEDIA].nodes():
-                try:
-                    await self._sweep(node_id)
-                except (NodeLost, DatabaseUnavailable) as error:
-                    logger.warning("nothing is swept: %s", error)
-                except Exception:  # videos do not stop for it
-                    logger.exception("nothing is swept")
-
-    async def _sweep(self, node_id: str) -> None:
-        aside = partial(self._pools[WorkerKind.MEDIA].run_aside, deadline_s=SWEEP_S, node_id=node_id)
-        # Listed first and checked afterwards: a lease is always older than its download.
-        keys: list[str] = (await aside("list_downloads", ())).value or []
-        live = await asyncio.to_thread(self._queue.live_tokens) if keys else set()
-        for key in keys:
-            if key not in live:
-                await aside("discard", (key,))
 
     # Workers
 

@@ -36,8 +36,6 @@ from cluster.contracts.stages import Blame
 logger = logging.getLogger(__name__)
 
 
-ASIDE = "aside"
-"""The concurrency group of calls that do not wait for the one that runs."""
 VIGIL = "vigil"
 """The concurrency group of the call that lasts as long as the worker."""
 
@@ -157,11 +155,6 @@ class StageActor:
             return [reply for item in batch for reply in self._timed(call, partial(self._together, call, [item]), 1)]
         return replies
 
-    @ray.method(concurrency_group=ASIDE)
-    def run_aside(self, call: str, item: tuple[Any, ...]) -> StageReply:
-        """Run a quick ``call`` beside whatever ``run`` is at: it waits for nobody."""
-        return self._timed(call, partial(self._alone, call, item), 1)[0]
-
     @ray.method(concurrency_group=VIGIL)
     def last(self) -> None:
         """Never returns: whoever waits for it learns at once that the worker died, whatever it was at."""
@@ -205,7 +198,7 @@ class StageActor:
 
 def remote_stage_actor(*, cpus: float, gpus: float = 0.0) -> Any:
     """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's."""
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {ASIDE: 1, VIGIL: 1}}
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {VIGIL: 1}}
     return ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(StageActor)
 
 

@@ -54,16 +54,13 @@ class StageRunner(Protocol):
     ) -> Done:
         """Run a stage: its calls one after the other; ``PREVIOUS`` in a call stands for the value before it.
 
-        ``outcome`` is what the ledger says when all went well. Without calls, nothing is done.
+        ``outcome`` is what the ledger says when all went well. Without calls, nothing is done. A ``MediaInfo`` is
+        written down as what the video is.
 
         Raises:
             StageFailed: a call failed; the ledger says so already.
             LeaseLost: another scheduler owns the video.
         """
-        ...
-
-    async def record_media(self, info: MediaInfo) -> None:
-        """Write down what the probe found."""
         ...
 
 
@@ -93,7 +90,6 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
 
     probed = await runner.run(Stage.METADATA, [downloaded], _on_file("probe", local))
     info: MediaInfo = probed.value
-    await runner.record_media(info)
 
     # Sound is decoded first, so that speech is recognised while the pictures are still being decoded.
     transcribed, detected = await _both(

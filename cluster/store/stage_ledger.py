@@ -1,6 +1,7 @@
 """The stage ledger: writes stage runs in batches, fenced by the lease, and reads them back.
 
-A run is opened before its stage starts and closed after it. Whoever measures hands in times on the database's
+A run is opened before its stage starts and closed after it; what the stage found out about the file is written down
+with its end. Whoever measures hands in times on the database's
 clock (``DatabaseClock``); this module only writes them down.
 """
 
@@ -13,6 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
@@ -54,6 +56,18 @@ JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_to
 WHERE r.video_id = b.video_id AND r.attempt = b.attempt AND r.stage = b.stage AND r.outcome = 'running'
 """
 
+_RECORD_MEDIA = """
+-- What the probe found; an unknown duration stays as it was.
+UPDATE videos AS v
+SET duration_s = coalesce(b.duration_s, v.duration_s), file_size_bytes = b.size_bytes,
+    width = b.width, height = b.height, fps = b.fps
+FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(durations)s::float8[], %(sizes)s::bigint[], %(widths)s::int[],
+            %(heights)s::int[], %(rates)s::float8[])
+     AS b (video_id, lease_token, duration_s, size_bytes, width, height, fps)
+JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
+WHERE v.id = b.video_id
+"""
+
 
 @dataclass(frozen=True)
 class OpenRun:
@@ -66,12 +80,20 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class ClosedRun:
-    """A stage run that ended. ``report`` is the worker's; for a lost worker it says what is known."""
+    """A stage run that ended. ``report`` is the worker's; for a lost worker it says what is known.
+
+    ``media``: what the stage found out about the file, if that is what it is for.
+    """
 
     run: OpenRun
     outcome: Outcome
     finished_at: datetime
     report: StageReport
+    media: MediaInfo | None = None
+
+    @property
+    def video(self) -> ClaimedVideo:
+        return self.run.video
 
 
 class StageLedger:
@@ -86,7 +108,8 @@ class StageLedger:
         What a lost lease concerns is not written. Writing the same runs again changes nothing, so a call whose
         answer was lost may be repeated.
         """
-        tokens = [run.video.lease_token for run in opened] + [c.run.video.lease_token for c in closed]
+        tokens = [run.video.lease_token for run in opened] + [c.video.lease_token for c in closed]
+        measured = [c for c in closed if c.media is not None]
         with self._pool.connection() as connection:
             # KEY SHARE keeps a lease from being taken back meanwhile, and lets heartbeats prolong it.
             held = connection.execute(
@@ -95,6 +118,8 @@ class StageLedger:
             ).fetchall()
             if closed:
                 _close(connection, closed)
+            if measured:
+                _record_media(connection, measured)
             if opened:
                 _open(connection, opened)
         return {row["lease_token"] for row in held}
@@ -118,9 +143,9 @@ def _close(connection: Connection[dict[str, Any]], closed: Sequence[ClosedRun]) 
     connection.execute(
         _CLOSE,
         {
-            "videos": [c.run.video.id for c in closed],
-            "tokens": [c.run.video.lease_token for c in closed],
-            "attempts": [c.run.video.attempt for c in closed],
+            "videos": [c.video.id for c in closed],
+            "tokens": [c.video.lease_token for c in closed],
+            "attempts": [c.video.attempt for c in closed],
             "stages": [c.run.stage.value for c in closed],
             "outcomes": [c.outcome.value for c in closed],
             "finishes": [c.finished_at for c in closed],
@@ -132,6 +157,22 @@ def _close(connection: Connection[dict[str, Any]], closed: Sequence[ClosedRun]) 
             "devices": [c.report.device for c in closed],
             "resources": [c.report.resource_s for c in closed],
             "batches": [c.report.batch_size for c in closed],
+        },
+    )
+
+
+def _record_media(connection: Connection[dict[str, Any]], measured: Sequence[ClosedRun]) -> None:
+    found = [c.media for c in measured if c.media is not None]
+    connection.execute(
+        _RECORD_MEDIA,
+        {
+            "videos": [c.video.id for c in measured],
+            "tokens": [c.video.lease_token for c in measured],
+            "durations": [media.duration_s for media in found],
+            "sizes": [media.size_bytes for media in found],
+            "widths": [media.width for media in found],
+            "heights": [media.height for media in found],
+            "rates": [media.fps for media in found],
         },
     )
 

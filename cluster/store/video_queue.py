@@ -14,7 +14,6 @@ from psycopg import ClientCursor
 from psycopg.rows import class_row
 
 from cluster.contracts.errors import LeaseLost
-from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo
@@ -88,23 +87,20 @@ FROM held WHERE l.video_id = held.video_id
 RETURNING l.lease_token
 """
 
-_RECORD_MEDIA = """
--- What the probe found; an unknown duration stays as it was.
-WITH lease AS MATERIALIZED (
-    SELECT video_id FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s FOR KEY SHARE
-)
-UPDATE videos AS v
-SET duration_s = coalesce(%(duration_s)s, v.duration_s), file_size_bytes = %(size_bytes)s,
-    width = %(width)s, height = %(height)s, fps = %(fps)s
-FROM lease WHERE v.id = lease.video_id
-"""
-
 _FINISH = """
--- READY: the lease ends, the last stage run is closed and the video's timings are set at one and the same moment.
-WITH clock AS MATERIALIZED (
+-- READY: the leases end, the last stage runs are closed and the videos' timings are set at one and the same moment.
+WITH done AS MATERIALIZED (
+    SELECT * FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(runs)s::float8[], %(nodes)s::text[],
+                         %(workers)s::text[]) AS b (video_id, lease_token, run_s, node, worker)
+), held AS MATERIALIZED (
+    SELECT l.video_id, l.lease_token FROM video_leases AS l
+    WHERE (l.video_id, l.lease_token) IN (SELECT video_id, lease_token FROM done)
+    ORDER BY l.lease_token FOR UPDATE
+), clock AS MATERIALIZED (
     SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
 ), lease AS (
-    DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
+    DELETE FROM video_leases AS l USING held WHERE l.video_id = held.video_id
+    RETURNING l.video_id, l.lease_token
 ), finished AS (
     UPDATE videos AS v
     SET status = 'READY', processing_stage = 'completed', available_at = NULL,
@@ -112,20 +108,23 @@ WITH clock AS MATERIALIZED (
         processing_duration_ms =
             round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
-    RETURNING v.id, v.attempt, clock.moment
+    RETURNING v.id, v.attempt, lease.lease_token, clock.moment
 ), forgotten AS (
     DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id
+), closed AS (
+    UPDATE video_stage_runs AS r
+    SET outcome = 'completed',
+        finished_at = greatest(f.moment, r.ready_at),
+        started_at = greatest(f.moment - make_interval(secs => d.run_s), r.ready_at),
+        run_ms = extract(epoch FROM greatest(f.moment, r.ready_at)
+                         - greatest(f.moment - make_interval(secs => d.run_s), r.ready_at)) * 1000,
+        wait_ms = extract(epoch FROM greatest(f.moment - make_interval(secs => d.run_s), r.ready_at) - r.ready_at)
+                  * 1000,
+        node = d.node, worker = d.worker, device = 'cpu', resource_s = d.run_s, batch_size = 1
+    FROM finished AS f JOIN done AS d USING (lease_token)
+    WHERE r.video_id = f.id AND r.attempt = f.attempt AND r.stage = 'finalizing' AND r.outcome = 'running'
 )
-UPDATE video_stage_runs AS r
-SET outcome = 'completed',
-    finished_at = greatest(f.moment, r.ready_at),
-    started_at = greatest(f.moment - make_interval(secs => %(run_s)s), r.ready_at),
-    run_ms = extract(epoch FROM greatest(f.moment, r.ready_at)
-                     - greatest(f.moment - make_interval(secs => %(run_s)s), r.ready_at)) * 1000,
-    wait_ms = extract(epoch FROM greatest(f.moment - make_interval(secs => %(run_s)s), r.ready_at) - r.ready_at) * 1000,
-    node = %(node)s, worker = %(worker)s, device = 'cpu', resource_s = %(run_s)s, batch_size = 1
-FROM finished AS f
-WHERE r.video_id = f.id AND r.attempt = f.attempt AND r.stage = 'finalizing' AND r.outcome = 'running'
+SELECT lease_token FROM finished
 """
 
 _LOCK = """
@@ -183,6 +182,16 @@ FROM lease WHERE v.id = lease.video_id
 )
 
 
+@dataclass(frozen=True)
+class Finish:
+    """A video that only has to become READY; its finalizing stage ran for ``run_s`` seconds on that worker."""
+
+    video: ClaimedVideo
+    run_s: float
+    node: str
+    worker: str
+
+
 class VideoQueue:
     """The queue as one scheduler sees it. ``scheduler`` names it in its leases, the same after a restart.
 
@@ -227,21 +236,20 @@ class VideoQueue:
             cursor = connection.execute("SELECT video_id || '-' || lease_token AS key FROM video_leases")
             return {row["key"] for row in cursor}
 
-    def record_media(self, video: ClaimedVideo, info: MediaInfo) -> None:
-        """Write what the probe found. Raises LeaseLost."""
-        self._fenced(
-            _RECORD_MEDIA,
-            video,
-            duration_s=info.duration_s,
-            size_bytes=info.size_bytes,
-            width=info.width,
-            height=info.height,
-            fps=info.fps,
-        )
+    def finish(self, done: Sequence[Finish]) -> set[int]:
+        """Make the videos READY and close their finalizing runs; returns those of their lease tokens that were held.
 
-    def finish(self, video: ClaimedVideo, run_s: float, node: str, worker: str) -> None:
-        """Make the video READY and close its finalizing run, which took ``run_s`` seconds. Raises LeaseLost."""
-        self._fenced(_FINISH, video, run_s=run_s, node=node, worker=worker)
+        Of a video whose lease is lost, nothing is written.
+        """
+        parameters = {
+            "videos": [each.video.id for each in done],
+            "tokens": [each.video.lease_token for each in done],
+            "runs": [each.run_s for each in done],
+            "nodes": [each.node for each in done],
+            "workers": [each.worker for each in done],
+        }
+        with self._pool.autocommitted() as connection:
+            return {row["lease_token"] for row in connection.execute(_FINISH, parameters)}
 
     def fail(self, video: ClaimedVideo, stage: str, failure: StageFailure) -> None:
         """Make the video FAILED in ``stage`` for good. Raises LeaseLost."""
@@ -253,8 +261,7 @@ class VideoQueue:
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
         with self._pool.autocommitted() as connection:
-            # Two statements go in one message: nobody is stopped in between.
-            cursor = ClientCursor(connection) if statement.startswith(_LOCK) else connection.cursor()
+            cursor = ClientCursor(connection)  # two statements in one message: nobody is stopped in between
             cursor.execute(statement, {"id": video.id, "token": video.lease_token, **parameters})
             cursor.nextset()
             if cursor.rowcount == 0:

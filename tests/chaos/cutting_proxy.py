@@ -28,7 +28,7 @@ WRITES = {
     "ledger close": b"-- End stage runs",
     "keep result": b"INSERT INTO video_stage_results",
     "scenes": b"INSERT INTO video_transcripts",
-    "finish": b"-- READY: the lease ends",
+    "finish": b"-- READY: the leases end",
     "fail": b"-- FAILED for good",
     "retry": b"-- PENDING again",
     "take back": b"heimdex.taken_back",

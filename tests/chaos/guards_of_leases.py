@@ -87,6 +87,13 @@ _HEARTBEAT = [
         (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[ledger]",),
     ),
     Guard(
+        "order of locks: finishing",
+        QUEUE,
+        "    ORDER BY l.lease_token FOR UPDATE",
+        "    FOR UPDATE",
+        (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[finish]",),
+    ),
+    Guard(
         "order of locks: taking back",
         RECOVERY,
         "WHERE {chosen} ORDER BY lease_token {locking}",

@@ -8,7 +8,7 @@ from tests.chaos.guards_trial import Guard
 STAGES = "cluster/contracts/stages.py"
 ATTEMPT = "actors/attempt.py"
 WAY = "actors/video_path.py"
-WRITER = "actors/ledger_writer.py"
+WRITER = "actors/batch_writer.py"
 WORKER = "actors/stage_actor.py"
 POOLS = "actors/pools.py"
 
@@ -173,9 +173,16 @@ _REMAINS = [
     Guard(
         "a stage's run is in the ledger before it begins",
         ATTEMPT,
-        "        await self._parts.ledger.open(run)\n        deadline_s",
+        "        await self._open(run)\n        deadline_s",
         "        deadline_s",
         (f"{_ATTEMPTS}test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper",),
+    ),
+    Guard(
+        "what was closed is written before the attempt is settled",
+        ATTEMPT,
+        "        await self._written()\n        if rule",
+        "        if rule",
+        (f"{_ATTEMPTS}test_a_failure_is_in_the_ledger_before_its_video_is_settled",),
     ),
     Guard(
         "a transcript that is kept is not made twice",
@@ -216,7 +223,7 @@ _REMAINS = [
         "one bad row of the ledger stops nobody else",
         WRITER,
         "                await self._write_each(batch)",
-        '                _fail_all = [entry.written.set_exception(LeaseLost("refused")) for entry in batch]',
+        '                _fail_all = [waiting.written.set_exception(LeaseLost("refused")) for waiting in batch]',
         (f"{_LEDGER}test_an_entry_that_the_database_refuses_fails_alone",),
     ),
     Guard(
@@ -235,12 +242,43 @@ _REMAINS = [
     ),
 ]
 
+_DOWNLOADS = [
+    Guard(
+        "nobody waits long for a removal",
+        "actors/downloads.py",
+        "await asyncio.wait({removal}, timeout=SOON_S)",
+        "await asyncio.wait({removal})",
+        ("tests/integration/test_downloads.py::test_a_video_is_ready_although_the_workers_of_its_node_are_busy",),
+    ),
+    Guard(
+        "a death over a removal is nobody's",
+        "actors/downloads.py",
+        '        except (WorkerCrash, Interrupted) as error:\n            logger.warning("%s is removed later',
+        '        except Interrupted as error:\n            logger.warning("%s is removed later',
+        ("tests/integration/test_downloads.py::test_a_worker_that_dies_over_a_removal_costs_the_video_nothing",),
+    ),
+    Guard(
+        "downloads of attempts under way are not swept away",
+        "actors/downloads.py",
+        "[key for key in keys if key not in live]",
+        "keys",
+        ("tests/integration/test_downloads.py::test_what_no_lease_is_for_is_swept_away",),
+    ),
+    Guard(
+        "what cannot be swept away is left alone",
+        "actors/downloads.py",
+        "if self._failed[key] < MAX_TRIES:",
+        "if self._failed[key] >= 0:",
+        ("tests/integration/test_downloads.py::test_what_kills_whoever_removes_it_is_left_alone_in_the_end",),
+    ),
+]
+
 _ON_RAY = [
     Guard(
         "a call past its deadline is given up",
         POOLS,
-        "await asyncio.wait_for(_answer(reply), deadline_s)",
-        "await _answer(reply)",
+        "async with asyncio.timeout(deadline_s):",
+        "async with asyncio.timeout(None):",
         (f"{_POOLS}test_a_call_past_its_deadline_is_ended_with_its_worker",),
         on_ray=True,
     ),
@@ -285,22 +323,6 @@ _ON_RAY = [
         on_ray=True,
     ),
     Guard(
-        "a death beside a call aside is charged to nobody",
-        POOLS,
-        "if isinstance(known, WorkerLost) and worker.died_aside:",
-        "if worker.batch is not None:",
-        (f"{_POOLS}test_who_runs_beside_a_call_aside_that_kills_the_worker_is_not_charged",),
-        on_ray=True,
-    ),
-    Guard(
-        "a worker whose device broke in a call aside is given nothing more",
-        POOLS,
-        "worker.is_spent |= is_device_failure(reply)",
-        "worker.is_spent |= False",
-        (f"{_POOLS}test_who_runs_beside_a_call_aside_that_meets_a_device_error_comes_to_its_end",),
-        on_ray=True,
-    ),
-    Guard(
         "an item goes to the node that holds its file",
         POOLS,
         "if item.node_id not in (None, info.node_id) or (",
@@ -310,4 +332,4 @@ _ON_RAY = [
     ),
 ]
 
-WAYS = [*_BOUNDS, *_FAULTS, *_REMAINS, *_ON_RAY]
+WAYS = [*_BOUNDS, *_FAULTS, *_REMAINS, *_DOWNLOADS, *_ON_RAY]

@@ -18,16 +18,16 @@ _ID_AND_TOKEN = "WHERE video_id = %(id)s AND lease_token = %(token)s"
 _FENCE = [
     Guard(
         "fence: what the probe found",
-        QUEUE,
-        f"{_ID_AND_TOKEN} FOR KEY SHARE",
-        "WHERE video_id = %(id)s FOR KEY SHARE",
+        LEDGER,
+        "l.lease_token = b.lease_token\nWHERE v.id",
+        "true\nWHERE v.id",
         (f"{_STALE}[True-record_media]",),
     ),
     Guard(
         "fence: finish",
         QUEUE,
-        f"{_ID_AND_TOKEN} RETURNING video_id\n), finished",
-        "WHERE video_id = %(id)s RETURNING video_id\n), finished",
+        "WHERE (l.video_id, l.lease_token) IN (SELECT video_id, lease_token FROM done)",
+        "WHERE l.video_id IN (SELECT video_id FROM done)",
         (f"{_STALE}[True-finish]",),
     ),
     Guard(
@@ -74,8 +74,8 @@ _FENCE = [
     ),
     Guard(
         "who is fenced off is told, by the ledger",
-        "actors/ledger_writer.py",
-        "if entry.run.video.lease_token in held:",
+        "actors/batch_writer.py",
+        "if waiting.entry.video.lease_token in held:",
         "if held is not None:",
         (f"{_LEDGER_TESTS}test_only_the_video_whose_lease_is_lost_is_told_so",),
     ),
@@ -86,7 +86,7 @@ _SETTLED = [
         "what is settled is not finished again",
         QUEUE,
         "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING",
-        "FROM clock WHERE v.id = %(id)s\n    RETURNING",
+        "FROM done AS lease, clock WHERE v.id = lease.video_id\n    RETURNING",
         (_ONCE,),
     ),
     Guard(
@@ -99,8 +99,8 @@ _SETTLED = [
     Guard(
         "what is settled does not wait again",
         QUEUE,
-        'FROM lease WHERE v.id = lease.video_id\n"""\n)\n\n\nclass VideoQueue',
-        'WHERE v.id = %(id)s\n"""\n)\n\n\nclass VideoQueue',
+        'FROM lease WHERE v.id = lease.video_id\n"""\n)\n\n\n@dataclass',
+        'WHERE v.id = %(id)s\n"""\n)\n\n\n@dataclass',
         (_ONCE,),
     ),
     Guard(
@@ -143,14 +143,10 @@ _SETTLED = [
         LEDGER,
         "ORDER BY lease_token FOR KEY SHARE",
         "ORDER BY lease_token",
-        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[run]",),
-    ),
-    Guard(
-        "who writes under a lease keeps it: what the probe found",
-        QUEUE,
-        f"{_ID_AND_TOKEN} FOR KEY SHARE",
-        _ID_AND_TOKEN,
-        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[media]",),
+        (
+            f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[run]",
+            f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[media]",
+        ),
     ),
     Guard(
         "who writes under a lease keeps it: what is kept and the scenes",

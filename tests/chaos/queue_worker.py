@@ -27,7 +27,7 @@ from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun, StageLedger
 from cluster.store.stage_results import StageResults
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 from tests.chaos.marked_results import media, scenes, transcript
 from tests.chaos.queue_plan import RULE, Plan, number_of, plan_of
 
@@ -226,8 +226,6 @@ class Scheduler:
 
     def _produce(self, way: Way, stage: Stage) -> Outcome:
         video, plan = way.video, way.plan
-        if stage is Stage.METADATA and plan.has_media:
-            until_answered(self._queue.record_media, video, media(video.lease_token))
         if stage is Stage.TRANSCRIPTION and plan.has_transcript:
             if stage in video.stored:
                 self._results.recall_transcript(video.id)
@@ -243,7 +241,8 @@ class Scheduler:
         way.finished[run.stage] = finished_at
         run_s = (finished_at - run.ready_at).total_seconds() * self._rng.random()
         report = StageReport(run_s, 1, self._config.session, str(way.video.lease_token), "cpu", run_s, failure)
-        return ClosedRun(run, outcome, finished_at, report)
+        found = run.stage is Stage.METADATA and outcome is Outcome.COMPLETED and way.plan.has_media
+        return ClosedRun(run, outcome, finished_at, report, media(way.video.lease_token) if found else None)
 
     # Writing it down
 
@@ -259,9 +258,11 @@ class Scheduler:
 
     def _finish(self, ways: list[Way], closing: list[ClosedRun]) -> None:
         ways = self._write(ways, [way.begin(Stage.FINALIZING) for way in ways], closing)
+        done = [Finish(way.video, 0.0, self._config.session, str(way.video.lease_token)) for way in ways]
+        held = until_answered(self._queue.finish, done)
         for way in ways:
-            token = str(way.video.lease_token)
-            self._settle("finish", way, self._queue.finish, way.video, 0.0, self._config.session, token)
+            token = way.video.lease_token
+            self._note("settled" if token in held else "refused", f"finish {token}")
 
     def _settle_failures(self, failed: Sequence[tuple[Way, ClosedRun]]) -> None:
         held = self._write([way for way, _ in failed], [], [run for _, run in failed])

@@ -24,10 +24,7 @@ SELECT l.lease_token, l.video_id, l.attempt, l.ended_in IS NOT NULL AS ended, v.
        v.failures, v.crashes, v.interruptions, c.after,
        ARRAY(SELECT r.stage || ' ' || r.outcome || ' ' || coalesce(r.error_type, '')
              FROM video_stage_runs AS r WHERE r.video_id = l.video_id AND r.attempt = l.attempt
-               AND r.outcome NOT IN ('completed', 'skipped')) AS runs,
-       EXISTS (SELECT FROM video_stage_runs AS r WHERE r.video_id = l.video_id AND r.attempt = l.attempt
-                 AND r.outcome = 'lost' AND r.error_message LIKE '%% while it also cleaned up after another video')
-           AS beside_aside
+               AND r.outcome NOT IN ('completed', 'skipped')) AS runs
 FROM chaos.leases AS l JOIN videos AS v ON v.id = l.video_id
 LEFT JOIN chaos.changes AS c ON c.video_id = l.video_id AND c.attempt = l.attempt AND c.before = 'PROCESSING'
 WHERE l.lease_token = ANY (%s) ORDER BY l.lease_token
@@ -124,8 +121,6 @@ def _judged(kind: str, one: Struck, row: dict[str, Any], certain: bool) -> tuple
     if kind == "worker":
         lost = f"{one.stage} lost WorkerLost" in row["runs"]
         fits = (errors, crashes, interruptions) == (0, 1, 0) and lost
-        # A call aside may have been sent already to the worker that was stopped to be killed.
-        fits = fits or ((errors, crashes, interruptions) == (0, 0, 1) and row["beside_aside"])
         return "crash" if crashes else "interruption", None if fits else "not a crash of this stage"
     fits = errors == crashes == 0 and interruptions >= 1 and not _of_other_types(row, "NodeLost")
     return "interruption" if interruptions else "crash", None if fits else "not an interruption"

@@ -19,7 +19,7 @@ from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
 from tests.chaos.ray_bookings import Bookings, Struck, leases_of, strike
 from tests.chaos.ray_processes import Process, RayCluster, signal_to, started, stopped
-from tests.chaos.toy_way import Occupation, ToyPlan, is_aside, occupations
+from tests.chaos.toy_way import Occupation, ToyPlan, occupations
 
 IDLE_SHARE = 0.2
 """Of the workers that are killed, those that were at nothing."""
@@ -140,8 +140,6 @@ class Troubles:
             occupation = occupations(self._journal).get(pid)
             struck = self._strike([occupation]) if occupation else []
             if occupation is None or len(struck) < len(occupation.attempts) or not all(map(_may_crash, struck)):
-                return False
-            if is_aside(self._journal, pid):
                 return False
             killed = signal_to(pid, signal.SIGKILL)
         self._forget(pid)

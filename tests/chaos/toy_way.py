@@ -41,8 +41,6 @@ SCENES = 3
 HOLD = "hold.all"
 """A file in the journal's folder: while it is there, every worker stays at what it is at."""
 HOLD_POLL_S = 0.05
-ASIDE = ".aside"
-"""The ending of a file in the journal's folder that is there while its process is also at a call aside."""
 
 
 def toy_uri(number: int, fault: str = "none", stage: str = "none") -> str:
@@ -98,11 +96,6 @@ def occupations(journal_dir: Path) -> dict[int, Occupation]:
     return found
 
 
-def is_aside(journal_dir: Path, pid: int) -> bool:
-    """Whether the worker process is also at a call aside: its death is then nobody's fault."""
-    return (journal_dir / f"{pid}{ASIDE}").exists()
-
-
 def _occupation(said: dict[str, Any]) -> Occupation:
     keys = [key.rsplit("-", 1) for key in said["keys"]]
     return Occupation(Stage(said["stage"]), tuple((UUID(video), int(token)) for video, token in keys))
@@ -147,8 +140,7 @@ class _Toys:
         self._results = results
         self._place = plan.journal_dir / str(os.getpid()) if plan.journal_dir is not None else None
         if self._place is not None:
-            for place in (self._place, self._place.with_suffix(ASIDE)):  # of another process that had this id
-                place.unlink(missing_ok=True)
+            self._place.unlink(missing_ok=True)  # of another process that had this id
 
     def download(self, uri: str, key: str) -> Any:
         said = _Said(uri, key)
@@ -224,8 +216,7 @@ class _Toys:
             said = _Said.of(video.read_text()) if video.exists() else None  # its worker died while it made the folder
             shutil.rmtree(folder)
             if said is not None:
-                with self._aside():
-                    self._dealt(said, Stage.FINALIZING)
+                self._dealt(said, Stage.FINALIZING)  # charged to nobody: not in the journal
 
     def list_downloads(self) -> list[str]:
         return [path.name for path in self._plan.scratch_dir.iterdir()] if self._plan.scratch_dir.exists() else []
@@ -240,19 +231,6 @@ class _Toys:
         time.sleep(self._plan.pause_s)
         fault, where, _ = said.uri.removeprefix("toy://").split("/")
         return _DEEDS[fault]() if where == stage.value else None
-
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Say in the journal that this process is also at something beside its call."""
-        if self._place is None:
-            yield
-            return
-        place = self._place.with_suffix(ASIDE)
-        place.touch()
-        try:
-            yield
-        finally:
-            place.unlink(missing_ok=True)
 
     @contextmanager
     def _at(self, stage: Stage, *said: _Said) -> Iterator[None]:

@@ -405,49 +405,6 @@ def test_what_runs_alone_shares_its_worker_with_nobody(tmp_path: Path) -> None:
     run(scenario, batches={"double": 4})
 
 
-def test_a_call_aside_waits_for_nobody(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
-        held, until = await hold(pool, tmp_path)
-        (node_id,) = pool.nodes()
-        reply = await pool.run_aside("echo", ("aside",), deadline_s=LONG_S, node_id=node_id)
-        assert (reply.value, held.done()) == ("aside", False)
-        until.touch()
-        assert (await held).value == "held"
-        with pytest.raises(NodeLost):
-            await pool.run_aside("echo", (1,), deadline_s=LONG_S, node_id="f" * 56)
-
-    run(scenario)
-
-
-def test_who_runs_beside_a_call_aside_that_kills_the_worker_is_not_charged(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
-        held, _ = await hold(pool, tmp_path)
-        (node_id,) = pool.nodes()
-        with pytest.raises(NodeLost):
-            await pool.run_aside("die", (), deadline_s=LONG_S, node_id=node_id)
-        with pytest.raises(NodeLost, match="cleaned up after another video"):
-            await held
-        assert (await pool.run("echo", (1,), deadline_s=LONG_S)).value == 1
-
-    run(scenario)
-
-
-def test_who_runs_beside_a_call_aside_that_meets_a_device_error_comes_to_its_end(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
-        (pid,) = pids(pool)
-        held, until = await hold(pool, tmp_path)
-        (node_id,) = pool.nodes()
-        reply = await pool.run_aside("fail", ("DeviceFailure", "gone"), deadline_s=LONG_S, node_id=node_id)
-        assert failure(reply)[0] == "DeviceFailure"
-        await asyncio.sleep(1.0)  # longer than a process whose device is broken lives on after its answer
-        until.touch()
-        assert (await held).value == "held"
-        assert (await pool.run("echo", (1,), deadline_s=LONG_S)).value == 1
-        assert pid not in pids(pool)
-
-    run(scenario)
-
-
 def test_a_worker_that_works_for_nobody_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.pools.ABANDONED_S", 0.2)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from actors.attempt import Attempt, AttemptParts
-from actors.ledger_writer import LedgerWriter
+from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.downloads import Downloads
 from actors.pools import Pool as WorkerPool
 from actors.stage_actor import StageReply
 from cluster.contracts.media import LocalVideo, MediaInfo
@@ -29,9 +30,6 @@ class Workers:
         self.trouble: Mapping[str, Any] = trouble
         self.calls: list[tuple[str, str | None]] = []
         self.alone: set[bool] = set()
-
-    async def run_aside(self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str) -> StageReply:
-        return await self.run(call, arguments, deadline_s=deadline_s, node_id=node_id)
 
     async def run(
         self,
@@ -66,19 +64,22 @@ def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers
     troubles: list[str] = []
 
     async def whole() -> None:
-        ledger = LedgerWriter(StageLedger(pool))
+        ledger, finishes = LedgerWriter(StageLedger(pool)), BatchWriter(queue.finish)
         pools = cast(Mapping[WorkerKind, WorkerPool], dict.fromkeys(WorkerKind, workers))
         rule = RetryRule(max_errors=3, first_delay_s=0.0)
-        parts = AttemptParts(pools, ledger, queue, DatabaseClock(pool), rule, "first", troubles.append)
-        serving = asyncio.create_task(ledger.serve())
+        downloads = Downloads(pools[WorkerKind.MEDIA], queue)
+        clock = DatabaseClock(pool)
+        parts = AttemptParts(pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append)
+        serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
         processing = asyncio.create_task(Attempt(video, parts).process())
         try:
             if during is not None:
                 await during(processing)
             await asyncio.wait_for(processing, 30)
         finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
     asyncio.run(whole())
     return troubles

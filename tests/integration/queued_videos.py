@@ -11,14 +11,24 @@ from uuid import UUID
 import numpy as np
 from psycopg import sql
 
-from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
-from cluster.contracts.stages import RetryRule, Stage
+from cluster.contracts.errors import LeaseLost
+from cluster.contracts.media import MediaInfo
+from cluster.contracts.results import (
+    EMBEDDING_DIM,
+    SceneDescription,
+    Segment,
+    StageReport,
+    Transcript,
+    Word,
+    WrittenScene,
+)
+from cluster.contracts.stages import Outcome, RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, connect
 from cluster.store.lease_recovery import LeaseRecovery
-from cluster.store.stage_ledger import OpenRun, StageLedger
+from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
 from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 
 OWNER = UUID(int=7)
 MS = timedelta(milliseconds=1)
@@ -44,6 +54,21 @@ def begin(pool: Pool, video: ClaimedVideo, *stages: Stage) -> list[OpenRun]:
     opened = [OpenRun(video, stage, video.claimed_at + n * timedelta(seconds=1)) for n, stage in enumerate(stages)]
     assert StageLedger(pool).write(opened, []) == {video.lease_token}
     return opened
+
+
+def finish(queue: VideoQueue, video: ClaimedVideo, run_s: float = 0.0) -> None:
+    """Raises LeaseLost."""
+    if queue.finish([Finish(video, run_s, "node", "worker")]) != {video.lease_token}:
+        raise LeaseLost(video.filename)
+
+
+def record_media(pool: Pool, video: ClaimedVideo, info: MediaInfo) -> None:
+    """What the probe found, with the end of its stage. Raises LeaseLost."""
+    report = StageReport(run_s=0.0, batch_size=1, node="node", worker="worker", device="cpu", resource_s=0.0)
+    run = OpenRun(video, Stage.METADATA, video.claimed_at)
+    closed = ClosedRun(run, Outcome.COMPLETED, video.claimed_at, report, info)
+    if StageLedger(pool).write([], [closed]) != {video.lease_token}:
+        raise LeaseLost(video.filename)
 
 
 def expire(pool: Pool, *videos: ClaimedVideo) -> None:

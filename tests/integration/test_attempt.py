@@ -1,6 +1,8 @@
 """One attempt from claim to its end on a real queue and ledger; only the workers are played."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
 from cluster.store.scenes import SceneStore
+from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
 from cluster.store.stage_results import StageResults
 from cluster.store.video_queue import VideoQueue
 
@@ -88,6 +91,21 @@ def test_a_failed_stage_is_settled_and_its_neighbour_given_up(
     assert (given_up["outcome"], given_up["error_type"]) == ("lost", "Abandoned")
     assert outcomes(pool, video)["scene_detection"] == "failed"
     assert workers.calls[-1][0] == "discard"
+
+
+def test_a_failure_is_in_the_ledger_before_its_video_is_settled(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_late(ledger: StageLedger, opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> set[int]:
+        if closed:
+            threading.Event().wait(0.3)
+        return write(ledger, opened, closed)
+
+    write = StageLedger.write
+    monkeypatch.setattr(StageLedger, "write", write_late)
+    attempt(pool, queue, video, Workers(download=StageFailure("InvalidVideo", "it is empty", blame=Blame.VIDEO)))
+    assert outcomes(pool, video) == {"downloading": "failed"}
+    assert row(pool, video.id)["status"] == "FAILED"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from queued_videos import (
     claim_one,
     enqueue,
     everything,
+    finish,
     only,
+    record_media,
     row,
     runs,
     scenes,
@@ -119,10 +121,10 @@ def test_what_waits_is_cancelled_and_never_claimed(pool: Pool, queue: VideoQueue
 def late_writes(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str, Callable[[], object]]:
     info = MediaInfo(1.0, 0.0, 25.0, 640, 360, 0, "h264", None, 4096)
     return {
-        "media": lambda: queue.record_media(video, info),
+        "media": lambda: record_media(pool, video, info),
         "transcript": lambda: StageResults(pool).keep_transcript(video.id, video.lease_token, SAID),
         "scenes": lambda: SceneStore(pool).replace(video.id, video.lease_token, SAID, scenes(video.id, "tide"), 1.0),
-        "finish": lambda: queue.finish(video, 0.0, "node", "worker"),
+        "finish": lambda: finish(queue, video),
         "fail": lambda: queue.fail(video, "metadata", TROUBLE),
         "retry": lambda: queue.retry(video, TROUBLE, 0.0),
     }
@@ -157,7 +159,7 @@ def test_what_is_worked_on_loses_its_lease_and_whoever_works_on_it_writes_nothin
 def test_what_has_ended_stays_as_it_is(pool: Pool, queue: VideoQueue) -> None:
     ready, again = claim_one(pool, queue), fail_one(pool, queue)
     begin(pool, ready, Stage.FINALIZING)
-    queue.finish(ready, 0.0, "node", "worker")
+    finish(queue, ready)
     (cancelled,) = enqueue(pool)
     cancel(pool, [cancelled])
     before = everything(pool)
@@ -249,13 +251,13 @@ def test_a_cancelled_video_is_tried_again_when_it_is_named(pool: Pool, queue: Vi
     assert (again.id, again.attempt, again.stored) == (video.id, 2, frozenset())
     assert again.lease_token > video.lease_token
     with pytest.raises(LeaseLost):
-        queue.finish(video, 0.0, "node", "worker")
+        finish(queue, video)
 
 
 def test_what_waits_is_worked_on_or_is_ready_is_not_tried_again(pool: Pool, queue: VideoQueue) -> None:
     ready = claim_one(pool, queue)
     begin(pool, ready, Stage.FINALIZING)
-    queue.finish(ready, 0.0, "node", "worker")
+    finish(queue, ready)
     claimed = claim_one(pool, queue)
     (waiting,) = enqueue(pool)
     before = everything(pool)
@@ -284,7 +286,7 @@ def test_what_is_stored_when_a_video_fails_for_good_need_not_be_made_again(pool:
     assert again.stored == {Stage.TRANSCRIPTION, Stage.INDEXING}
     assert StageResults(pool).recall_transcript(video.id) == SAID
     begin(pool, again, Stage.FINALIZING)
-    queue.finish(again, 0.0, "node", "worker")
+    finish(queue, again)
     assert only(pool, "SELECT count(*) AS n FROM video_stage_results")["n"] == 0
     with pytest.raises(LookupError):
         StageResults(pool).recall_transcript(video.id)

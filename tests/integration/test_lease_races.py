@@ -18,6 +18,7 @@ from queued_videos import (
     expire,
     only,
     paused,
+    record_media,
     recovery,
     row,
     runs,
@@ -157,7 +158,7 @@ def writes(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str, tupl
             "video_stage_runs",
             lambda: StageLedger(pool).write([OpenRun(video, Stage.DOWNLOADING, video.claimed_at)], []),
         ),
-        "media": ("videos", lambda: queue.record_media(video, INFO)),
+        "media": ("videos", lambda: record_media(pool, video, INFO)),
         "transcript": (
             "video_stage_results",
             lambda: StageResults(pool).keep_transcript(video.id, video.lease_token, transcript("in time")),

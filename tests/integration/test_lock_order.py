@@ -12,7 +12,7 @@ from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.stage_ledger import OpenRun, StageLedger
 from cluster.store.submissions import cancel
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 
 
 @pytest.fixture
@@ -32,12 +32,13 @@ def lockers(pool: Pool, queue: VideoQueue, videos: list[ClaimedVideo]) -> dict[s
     return {
         "heartbeat": lambda: queue.heartbeat(tokens),
         "ledger": lambda: StageLedger(pool).write(opened, []),
+        "finish": lambda: queue.finish([Finish(video, 0.0, "node", "worker") for video in videos]),
         "hand_back": recovery(pool, "first").hand_back,
         "cancel": lambda: cancel(pool, [video.id for video in videos]),
     }
 
 
-@pytest.mark.parametrize("locker", ["heartbeat", "ledger", "hand_back", "cancel"])
+@pytest.mark.parametrize("locker", ["heartbeat", "ledger", "finish", "hand_back", "cancel"])
 def test_leases_are_locked_in_the_order_of_their_tokens(pool: Pool, locker: str) -> None:
     queue = VideoQueue(pool, "first", 60.0)
     enqueue(pool, 2)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from queued_videos import begin, recovery, row
+from queued_videos import begin, finish, recovery, row
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
@@ -125,7 +125,7 @@ def test_an_owner_has_no_more_on_the_way_than_the_cap(pool: Pool) -> None:
     annas = [video for video in videos if row(pool, video.id)["owner_id"] == ANNA]
     first.retry(annas[0], TROUBLE, delay_s=3600.0)
     begin(pool, annas[1], Stage.FINALIZING)
-    first.finish(annas[1], 0.0, "node", "worker")
+    finish(first, annas[1])
     cancel(pool, [annas[2].id])
     assert owners_of(pool, second.claim(20)) == {ANNA: 3}
     assert first.claim(20) == []

@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from queued_videos import OWNER, begin, enqueue, row, scenes, transcript
+from queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
 
 from cluster.contracts.results import StageFailure, StageReport, Transcript
 from cluster.contracts.stages import Blame, Outcome, Stage
@@ -78,7 +78,7 @@ def test_a_result_says_everything_of_a_ready_video(pool: Pool, queue: VideoQueue
         video.id, video.lease_token, transcript("hello there again"), scenes(video.id, "hello there", "again"), 2.0
     )
     StageLedger(pool).write([OpenRun(video, Stage.FINALIZING, video.claimed_at + timedelta(milliseconds=1))], [])
-    queue.finish(video, 0.0, "n", "w")
+    finish(queue, video)
     (result,) = read_results(pool, [video_id])
     assert list(result) == [
         "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
@@ -121,7 +121,7 @@ def test_counts_leave_out_what_another_system_left_pending(pool: Pool, queue: Vi
     first, second, _ = queue.claim(3)
     queue.fail(first, "metadata", TROUBLE)
     begin(pool, second, Stage.FINALIZING)
-    queue.finish(second, 0.0, "n", "w")
+    finish(queue, second)
     with pool.connection() as connection:
         connection.execute(
             "INSERT INTO videos (id, owner_id, storage_path, filename, status) VALUES (%s, %s, 'x', 'x', 'PENDING')",

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from queued_videos import MS, begin, claim_one, enqueue, everything, expire, only, recovery, row, runs
 
-from actors.ledger_writer import LedgerWriter
+from actors.batch_writer import LedgerWriter
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame, Outcome, Stage
@@ -268,10 +268,12 @@ class _Flaky(StageLedger):
         return super().write(opened, closed)
 
 
-async def _with_writer(writer: LedgerWriter, *work: object) -> list[object]:
+async def _written(writer: LedgerWriter, *entries: OpenRun | ClosedRun) -> list[object]:
+    """What each entry is answered."""
     serving = asyncio.create_task(writer.serve())
     try:
-        return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 30)  # type: ignore[call-overload]
+        added = [writer.add(entry) for entry in entries]
+        return await asyncio.wait_for(asyncio.gather(*added, return_exceptions=True), 30)
     finally:
         assert not serving.done(), serving
         serving.cancel()
@@ -283,9 +285,7 @@ def test_what_comes_up_together_is_written_together(pool: Pool, queue: VideoQueu
     videos = queue.claim(20)
     ledger = _Flaky(pool, away=0)
     writer = LedgerWriter(ledger)
-    answers = asyncio.run(
-        _with_writer(writer, *(writer.open(OpenRun(v, Stage.DOWNLOADING, v.claimed_at)) for v in videos))
-    )
+    answers = asyncio.run(_written(writer, *(OpenRun(v, Stage.DOWNLOADING, v.claimed_at) for v in videos)))
     assert answers == [None] * 20
     assert ledger.batches == [20]
 
@@ -293,12 +293,12 @@ def test_what_comes_up_together_is_written_together(pool: Pool, queue: VideoQueu
 def test_while_the_database_is_away_the_batch_waits(
     pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.ledger_writer.RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr("actors.batch_writer.RETRY_DELAY_S", 0.01)
     video = claim_one(pool, queue)
     run = OpenRun(video, Stage.DOWNLOADING, video.claimed_at)
     ledger = _Flaky(pool, away=3)
     writer = LedgerWriter(ledger)
-    assert asyncio.run(_with_writer(writer, writer.open(run))) == [None]
+    assert asyncio.run(_written(writer, run)) == [None]
     assert runs(pool, video.id)["downloading"]["outcome"] == "running"
 
 
@@ -308,9 +308,7 @@ def test_only_the_video_whose_lease_is_lost_is_told_so(pool: Pool, queue: VideoQ
     expire(pool, lost)
     recovery(pool, "first").reap()
     writer = LedgerWriter(StageLedger(pool))
-    answers = asyncio.run(
-        _with_writer(writer, *(writer.open(OpenRun(v, Stage.DOWNLOADING, v.claimed_at)) for v in (kept, lost)))
-    )
+    answers = asyncio.run(_written(writer, *(OpenRun(v, Stage.DOWNLOADING, v.claimed_at) for v in (kept, lost))))
     assert answers[0] is None
     assert isinstance(answers[1], LeaseLost)
 
@@ -322,7 +320,7 @@ def test_an_entry_that_the_database_refuses_fails_alone(pool: Pool, queue: Video
     refused = replace(closed(opened[1]), finished_at=opened[1].ready_at - timedelta(days=1))
     writer = LedgerWriter(StageLedger(pool))
     ends = [closed(opened[0]), refused, closed(opened[2])]
-    answers = asyncio.run(_with_writer(writer, *(writer.close(end) for end in ends)))
+    answers = asyncio.run(_written(writer, *ends))
     assert answers[0] is None
     assert isinstance(answers[1], psycopg.errors.CheckViolation)
     assert answers[2] is None
@@ -336,10 +334,8 @@ def test_a_cancelled_attempt_does_not_stop_the_writer(pool: Pool, queue: VideoQu
     writer = LedgerWriter(StageLedger(pool))
 
     async def scenario() -> None:
-        opening = asyncio.create_task(writer.open(OpenRun(first, Stage.DOWNLOADING, first.claimed_at)))
-        await asyncio.sleep(0)
-        opening.cancel()
-        answers = await _with_writer(writer, writer.open(OpenRun(second, Stage.DOWNLOADING, second.claimed_at)))
+        writer.add(OpenRun(first, Stage.DOWNLOADING, first.claimed_at)).cancel()
+        answers = await _written(writer, OpenRun(second, Stage.DOWNLOADING, second.claimed_at))
         assert answers == [None]
 
     asyncio.run(scenario())

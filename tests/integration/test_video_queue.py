@@ -19,7 +19,9 @@ from queued_videos import (
     enqueue,
     everything,
     expire,
+    finish,
     only,
+    record_media,
     recovery,
     row,
     runs,
@@ -36,7 +38,7 @@ from cluster.store.queue_signals import notifications
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import OpenRun, StageLedger
 from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
 INFO = MediaInfo(
@@ -182,7 +184,7 @@ def test_a_retried_video_is_not_claimable_before_its_time(pool: Pool, queue: Vid
 def test_a_finished_video_has_exact_timings(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
     begin(pool, video, Stage.FINALIZING)
-    queue.finish(video, 0.0, "node", "worker")
+    finish(queue, video)
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"], stored["available_at"]) == ("READY", "completed", None)
     span = stored["processing_finished_at"] - stored["processing_started_at"]
@@ -197,10 +199,33 @@ def test_a_finished_video_has_exact_timings(pool: Pool, queue: VideoQueue) -> No
 def test_finalizing_never_runs_longer_than_it_was_ready(pool: Pool, queue: VideoQueue, run_s: float) -> None:
     video = claim_one(pool, queue)
     begin(pool, video, Stage.FINALIZING)
-    queue.finish(video, run_s, "node", "worker")
+    finish(queue, video, run_s)
     run = runs(pool, video.id)["finalizing"]
     assert run["ready_at"] <= run["started_at"] <= run["finished_at"]
     assert run["run_ms"] <= run_s * 1000 + 0.01
+
+
+def test_of_many_that_finish_at_once_only_those_that_are_held_become_ready(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 20)
+    videos = queue.claim(20)
+    for video in videos:
+        begin(pool, video, Stage.FINALIZING)
+    lost, held = videos[:5], videos[5:]
+    expire(pool, *lost)
+    assert len(recovery(pool, "second").reap()) == 5
+    before = [(row(pool, video.id), runs(pool, video.id)) for video in lost]
+    done = [Finish(video, 0.001 * number, "node", f"worker-{number}") for number, video in enumerate(videos)]
+    assert queue.finish(done) == {video.lease_token for video in held}
+    assert [(row(pool, video.id), runs(pool, video.id)) for video in lost] == before
+    for finish_of in done[5:]:
+        stored, run = row(pool, finish_of.video.id), runs(pool, finish_of.video.id)["finalizing"]
+        span = stored["processing_finished_at"] - stored["processing_started_at"]
+        assert (stored["status"], stored["processing_duration_ms"]) == ("READY", span / MS)
+        assert (run["outcome"], run["worker"]) == ("completed", finish_of.worker)
+        assert run["run_ms"] <= finish_of.run_s * 1000 + 0.01
+        assert run["finished_at"] in (stored["processing_finished_at"], run["ready_at"])
+    assert everything(pool)[1] == []
+    assert queue.finish([]) == set()
 
 
 def test_a_failed_video_keeps_the_stage_and_the_reason(pool: Pool, queue: VideoQueue) -> None:
@@ -250,11 +275,11 @@ def test_no_run_stays_open_when_its_attempt_ends(pool: Pool, queue: VideoQueue, 
 
 def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
-    queue.record_media(video, INFO)
+    record_media(pool, video, INFO)
     stored = row(pool, video.id)
     assert (stored["duration_s"], stored["width"], stored["height"], stored["fps"]) == (12.5, 640, 360, 25.0)
     assert stored["file_size_bytes"] == 4096
-    queue.record_media(video, MediaInfo(**{**INFO.__dict__, "duration_s": None}))
+    record_media(pool, video, MediaInfo(**{**INFO.__dict__, "duration_s": None}))
     assert row(pool, video.id)["duration_s"] == 12.5
 
 
@@ -263,10 +288,10 @@ def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(po
 
 def writes(queue: VideoQueue, pool: Pool) -> dict[str, Callable[[ClaimedVideo], object]]:
     return {
-        "finish": lambda video: queue.finish(video, 0.1, "node", "worker"),
+        "finish": lambda video: finish(queue, video, 0.1),
         "fail": lambda video: queue.fail(video, "metadata", TROUBLE),
         "retry": lambda video: queue.retry(video, TROUBLE, 1.0),
-        "record_media": lambda video: queue.record_media(video, INFO),
+        "record_media": lambda video: record_media(pool, video, INFO),
         "scenes": lambda video: SceneStore(pool).replace(
             video.id, video.lease_token, Transcript(None, (), "none"), [], 1.0
         ),
@@ -433,6 +458,18 @@ def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue:
         assert handed_back.result(timeout=10) == [video.id]
 
 
+def test_finishing_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool, 2)
+    first, second = queue.claim(2)
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection() as beating:
+            beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
+            finished = threads.submit(queue.finish, [Finish(video, 0.0, "node", "worker") for video in (first, second)])
+            until_somebody_waits(pool)
+        assert finished.result(timeout=10) == {first.lease_token, second.lease_token}
+    assert row(pool, first.id)["status"] == row(pool, second.id)["status"] == "READY"
+
+
 def test_heartbeats_reaping_and_the_ledger_never_wait_for_each_other(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool, 60)
     videos = queue.claim(60)
@@ -513,13 +550,13 @@ def test_the_queue_recovers_from_a_restart_of_the_database(closable: tuple[Pool,
         lambda: queue.claim(1),
         lambda: queue.heartbeat([1]),
         recovery(pool, "first").reap,
-        lambda: queue.record_media(video, INFO),
+        lambda: record_media(pool, video, INFO),
     ):
         with pytest.raises(DatabaseUnavailable):
             call()
     switch(True)
     assert _eventually(lambda: queue.heartbeat([video.lease_token])) == {video.lease_token}
-    queue.record_media(video, INFO)
+    record_media(pool, video, INFO)
     assert row(pool, video.id)["duration_s"] == 12.5
 
 

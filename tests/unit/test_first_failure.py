@@ -48,8 +48,6 @@ class Runner:
             raise StageFailed(stage, failure, CLAIMED + timedelta(seconds=self.failing[stage]))
         return Done(VALUES.get(stage), CLAIMED)
 
-    async def record_media(self, info: MediaInfo) -> None: ...
-
 
 def failed_stage(runner: Runner) -> Stage:
     async def whole() -> None:

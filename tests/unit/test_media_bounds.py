@@ -65,7 +65,7 @@ def test_a_playlist_that_got_through_leads_to_no_other_host(tmp_path: Path, monk
         path.write_text(PLAYLIST.replace("{port}", str(server.server_address[1])))
         with pytest.raises(InvalidVideo):
             reader(tmp_path).probe(local(path))
-        socket.create_connection(server.server_address).close()  # comes after whoever came before
+        socket.create_connection(("127.0.0.1", server.server_address[1])).close()  # comes after whoever came before
         while server.connected == 0:
             time.sleep(0.01)
         assert server.connected == 1

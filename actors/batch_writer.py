@@ -1,0 +1,105 @@
+"""Batches what attempts write to the database: everything that came up during one write goes into the next.
+
+The order is kept, across batches and within one: when an entry is written, so is every entry before it that was not
+refused.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.contracts.videos import ClaimedVideo
+from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
+
+logger = logging.getLogger(__name__)
+
+RETRY_DELAY_S = 0.5
+
+
+class Fenced(Protocol):
+    """Something about a claimed video that only the holder of its lease may write."""
+
+    @property
+    def video(self) -> ClaimedVideo: ...
+
+
+Entry = TypeVar("Entry", bound=Fenced)
+
+
+@dataclass(eq=False)
+class _Waiting(Generic[Entry]):
+    entry: Entry
+    written: "asyncio.Future[None]"
+
+
+class BatchWriter(Generic[Entry]):
+    """Hands entries to ``write``, a batch at a time; it answers which of their lease tokens are still held.
+
+    ``serve`` must run beside it.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Entry]], set[int]]) -> None:
+        self._write = write
+        self._waiting: list[_Waiting[Entry]] = []
+        self._work = asyncio.Event()
+
+    def add(self, entry: Entry) -> "asyncio.Future[None]":
+        """Done when the entry is committed; fails with LeaseLost when it may not be written any more."""
+        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._work.set()
+        return waiting.written
+
+    async def serve(self) -> None:
+        """Write batch after batch, until cancelled. While the database is away, the batch and its videos wait."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch, self._waiting = self._waiting, []
+            try:
+                _answer(batch, await self._until_written(batch))
+            except Exception:
+                logger.exception("the database refuses a batch; its entries are written one by one")
+                await self._write_each(batch)
+
+    async def _write_each(self, batch: list[_Waiting[Entry]]) -> None:
+        """Only the entry that the database refuses fails, and with it its video's attempt."""
+        for waiting in batch:
+            try:
+                _answer([waiting], await self._until_written([waiting]))
+            except Exception as error:
+                if not waiting.written.done():
+                    waiting.written.set_exception(error)
+
+    async def _until_written(self, batch: list[_Waiting[Entry]]) -> set[int]:
+        entries = [waiting.entry for waiting in batch]
+        while True:
+            try:
+                return await asyncio.to_thread(self._write, entries)
+            except DatabaseUnavailable as error:
+                logger.warning("%d writes wait: %s", len(entries), error)
+                await asyncio.sleep(RETRY_DELAY_S)
+
+
+class LedgerWriter(BatchWriter[OpenRun | ClosedRun]):
+    """Stage runs that begin and end."""
+
+    def __init__(self, ledger: StageLedger) -> None:
+        def write(runs: Sequence[OpenRun | ClosedRun]) -> set[int]:
+            opened = [run for run in runs if isinstance(run, OpenRun)]
+            return ledger.write(opened, [run for run in runs if isinstance(run, ClosedRun)])
+
+        super().__init__(write)
+
+
+def _answer(batch: list[_Waiting[Entry]], held: set[int]) -> None:
+    for waiting in batch:
+        if waiting.written.done():  # its attempt was cancelled meanwhile
+            continue
+        if waiting.entry.video.lease_token in held:
+            waiting.written.set_result(None)
+        else:
+            waiting.written.set_exception(LeaseLost(f"the lease of {waiting.entry.video.filename} is lost"))

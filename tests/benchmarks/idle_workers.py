@@ -1,0 +1,96 @@
+"""Workers that answer every call at once with nothing: what is left is the scheduler's own work.
+
+In this process, where a call costs nothing, or as the product's own actors on Ray.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from actors.pools import Pool
+from actors.scheduler import VideoScheduler
+from actors.stage_actor import LoadedWorker, StageReply, WorkerInfo
+from actors.worker_kinds import BATCH_SIZES, MAKES, Placement
+from cluster.contracts.media import LocalVideo, MediaInfo
+from cluster.contracts.results import StageReport
+from cluster.contracts.stages import WorkerKind
+
+LOCAL = LocalVideo(Path("/scratch/video"), 1, temporary=True)
+ANSWERS: Mapping[str, Any] = {
+    "download": LOCAL,
+    "probe": MediaInfo(3.0, 0.0, 25.0, 64, 36, 0, "none", "none", 1),
+    "list_downloads": [],
+}
+CALLS = (*MAKES, "discard", "list_downloads")
+
+
+@dataclass(frozen=True)
+class IdlePlan:
+    """Stands for ``actors.worker_kinds.WorkerPlan``: so many workers of each kind, so many videos on the way."""
+
+    media_workers: int
+    others: int
+    max_in_flight: int
+
+    @property
+    def placements(self) -> Mapping[WorkerKind, Placement]:
+        return {
+            kind: Placement(self.media_workers if kind is WorkerKind.MEDIA else self.others, cpus=0.0)
+            for kind in WorkerKind
+        }
+
+    def held(self, kind: WorkerKind) -> float:
+        return 1.0
+
+    def loader(self, kind: WorkerKind) -> Callable[[], LoadedWorker]:
+        return _load
+
+
+class IdleScheduler(VideoScheduler):
+    """The scheduler whose workers are in its own process."""
+
+    def _pool(self, kind: WorkerKind) -> Pool:
+        size = self._config.plan.placements[kind].count
+        return Pool(kind, _Handle, size, BATCH_SIZES, kill=lambda handle: handle.end())
+
+
+def _load() -> LoadedWorker:
+    """What a worker on Ray holds."""
+    calls: dict[str, Callable[..., Any]] = {name: partial(_answer, name) for name in CALLS}
+    return LoadedWorker(calls | {"describe": lambda batch: ["describe"] * len(batch)}, batched=frozenset({"describe"}))
+
+
+def _answer(call: str, *arguments: Any) -> Any:
+    return ANSWERS.get(call, call)
+
+
+@dataclass(frozen=True)
+class _Method:
+    remote: Callable[..., Awaitable[Any]]
+
+
+class _Handle:
+    """Stands for the handle of a ``StageActor``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._over = asyncio.Event()
+        self.describe = _Method(self._describe)
+        self.last = _Method(self._over.wait)
+        self.run = _Method(self._run)
+
+    def end(self) -> None:
+        self._over.set()
+
+    async def _describe(self) -> WorkerInfo:
+        return WorkerInfo(self._name, "node", "127.0.0.1", "cpu", None, 1)
+
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+        return [self._reply(call) for _ in batch]
+
+    def _reply(self, call: str) -> StageReply:
+        report = StageReport(0.0, 1, "127.0.0.1", self._name, "cpu", 0.0, None)
+        return StageReply(report, _answer(call), "node", 1)
