@@ -23,7 +23,7 @@ from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import open_pool
 from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.video_queue import Finish, VideoQueue
 
 VIDEOS_PER_BATCH = 8
 SHARE_OF_CPUS = 0.2
@@ -80,7 +80,7 @@ class Speech(_Actor):
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         videos = [(pickle.loads(windows), None) for windows in batch.pop("windows")]
         answers = self._calls["transcribe"](videos)
-        batch["transcript"] = [pickle.dumps(next(iter(answer))) for answer in answers]
+        batch["transcript"] = [pickle.dumps(next(share.value)) for share in answers]
         return batch
 
 
@@ -92,7 +92,7 @@ class Vision(_Actor):
             (pickle.loads(blocks), [pickle.loads(said)])
             for blocks, said in zip(batch["blocks"], batch["transcript"], strict=True)
         ]
-        batch["described"] = [pickle.dumps(next(iter(answer))) for answer in self._calls["describe"](videos)]
+        batch["described"] = [pickle.dumps(next(share.value)) for share in self._calls["describe"](videos)]
         return batch
 
 
@@ -140,8 +140,7 @@ def main() -> None:
             submit(pool, UUID(int=1), [Submission(uri=path) for path in paths])
             claimed = queue.claim(len(paths))
             seconds = run(plan, claimed)
-            for video in claimed:
-                queue.finish(video, 0.0, "", "ray-data")
+            queue.finish([Finish(video, 0.0, "", "ray-data") for video in claimed])
             print(json.dumps({"seconds": seconds, "ids": [str(video.id) for video in claimed]}), flush=True)
     ray.shutdown()
 

@@ -97,7 +97,9 @@ def _judged(clips: Sequence[MadeClip], ours: Found, theirs: Found, folder: Path)
     f1, of_theirs = (
         cut_f1(clips, [[s["start_s"] for s in video["scenes"]] for video in found]) for found in (ours, theirs)
     )
-    wer, wer_of_theirs = (word_error_rate(clips, [video["words"] for video in found]) for found in (ours, theirs))
+    wer, wer_of_theirs = (
+        error_rate([clip.words for clip in clips], [video["words"] for video in found]) for found in (ours, theirs)
+    )
     cosine = min(_cosines(clips, ours, Script(folder)))
     gate = (
         f"cut F1 {f1:.3f} against {of_theirs:.3f}, word error rate {wer:.3f} against {wer_of_theirs:.3f}, "
@@ -133,9 +135,9 @@ def cut_f1(clips: Sequence[MadeClip], starts_s: Sequence[Sequence[float]]) -> fl
     return 2 * right / (found + sum(len(clip.cuts_s) for clip in clips))
 
 
-def word_error_rate(clips: Sequence[MadeClip], heard: Sequence[str]) -> float:
+def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
     """Of all words of all clips."""
-    return float(jiwer.wer([_plain(clip.words) for clip in clips], [_plain(text) for text in heard]))
+    return float(jiwer.wer([_plain(text) for text in said], [_plain(text) for text in heard]))
 
 
 def _plain(text: str) -> str:
