@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench notebook lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour notebook lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a table, two searches
 	@$(BIN)/heimdex demo
@@ -36,8 +36,14 @@ lint: $(INSTALLED) ## ruff's rules, and who may import whom
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy
 
-bench: $(INSTALLED) ## speed, start-up time and memory of this machine, kept in tests/benchmarks (about 20 minutes)
+bench: $(INSTALLED) ## speed against what one would use instead, kept in tests/benchmarks/results.md (15 minutes)
 	@$(BIN)/python -m tests.benchmarks.run
+
+bench-quick: $(INSTALLED) ## the same in small, to be seen only (3 minutes)
+	@$(BIN)/python -m tests.benchmarks.run --quick
+
+bench-hour: $(INSTALLED) ## an hour of 1080p: time per stage and memory, kept in tests/benchmarks/hour.md
+	@$(BIN)/python -m tests.benchmarks.hour
 
 notebook: $(INSTALLED) ## open the capacity analysis
 	@$(BIN)/jupyter lab notebooks/capacity_analysis.ipynb

@@ -108,7 +108,9 @@ class Attempt:
         pool = self._parts.pools[call.kind]
         node_id = self._node_id if call.on_file_node else None
         try:
-            reply = await pool.run(call.name, arguments, deadline_s=deadline_s, node_id=node_id, alone=self._alone)
+            reply = await pool.run(
+                call.name, arguments, deadline_s=deadline_s, node_id=node_id, alone=self._alone, size=call.size
+            )
         except (WorkerCrash, Interrupted) as error:
             raise self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
         if isinstance(reply.value, LocalVideo):

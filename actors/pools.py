@@ -9,8 +9,9 @@ All methods run on one asyncio loop; nothing here blocks it.
 import asyncio
 import itertools
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,17 @@ ABANDONED_S = 10.0
 STOPPING = "the cluster is stopping"
 
 
+@dataclass(frozen=True)
+class BatchLimit:
+    """How many items may share a call, and of what size together; a single item may be of any size."""
+
+    count: int
+    size: float = math.inf
+
+
+_ALONE = BatchLimit(1)
+
+
 @dataclass(eq=False)
 class _Item:
     call: str
@@ -44,6 +56,7 @@ class _Item:
     deadline_s: float
     node_id: str | None
     alone: bool
+    size: float
     reply: "asyncio.Future[StageReply]"
     stranded_since_s: float | None = None
 
@@ -77,7 +90,7 @@ class Pool:
     Args:
         spawn: starts a worker's actor by name and returns its handle.
         size: how many workers to keep alive.
-        batch_sizes: most items per call, by call name; one where none is named.
+        limits: what may share a call, by call name; where none is named, an item has a call to itself.
         kill: ends what ``spawn`` started.
     """
 
@@ -86,14 +99,14 @@ class Pool:
         kind: WorkerKind,
         spawn: Callable[[str], Any],
         size: int,
-        batch_sizes: dict[str, int] | None = None,
+        limits: Mapping[str, BatchLimit] | None = None,
         kill: Callable[[Any], None] = ray.kill,
     ) -> None:
         self.kind = kind
         self._spawn = spawn
         self._kill = kill
         self._size = size
-        self._batch_sizes = batch_sizes or {}
+        self._limits = limits or {}
         self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
         self._idle: dict[_Worker, WorkerInfo] = {}
@@ -124,10 +137,12 @@ class Pool:
         deadline_s: float,
         node_id: str | None = None,
         alone: bool = False,
+        size: float = 0.0,
     ) -> StageReply:
         """Run one item, sharing a call with others where the call takes batches and the item may not be ``alone``.
 
-        ``deadline_s`` counts from when the worker turns to the call. ``node_id`` asks for a worker on that node.
+        ``deadline_s`` counts from when the worker turns to the call, and those of a shared call add up. ``node_id``
+        asks for a worker on that node. ``size`` is what the call's limit counts.
 
         Raises:
             WorkerLost: the worker died under the item.
@@ -136,7 +151,7 @@ class Pool:
         """
         if self._closed:
             raise NodeLost(STOPPING)
-        item = _Item(call, arguments, deadline_s, node_id, alone, asyncio.get_running_loop().create_future())
+        item = _Item(call, arguments, deadline_s, node_id, alone, size, asyncio.get_running_loop().create_future())
         self._waiting[item] = None
         self._feed()
         if node_id is not None and item in self._waiting:
@@ -256,14 +271,19 @@ class Pool:
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
         for item in self._waiting:
-            if item.node_id not in (None, info.node_id) or (batch and (item.alone or item.call != batch[0].call)):
+            if item.node_id not in (None, info.node_id) or (batch and not self._may_join(item, batch)):
                 continue
             batch.append(item)
-            if item.alone or len(batch) == self._batch_sizes.get(item.call, 1):
+            if item.alone or len(batch) == self._limits.get(item.call, _ALONE).count:
                 break
         for item in batch:
             del self._waiting[item]
         return batch
+
+    def _may_join(self, item: _Item, batch: list[_Item]) -> bool:
+        if item.alone or item.call != batch[0].call:
+            return False
+        return item.size + sum(other.size for other in batch) <= self._limits.get(item.call, _ALONE).size
 
     def _fail_stranded(self, items: Iterable[_Item]) -> None:
         """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
@@ -285,7 +305,7 @@ class Pool:
 
     async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[_Item]) -> None:
         """Give the worker a batch and answer every item of it, whatever happens."""
-        deadline_s = max(item.deadline_s for item in batch)
+        deadline_s = sum(item.deadline_s for item in batch)
         reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
         try:
             async with asyncio.timeout(deadline_s):

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -86,12 +86,23 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a batched call answers for one item: its value, or the exception that says why there is none.
+
+    ``weight``: how much of the batch's time it took, in any unit that all items of the batch have in common.
+    """
+
+    value: Any
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class LoadedWorker:
     """What a kind of worker holds: its calls by name, those of them that take a whole batch, and what was loaded.
 
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
-    results in the same order. ``makes`` says of what type the value of a call is, or every part of one that comes in
-    parts; calls that are not named are not checked.
+    ``Share``s, or of plain values, in the same order. ``makes`` says of what type the value of a call is, or every part
+    of one that comes in parts; calls that are not named are not checked.
     """
 
     calls: Mapping[str, Callable[..., Any]]
@@ -118,7 +129,7 @@ class StageActor:
         except HeimdexError as error:
             self._load_error = error
         except Exception as error:  # Ray's account of a constructor that raised buries the reason
-            _log_defect(f"{name} cannot load")
+            _log_defect(f"{name} cannot load", error)
             self._load_error = ConfigurationError(failure_of(error).message)
 
     def describe(self) -> WorkerInfo:
@@ -151,7 +162,7 @@ class StageActor:
 
     def _at_once(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
         replies = self._timed(call, partial(self._together, call, batch), len(batch))
-        if len(batch) > 1 and replies[0].report.failure is not None and not is_device_failure(replies[0]):
+        if len(batch) > 1 and all(reply.report.failure for reply in replies) and not is_device_failure(replies[0]):
             return [reply for item in batch for reply in self._timed(call, partial(self._together, call, [item]), 1)]
         return replies
 
@@ -168,32 +179,47 @@ class StageActor:
         return results
 
     def _timed(self, call: str, work: Callable[[], Sequence[Any]], batch_size: int) -> list[StageReply]:
-        failure: StageFailure | None = None
-        values: list[Any] = [None] * batch_size
         started_s = time.monotonic()
         try:
-            values = [_left_behind(value, self._loaded.makes.get(call, object)) for value in work()]
-            if len(values) != batch_size:
-                raise RuntimeError(f"{len(values)} results for {batch_size} items")
+            shares = [self._kept(call, result) for result in work()]
+            if len(shares) != batch_size:
+                raise RuntimeError(f"{len(shares)} results for {batch_size} items")
         except Exception as error:  # every failure of a stage is an answer; the scheduler decides what follows
-            failure = failure_of(error)
-            if not isinstance(error, HeimdexError):
-                _log_defect(f"{self._name}: an unexpected error")
-        share_s = (time.monotonic() - started_s) / batch_size
-        report = StageReport(
-            run_s=share_s,
+            shares = [Share(error)] * batch_size
+        run_s = time.monotonic() - started_s
+        whole = sum(share.weight for share in shares)
+        # Linux counts KiB.
+        peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        node_id = ray.get_runtime_context().get_node_id()
+        return [
+            StageReply(
+                self._report(share, run_s * (share.weight / whole if whole > 0 else 1 / batch_size), batch_size),
+                None if isinstance(share.value, Exception) else share.value,
+                node_id,
+                peak_memory_bytes,
+            )
+            for share in shares
+        ]
+
+    def _kept(self, call: str, result: Any) -> Share:
+        share = result if isinstance(result, Share) else Share(result)
+        if isinstance(share.value, Exception):
+            return share
+        return replace(share, value=_left_behind(share.value, self._loaded.makes.get(call, object)))
+
+    def _report(self, share: Share, run_s: float, batch_size: int) -> StageReport:
+        error = share.value if isinstance(share.value, Exception) else None
+        if error is not None and not isinstance(error, HeimdexError):
+            _log_defect(f"{self._name}: an unexpected error", error)
+        return StageReport(
+            run_s=run_s,
             batch_size=batch_size,
             node=ray.util.get_node_ip_address(),
             worker=self._name,
             device=self._loaded.device,
-            resource_s=share_s * self._held,
-            failure=failure,
+            resource_s=run_s * self._held,
+            failure=None if error is None else failure_of(error),
         )
-        peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
-        node_id = ray.get_runtime_context().get_node_id()
-        if failure is not None:
-            values = [None] * batch_size
-        return [StageReply(report, value, node_id, peak_memory_bytes) for value in values]
 
 
 def remote_stage_actor(*, cpus: float, gpus: float = 0.0) -> Any:
@@ -235,9 +261,9 @@ def _storable(text: str) -> str:
     return text.replace("\0", " ").encode(errors="replace").decode()
 
 
-def _log_defect(what: str) -> None:
-    """The exception that is being handled, with its traceback."""
-    logger.error("%s\n%s", what, _storable(traceback.format_exc()))
+def _log_defect(what: str, error: Exception) -> None:
+    """With its traceback."""
+    logger.error("%s\n%s", what, _storable("".join(traceback.format_exception(error))))
 
 
 def _left_behind(value: Any, promised: type) -> Any:

@@ -6,6 +6,7 @@ scheduler's.
 """
 
 import asyncio
+import math
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +21,13 @@ from cluster.contracts.videos import ClaimedVideo
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a worker. ``on_file_node``: only where the video's file lies."""
+    """One call of a worker. ``on_file_node``: only where the video's file lies. ``size``: what it is in a batch."""
 
     kind: WorkerKind
     name: str
     arguments: tuple[Any, ...]
     on_file_node: bool = False
+    size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,12 @@ async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runn
     if stage in video.stored:
         recall = Call(WorkerKind.WRITER, "recall_transcript", (video.id,))
         return await runner.run(stage, [probed], recall, outcome=Outcome.SKIPPED)
+    info: MediaInfo = probed.value
     return await runner.run(
         stage,
         [probed],
-        _on_file("read_speech", local, probed.value),
-        Call(WorkerKind.TRANSCRIBER, "transcribe", (PREVIOUS, video.language)),
+        _on_file("read_speech", local, info),
+        Call(WorkerKind.TRANSCRIBER, "transcribe", (PREVIOUS, video.language), size=info.duration_s or math.inf),
         Call(WorkerKind.WRITER, "keep_transcript", (PREVIOUS, video.id, video.lease_token)),
     )
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from actors.stage_actor import LoadedWorker
+from actors.pools import BatchLimit
+from actors.stage_actor import LoadedWorker, Share
+from cluster.contracts.errors import HeimdexError
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
 from cluster.contracts.results import SceneDescription, Transcript
 from cluster.contracts.stages import WorkerKind
@@ -21,6 +23,11 @@ Item = TypeVar("Item")
 SCENES_PER_BLOCK = 32
 KEY_FRAMES_PER_BATCH = 32
 VIDEOS_PER_EMBEDDER_CALL = 8
+VIDEOS_PER_TRANSCRIBER_CALL = 32
+SOUND_PER_TRANSCRIBER_CALL_S = 300.0
+"""So that nobody waits long for those who share a call."""
+LEAST_WEIGHT_S = 0.1
+"""What a video without speech weighs beside the others' seconds of speech: looking for it."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,11 @@ class WorkerPlan:
         return float(threads[kind])
 
 
-BATCH_SIZES: dict[str, int] = {"describe": VIDEOS_PER_EMBEDDER_CALL}
-"""The calls that serve several videos at once, and how many."""
+BATCH_LIMITS: dict[str, BatchLimit] = {
+    "describe": BatchLimit(VIDEOS_PER_EMBEDDER_CALL),
+    "transcribe": BatchLimit(VIDEOS_PER_TRANSCRIBER_CALL, SOUND_PER_TRANSCRIBER_CALL_S),
+}
+"""The calls that serve several videos at once; what is transcribed has the size of the video in seconds."""
 
 
 MAKES: dict[str, type] = {
@@ -181,17 +191,24 @@ class _SpeechLoader:
     config: SpeechConfig
 
     def __call__(self) -> LoadedWorker:
-        from actors.stages.transcriber import Transcriber
+        from actors.stages.transcriber import SoundOfVideo, Transcriber
 
         config = self.config
         transcriber = Transcriber(
             config.model, config.device, config.compute_type, config.threads, beam_size=config.beam_size
         )
 
-        def transcribe(windows: Iterable[SpeechWindow], language: str | None) -> Iterator[Transcript]:
-            return iter([transcriber.transcribe(windows, language)])
+        def transcribe(batch: Sequence[tuple[Iterable[SpeechWindow], str | None]]) -> list[Share]:
+            heard = transcriber.transcribe_all([SoundOfVideo(windows, language) for windows, language in batch])
+            return [Share(_parts_or_error(video.transcript), video.spoken_s + LEAST_WEIGHT_S) for video in heard]
 
-        return LoadedWorker({"transcribe": transcribe}, makes=MAKES, device=config.device, model=transcriber.model_name)
+        return LoadedWorker(
+            {"transcribe": transcribe},
+            batched=frozenset({"transcribe"}),
+            makes=MAKES,
+            device=config.device,
+            model=transcriber.model_name,
+        )
 
 
 @dataclass(frozen=True)
@@ -210,9 +227,9 @@ class _VisionLoader:
 
         def describe(
             batch: Sequence[tuple[Iterable[SceneBlock], Iterable[Transcript]]],
-        ) -> list[Iterator[list[SceneDescription]]]:
+        ) -> list[Share]:
             videos = [ScenesOfVideo(blocks, _only(transcript)) for blocks, transcript in batch]
-            return [iter([descriptions]) for descriptions in embedder.describe(videos)]
+            return [Share(iter([described]), len(described)) for described in embedder.describe(videos)]
 
         return LoadedWorker(
             {"describe": describe},
@@ -257,6 +274,10 @@ class _WriterLoader:
         return LoadedWorker(
             {"write": write, "keep_transcript": keep_transcript, "recall_transcript": recall_transcript}, makes=MAKES
         )
+
+
+def _parts_or_error(made: Item | HeimdexError) -> Iterator[Item] | HeimdexError:
+    return made if isinstance(made, HeimdexError) else iter([made])
 
 
 def _only(parts: Iterable[Item]) -> Item:

@@ -1,34 +1,62 @@
-"""Sound -> words with times, by Whisper.
+"""Sound -> words with times, by Whisper, for several videos at once.
 
-Owns voice detection, the language of a video, the gates against made-up text, and times that fit together.
-Leaves the sound to ``media_reader``, the model's files to ``cluster.models.speech``.
+Owns the language of a video, whose words are whose, and times that fit together. Leaves the sound to
+``media_reader``, putting utterances together to ``speech_packing``, asking the model to ``cluster.models.whisper``.
 
-One transcription at a time per process: the model's own threads use the device.
+What is heard in a window that several videos share must be beyond doubt; else each of its utterances is heard again by
+itself, so that nobody's words depend on the neighbours. One transcription at a time per process: the model's own
+threads use the device.
 """
 
-import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import ctranslate2
-import faster_whisper.transcribe as whisper
-import numpy as np
-from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
-from numpy.typing import NDArray
 
-from cluster.contracts.errors import ConfigurationError, DeviceFailure, InvalidVideo
-from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
+from actors.stages.speech_packing import PackedWindow, Packer, Utterance, utterances
+from cluster.contracts.errors import ConfigurationError, DeviceFailure, HeimdexError, InvalidVideo
+from cluster.contracts.media import SpeechWindow
 from cluster.contracts.results import Segment, Transcript, Word
 from cluster.models.speech import load_speech_model, model_version
+from cluster.models.whisper import Heard, SpeechModel
 
-logger = logging.getLogger(__name__)
+WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
+"""Windows that the model computes at once; by device, since a CPU gains little from more."""
+LEAST_SPEECH_S = 0.3
+"""Shorter utterances may be no more than a noise: that nothing is heard in them is no doubt."""
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+PAUSE_S = 1.0
+"""Words further apart are of two segments."""
 
-NO_SPEECH_THRESHOLD = 0.6
-LOG_PROB_THRESHOLD = -1.0
-COMPRESSION_RATIO_THRESHOLD = 2.4
-"""Whisper's own gates (Radford et al., 2022, section 4.5): silence, guessing, text that repeats itself."""
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6)
+
+@dataclass(frozen=True)
+class SoundOfVideo:
+    """One video's share of a batch: its sound, read once, and its language, ISO 639; None to detect it."""
+
+    windows: Iterable[SpeechWindow]
+    language: str | None
+
+
+@dataclass
+class _Hearing:
+    """What has been found out about a video so far."""
+
+    language: str | None
+    spoken_s: float = 0.0
+    said: list[tuple[float, list[Word]]] = field(default_factory=list)
+    """The words of each utterance and when it begins, in the order in which they were heard."""
+    error: HeimdexError | None = None
+
+
+@dataclass(frozen=True)
+class HeardVideo:
+    """``transcript``, or why there is none. ``spoken_s``: how much speech was in it, which is what it cost."""
+
+    transcript: Transcript | HeimdexError
+    spoken_s: float
 
 
 class Transcriber:
@@ -37,63 +65,101 @@ class Transcriber:
     def __init__(self, model_name: str, device: str, compute_type: str, threads: int, beam_size: int = 5) -> None:
         """Loads the model; raises ``ConfigurationError`` as ``load_speech_model`` does."""
         self.model_name = f"{model_name}@{model_version(model_name)}"
-        self._model = load_speech_model(model_name, device, compute_type, threads)
-        self._beam_size = beam_size
+        self._model = SpeechModel(load_speech_model(model_name, device, compute_type, threads), beam_size)
+        self._windows_per_call = WINDOWS_PER_CALL["cuda" if device.startswith("cuda") else "cpu"]
         ctranslate2.set_random_seed(0)  # retries at a higher temperature sample; the same sound gives the same text
 
     def transcribe(self, windows: Iterable[SpeechWindow], language: str | None) -> Transcript:
-        """Everything said in ``windows``; ``language`` is an ISO 639 code, None to detect it from the first
-        speech.
+        """Everything said in one video; see ``transcribe_all``, whose error for the video is raised."""
+        (heard,) = self.transcribe_all([SoundOfVideo(windows, language)])
+        if isinstance(heard.transcript, HeimdexError):
+            raise heard.transcript
+        return heard.transcript
 
-        The transcript's language is None when nothing was said. Raises ``ConfigurationError`` when the model
-        is English-only and another language is asked for, ``InvalidVideo`` when no Whisper knows the
-        language.
+    def transcribe_all(self, videos: Sequence[SoundOfVideo]) -> list[HeardVideo]:
+        """Everything said in each of ``videos``, in the order given.
+
+        A transcript's language is None when nothing was said. A video's error is ``ConfigurationError`` when the model
+        is English-only and another language is asked for, ``InvalidVideo`` when no Whisper knows the language.
         """
-        segments: list[Segment] = []
-        spoken: str | None = None
-        for window in windows:
+        hearings = [_Hearing(video.language) for video in videos]
+        for language, batch in self._batches(self._utterances(videos, hearings)):
             with _device_errors():
-                found, detected = self._transcribe_window(window, language)
-            if found:
-                segments.extend(_in_order(found, after_s=segments[-1].end_s if segments else 0.0))
-                language = spoken = detected
-        return Transcript(language=spoken, segments=tuple(segments), model=self.model_name)
+                for window, heard in zip(batch, self._model.hear([w.samples for w in batch], language), strict=True):
+                    for utterance, words in self._parted(window, heard, language):
+                        hearings[utterance.owner].said.append((utterance.start_s, words))
+        return [self._heard(hearing) for hearing in hearings]
 
-    def _check_language(self, language: str) -> None:
-        if language in self._model.supported_languages:
-            return
-        if not self._model.model.is_multilingual:
+    # Who is heard together
+
+    def _batches(self, spoken: Iterable[tuple[Utterance, str]]) -> Iterator[tuple[str, list[PackedWindow]]]:
+        """Windows of one language, as many as are computed at once."""
+        packers: dict[str, Packer] = defaultdict(Packer)
+        closed: dict[str, list[PackedWindow]] = defaultdict(list)
+        for utterance, language in spoken:
+            window = packers[language].add(utterance)
+            if window is not None:
+                closed[language].append(window)
+            if len(closed[language]) == self._windows_per_call:
+                yield language, closed.pop(language)
+        for language, packer in packers.items():
+            left = [*closed[language], *packer.close()]
+            for first in range(0, len(left), self._windows_per_call):
+                yield language, left[first : first + self._windows_per_call]
+
+    def _utterances(
+        self, videos: Sequence[SoundOfVideo], hearings: Sequence[_Hearing]
+    ) -> Iterator[tuple[Utterance, str]]:
+        for owner, (video, hearing) in enumerate(zip(videos, hearings, strict=True)):
+            for window in video.windows:
+                for utterance in utterances(owner, window):
+                    try:
+                        language = self._language(utterance, hearing)
+                    except (ConfigurationError, InvalidVideo) as error:
+                        hearing.error = error
+                        break
+                    hearing.spoken_s += utterance.duration_s
+                    yield utterance, language
+                if hearing.error is not None:
+                    break
+
+    def _language(self, utterance: Utterance, hearing: _Hearing) -> str:
+        """The video's language; detected in its first utterance, unless it is given."""
+        if hearing.language is None:
+            with _device_errors():
+                hearing.language = self._model.detect_language(utterance.samples)
+        if hearing.language in self._model.languages:
+            return hearing.language
+        if not self._model.is_multilingual:
             raise ConfigurationError(
-                f"the speech model {self.model_name} knows only English, the video asks for {language}: "
+                f"the speech model {self.model_name} knows only English, the video asks for {hearing.language}: "
                 "set HEIMDEX_WHISPER_MODEL to a multilingual model"
             )
-        raise InvalidVideo(f"the speech model {self.model_name} does not know the language {language}")
+        raise InvalidVideo(f"the speech model {self.model_name} does not know the language {hearing.language}")
 
-    def _transcribe_window(self, window: SpeechWindow, language: str | None) -> tuple[list[Segment], str]:
-        audio = window.samples.astype(np.float32) / 32768.0
-        chunks = get_speech_timestamps(audio, VadOptions())
-        if not chunks:
-            return [], ""
-        if language is not None:
-            self._check_language(language)
-        # What transcribe(vad_filter=True) does, but asked first whether there is any speech: the library's
-        # language detection fails on none.
-        spoken: NDArray[np.float32] = np.concatenate(collect_chunks(audio, chunks)[0])
-        found, info = self._model.transcribe(
-            spoken,
-            language=language,
-            beam_size=self._beam_size,
-            temperature=TEMPERATURES,
-            word_timestamps=True,
-            condition_on_previous_text=False,
-            no_speech_threshold=NO_SPEECH_THRESHOLD,
-            log_prob_threshold=LOG_PROB_THRESHOLD,
-            compression_ratio_threshold=COMPRESSION_RATIO_THRESHOLD,
-        )
-        restored = whisper.restore_speech_timestamps(found, chunks, SPEECH_RATE_HZ)
-        kept = (segment for segment in restored if not _repeats_itself(segment))
-        segments = [_segment(segment, window) for segment in kept]
-        return [segment for segment in segments if segment is not None], info.language
+    # Whose words they are
+
+    def _parted(self, window: PackedWindow, heard: Heard, language: str) -> Iterator[tuple[Utterance, list[Word]]]:
+        """Each utterance's words, in the video's time."""
+        parts: list[list[Word]] = [[] for _ in window.utterances]
+        for word in heard.words:
+            parts[window.place_of(word.end_s)].append(word)
+        for utterance, start_s, words in zip(window.utterances, window.starts_s, parts, strict=True):
+            missing = not words and utterance.duration_s - utterance.onset_s > LEAST_SPEECH_S
+            if heard.is_doubtful or missing:
+                alone = self._model.hear_alone(utterance.samples, language)
+                yield utterance, _in_video(alone, utterance.start_s, utterance)
+            else:
+                yield utterance, _in_video(words, utterance.start_s - start_s, utterance)
+
+    def _heard(self, hearing: _Hearing) -> HeardVideo:
+        if hearing.error is not None:
+            return HeardVideo(hearing.error, hearing.spoken_s)
+        segments: list[Segment] = []
+        for _, words in sorted(hearing.said, key=lambda said: said[0]):
+            segments += _segments(_in_order(words, after_s=segments[-1].end_s if segments else 0.0))
+        spoken = hearing.language if segments else None
+        return HeardVideo(Transcript(spoken, tuple(segments), self.model_name), hearing.spoken_s)
 
 
 @contextmanager
@@ -107,28 +173,16 @@ def _device_errors() -> Iterator[None]:
         raise
 
 
-def _repeats_itself(segment: whisper.Segment) -> bool:
-    """Whether every retry ended in a loop: such text was not said."""
-    looped = bool(segment.compression_ratio > COMPRESSION_RATIO_THRESHOLD)
-    if looped:
-        logger.info("left out text that repeats itself at %.1f s of a window", segment.start)
-    return looped
-
-
-def _segment(segment: whisper.Segment, window: SpeechWindow) -> Segment | None:
-    """``segment`` in the video's time, its words rising and inside it; None when it holds no word."""
-    earliest, latest = max(0.0, window.start_s), max(0.0, window.start_s + window.duration_s)
-    words: list[Word] = []
-    at_s = earliest
-    for word in segment.words or []:
-        if not word.word.strip():
-            continue
-        start_s = _between(at_s, window.start_s + float(word.start), latest)
-        at_s = _between(start_s, window.start_s + float(word.end), latest)
-        words.append(Word(start_s, at_s, word.word, _between(0.0, float(word.probability), 1.0)))
-    if not words:
-        return None
-    return Segment(words[0].start_s, words[-1].end_s, segment.text.strip(), tuple(words))
+def _in_video(words: Sequence[Word], offset_s: float, utterance: Utterance) -> list[Word]:
+    """``words`` in the video's time: rising, and within the utterance."""
+    latest_s = max(0.0, utterance.start_s + utterance.duration_s)
+    at_s = max(0.0, utterance.start_s)
+    placed = []
+    for word in words:
+        start_s = _between(at_s, word.start_s + offset_s, latest_s)
+        at_s = _between(start_s, word.end_s + offset_s, latest_s)
+        placed.append(Word(start_s, at_s, word.text, _between(0.0, word.probability, 1.0)))
+    return placed
 
 
 def _between(low: float, value: float, high: float) -> float:
@@ -136,14 +190,22 @@ def _between(low: float, value: float, high: float) -> float:
     return min(max(low, value), high) if math.isfinite(value) else low
 
 
-def _in_order(segments: list[Segment], after_s: float) -> list[Segment]:
+def _in_order(words: Sequence[Word], after_s: float) -> list[Word]:
     """Drop nothing, move what begins before the segment ahead of it has ended: no moment has two words."""
-    ordered = []
-    for segment in segments:
-        words = tuple(
-            Word(max(after_s, word.start_s), max(after_s, word.end_s), word.text, word.probability)
-            for word in segment.words
-        )
-        ordered.append(Segment(words[0].start_s, words[-1].end_s, segment.text, words))
-        after_s = words[-1].end_s
-    return ordered
+    return [Word(max(after_s, w.start_s), max(after_s, w.end_s), w.text, w.probability) for w in words]
+
+
+def _segments(words: Sequence[Word]) -> Iterator[Segment]:
+    """Words up to the end of a sentence, or to a pause."""
+    said: list[Word] = []
+    for word in words:
+        if said and (said[-1].text.endswith(SENTENCE_ENDS) or word.start_s - said[-1].end_s > PAUSE_S):
+            yield _segment(said)
+            said = []
+        said.append(word)
+    if said:
+        yield _segment(said)
+
+
+def _segment(words: Sequence[Word]) -> Segment:
+    return Segment(words[0].start_s, words[-1].end_s, "".join(word.text for word in words).strip(), tuple(words))

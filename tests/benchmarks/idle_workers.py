@@ -13,7 +13,7 @@ from typing import Any
 from actors.pools import Pool
 from actors.scheduler import VideoScheduler
 from actors.stage_actor import LoadedWorker, StageReply, WorkerInfo
-from actors.worker_kinds import BATCH_SIZES, MAKES, Placement
+from actors.worker_kinds import BATCH_LIMITS, MAKES, Placement
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import WorkerKind
@@ -54,13 +54,18 @@ class IdleScheduler(VideoScheduler):
 
     def _pool(self, kind: WorkerKind) -> Pool:
         size = self._config.plan.placements[kind].count
-        return Pool(kind, _Handle, size, BATCH_SIZES, kill=lambda handle: handle.end())
+        return Pool(kind, _Handle, size, BATCH_LIMITS, kill=lambda handle: handle.end())
 
 
 def _load() -> LoadedWorker:
     """What a worker on Ray holds."""
     calls: dict[str, Callable[..., Any]] = {name: partial(_answer, name) for name in CALLS}
-    return LoadedWorker(calls | {"describe": lambda batch: ["describe"] * len(batch)}, batched=frozenset({"describe"}))
+    shared = {name: partial(_answer_all, name) for name in BATCH_LIMITS}
+    return LoadedWorker(calls | shared, batched=frozenset(shared))
+
+
+def _answer_all(call: str, batch: Sequence[tuple[Any, ...]]) -> list[Any]:
+    return [_answer(call)] * len(batch)
 
 
 def _answer(call: str, *arguments: Any) -> Any:

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Output = TypeVar("Output")
 
@@ -24,7 +24,10 @@ class Spent:
 
 @dataclass(frozen=True)
 class Side(Generic[Output]):
-    """One of the two ways: what people call it, and a round of it."""
+    """One of the two ways: what people call it, and a round of it.
+
+    A round that runs in processes of others returns what it took there, as ``Spent``.
+    """
 
     name: str
     work: Callable[[], Output]
@@ -69,13 +72,14 @@ class Comparison:
 
 
 def in_turn(
-    ours: Side[Output], theirs: Side[Output], rounds: int, say: Callable[[str], None] = lambda _: None
+    ours: Side[Any], theirs: Side[Any], rounds: int, say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Spent], list[Spent]]:
     """Time both sides ``rounds`` times in turn. Whoever compares has run each once before: nothing is cold."""
     spent: tuple[list[Spent], list[Spent]] = ([], [])
     for number in range(rounds):
         for side, into in zip((ours, theirs), spent, strict=True):
-            into.append(timed(side.work)[1])
+            output, spent_here = timed(side.work)
+            into.append(output if isinstance(output, Spent) else spent_here)
             say(f"round {number + 1} of {rounds}: {side.name} {into[-1].wall_s:.2f} s, CPU {into[-1].cpu_s:.2f} s")
     return spent
 

@@ -1,174 +1,104 @@
-"""``make bench``: start-up time, throughput, time per stage and memory on this machine, through the real commands.
+"""``make bench``: each line held against what a person would use instead, in a process of its own; a table is kept.
 
-Prints a report and keeps it in results.md. ``--quick`` leaves out the hour of video and keeps nothing.
+``--quick`` takes smaller inputs and fewer rounds and keeps nothing. A ratio is theirs over ours, the median of rounds
+that were run in turn; it counts only when what both found has been compared. Exits with 1 when an output was worse.
 """
 
 import argparse
+import importlib
 import json
-import os
-import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from cluster.demo import clips
-from tests.benchmarks.long_video import write_hour
+from tests.benchmarks.machine import machine
+from tests.benchmarks.rounds import Comparison, Spent
 
+ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results.md")
-ROUNDS = 5
-MEDIA_WORKER_BOUND_BYTES = int(1.5 * 1024**3)
+LINES = ("media_of_a_file", "detection", "short_clips", "whole_way", "against_ray_data", "claims", "scheduling")
+"""The modules, each with a function ``compare(rounds, quick, say)``."""
+ROUNDS, ROUNDS_QUICK = 5, 2
 
-Result = dict[str, Any]
 
-
-def main() -> None:
-    """Run the benchmarks and print the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="without the hour of video; results.md stays as it is")
-    quick = parser.parse_args().quick
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-bench-"))
-    try:
-        report = _measure(folder, quick)
-    finally:
-        shutil.rmtree(folder)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the chosen lines; exits with 1 when an output was worse than what it was held against."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("lines", nargs="*", metavar="LINE", help=f"of: {', '.join(LINES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="smaller inputs, fewer rounds; results.md stays as it is")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    unknown = [line for line in options.lines if line not in LINES]
+    if unknown:
+        parser.error(f"there is no line {unknown[0]!r}: {', '.join(LINES)}")
+    if options.into is not None:
+        return _run_here(options.lines[0], options.quick, options.into)
+    began_s = time.monotonic()
+    done = [comparison for name in options.lines or LINES for comparison in _run_apart(name, options.quick)]
+    report = _report(done, time.monotonic() - began_s)
     print(report)
-    if not quick:
+    if not options.quick and not options.lines:
         RESULTS.write_text(report)
-        print(f"kept in {RESULTS}", file=sys.stderr)
+        print(f"kept in {RESULTS.relative_to(ROOT)}", file=sys.stderr)
+    return 1 if any(comparison.wrong for comparison in done) else 0
 
 
-def _measure(folder: Path, quick: bool) -> str:
-    parts = [_heading()]
-    with _cluster(folder) as (environment, up_s):
-        parts.append(f"`heimdex up` with the bundled models: {up_s:.1f} s until every worker and HTTP are ready.\n")
-        _say("the demo's clips")
-        wall_s, results = _process(environment, [str(clip) for clip in clips()] * ROUNDS)
-        parts.append(_throughput(f"The demo's {len(clips())} clips, {ROUNDS} times", wall_s, results))
-        parts.append(_stages(results))
-        parts.append(_memory("after the demo's clips", environment))
-        if not quick:
-            _say("an hour of 1080p")
-            hour = folder / "hour.mp4"
-            write_hour(hour)
-            wall_s, results = _process(environment, [str(hour)])
-            parts.append(_throughput("One video of 60 minutes, 1920x1080, with speech", wall_s, results))
-            parts.append(_stages(results))
-            parts.append(_memory("after the hour of 1080p", environment))
-    return "\n".join(parts)
+def _run_apart(name: str, quick: bool) -> list[Comparison]:
+    """In a process of its own: what one line has loaded costs the next one nothing."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, "-m", "tests.benchmarks.run", name, "--into", file.name]
+        subprocess.run([*command, *(["--quick"] if quick else [])], cwd=ROOT, check=True)
+        return [_comparison(record) for record in json.load(file)]
 
 
-@contextmanager
-def _cluster(folder: Path) -> Iterator[tuple[dict[str, str], float]]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")}
-    environment = {
-        **inherited,
-        "HEIMDEX_DATA_DIR": str(folder / "data"),
-        "HEIMDEX_SCRATCH_DIR": str(folder / "scratch"),
-        "HEIMDEX_WHISPER_MODEL": "bundled",
-        "HEIMDEX_CLIP_MODEL": "bundled",
-        "HEIMDEX_HTTP_PORT": "0",
-        "HEIMDEX_DASHBOARD_PORT": "0",
-    }
-    _say("heimdex up")
-    started_s = time.monotonic()
-    try:
-        _heimdex(environment, "up")
-        yield environment, time.monotonic() - started_s
-    finally:
-        _heimdex(environment, "down")
+def _run_here(name: str, quick: bool, into: Path) -> int:
+    def say(text: str) -> None:
+        print(f"{name}: {text}", file=sys.stderr, flush=True)
+
+    module = importlib.import_module(f"tests.benchmarks.{name}")
+    done: list[Comparison] = module.compare(ROUNDS_QUICK if quick else ROUNDS, quick, say)
+    into.write_text(json.dumps([asdict(comparison) for comparison in done]))
+    return 0
 
 
-def _process(environment: dict[str, str], uris: Sequence[str]) -> tuple[float, list[Result]]:
-    """Wall seconds from the first claim to the last finish, and the results; all must be READY."""
-    answered = json.loads(_heimdex(environment, "process", "--json", *uris))
-    failed = [result for result in answered if result["status"] != "READY"]
-    if failed:
-        raise SystemExit(f"not READY: {failed}")
-    ends = [result["queue_ms"] + result["processing_ms"] for result in answered]
-    first_claim = min(result["queue_ms"] for result in answered)
-    return (max(ends) - first_claim) / 1000, answered
+def _comparison(record: dict[str, object]) -> Comparison:
+    sides = {side: [Spent(**spent) for spent in record.pop(side)] for side in ("of_ours", "of_theirs")}  # type: ignore[attr-defined]
+    return Comparison(**record, **sides)  # type: ignore[arg-type]
 
 
-def _heading() -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "torch", "faster-whisper", "av"))
-    return (
-        f"# Benchmarks\n\n{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} CPUs, no GPU used, "
-        f"Python {platform.python_version()}, {versions}. Made by `make bench`.\n"
-    )
-
-
-def _throughput(title: str, wall_s: float, results: list[Result]) -> str:
-    video_s = sum(result["duration_s"] for result in results)
-    rtfs = sorted(result["rtf"] for result in results)
-    scenes = sum(result["scenes"] for result in results)
-    words = sum(result["words"] for result in results)
-    return (
-        f"## {title}\n\n| figure | value |\n|---|---:|\n"
-        f"| videos per minute | {60 * len(results) / wall_s:.1f} |\n"
-        f"| seconds of video per second | {video_s / wall_s:.1f} |\n"
-        f"| RTF of a video (median; many are on the way at once) | {rtfs[len(rtfs) // 2]:.3f} |\n"
-        f"| scenes, words | {scenes}, {words} |\n"
-    )
-
-
-def _stages(results: list[Result]) -> str:
-    waits: dict[str, float] = defaultdict(float)
-    runs: dict[str, float] = defaultdict(float)
-    for result in results:
-        for stage in result["stages"]:
-            waits[stage["name"]] += stage["wait_ms"] / 1000
-            runs[stage["name"]] += stage["run_ms"] / 1000
-    video_s = sum(result["duration_s"] for result in results)
-    lines = [f"| {name} | {waits[name]:.2f} | {runs[name]:.2f} | {runs[name] / video_s:.4f} |" for name in runs]
-    return "| stage | wait s | run s | run s per second of video |\n|---|---:|---:|---:|\n" + "\n".join(lines) + "\n"
-
-
-def _memory(when: str, environment: dict[str, str]) -> str:
-    workers = json.loads(_heimdex(environment, "status", "--json"))["workers"]
+def _report(done: Sequence[Comparison], seconds: float) -> str:
     lines = [
-        f"| {worker['worker'].rpartition('/')[2]} | {worker['peak_memory_bytes'] / 1024**2:.0f} |"
-        for worker in workers
-        if worker["peak_memory_bytes"]
+        "# Benchmarks",
+        "",
+        f"{machine(['procrastinate'])}. Made by `make bench` in {seconds / 60:.0f} minutes.",
+        "",
+        "A ratio is what the other one took over what this one took, the median of rounds run in turn, with the "
+        "smallest and the largest round. Outputs were compared before: the last column.",
+        "",
+        "| what | against | measured | ratio | reach | | outputs |",
+        "|---|---|---|---:|---:|---|---|",
+        *map(_row, done),
+        "",
     ]
-    media = max(w["peak_memory_bytes"] for w in workers if w["kind"] == "media" and w["peak_memory_bytes"])
-    verdict = (
-        f"The bound of a media worker is {MEDIA_WORKER_BOUND_BYTES / 1024**2:.0f} MiB; used: {media / 1024**2:.0f}.\n"
-    )
-    return f"| worker, {when} | peak memory MiB |\n|---|---:|\n" + "\n".join(lines) + f"\n\n{verdict}"
+    for comparison in done:
+        if comparison.limit or comparison.details:
+            lines += [f"**{comparison.title}**", ""]
+            lines += [f"- {sentence}" for sentence in (*comparison.details, comparison.limit) if sentence]
+            lines.append("")
+    return "\n".join(lines)
 
 
-def _heimdex(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"heimdex {arguments[0]} ended with {done.returncode}")
-    return done.stdout
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
+def _row(line: Comparison) -> str:
+    ratios = line.ratios
+    ratio = f"**{line.ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}; {len(ratios)})"
+    verdict = line.wrong or ("reached" if line.is_reached else "not reached")
+    measured = {"cpu": "CPU seconds", "wall": "wall time"}[line.measure]
+    return f"| {line.title} | {line.against} | {measured} | {ratio} | {line.reach:g} | {verdict} | {line.gate} |"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -70,8 +70,8 @@ _BOUNDS = [
     Guard(
         "an attempt that runs alone says so to the workers",
         ATTEMPT,
-        "node_id=node_id, alone=self._alone)",
-        "node_id=node_id)",
+        "node_id=node_id, alone=self._alone, size",
+        "node_id=node_id, size",
         (f"{_ATTEMPTS}test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed",),
     ),
 ]
@@ -242,6 +242,23 @@ _REMAINS = [
     ),
 ]
 
+_SPEECH = [
+    Guard(
+        "what is doubted is heard again by itself",
+        "actors/stages/transcriber.py",
+        "if heard.is_doubtful or missing:",
+        "if missing:",
+        ("tests/unit/test_transcriber.py::test_a_window_that_is_doubted_is_heard_again_one_by_one",),
+    ),
+    Guard(
+        "a word is whose speech it ends in",
+        "actors/stages/speech_packing.py",
+        "start + said.onset_s for start, said",
+        "start + 0 * said.onset_s for start, said",
+        ("tests/unit/test_speech_packing.py::test_a_word_is_whose_speech_it_ends_in",),
+    ),
+]
+
 _DOWNLOADS = [
     Guard(
         "nobody waits long for a removal",
@@ -293,24 +310,40 @@ _ON_RAY = [
     Guard(
         "what runs alone is taken alone",
         POOLS,
-        "if item.alone or len(batch) == self._batch_sizes.get(item.call, 1):",
-        "if len(batch) == self._batch_sizes.get(item.call, 1):",
+        "if item.alone or len(batch) == self._limits.get(item.call, _ALONE).count:",
+        "if len(batch) == self._limits.get(item.call, _ALONE).count:",
         (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
         on_ray=True,
     ),
     Guard(
         "what runs alone joins no batch",
         POOLS,
-        "(item.alone or item.call != batch[0].call)",
-        "item.call != batch[0].call",
+        "if item.alone or item.call != batch[0].call:",
+        "if item.call != batch[0].call:",
         (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
+        on_ray=True,
+    ),
+    Guard(
+        "who shares a call is charged by weight",
+        WORKER,
+        "share.weight / whole if whole > 0 else 1 / batch_size",
+        "1 / batch_size",
+        (f"{_POOLS}test_who_shares_a_call_is_charged_by_weight_and_one_at_fault_is_answered_among_the_others",),
+        on_ray=True,
+    ),
+    Guard(
+        "a call is shared up to a size",
+        POOLS,
+        "return item.size + sum(other.size for other in batch) <= self._limits.get(item.call, _ALONE).size",
+        "return True",
+        (f"{_POOLS}test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone",),
         on_ray=True,
     ),
     Guard(
         "of a batch only the item at fault fails",
         WORKER,
-        "if len(batch) > 1 and replies[0].report.failure is not None",
-        "if len(batch) < 0 and replies[0].report.failure is not None",
+        "if len(batch) > 1 and all(reply.report.failure for reply in replies)",
+        "if len(batch) < 0 and all(reply.report.failure for reply in replies)",
         (f"{_POOLS}test_the_item_at_fault_in_a_batch_is_found_alone",),
         on_ray=True,
     ),
@@ -332,4 +365,4 @@ _ON_RAY = [
     ),
 ]
 
-WAYS = [*_BOUNDS, *_FAULTS, *_REMAINS, *_DOWNLOADS, *_ON_RAY]
+WAYS = [*_BOUNDS, *_FAULTS, *_REMAINS, *_SPEECH, *_DOWNLOADS, *_ON_RAY]

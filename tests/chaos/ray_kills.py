@@ -47,7 +47,7 @@ ALONE: list[tuple[str, Stage]] = [
     ("exit", Stage.METADATA),
     ("segv", Stage.SCENE_DETECTION),
 ]
-ALONE += [("sigkill", Stage.TRANSCRIPTION), ("exit", Stage.INDEXING)]
+ALONE += [("sigkill", Stage.INDEXING), ("exit", Stage.INDEXING)]
 """Deaths by a video's own doing, in stages where it shares a call with nobody."""
 REPORTED: list[tuple[str, Stage]] = [
     (fault, stage) for fault in ("raise", "malformed") for stage in Stage if stage is not Stage.FINALIZING

@@ -113,7 +113,7 @@ class _ToyLoader:
         pool = open_pool(self.plan.database_url, min_size=1, max_size=2, name="toy-worker")
         toys = _Toys(self.plan, SceneStore(pool), StageResults(pool))
         calls = {name: getattr(toys, name) for name in (*MAKES, "discard", "list_downloads")}
-        return LoadedWorker(calls, batched=frozenset({"describe"}), makes=MAKES)
+        return LoadedWorker(calls, batched=frozenset({"describe", "transcribe"}), makes=MAKES)
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,16 @@ class _Toys:
     def read_speech(self, video: LocalVideo, info: MediaInfo) -> Iterator[Any]:
         yield SpeechWindow(0.0, np.frombuffer(video.path.read_bytes(), np.uint8).astype(np.int16))
 
-    def transcribe(self, windows: Iterable[SpeechWindow], language: str | None) -> Iterator[Any]:
-        (window,) = windows
-        text = window.samples.astype(np.uint8).tobytes().decode()
+    def transcribe(self, batch: Sequence[tuple[Iterable[SpeechWindow], str | None]]) -> list[Iterator[Any]]:
+        texts = [w.samples.astype(np.uint8).tobytes().decode() for windows, _ in batch for w in windows]
+        said = [_Said.of(text) for text in texts]
+        with self._at(Stage.TRANSCRIPTION, *said):
+            return [iter([self._transcribed(*item)]) for item in zip(said, texts, strict=True)]
+
+    def _transcribed(self, said: _Said, text: str) -> Any:
         word = Word(0.0, 1.0, text, 1.0)
-        odd = self._befall(_Said.of(text), Stage.TRANSCRIPTION)
-        yield odd or Transcript("en", (Segment(0.0, 1.0, text, (word,)),), "toy")
+        odd = self._dealt(said, Stage.TRANSCRIPTION)
+        return odd or Transcript("en", (Segment(0.0, 1.0, text, (word,)),), "toy")
 
     def keep_transcript(self, parts: Iterable[Transcript], video_id: UUID, lease_token: int) -> Iterator[Transcript]:
         (transcript,) = parts

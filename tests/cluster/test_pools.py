@@ -14,8 +14,8 @@ import pytest
 import ray
 from small_ray import small_ray
 
-from actors.pools import Pool
-from actors.stage_actor import LoadedWorker, Parts, StageReply, remote_stage_actor
+from actors.pools import BatchLimit, Pool
+from actors.stage_actor import LoadedWorker, Parts, Share, StageReply, remote_stage_actor
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,
@@ -28,6 +28,8 @@ from cluster.contracts.errors import (
 from cluster.contracts.stages import Blame, WorkerKind
 
 LONG_S = 60.0
+MOST = 10.0
+"""Size that the items of a call may have together."""
 Scenario = Callable[[Pool], Awaitable[None]]
 
 
@@ -53,9 +55,10 @@ def toys() -> LoadedWorker:
             "unreadable": _Unreadable,
             "double": lambda batch: [_double(*item) for item in batch],
             "too_few": lambda batch: batch[1:],
+            "weigh": _weigh,
             "break_device": lambda _: _fail("DeviceFailure", "the GPU is gone"),
         },
-        batched=frozenset({"double", "too_few", "break_device"}),
+        batched=frozenset({"double", "too_few", "weigh", "break_device"}),
         model="toys",
     )
 
@@ -87,6 +90,12 @@ def _arrays(count: int, pause_s: float, broken_at: int | None = None) -> Iterato
         if number == broken_at:
             raise InvalidVideo("the file ends here")
         yield np.full(1000, number, np.int16)
+
+
+def _weigh(batch: list[tuple[float]]) -> list[Share]:
+    """Items weigh what they say; those below nothing are at fault."""
+    time.sleep(0.4)
+    return [Share(weight if weight >= 0 else InvalidVideo("too light"), abs(weight)) for (weight,) in batch]
 
 
 def _double(value: int) -> int:
@@ -131,7 +140,8 @@ def run(scenario: Scenario, *, size: int = 1, batches: dict[str, int] | None = N
     async def whole() -> None:
         unhandled: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-        pool = Pool(WorkerKind.MEDIA, spawner(toys, held), size, batches)
+        limits = {call: BatchLimit(count, MOST) for call, count in (batches or {}).items()}
+        pool = Pool(WorkerKind.MEDIA, spawner(toys, held), size, limits)
         pool.start()
         try:
             await pool.ready()
@@ -401,6 +411,40 @@ def test_what_runs_alone_shares_its_worker_with_nobody(tmp_path: Path) -> None:
         replies = await asyncio.gather(*doubled)
         assert [reply.value for reply in replies] == [0, 2, 4, 6, 8]
         assert [reply.report.batch_size for reply in replies] == [1, 3, 1, 3, 3]
+
+    run(scenario, batches={"double": 4})
+
+
+def test_who_shares_a_call_is_charged_by_weight_and_one_at_fault_is_answered_among_the_others(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        _, until = await hold(pool, tmp_path)
+        weighed = [start(pool, "weigh", weight) for weight in (1.0, -2.0, 5.0)]
+        await asyncio.sleep(0)
+        until.touch()
+        light, faulty, heavy = await asyncio.gather(*weighed)
+        assert (light.value, faulty.value, heavy.value) == (1.0, None, 5.0)
+        assert failure(faulty) == ("InvalidVideo", "too light", Blame.VIDEO)
+        assert [reply.report.batch_size for reply in (light, faulty, heavy)] == [3, 3, 3]
+        whole_s = sum(reply.report.run_s for reply in (light, faulty, heavy))
+        assert 0.4 <= whole_s < 2.0
+        for reply, weight in ((light, 1.0), (faulty, 2.0), (heavy, 5.0)):
+            assert reply.report.run_s == pytest.approx(whole_s * weight / 8.0)
+
+    run(scenario, batches={"weigh": 4})
+
+
+def test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        _, until = await hold(pool, tmp_path)
+        sizes = (4.0, 7.0, 6.0, 100.0, 3.0)
+        doubled = [
+            asyncio.create_task(pool.run("double", (n,), deadline_s=LONG_S, size=size)) for n, size in enumerate(sizes)
+        ]
+        await asyncio.sleep(0)
+        until.touch()
+        replies = await asyncio.gather(*doubled)
+        assert [reply.value for reply in replies] == [0, 2, 4, 6, 8]
+        assert [reply.report.batch_size for reply in replies] == [2, 2, 2, 1, 2]  # 4 + 6, 7 + 3, 100
 
     run(scenario, batches={"double": 4})
 

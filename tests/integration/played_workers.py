@@ -39,6 +39,7 @@ class Workers:
         deadline_s: float,
         node_id: str | None = None,
         alone: bool = False,
+        size: float = 0.0,
     ) -> StageReply:
         assert deadline_s > 0
         self.alone.add(alone)

@@ -5,17 +5,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 from media_files import Shot, Sound, tone, write_video
+from spoken_clips import narration, sound_of
 
-from actors.stages.audio_reader import speech_windows
-from actors.stages.media_file import open_media, sound_stream
 from actors.stages.media_reader import MediaReader
-from actors.stages.transcriber import Transcriber
+from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits, SpeechWindow
-from cluster.contracts.results import Transcript
+from cluster.contracts.results import Transcript, Word
+from cluster.demo import clips, truth
 from cluster.models.speech import model_directory
 from cluster.storage import FetchLimits
 
@@ -35,11 +36,7 @@ def transcriber() -> Transcriber:
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    with open_media(SPEECH, max_pixels=1_000_000) as media:
-        stream = sound_stream(media.container)
-        assert stream is not None
-        [window] = speech_windows(media, stream, 0.0, 60.0)
-    return window.samples
+    return sound_of(SPEECH)
 
 
 def said(transcript: Transcript) -> tuple[str, ...]:
@@ -123,6 +120,103 @@ def test_an_english_model_does_not_pretend_to_know_another_language(
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"knows only English.*HEIMDEX_WHISPER_MODEL"):
         transcriber.transcribe([SpeechWindow(0.0, speech)], "de")
+
+
+# Several videos at once
+
+
+@pytest.fixture(scope="module")
+def spoken() -> list[tuple[SpeechWindow, str]]:
+    """Each sentence of three of the demo's clips as a video of its own, and what is said in it."""
+    cut = []
+    for clip in clips()[:3]:
+        samples = sound_of(clip)
+        for scene in truth(clip).scenes:
+            piece = samples[round(scene.start_s * SPEECH_RATE_HZ) : round(scene.end_s * SPEECH_RATE_HZ)]
+            cut.append((SpeechWindow(0.0, piece), scene.words))
+    return cut
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def test_short_videos_are_heard_together_and_each_keeps_its_own_words(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
+) -> None:
+    heard = transcriber.transcribe_all([SoundOfVideo([window], None) for window, _ in spoken])
+    errors = 0
+    for (window, words), video in zip(spoken, heard, strict=True):
+        assert isinstance(video.transcript, Transcript)
+        assert_times_fit(video.transcript, [window])
+        assert 0 < video.spoken_s <= window.duration_s
+        errors += words_of(words) != list(said(video.transcript))
+    assert errors <= 1
+
+
+def test_nobodys_words_depend_on_who_is_heard_beside(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
+) -> None:
+    order = np.random.default_rng(5).permutation(len(spoken))
+    shuffled = transcriber.transcribe_all([SoundOfVideo([spoken[n][0]], "en") for n in order])
+    wrong = 0
+    for number, video in zip(order, shuffled, strict=True):
+        assert isinstance(video.transcript, Transcript)
+        wrong += words_of(spoken[number][1]) != list(said(video.transcript))
+    assert wrong <= 1
+
+
+def test_noise_and_silence_beside_a_video_change_none_of_its_words(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
+) -> None:
+    noise = np.random.default_rng(1).integers(-20_000, 20_000, 8 * SPEECH_RATE_HZ).astype(np.int16)
+    odd = [SpeechWindow(0.0, samples) for samples in (noise, np.zeros(5 * SPEECH_RATE_HZ, np.int16), tone(6.0))]
+    window, words = spoken[0]
+    heard = transcriber.transcribe_all([SoundOfVideo([one], "en") for one in (odd[0], window, odd[1], odd[2])])
+    texts = [list(said(video.transcript)) for video in heard if isinstance(video.transcript, Transcript)]
+    assert texts == [[], words_of(words), [], []]
+
+
+def test_a_window_that_is_doubted_is_heard_again_one_by_one(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.models.whisper.LOG_PROB_THRESHOLD", 0.0)  # nothing is ever so sure
+    by_itself = transcriber._model.hear_alone
+    asked: list[np.ndarray] = []
+
+    def hear_alone(samples: np.ndarray, language: str) -> list[Word]:
+        asked.append(samples)
+        return by_itself(samples, language)
+
+    monkeypatch.setattr(transcriber._model, "hear_alone", hear_alone)
+    heard = transcriber.transcribe_all([SoundOfVideo([window], "en") for window, _ in spoken[:3]])
+    assert len(asked) == 3
+    for video, (window, words) in zip(heard, spoken[:3], strict=True):
+        assert isinstance(video.transcript, Transcript)
+        assert_times_fit(video.transcript, [window])
+        assert jiwer.wer(" ".join(words_of(words)), " ".join(said(video.transcript))) <= 0.1
+
+
+def test_a_language_that_the_model_does_not_know_is_only_that_videos_error(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
+) -> None:
+    heard = transcriber.transcribe_all(
+        [SoundOfVideo([window], language) for (window, _), language in zip(spoken[:3], ("en", "de", None), strict=True)]
+    )
+    assert isinstance(heard[1].transcript, ConfigurationError)
+    for number in (0, 2):
+        transcript = heard[number].transcript
+        assert isinstance(transcript, Transcript)
+        assert list(said(transcript)) == words_of(spoken[number][1])
+
+
+def test_a_long_recording_is_heard_whole(transcriber: Transcriber) -> None:
+    window = SpeechWindow(0.0, narration())
+    transcript = transcriber.transcribe([window], None)
+    expected = [word for clip in clips()[:3] for word in words_of(truth(clip).words)]
+    assert list(said(transcript)) == expected
+    assert len(transcript.segments) >= 8
+    assert_times_fit(transcript, [window])
 
 
 def test_a_model_in_a_directory_is_the_same_as_bundled(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""A cluster of this program's own, through the real commands, with the bundled models; gone afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.benchmarks.rounds import Spent
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OwnCluster:
+    """A cluster that is up; ``up_s`` is how long that took."""
+
+    environment: dict[str, str]
+    up_s: float
+
+    def process(self, uris: Sequence[str]) -> tuple[list[Result], Spent]:
+        """The results, all of them READY, and what they took: from the submission to the last READY by the
+        database's clock; of the CPUs, what the cluster's processes used meanwhile, and not the command that waits.
+        """
+        before = self._cpu_s()
+        answered: list[Result] = json.loads(self.heimdex("process", "--json", *uris))
+        cpu_s = self._cpu_s() - before
+        failed = [result for result in answered if result["status"] != "READY"]
+        if failed:
+            raise SystemExit(f"not READY: {failed}")
+        return answered, Spent(max(r["queue_ms"] + r["processing_ms"] for r in answered) / 1000, cpu_s)
+
+    def heimdex(self, *arguments: str) -> str:
+        """Standard output of a command; progress goes to standard error."""
+        return _heimdex(self.environment, *arguments)
+
+    def _cpu_s(self) -> float:
+        """Of all processes that carry this cluster's data directory in their environment."""
+        used = 0.0
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("HEIMDEX_DATA_DIR") == self.environment["HEIMDEX_DATA_DIR"]:
+                    times = process.cpu_times()
+                    used += times.user + times.system + times.children_user + times.children_system
+            except psutil.Error:
+                continue  # it ended, or it is not ours
+        return used
+
+
+@contextmanager
+def own_cluster(folder: Path, **settings: str) -> Iterator[OwnCluster]:
+    """Bring a cluster up below ``folder``; ``settings`` are further environment variables."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")}
+    environment = {
+        **inherited,
+        "HEIMDEX_DATA_DIR": str(folder / "data"),
+        "HEIMDEX_SCRATCH_DIR": str(folder / "scratch"),
+        "HEIMDEX_WHISPER_MODEL": "bundled",
+        "HEIMDEX_CLIP_MODEL": "bundled",
+        "HEIMDEX_HTTP_PORT": "0",
+        "HEIMDEX_DASHBOARD_PORT": "0",
+        **settings,
+    }
+    started_s = time.monotonic()
+    try:
+        _heimdex(environment, "up")
+        yield OwnCluster(environment, time.monotonic() - started_s)
+    finally:
+        _heimdex(environment, "down")
+
+
+def _heimdex(environment: dict[str, str], *arguments: str) -> str:
+    command = [sys.executable, "-m", "cluster.cli", *arguments]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"heimdex {arguments[0]} ended with {done.returncode}")
+    return done.stdout
