@@ -27,7 +27,7 @@ FROM generate_series(1, %(count)s) AS n, (SELECT clock_timestamp() AS moment) AS
 @contextmanager
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """The server, with the cluster's tables in its own database."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="heimdex-queue-bench-"))
     server = EmbeddedPostgres(folder / "postgres")
     try:
         server.start()
