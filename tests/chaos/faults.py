@@ -25,7 +25,7 @@ from cluster.store.embedded import EmbeddedPostgres
 from cluster.store.migrations import apply_migrations
 from cluster.store.submissions import submit
 from tests.chaos.invariants import violations, watch
-from tests.chaos.toy_way import FAULTS, SCENES, ToyPlan, toy_uri
+from tests.chaos.toy_way import FAULTS, SCENES, ToyPlan, left_in, toy_uri
 
 DEADLINE_S = 4.0
 HEALTHY_PER_FAULT = 2
@@ -65,9 +65,8 @@ def run(
             with running_scheduler(plan):
                 ids = submit(pool, UUID(int=7), [Submission(uri=uri) for uri in uris])
                 _settle(pool, len(ids), progress)
-            wrong = [*_wrong(pool), *violations(pool, RULE)]
-        left = list((folder / "scratch").iterdir())
-    wrong += [f"left behind: {path.name}" for path in left]
+                left = left_in(folder / "scratch")
+            wrong = [*left, *_wrong(pool), *violations(pool, RULE)]
     return Counts(len(chosen), len(uris) - len(chosen), wrong)
 
 

@@ -27,13 +27,12 @@ from cluster.store.submissions import submit
 from tests.chaos.invariants import watch
 from tests.chaos.ray_report import Counts, report
 from tests.chaos.ray_troubles import Troubles
-from tests.chaos.toy_way import HOLD, ToyPlan, toy_uri
+from tests.chaos.toy_way import HOLD, ToyPlan, left_in, toy_uri
 
 SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 PATIENCE_S = 300.0
 """Longest time without a video that ends and without a kill."""
 STRENGTH_S = 60.0
-SWEPT_WITHIN_S = 90.0
 HURRIED_SHARE = 0.2
 """Of the kills, those that are not waited for before the next one."""
 LAST_SHARE = 0.95
@@ -165,7 +164,7 @@ def run(seed: int, size: RaySize | None = None, progress: Progress | None = None
             course.kill_all_through(kills)
             course.work_off()
             troubles.check_strength(STRENGTH_S)
-            troubles.violations += _left_in(scratch)
+            troubles.violations += left_in(scratch)
             troubles.end()
         except (_Stuck, RuntimeError) as error:
             troubles.violations.append(str(error))
@@ -182,14 +181,6 @@ def _submit(pool: Pool, size: RaySize, rng: random.Random) -> None:
     rng.shuffle(uris)
     for owner in range(size.owners):
         submit(pool, UUID(int=owner + 1), [Submission(uri=uri) for uri in uris[owner :: size.owners]])
-
-
-def _left_in(scratch: Path) -> list[str]:
-    """Downloads that nobody has swept away in time."""
-    end_s = time.monotonic() + SWEPT_WITHIN_S
-    while (left := sorted(path.name for path in scratch.iterdir())) and time.monotonic() < end_s:
-        time.sleep(0.5)
-    return [f"left in the scratch folder: {name}" for name in left]
 
 
 @contextmanager

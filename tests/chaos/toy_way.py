@@ -41,10 +41,19 @@ SCENES = 3
 HOLD = "hold.all"
 """A file in the journal's folder: while it is there, every worker stays at what it is at."""
 HOLD_POLL_S = 0.05
+SWEPT_WITHIN_S = 90.0
 
 
 def toy_uri(number: int, fault: str = "none", stage: str = "none") -> str:
     return f"toy://{fault}/{stage}/{number}"
+
+
+def left_in(scratch: Path) -> list[str]:
+    """Downloads that nobody has removed or swept away in time."""
+    end_s = time.monotonic() + SWEPT_WITHIN_S
+    while (left := sorted(path.name for path in scratch.iterdir())) and time.monotonic() < end_s:
+        time.sleep(0.5)
+    return [f"left in the scratch folder: {name}" for name in left]
 
 
 @dataclass(frozen=True)
