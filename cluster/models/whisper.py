@@ -5,11 +5,12 @@ Owns the calls of the model and the gates of what is heard by itself. Leaves fin
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import ctranslate2
 import faster_whisper.transcribe as library
 import numpy as np
 from faster_whisper import WhisperModel
@@ -57,6 +58,11 @@ class SpeechModel:
         self._model = model
         self._beam_size = beam_size
         self._tokenizer = cache(self._made_tokenizer)
+        self._log_mel: Callable[[Sequence[Samples]], Any] | None = None
+        if model.model.device == "cuda":
+            from cluster.models.log_mel import LogMel
+
+            self._log_mel = LogMel(model.feature_extractor, "cuda")
 
     @property
     def is_multilingual(self) -> bool:
@@ -78,10 +84,15 @@ class SpeechModel:
 
     def hear(self, windows: Sequence[Samples], language: str) -> list[Heard]:
         """The words in windows of 30 s each, all computed at once."""
-        tokenizer, encoded = self._tokenizer(language), self._encoded(windows)
+        return self.hear_features(self._features(windows), language)
+
+    def hear_features(self, features: ctranslate2.StorageView, language: str) -> list[Heard]:
+        """The words in windows whose features, float32[window, mel, ``FRAMES``], are there already."""
+        count = features.shape[0]
+        tokenizer, encoded = self._tokenizer(language), self._model.model.encode(features)
         results = self._model.model.generate(
             encoded,
-            [[*tokenizer.sot_sequence, tokenizer.no_timestamps]] * len(windows),
+            [[*tokenizer.sot_sequence, tokenizer.no_timestamps]] * count,
             beam_size=self._beam_size,
             max_length=self._model.max_length,
             return_scores=True,
@@ -89,7 +100,7 @@ class SpeechModel:
             suppress_tokens=library.get_suppressed_tokens(tokenizer, [-1]),
         )
         spoken = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
-        aligned = self._model.find_alignment(tokenizer, spoken, encoded, [FRAMES] * len(windows))
+        aligned = self._model.find_alignment(tokenizer, spoken, encoded, [FRAMES] * count)
         return [
             Heard(_words(words), _mean_log_probability(result), library.get_compression_ratio(tokenizer.decode(tokens)))
             for words, result, tokens in zip(aligned, results, spoken, strict=True)
@@ -110,9 +121,11 @@ class SpeechModel:
         )
         return [word for segment in segments if not _repeats_itself(segment) for word in _words_of(segment)]
 
-    def _encoded(self, windows: Sequence[Samples]) -> Any:
+    def _features(self, windows: Sequence[Samples]) -> ctranslate2.StorageView:
+        if self._log_mel is not None:
+            return ctranslate2.StorageView.from_array(self._log_mel(windows))
         features = [self._model.feature_extractor(samples, padding=0)[:, :FRAMES] for samples in windows]
-        return self._model.encode(np.stack(features))
+        return ctranslate2.StorageView.from_array(np.stack(features))
 
     def _made_tokenizer(self, language: str) -> Tokenizer:
         return Tokenizer(self._model.hf_tokenizer, self.is_multilingual, task="transcribe", language=language)

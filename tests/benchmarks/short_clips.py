@@ -123,6 +123,11 @@ def _sound(clip: object) -> Samples:
         return np.concatenate([part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)])
 
 
+def narration() -> NDArray[np.int16]:
+    """All that is said in the demo's clips, one after the other."""
+    return (np.concatenate([_sound(clip) for clip in clips()]) * 32767).astype(np.int16)
+
+
 def _faster(samples: Samples, factor: float) -> Samples:
     places = np.arange(0, len(samples) - 1, factor)
     return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
