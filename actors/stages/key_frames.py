@@ -1,7 +1,8 @@
 """The best picture of a scene, chosen while the pictures pass by.
 
 Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin
-and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's.
+and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's, as they were
+decoded: only those that win are made into key frames, which takes as long as decoding them.
 """
 
 from collections import deque
@@ -19,6 +20,8 @@ LONGEST_UNSAMPLED_S = 0.55
 CUT_MARGIN_S = 0.5
 """Pictures this near to a cut may show a blend, a flash or a compression artefact: they count half."""
 NEAR_CUT_FACTOR = 0.5
+LARGEST_HELD_BYTES = 16 * 2**20
+"""Pictures beyond (4K in 10 bits) become key frames at once: a dozen may be waiting."""
 MAX_PIXEL_ASPECT = 4.0
 MAX_ASPECT = 8.0
 """The long side of a key frame is at most so many times the wanted short side, whatever strip the picture is."""
@@ -26,11 +29,19 @@ MAX_ASPECT = 8.0
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A picture that may stand for its scene."""
+    """A picture that stands for its scene: RGB."""
+
+    time_s: float
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A picture that may stand for its scene, and what it is worth."""
 
     time_s: float
     score: float
-    image: NDArray[np.uint8]
+    picture: VideoFrame | NDArray[np.uint8]
 
 
 class KeyFramePicker:
@@ -42,8 +53,8 @@ class KeyFramePicker:
     def __init__(self, renderer: "KeyFrameRenderer") -> None:
         self._renderer = renderer
         self._start_s = 0.0
-        self._best: KeyFrame | None = None
-        self._unsettled: deque[KeyFrame] = deque()
+        self._best: _Sample | None = None
+        self._unsettled: deque[_Sample] = deque()
         self._sampled_s = float("-inf")
         self._unsampled: tuple[float, VideoFrame, NDArray[np.uint8]] | None = None
 
@@ -75,13 +86,16 @@ class KeyFramePicker:
         if self._best is None:
             raise ValueError(f"no picture was sampled between {self._start_s} s and {end_s} s")
         best, self._best, self._start_s = self._best, None, end_s
-        return best
+        image = best.picture if isinstance(best.picture, np.ndarray) else self._renderer.render(best.picture)
+        return KeyFrame(best.time_s, image)
 
     def _sample(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
-        self._unsettled.append(KeyFrame(time_s, picture_score(small), self._renderer.render(frame)))
+        large = sum(plane.buffer_size for plane in frame.planes) > LARGEST_HELD_BYTES
+        picture = self._renderer.render(frame) if large else frame
+        self._unsettled.append(_Sample(time_s, picture_score(small), picture))
         self._sampled_s, self._unsampled = time_s, None
 
-    def _consider(self, sample: KeyFrame) -> None:
+    def _consider(self, sample: _Sample) -> None:
         if sample.time_s - self._start_s < CUT_MARGIN_S:
             sample = replace(sample, score=sample.score * NEAR_CUT_FACTOR)
         if self._best is None or sample.score > self._best.score:
@@ -94,12 +108,17 @@ def picture_score(small: NDArray[np.uint8]) -> float:
     Sharpness is the Laplacian's variance (Pech-Pacheco et al., 2000), contrast the grey values' deviation.
     """
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-    mean, deviation = float(grey.mean()), float(grey.std())
-    variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    mean, deviation = _mean_and_deviation(grey)
+    variance = _mean_and_deviation(cv2.Laplacian(grey, cv2.CV_16S))[1] ** 2
     sharpness = variance / (variance + 200.0)
     contrast = min(1.0, deviation / 40.0)
     exposure = float(np.clip(min(mean - 8.0, 248.0 - mean) / 40.0, 0.0, 1.0))
     return (0.2 + 0.8 * sharpness) * (0.1 + 0.9 * contrast) * (0.1 + 0.9 * exposure)
+
+
+def _mean_and_deviation(grey: cv2.typing.MatLike) -> tuple[float, float]:
+    mean, deviation = cv2.meanStdDev(grey)
+    return float(mean[0, 0]), float(deviation[0, 0])
 
 
 class KeyFrameRenderer:
