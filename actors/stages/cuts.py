@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from actors.stages.hard_cuts import MIN_SCENE_US, HardCutFinder, Picture
 
+SIDE_PX = 128
+"""Long side of the pictures to look for cuts in. PySceneDetect takes 256 and finds the same, for what is
+compared are means over the whole picture."""
 WINDOW_US = 1_200_000
 UNCERTAIN_US = 2 * WINDOW_US
 """A cut is told at most this much later than its picture."""
@@ -127,10 +130,12 @@ def _blend(samples: deque[tuple[int, Vector]]) -> _Blend | None:
         return None
     if float(np.corrcoef(first, last)[0, 1]) > MAX_CORRELATION:
         return None
-    pictures = np.stack([picture for _, picture in samples])
-    shares = (pictures - first) @ change / float(change @ change)
-    residuals = np.linalg.norm(pictures - first - shares[:, None] * change, axis=1) / float(np.linalg.norm(change))
+    pictures = [picture for _, picture in samples]
+    shares = (np.array([picture @ change for picture in pictures]) - first @ change) / float(change @ change)
     mixed = int(((shares > MIXED[0]) & (shares < MIXED[1])).sum())
-    if residuals.max() > MAX_RESIDUAL or mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
+    if mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
+        return None
+    residuals = np.stack(pictures) - first - shares[:, None] * change
+    if np.linalg.norm(residuals, axis=1).max() / float(np.linalg.norm(change)) > MAX_RESIDUAL:
         return None
     return _Blend(times[int(np.argmax(shares >= 0.5))], difference)

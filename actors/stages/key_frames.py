@@ -1,8 +1,8 @@
 """The best picture of a scene, chosen while the pictures pass by.
 
 Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin
-and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's, as they were
-decoded: only those that win are made into key frames, which takes as long as decoding them.
+and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's, as small
+copies: only those that win are made into key frames.
 """
 
 from collections import deque
@@ -14,14 +14,16 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from actors.stages.small_pictures import Shrinker, halved
+
+JUDGED_PX = 256
+"""Long side of the pictures that samples are judged by: fine enough to tell sharp from blurred."""
 SAMPLE_EVERY_S = 0.4
 LONGEST_UNSAMPLED_S = 0.55
 """Shorter than any scene, so that every scene holds a sample."""
 CUT_MARGIN_S = 0.5
 """Pictures this near to a cut may show a blend, a flash or a compression artefact: they count half."""
 NEAR_CUT_FACTOR = 0.5
-LARGEST_HELD_BYTES = 16 * 2**20
-"""Pictures beyond (4K in 10 bits) become key frames at once: a dozen may be waiting."""
 MAX_PIXEL_ASPECT = 4.0
 MAX_ASPECT = 8.0
 """The long side of a key frame is at most so many times the wanted short side, whatever strip the picture is."""
@@ -41,7 +43,18 @@ class _Sample:
 
     time_s: float
     score: float
-    picture: VideoFrame | NDArray[np.uint8]
+    picture: "_Copy"
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A picture small enough to be kept, and how it is to be shown: the width and height to scale it to, how many
+    quarters of a circle to turn it then.
+    """
+
+    frame: VideoFrame
+    size: tuple[int, int]
+    turns: int
 
 
 class KeyFramePicker:
@@ -52,20 +65,21 @@ class KeyFramePicker:
 
     def __init__(self, renderer: "KeyFrameRenderer") -> None:
         self._renderer = renderer
+        self._shrinker = Shrinker(JUDGED_PX)
         self._start_s = 0.0
         self._best: _Sample | None = None
         self._unsettled: deque[_Sample] = deque()
         self._sampled_s = float("-inf")
-        self._unsampled: tuple[float, VideoFrame, NDArray[np.uint8]] | None = None
+        self._unsampled: tuple[float, VideoFrame] | None = None
 
-    def offer(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
-        """Consider ``frame``, shown at ``time_s``; ``small`` is the same picture in BGR, for the score."""
+    def offer(self, time_s: float, frame: VideoFrame) -> None:
+        """Consider ``frame``, shown at ``time_s``."""
         if time_s - self._sampled_s > LONGEST_UNSAMPLED_S:
             self.sample_last()
         if time_s - self._sampled_s < SAMPLE_EVERY_S:
-            self._unsampled = time_s, frame, small
+            self._unsampled = time_s, frame
         else:
-            self._sample(time_s, frame, small)
+            self._sample(time_s, frame)
 
     def sample_last(self) -> None:
         """Make the last picture offered a sample too: it may be all there is of the last scene."""
@@ -86,13 +100,12 @@ class KeyFramePicker:
         if self._best is None:
             raise ValueError(f"no picture was sampled between {self._start_s} s and {end_s} s")
         best, self._best, self._start_s = self._best, None, end_s
-        image = best.picture if isinstance(best.picture, np.ndarray) else self._renderer.render(best.picture)
-        return KeyFrame(best.time_s, image)
+        return KeyFrame(best.time_s, self._renderer.render(best.picture))
 
-    def _sample(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
-        large = sum(plane.buffer_size for plane in frame.planes) > LARGEST_HELD_BYTES
-        picture = self._renderer.render(frame) if large else frame
-        self._unsettled.append(_Sample(time_s, picture_score(small), picture))
+    def _sample(self, time_s: float, frame: VideoFrame) -> None:
+        picture = self._renderer.copied(frame)
+        score = picture_score(self._shrinker.shrink(picture.frame))
+        self._unsettled.append(_Sample(time_s, score, picture))
         self._sampled_s, self._unsampled = time_s, None
 
     def _consider(self, sample: _Sample) -> None:
@@ -130,21 +143,27 @@ class KeyFrameRenderer:
         self._short_side_px = short_side_px
         self._reformatter = VideoReformatter()
 
-    def render(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """uint8[height, width, 3]; never larger than the picture itself is shown."""
+    def copied(self, frame: VideoFrame) -> _Copy:
+        """What of ``frame`` is needed to render it later, less than four times as large as what will be rendered."""
         width, height = _shown_size(frame)
-        scale = min(
-            1.0, self._short_side_px / min(width, height), MAX_ASPECT * self._short_side_px / max(width, height)
+        longest = MAX_ASPECT * self._short_side_px
+        scale = min(1.0, self._short_side_px / min(width, height), longest / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        halvings = max(0, (min(frame.width // size[0], frame.height // size[1])).bit_length() - 1)
+        copy = halved(frame, halvings) or self._scaled(frame, size)
+        return _Copy(copy, size, round(frame.rotation / 90) % 4)
+
+    def render(self, copy: _Copy) -> NDArray[np.uint8]:
+        """uint8[height, width, 3]; never larger than the picture itself is shown."""
+        scaled = self._scaled(copy.frame, copy.size)
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), copy.turns), dtype=np.uint8)
+
+    def _scaled(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+        width, height = size
+        interpolation = "AREA" if width < frame.width or height < frame.height else "BICUBIC"
+        return self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=interpolation
         )
-        scaled = self._reformatter.reformat(
-            frame,
-            width=max(1, round(width * scale)),
-            height=max(1, round(height * scale)),
-            format="rgb24",
-            interpolation="AREA" if scale < 1.0 else "BICUBIC",
-        )
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns), dtype=np.uint8)
 
 
 def _shown_size(frame: VideoFrame) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from actors.stages.cuts import UNCERTAIN_US, CutFinder
+from actors.stages.cuts import SIDE_PX, UNCERTAIN_US, CutFinder
 from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     FPS_TOLERANCE,
@@ -109,7 +109,7 @@ class SceneDetector:
         picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px))
         start_s, index = 0.0, 0
         for picture in reading.pictures():
-            picker.offer(picture.time_s, picture.frame, picture.small)
+            picker.offer(picture.time_s, picture.frame)
             for cut_us in cuts.feed(picture.time_us, picture.small):
                 end_s = cut_us / 1_000_000
                 yield _scene(index, start_s, end_s, picker.take(end_s))
@@ -141,7 +141,7 @@ class _PictureReading:
         # Its times alone matter: they tell a cut-off file from one whose sound lasts longer than the pictures.
         self._sound = None if of_pictures else sound_stream(media.container)
         self._tick_s = float(stream.time_base or 0)
-        self._shrinker = Shrinker()
+        self._shrinker = Shrinker(SIDE_PX)
         self._decoded = 0
         self._shown = 0
         self._last_us = -1

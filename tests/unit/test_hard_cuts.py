@@ -11,6 +11,7 @@ from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 from scenedetect.detectors import AdaptiveDetector
 
+from actors.stages.cuts import SIDE_PX
 from actors.stages.hard_cuts import MIN_SCENE_US, HardCutFinder, colour_spread
 from actors.stages.small_pictures import Shrinker
 from cluster.demo import clips
@@ -52,7 +53,7 @@ def random_film(seed: int) -> Film:
 
 
 def shown(clip: Path) -> Film:
-    shrinker = Shrinker()
+    shrinker = Shrinker(SIDE_PX)
     with av.open(str(clip)) as container:
         return [(round(frame.time * 1e6), shrinker.shrink(frame)) for frame in container.decode(video=0)]
 

@@ -15,7 +15,6 @@ from media_files import (
     write_video,
 )
 
-from actors.stages import key_frames
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import InvalidVideo
@@ -160,15 +159,6 @@ def test_key_frames_are_scaled_down_to_the_short_side_and_never_up(tmp_path: Pat
     path = write_video(tmp_path / "size.mp4", [Shot(1.0, 1)], recipe=Recipe(size=(320, 180)))
     assert detect(path, key_frame_size_px=90)[0].key_frame.shape == (90, 160, 3)
     assert detect(path, key_frame_size_px=500)[0].key_frame.shape == (180, 320, 3)
-
-
-def test_pictures_too_large_to_wait_give_the_same_key_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "large.mp4", [Shot(2.0, seed) for seed in range(4)])
-    waiting = detect(path)
-    monkeypatch.setattr(key_frames, "LARGEST_HELD_BYTES", 0)
-    for scene, other in zip(detect(path), waiting, strict=True):
-        assert scene.key_frame_s == other.key_frame_s
-        assert np.array_equal(scene.key_frame, other.key_frame)
 
 
 @pytest.mark.parametrize("rotation_deg", [90, 180, -90])

@@ -32,7 +32,7 @@ def test_every_kind_of_picture_is_shown_as_it_is(size: tuple[int, int], pix_fmt:
     picture = Shot(1.0, 1).picture(3, *size)
     if pix_fmt == "gray":
         picture = np.repeat(picture[:, :, :1], 3, axis=2)
-    small = Shrinker().shrink(frame(picture, pix_fmt))
+    small = Shrinker(256).shrink(frame(picture, pix_fmt))
     assert np.abs(small - expected(picture, small)).mean() < 5.0
 
 
@@ -42,11 +42,11 @@ def test_every_kind_of_picture_is_shown_as_it_is(size: tuple[int, int], pix_fmt:
 )
 def test_the_long_side_is_256_pixels_and_never_scaled_up(size: tuple[int, int], small: tuple[int, int]) -> None:
     for pix_fmt in ("yuv420p", "rgb24"):
-        assert Shrinker().shrink(frame(np.zeros((size[1], size[0], 3), np.uint8), pix_fmt)).shape == (*small, 3)
+        assert Shrinker(256).shrink(frame(np.zeros((size[1], size[0], 3), np.uint8), pix_fmt)).shape == (*small, 3)
 
 
 def test_the_size_is_the_first_pictures_whatever_follows() -> None:
-    shrinker = Shrinker()
+    shrinker = Shrinker(256)
     shots = [Shot(1.0, 1).picture(0, *size) for size in ((640, 360), (320, 240), (100, 400))]
     small = [shrinker.shrink(frame(shot)) for shot in shots]
     assert {picture.shape for picture in small} == {(144, 256, 3)}
@@ -58,5 +58,5 @@ def test_the_size_is_the_first_pictures_whatever_follows() -> None:
 def test_black_and_white_stays_so_and_colours_stay_colours(pix_fmt: str) -> None:
     colours = Shot(1.0, 1).picture(0, 640, 360)
     grey = np.repeat(colours[:, :, :1], 3, axis=2)
-    assert colour_spread(Shrinker().shrink(frame(grey, pix_fmt))) < MONOCHROME_SPREAD
-    assert colour_spread(Shrinker().shrink(frame(colours, pix_fmt))) > 5 * MONOCHROME_SPREAD
+    assert colour_spread(Shrinker(256).shrink(frame(grey, pix_fmt))) < MONOCHROME_SPREAD
+    assert colour_spread(Shrinker(256).shrink(frame(colours, pix_fmt))) > 5 * MONOCHROME_SPREAD
