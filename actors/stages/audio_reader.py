@@ -47,10 +47,11 @@ def speech_windows(
     resampler = _Resampler()
     window = _Window()
     begin_s: float | None = None
+    tick_s = float(stream.time_base or 0)
     for frame in _frames(media, stream, tally):
         time_s = window.end_s
-        if frame.pts is not None and frame.time_base:
-            stated_s = float(frame.pts * frame.time_base) - start_s
+        if frame.pts is not None and tick_s:
+            stated_s = frame.pts * tick_s - start_s
             time_s = clock.time_s(stated_s, window.end_s, window.end_s)
         begin_s = time_s if begin_s is None else begin_s
         gap_s = time_s - window.end_s if window else 0.0

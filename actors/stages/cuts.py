@@ -1,26 +1,22 @@
 """Where one shot ends and the next begins: hard cuts, and dissolves of about a second.
 
-Owns the thresholds. Hard cuts come from PySceneDetect's ``AdaptiveDetector``. It judges colour and brightness
-together and so hardly sees cuts in black and white: those pictures are also judged by brightness alone.
-Dissolves are recognised by what they are: for a second every picture is a blend of two. Those with much
-motion in them are missed.
+Owns which cuts make a scene, and the dissolves, which are recognised by what they are: for a second every picture is
+a blend of two. Those with much motion in them are missed. Leaves hard cuts to ``hard_cuts``.
 """
 
 from collections import deque
 from dataclasses import dataclass
-from fractions import Fraction
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scenedetect import FrameTimecode
-from scenedetect.common import Timecode
-from scenedetect.detectors import AdaptiveDetector
 
-MIN_SCENE_US = 600_000
-MONOCHROME_SPREAD = 6.0
-"""A picture is black and white when its pixels' strongest and weakest colours differ by less, of 255."""
+from actors.stages.hard_cuts import MIN_SCENE_US, HardCutFinder, Picture
 
+SIDE_PX = 128
+"""Long side of the pictures to look for cuts in. PySceneDetect takes 256 and finds the same, for what is
+compared are means over the whole picture."""
 WINDOW_US = 1_200_000
 UNCERTAIN_US = 2 * WINDOW_US
 """A cut is told at most this much later than its picture."""
@@ -43,47 +39,35 @@ MIN_DIFFERENCE = 20.0
 MIN_DEVIATION = 6.0
 """A blank picture at either end makes it a fade, which shows no second shot."""
 
-_MICROSECONDS = Fraction(1, 1_000_000)
 _MINIATURE = (64, 36)
 
-Picture = NDArray[np.uint8]
 Vector = NDArray[np.float32]
 
 
 class CutFinder:
     """Finds the cuts of one video whose pictures are fed in order, all of one size, BGR."""
 
-    def __init__(self, fps: float) -> None:
-        """``fps`` is only what PySceneDetect wants to know; every decision is by the pictures' own times."""
-        self._fps = fps
-        self._hard = AdaptiveDetector(min_scene_len=MIN_SCENE_US / 1_000_000)
-        self._grey: AdaptiveDetector | None = None
+    def __init__(self) -> None:
+        self._hard = HardCutFinder()
         self._dissolves = _DissolveFinder()
         self._pending: set[int] = set()
+        self._sampled_us = -SAMPLE_US
         self._last_cut_us = 0
 
     def feed(self, time_us: int, picture: Picture) -> list[int]:
         """Take the next picture; the cuts that are now certain, in order: new shots' first pictures."""
-        timecode = FrameTimecode(Timecode(pts=time_us, time_base=_MICROSECONDS), fps=self._fps)
-        self._pending.update(cut.pts for cut in self._hard.process_frame(timecode, picture))
-        self._pending.update(cut.pts for cut in self._grey_cuts(timecode, picture))
-        self._pending.update(self._dissolves.feed(time_us, picture))
-        return self._certain(time_us - UNCERTAIN_US)
+        if time_us - self._sampled_us >= SAMPLE_US:
+            self._sampled_us = time_us
+            miniature = np.asarray(cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA), np.uint8)
+            self._hard.judge_colours(miniature)
+            self._pending.update(self._dissolves.feed(time_us, miniature))
+        self._pending.update(self._hard.feed(time_us, picture))
+        return self._certain(time_us - UNCERTAIN_US) if self._pending else []
 
     def finish(self) -> list[int]:
         """The cuts that were still uncertain, now that there are no more pictures."""
         self._pending.update(self._dissolves.finish())
         return self._certain(None)
-
-    def _grey_cuts(self, timecode: FrameTimecode, picture: Picture) -> list[FrameTimecode]:
-        miniature = cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA).astype(np.int16)
-        if float(np.ptp(miniature, axis=2).mean()) > MONOCHROME_SPREAD:
-            self._grey = None
-            return []
-        if self._grey is None:
-            self._grey = AdaptiveDetector(min_scene_len=MIN_SCENE_US / 1_000_000, luma_only=True)
-        cuts: list[FrameTimecode] = self._grey.process_frame(timecode, picture)
-        return cuts
 
     def _certain(self, until_us: int | None) -> list[int]:
         """Take the pending cuts before ``until_us`` (None: all); those that make a scene too short go."""
@@ -112,11 +96,8 @@ class _DissolveFinder:
         self._best: _Blend | None = None
         self._silent_until_us = 0
 
-    def feed(self, time_us: int, picture: Picture) -> list[int]:
-        """Take the next picture; the dissolves that no later window can describe better."""
-        if self._samples and time_us - self._samples[-1][0] < SAMPLE_US:
-            return []
-        miniature = cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA)
+    def feed(self, time_us: int, miniature: Picture) -> list[int]:
+        """Take the next sample; the dissolves that no later window can describe better."""
         self._samples.append((time_us, miniature.astype(np.float32).reshape(-1)))
         while len(self._samples) > 1 and self._samples[1][0] <= time_us - WINDOW_US:
             self._samples.popleft()
@@ -140,19 +121,21 @@ class _DissolveFinder:
 def _blend(samples: deque[tuple[int, Vector]]) -> _Blend | None:
     """The dissolve that ``samples`` show, if every one of them is a mixture of the first and the last."""
     times = [time_us for time_us, _ in samples]
-    if np.diff(times).max() > MAX_SAMPLE_GAP_US:
+    if max(after - before for before, after in pairwise(times)) > MAX_SAMPLE_GAP_US:
         return None
-    pictures = np.stack([picture for _, picture in samples])
-    first, last = pictures[0], pictures[-1]
+    first, last = samples[0][1], samples[-1][1]
     change = last - first
     difference = float(np.abs(change).mean())
     if difference < MIN_DIFFERENCE or min(first.std(), last.std()) < MIN_DEVIATION:
         return None
     if float(np.corrcoef(first, last)[0, 1]) > MAX_CORRELATION:
         return None
-    shares = (pictures - first) @ change / float(change @ change)
-    residuals = np.linalg.norm(pictures - first - shares[:, None] * change, axis=1) / float(np.linalg.norm(change))
+    pictures = [picture for _, picture in samples]
+    shares = (np.array([picture @ change for picture in pictures]) - first @ change) / float(change @ change)
     mixed = int(((shares > MIXED[0]) & (shares < MIXED[1])).sum())
-    if residuals.max() > MAX_RESIDUAL or mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
+    if mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
+        return None
+    residuals = np.stack(pictures) - first - shares[:, None] * change
+    if np.linalg.norm(residuals, axis=1).max() / float(np.linalg.norm(change)) > MAX_RESIDUAL:
         return None
     return _Blend(times[int(np.argmax(shares >= 0.5))], difference)

@@ -1,7 +1,8 @@
 """The best picture of a scene, chosen while the pictures pass by.
 
 Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin
-and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's.
+and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's, as small
+copies: only those that win are made into key frames.
 """
 
 from collections import deque
@@ -13,6 +14,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from actors.stages.small_pictures import Shrinker, halved
+
+JUDGED_PX = 256
+"""Long side of the pictures that samples are judged by: fine enough to tell sharp from blurred."""
 SAMPLE_EVERY_S = 0.4
 LONGEST_UNSAMPLED_S = 0.55
 """Shorter than any scene, so that every scene holds a sample."""
@@ -26,11 +31,30 @@ MAX_ASPECT = 8.0
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A picture that may stand for its scene."""
+    """A picture that stands for its scene: RGB."""
+
+    time_s: float
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A picture that may stand for its scene, and what it is worth."""
 
     time_s: float
     score: float
-    image: NDArray[np.uint8]
+    picture: "_Copy"
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A picture small enough to be kept, and how it is to be shown: the width and height to scale it to, how many
+    quarters of a circle to turn it then.
+    """
+
+    frame: VideoFrame
+    size: tuple[int, int]
+    turns: int
 
 
 class KeyFramePicker:
@@ -41,20 +65,21 @@ class KeyFramePicker:
 
     def __init__(self, renderer: "KeyFrameRenderer") -> None:
         self._renderer = renderer
+        self._shrinker = Shrinker(JUDGED_PX)
         self._start_s = 0.0
-        self._best: KeyFrame | None = None
-        self._unsettled: deque[KeyFrame] = deque()
+        self._best: _Sample | None = None
+        self._unsettled: deque[_Sample] = deque()
         self._sampled_s = float("-inf")
-        self._unsampled: tuple[float, VideoFrame, NDArray[np.uint8]] | None = None
+        self._unsampled: tuple[float, VideoFrame] | None = None
 
-    def offer(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
-        """Consider ``frame``, shown at ``time_s``; ``small`` is the same picture in BGR, for the score."""
+    def offer(self, time_s: float, frame: VideoFrame) -> None:
+        """Consider ``frame``, shown at ``time_s``."""
         if time_s - self._sampled_s > LONGEST_UNSAMPLED_S:
             self.sample_last()
         if time_s - self._sampled_s < SAMPLE_EVERY_S:
-            self._unsampled = time_s, frame, small
+            self._unsampled = time_s, frame
         else:
-            self._sample(time_s, frame, small)
+            self._sample(time_s, frame)
 
     def sample_last(self) -> None:
         """Make the last picture offered a sample too: it may be all there is of the last scene."""
@@ -75,13 +100,15 @@ class KeyFramePicker:
         if self._best is None:
             raise ValueError(f"no picture was sampled between {self._start_s} s and {end_s} s")
         best, self._best, self._start_s = self._best, None, end_s
-        return best
+        return KeyFrame(best.time_s, self._renderer.render(best.picture))
 
-    def _sample(self, time_s: float, frame: VideoFrame, small: NDArray[np.uint8]) -> None:
-        self._unsettled.append(KeyFrame(time_s, picture_score(small), self._renderer.render(frame)))
+    def _sample(self, time_s: float, frame: VideoFrame) -> None:
+        picture = self._renderer.copied(frame)
+        score = picture_score(self._shrinker.shrink(picture.frame))
+        self._unsettled.append(_Sample(time_s, score, picture))
         self._sampled_s, self._unsampled = time_s, None
 
-    def _consider(self, sample: KeyFrame) -> None:
+    def _consider(self, sample: _Sample) -> None:
         if sample.time_s - self._start_s < CUT_MARGIN_S:
             sample = replace(sample, score=sample.score * NEAR_CUT_FACTOR)
         if self._best is None or sample.score > self._best.score:
@@ -94,12 +121,17 @@ def picture_score(small: NDArray[np.uint8]) -> float:
     Sharpness is the Laplacian's variance (Pech-Pacheco et al., 2000), contrast the grey values' deviation.
     """
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-    mean, deviation = float(grey.mean()), float(grey.std())
-    variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    mean, deviation = _mean_and_deviation(grey)
+    variance = _mean_and_deviation(cv2.Laplacian(grey, cv2.CV_16S))[1] ** 2
     sharpness = variance / (variance + 200.0)
     contrast = min(1.0, deviation / 40.0)
     exposure = float(np.clip(min(mean - 8.0, 248.0 - mean) / 40.0, 0.0, 1.0))
     return (0.2 + 0.8 * sharpness) * (0.1 + 0.9 * contrast) * (0.1 + 0.9 * exposure)
+
+
+def _mean_and_deviation(grey: cv2.typing.MatLike) -> tuple[float, float]:
+    mean, deviation = cv2.meanStdDev(grey)
+    return float(mean[0, 0]), float(deviation[0, 0])
 
 
 class KeyFrameRenderer:
@@ -111,21 +143,27 @@ class KeyFrameRenderer:
         self._short_side_px = short_side_px
         self._reformatter = VideoReformatter()
 
-    def render(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """uint8[height, width, 3]; never larger than the picture itself is shown."""
+    def copied(self, frame: VideoFrame) -> _Copy:
+        """What of ``frame`` is needed to render it later, less than four times as large as what will be rendered."""
         width, height = _shown_size(frame)
-        scale = min(
-            1.0, self._short_side_px / min(width, height), MAX_ASPECT * self._short_side_px / max(width, height)
+        longest = MAX_ASPECT * self._short_side_px
+        scale = min(1.0, self._short_side_px / min(width, height), longest / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        halvings = max(0, (min(frame.width // size[0], frame.height // size[1])).bit_length() - 1)
+        copy = halved(frame, halvings) or self._scaled(frame, size)
+        return _Copy(copy, size, round(frame.rotation / 90) % 4)
+
+    def render(self, copy: _Copy) -> NDArray[np.uint8]:
+        """uint8[height, width, 3]; never larger than the picture itself is shown."""
+        scaled = self._scaled(copy.frame, copy.size)
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), copy.turns), dtype=np.uint8)
+
+    def _scaled(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+        width, height = size
+        interpolation = "AREA" if width < frame.width or height < frame.height else "BICUBIC"
+        return self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=interpolation
         )
-        scaled = self._reformatter.reformat(
-            frame,
-            width=max(1, round(width * scale)),
-            height=max(1, round(height * scale)),
-            format="rgb24",
-            interpolation="AREA" if scale < 1.0 else "BICUBIC",
-        )
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns), dtype=np.uint8)
 
 
 def _shown_size(frame: VideoFrame) -> tuple[float, float]:

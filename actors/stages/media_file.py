@@ -204,19 +204,19 @@ def stated_extent_s(container: InputContainer, stream: VideoStream) -> tuple[flo
 
 @dataclass
 class Tally:
-    """What became of the packets that were read; ``ends_s`` by stream, in the file's own time."""
+    """What became of the packets that were read; ``ends`` by stream, in its own ticks of the file's time."""
 
     packets: int = 0
     failed: int = 0
     last_error: str = ""
-    ends_s: dict[int, float] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
 
     def note_packet(self, packet: "Packet[Stream]") -> None:
-        """Count a packet and remember how far its stream has come."""
+        """Remember how far the packet's stream has come."""
         time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None and packet.time_base:
-            end_s = float((time + (packet.duration or 0)) * packet.time_base)
-            self.ends_s[packet.stream.index] = max(end_s, self.ends_s.get(packet.stream.index, end_s))
+        if time is not None:
+            index, end = packet.stream_index, time + (packet.duration or 0)
+            self.ends[index] = max(end, self.ends.get(index, end))
 
     def note_failure(self, error: av.error.FFmpegError) -> None:
         """Count a packet that could not be decoded."""

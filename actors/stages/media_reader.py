@@ -160,7 +160,7 @@ def _first_picture(media: OpenMedia, stream: VideoStream) -> VideoFrame:
         if tried >= MAX_PACKETS_TO_FIRST_PICTURE:
             break
     codec = stream.codec_context.name
-    if not tally.ends_s and not tally.last_error:
+    if not tally.ends and not tally.last_error:
         raise InvalidVideo(f"the file holds no pictures although its header announces some ({codec})")
     raise InvalidVideo(f"no picture can be decoded ({codec}): {tally.last_error or 'the data is damaged'}")
 

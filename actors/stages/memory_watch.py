@@ -135,7 +135,11 @@ _DATA_BOUND = _DataBound()
 
 def _own_bytes() -> int:
     """Memory that is resident and this process's own: an object store that is mapped into it does not count."""
-    _, resident, shared = Path("/proc/self/statm").read_bytes().split()[:3]
+    statm = os.open("/proc/self/statm", os.O_RDONLY)  # asked for with every packet: pathlib takes twice as long
+    try:
+        _, resident, shared = os.read(statm, 128).split()[:3]
+    finally:
+        os.close(statm)
     return (int(resident) - int(shared)) * _PAGE_BYTES
 
 

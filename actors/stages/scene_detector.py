@@ -1,7 +1,7 @@
 """Pictures -> scenes: every picture is decoded once; out come the cuts and each scene's best picture.
 
 Owns the picture clock and the verdict on files that break off. Leaves finding cuts to ``cuts``, choosing and
-rendering key frames to ``key_frames``. Holds the current block of scenes and no picture but the last.
+rendering key frames to ``key_frames``. Holds the current block of scenes and a few seconds' pictures.
 """
 
 import logging
@@ -9,14 +9,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import av
+import cv2
 import numpy as np
 from av.stream import Stream
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from actors.stages.cuts import UNCERTAIN_US, CutFinder
+from actors.stages.cuts import SIDE_PX, UNCERTAIN_US, CutFinder
 from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     FPS_TOLERANCE,
@@ -30,13 +30,12 @@ from actors.stages.media_file import (
     sound_stream,
     stated_extent_s,
 )
+from actors.stages.small_pictures import Shrinker
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaLimits, SceneBlock
 
 logger = logging.getLogger(__name__)
 
-DETECTION_SIDE_PX = 256
-"""Long side of the pictures that cuts are looked for in, as PySceneDetect's own downscaling has it."""
 LARGE_PX = 4096 * 2304
 """Larger pictures are decoded by one thread: each further one holds pictures of its own."""
 MISSING_S, MISSING_SHARE = 2.0, 0.05
@@ -69,6 +68,7 @@ class SceneDetector:
         threads: int | None = None,
     ) -> None:
         """``threads``: how many decode at most; None leaves it to FFmpeg. ``limits`` are held while decoding too."""
+        cv2.setNumThreads(1)  # pictures are so small that a second thread costs more than it brings
         self._key_frame_size_px = key_frame_size_px
         self._block_size = block_size
         self._limits = limits
@@ -86,13 +86,17 @@ class SceneDetector:
 
     def _blocks(self, media: OpenMedia, info: MediaInfo) -> Generator[SceneBlock, None, None]:
         stream = picture_stream(media.container)
-        stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
+        stream.codec_context.options = {
+            "max_pixels": str(self._limits.max_pixels),
+            # Only pictures that no other is made from stay unsmoothed: made small, they differ by 47 dB or more.
+            "skip_loop_filter": "noref",
+        }
         stream.codec_context.thread_type = "AUTO"
         large = info.width * info.height > LARGE_PX
         stream.codec_context.thread_count = 1 if large else self._threads or 0
         reading = _PictureReading(media, stream, info, self._limits)
         scenes: list[DetectedScene] = []
-        for scene in self._scenes(reading, info):
+        for scene in self._scenes(reading):
             if len(scenes) == self._block_size:
                 yield SceneBlock(tuple(scenes))
                 scenes = []
@@ -100,12 +104,12 @@ class SceneDetector:
         reading.check_complete()
         yield SceneBlock(tuple(scenes), decoded_duration_s=reading.end_s)
 
-    def _scenes(self, reading: "_PictureReading", info: MediaInfo) -> Iterator[DetectedScene]:
-        cuts = CutFinder(info.fps if 0.1 <= info.fps <= 1000.0 else DEFAULT_FPS)
+    def _scenes(self, reading: "_PictureReading") -> Iterator[DetectedScene]:
+        cuts = CutFinder()
         picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px))
         start_s, index = 0.0, 0
         for picture in reading.pictures():
-            picker.offer(picture.time_s, picture.frame, picture.small)
+            picker.offer(picture.time_s, picture.frame)
             for cut_us in cuts.feed(picture.time_us, picture.small):
                 end_s = cut_us / 1_000_000
                 yield _scene(index, start_s, end_s, picker.take(end_s))
@@ -133,8 +137,11 @@ class _PictureReading:
         self._limits = limits
         self._tally = Tally()
         self._clock = PresentationClock()
-        self._reformatter = VideoReformatter()
-        self._small_size: tuple[int, int] | None = None
+        self._stated_s, of_pictures = stated_extent_s(media.container, stream)
+        # Its times alone matter: they tell a cut-off file from one whose sound lasts longer than the pictures.
+        self._sound = None if of_pictures else sound_stream(media.container)
+        self._tick_s = float(stream.time_base or 0)
+        self._shrinker = Shrinker(SIDE_PX)
         self._decoded = 0
         self._shown = 0
         self._last_us = -1
@@ -162,10 +169,10 @@ class _PictureReading:
             if self._last_us >= 0:
                 self._interval_s = (time_us - self._last_us) / 1_000_000
             self._last_us = time_us
-            self._last_duration_s = float(frame.duration * frame.time_base) if frame.time_base else 0.0
+            self._last_duration_s = frame.duration * self._tick_s
             self._shown += 1
             check_extent("the pictures last", self.end_s, self._limits.max_duration_s)
-            yield _Picture(time_us, frame, self._small(frame))
+            yield _Picture(time_us, frame, self._shrinker.shrink(frame))
 
     def _check_rate(self) -> None:
         """Headers need not tell the rate, and what they tell need not be true."""
@@ -174,18 +181,17 @@ class _PictureReading:
 
     def _time_us(self, frame: VideoFrame) -> int:
         expected_s = 0.0 if self._last_us < 0 else self.end_s
-        if frame.pts is None or not frame.time_base:
+        if frame.pts is None or not self._tick_s:
             return round(expected_s * 1_000_000)
-        stated_s = float(frame.pts * frame.time_base) - self._info.start_s
+        stated_s = frame.pts * self._tick_s - self._info.start_s
         time_us = round(self._clock.time_s(stated_s, self._last_us / 1_000_000, expected_s) * 1_000_000)
         return 0 if self._last_us < 0 else time_us
 
     def _frames(self) -> Iterator[VideoFrame]:
-        sound = sound_stream(self._media.container)
-        streams: list[Stream] = [self._stream] if sound is None else [self._stream, sound]
+        streams: list[Stream] = [self._stream] if self._sound is None else [self._stream, self._sound]
         for packet in packets(self._media, streams, self._tally):
-            if packet.stream.index != self._stream.index:
-                continue  # only its time matters: it tells a cut-off file from one whose sound lasts longer
+            if packet.stream_index != self._stream.index:
+                continue
             self._tally.packets += 1
             try:
                 frames = self._stream.decode(packet)
@@ -194,30 +200,15 @@ class _PictureReading:
                 continue
             yield from frames
 
-    def _small(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        scale = min(1.0, DETECTION_SIDE_PX / max(frame.width, frame.height))
-        if self._small_size is None:  # kept for the whole video: the detector compares pictures of one size
-            self._small_size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-        width, height = self._small_size
-        small = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="bgr24",
-            interpolation="AREA" if scale < 1.0 else "BILINEAR",
-        )
-        return np.asarray(small.to_ndarray(), np.uint8)
-
     def check_complete(self) -> None:
         """Raise ``InvalidVideo`` unless the pictures were readable and reach the stated duration."""
         tally = self._tally
         if self.is_empty:
             raise InvalidVideo(f"no picture can be decoded: {tally.last_error or 'the file holds none'}")
-        stated_s, of_pictures = stated_extent_s(self._media.container, self._stream)
-        if stated_s is not None:
-            reached_s = self.end_s if of_pictures else max(self.end_s, self._sound_end_s())
-            if stated_s - reached_s > max(MISSING_S, MISSING_SHARE * stated_s):
-                share = f"{self.end_s:.1f} s of {stated_s:.1f} s"
+        if self._stated_s is not None:
+            reached_s = max(self.end_s, self._sound_end_s())
+            if self._stated_s - reached_s > max(MISSING_S, MISSING_SHARE * self._stated_s):
+                share = f"{self.end_s:.1f} s of {self._stated_s:.1f} s"
                 raise InvalidVideo(f"only {share} could be read: the file is cut off or damaged")
         if tally.failed > self._shown:
             announced = self._shown + tally.failed
@@ -226,5 +217,6 @@ class _PictureReading:
             logger.warning("%d of %d packets of pictures could not be decoded", tally.failed, tally.packets)
 
     def _sound_end_s(self) -> float:
-        ends = [end_s for index, end_s in self._tally.ends_s.items() if index != self._stream.index]
-        return max(ends, default=0.0) - self._info.start_s
+        if self._sound is None or not self._sound.time_base:
+            return 0.0
+        return float(self._tally.ends.get(self._sound.index, 0) * self._sound.time_base) - self._info.start_s
