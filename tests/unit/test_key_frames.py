@@ -15,7 +15,8 @@ SIZES = [(1920, 1080), (1280, 720), (854, 480), (641, 361), (1080, 1920), (4096,
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv420p10le", "rgb24"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_key_frame_shows_its_picture_in_its_colours(size: tuple[int, int], pix_fmt: str) -> None:
-    picture = cv2.resize(Shot(1.0, 1).picture(3, 320, 180), size, interpolation=cv2.INTER_LINEAR)
+    drawn = Shot(1.0, 1).picture(3, 320, 180)
+    picture = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     full = {"dst_color_range": ColorRange.JPEG} if pix_fmt == "yuvj420p" else {}
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
         format=pix_fmt, dst_colorspace=Colorspace.ITU709, **full
