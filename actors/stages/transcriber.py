@@ -84,7 +84,7 @@ class Transcriber:
         is English-only and another language is asked for, ``InvalidVideo`` when no Whisper knows the language.
         """
         hearings = [_Hearing(video.language) for video in videos]
-        for language, batch in self._batches(read_ahead(self._utterances(videos, hearings))):
+        for language, batch in read_ahead(self._batches(self._utterances(videos, hearings))):
             with _device_errors():
                 for window, heard in zip(batch, self._model.hear([w.samples for w in batch], language), strict=True):
                     for utterance, words in self._parted(window, heard, language):

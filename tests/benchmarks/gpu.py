@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, help="speech as .npy: int16, mono, 16 kHz")
     parser.add_argument("--tokenizer", type=Path, help="a folder with tokenizer.json and vocabulary.txt")
     parser.add_argument("--whisper", choices=list(SIZES), default="large-v3-turbo")
+    parser.add_argument("--clip", nargs="*", default=["ViT-B-32", "ViT-B-16"], help="open_clip architectures")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 3], help="Whisper workers on one GPU")
     parser.add_argument("--keep", action="store_true", help=f"write {KEPT.name}")
@@ -60,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="heimdex-gpu-") as name:
         folder = Path(name)
         parts = [_heading(options.device)]
-        for architecture in ("ViT-B-32", "ViT-B-16"):
+        for architecture in options.clip:
             parts.append(_vision(folder, architecture, options.device))
             print(parts[-1], flush=True)
         write_random_whisper(folder / "whisper", SIZES[options.whisper], options.tokenizer or _bundled())

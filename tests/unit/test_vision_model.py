@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.demo import bundled_vision_directory, clips, labels_file, truth
@@ -17,6 +18,7 @@ from cluster.demo.evaluate_vision_model import (
     middle_frames,
 )
 from cluster.demo.vocabulary import label_groups
+from cluster.models import vision
 from cluster.models.labels import parse_labels
 from cluster.models.vision import VisionModel, load_vision_model
 
@@ -129,3 +131,18 @@ def test_a_model_of_another_width_is_refused(tmp_path: Path) -> None:
     save_file(narrow.state_dict(), tmp_path / "open_clip_model.safetensors")
     with pytest.raises(ConfigurationError, match="256 numbers per picture, the database holds 512"):
         load_vision_model(str(tmp_path), None, "cpu")
+
+
+def test_pictures_prepared_together_are_those_prepared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_vision_model("bundled", None, "cpu")
+    rng = np.random.default_rng(3)
+    sizes = [(288, 512), (512, 288), (90, 700), (30, 40), (288, 2000), (288, 512), (299, 301)]
+    small = [rng.integers(0, 256, (9, 16, 3), dtype=np.uint8) for _ in sizes]
+    pictures = [
+        np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC))
+        for one, (height, width) in zip(small, sizes, strict=True)
+    ]
+    one_by_one = model.encode_images(pictures)
+    monkeypatch.setattr(model, "_batch_steps", vision._batch_steps(model._preprocess))
+    together = model.encode_images(pictures)
+    assert (one_by_one * together).sum(axis=1).min() >= 0.999
