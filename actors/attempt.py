@@ -87,11 +87,10 @@ class Attempt:
         """See ``StageRunner.run``: the ledger row is committed before the first call is handed to a worker."""
         run = OpenRun(self.video, stage, max(done.finished_at for done in after))
         await self._open(run)
-        deadline_s = DEADLINES[stage].seconds(self._duration_s)
         previous: Any = None
         total = _NOTHING
         for call in calls:
-            reply = await self._call(run, call, previous, deadline_s)
+            reply = await self._call(run, call, previous)
             total = _added(total, reply.report)
             if reply.report.failure is not None:
                 if reply.report.failure.error_type == LeaseLost.__name__:
@@ -103,13 +102,20 @@ class Attempt:
             self._duration_s = media.duration_s
         return Done(previous, self._close(run, outcome, total, media))
 
-    async def _call(self, run: OpenRun, call: Call, previous: Any, deadline_s: float) -> StageReply:
+    async def _call(self, run: OpenRun, call: Call, previous: Any) -> StageReply:
         arguments = tuple(previous if argument is PREVIOUS else argument for argument in call.arguments)
         pool = self._parts.pools[call.kind]
         node_id = self._node_id if call.on_file_node else None
+        deadline = DEADLINES[run.stage]
         try:
             reply = await pool.run(
-                call.name, arguments, deadline_s=deadline_s, node_id=node_id, alone=self._alone, size=call.size
+                call.name,
+                arguments,
+                deadline_s=deadline.fixed_s,
+                added_s=deadline.added_s(self._duration_s),
+                node_id=node_id,
+                alone=self._alone,
+                size=call.size,
             )
         except (WorkerCrash, Interrupted) as error:
             raise self._failed(run, _unmeasured(call.kind), failure_of(error)) from None

@@ -57,6 +57,7 @@ class _Item:
     node_id: str | None
     alone: bool
     size: float
+    added_s: float
     reply: "asyncio.Future[StageReply]"
     stranded_since_s: float | None = None
 
@@ -138,11 +139,12 @@ class Pool:
         node_id: str | None = None,
         alone: bool = False,
         size: float = 0.0,
+        added_s: float = 0.0,
     ) -> StageReply:
         """Run one item, sharing a call with others where the call takes batches and the item may not be ``alone``.
 
-        ``deadline_s`` counts from when the worker turns to the call, and those of a shared call add up. ``node_id``
-        asks for a worker on that node. ``size`` is what the call's limit counts.
+        ``deadline_s`` counts from when the worker turns to the call; ``added_s`` is what the item adds to it, whoever
+        shares the call. ``node_id`` asks for a worker on that node. ``size`` is what the call's limit counts.
 
         Raises:
             WorkerLost: the worker died under the item.
@@ -151,7 +153,8 @@ class Pool:
         """
         if self._closed:
             raise NodeLost(STOPPING)
-        item = _Item(call, arguments, deadline_s, node_id, alone, size, asyncio.get_running_loop().create_future())
+        reply = asyncio.get_running_loop().create_future()
+        item = _Item(call, arguments, deadline_s, node_id, alone, size, added_s, reply)
         self._waiting[item] = None
         self._feed()
         if node_id is not None and item in self._waiting:
@@ -305,7 +308,7 @@ class Pool:
 
     async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[_Item]) -> None:
         """Give the worker a batch and answer every item of it, whatever happens."""
-        deadline_s = sum(item.deadline_s for item in batch)
+        deadline_s = max(item.deadline_s for item in batch) + sum(item.added_s for item in batch)
         reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
         try:
             async with asyncio.timeout(deadline_s):

@@ -49,14 +49,14 @@ class WorkerKind(StrEnum):
 
 @dataclass(frozen=True)
 class Deadline:
-    """How long one call of a stage may run: a fixed part plus a part that grows with the video's duration."""
+    """How long one call of a stage may run: a fixed part, and for each of its videos a part that grows with it."""
 
     fixed_s: float
     per_video_s: float
 
-    def seconds(self, duration_s: float | None) -> float:
-        """The deadline in seconds for a video of ``duration_s`` (None while it is unknown: the fixed part)."""
-        return self.fixed_s + self.per_video_s * (duration_s or 0.0)
+    def added_s(self, duration_s: float | None) -> float:
+        """What a video of ``duration_s`` adds to the fixed part; nothing while its duration is unknown."""
+        return self.per_video_s * (duration_s or 0.0)
 
 
 DEADLINES: dict[Stage, Deadline] = {

@@ -56,9 +56,9 @@ _BOUNDS = [
     Guard(
         "a deadline grows with the video",
         STAGES,
-        " + self.per_video_s * (duration_s or 0.0)",
-        "",
-        (f"{_RULES}test_a_deadline_grows_with_the_video_and_is_never_without_its_fixed_part",),
+        "return self.per_video_s * (duration_s or 0.0)",
+        "return 0.0",
+        (f"{_RULES}test_a_deadline_has_a_fixed_part_and_grows_with_the_video",),
     ),
     Guard(
         "the last attempt is the last",
@@ -70,8 +70,8 @@ _BOUNDS = [
     Guard(
         "an attempt that runs alone says so to the workers",
         ATTEMPT,
-        "node_id=node_id, alone=self._alone, size",
-        "node_id=node_id, size",
+        "                alone=self._alone,\n",
+        "",
         (f"{_ATTEMPTS}test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed",),
     ),
 ]
@@ -173,8 +173,8 @@ _REMAINS = [
     Guard(
         "a stage's run is in the ledger before it begins",
         ATTEMPT,
-        "        await self._open(run)\n        deadline_s",
-        "        deadline_s",
+        "        await self._open(run)\n        previous",
+        "        previous",
         (f"{_ATTEMPTS}test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper",),
     ),
     Guard(

@@ -56,9 +56,10 @@ def toys() -> LoadedWorker:
             "double": lambda batch: [_double(*item) for item in batch],
             "too_few": lambda batch: batch[1:],
             "weigh": _weigh,
+            "stall": _stall,
             "break_device": lambda _: _fail("DeviceFailure", "the GPU is gone"),
         },
-        batched=frozenset({"double", "too_few", "weigh", "break_device"}),
+        batched=frozenset({"double", "too_few", "weigh", "stall", "break_device"}),
         model="toys",
     )
 
@@ -90,6 +91,10 @@ def _arrays(count: int, pause_s: float, broken_at: int | None = None) -> Iterato
         if number == broken_at:
             raise InvalidVideo("the file ends here")
         yield np.full(1000, number, np.int16)
+
+
+def _stall(batch: list[tuple[int]]) -> None:
+    time.sleep(3600)
 
 
 def _weigh(batch: list[tuple[float]]) -> list[Share]:
@@ -368,6 +373,17 @@ def test_a_deadline_counts_from_when_the_worker_turns_to_the_call() -> None:
         assert (await behind).value == 0.1
 
     run(scenario)
+
+
+def test_who_shares_a_call_adds_to_its_deadline_and_a_hang_is_not_waited_for_as_often_as_there_are_items() -> None:
+    async def scenario(pool: Pool) -> None:
+        began_s = time.monotonic()
+        slow = [asyncio.create_task(pool.run("stall", (n,), deadline_s=0.5, added_s=0.2)) for n in range(4)]
+        for answer in await asyncio.gather(*slow, return_exceptions=True):
+            assert isinstance(answer, StageTimeout)
+        assert 0.5 + 0.2 <= time.monotonic() - began_s < 20
+
+    run(scenario, batches={"stall": 4})
 
 
 def test_parts_whose_maker_died_are_not_their_readers_fault() -> None:

@@ -40,6 +40,7 @@ class Workers:
         node_id: str | None = None,
         alone: bool = False,
         size: float = 0.0,
+        added_s: float = 0.0,
     ) -> StageReply:
         assert deadline_s > 0
         self.alone.add(alone)

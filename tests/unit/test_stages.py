@@ -36,12 +36,12 @@ def test_names_are_what_sql_and_json_say() -> None:
     assert {outcome.value for outcome in Outcome} == {"running", "completed", "failed", "skipped", "lost"}
 
 
-def test_a_deadline_grows_with_the_video_and_is_never_without_its_fixed_part() -> None:
+def test_a_deadline_has_a_fixed_part_and_grows_with_the_video() -> None:
     deadline = Deadline(60.0, 2.0)
-    assert (deadline.seconds(None), deadline.seconds(0.0), deadline.seconds(30.0)) == (60.0, 60.0, 120.0)
+    assert (deadline.added_s(None), deadline.added_s(0.0), deadline.added_s(30.0)) == (0.0, 0.0, 60.0)
     for stage, given in DEADLINES.items():
-        assert given.seconds(None) >= 60.0, stage
-        assert given.seconds(3600.0) >= given.seconds(60.0)
+        assert given.fixed_s >= 60.0, stage
+        assert given.per_video_s >= 0.0, stage
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
