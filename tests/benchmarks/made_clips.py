@@ -5,7 +5,8 @@ A scene lasts four to seven seconds and holds one sentence, so whoever knows whi
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache
@@ -92,7 +93,7 @@ def _make(path: Path, chosen: Sequence[Scene], size: tuple[int, int]) -> MadeCli
         heard, number = [], 0
         for scene in chosen:
             count = round((scene.end_s - scene.start_s) * FPS)
-            for frame in itertools.islice(_pictures(scene), count):
+            for frame in _pictures(scene, count):
                 large = frame.reformat(width=size[0], height=size[1], format="yuv420p")
                 large.pts, large.time_base, number = number, Fraction(1, FPS), number + 1
                 out.mux(video.encode(large))
@@ -104,11 +105,14 @@ def _make(path: Path, chosen: Sequence[Scene], size: tuple[int, int]) -> MadeCli
     return MadeClip(path, ends_s[-1], tuple(ends_s[:-1]), words)
 
 
-def _pictures(scene: Scene) -> Iterator[av.VideoFrame]:
+def _pictures(scene: Scene, count: int) -> list[av.VideoFrame]:
+    """So many of the scene's own pictures at ``FPS``: where its clip has another rate, some are shown twice or not."""
+    half_s = 0.5 / FPS
     with av.open(str(scene.clip)) as container:
-        for frame in container.decode(video=0):
-            if frame.time is not None and frame.time >= scene.start_s - 0.5 / FPS:
-                yield frame
+        shown = container.decode(video=0)
+        own = [frame for frame in shown if scene.start_s <= frame.time + half_s < scene.end_s]
+    times_s = [frame.time - scene.start_s for frame in own]
+    return [own[max(0, bisect_right(times_s, number / FPS + half_s) - 1)] for number in range(count)]
 
 
 def _sound(scene: Scene, duration_s: float) -> Samples:
