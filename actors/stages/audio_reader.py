@@ -133,7 +133,9 @@ class _Resampler:
 
 def _arrays(frames: Sequence[AudioFrame | None]) -> list[Samples]:
     # A resampler with nothing to do hands None through when it is flushed.
-    return [frame.to_ndarray().reshape(-1).astype(np.int16, copy=False) for frame in frames if frame is not None]
+    return [
+        np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples) for frame in frames if frame is not None
+    ]
 
 
 class _Window:

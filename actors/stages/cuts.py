@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from actors.stages.hard_cuts import MIN_SCENE_US, HardCutFinder, Picture
 
@@ -40,8 +39,6 @@ MIN_DEVIATION = 6.0
 """A blank picture at either end makes it a fade, which shows no second shot."""
 
 _MINIATURE = (64, 36)
-
-Vector = NDArray[np.float32]
 
 
 class CutFinder:
@@ -92,13 +89,13 @@ class _DissolveFinder:
     """Slides a window over sampled miniatures; of overlapping windows that fit, the most different wins."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, Vector]] = deque()
+        self._samples: deque[tuple[int, Picture]] = deque()
         self._best: _Blend | None = None
         self._silent_until_us = 0
 
     def feed(self, time_us: int, miniature: Picture) -> list[int]:
         """Take the next sample; the dissolves that no later window can describe better."""
-        self._samples.append((time_us, miniature.astype(np.float32).reshape(-1)))
+        self._samples.append((time_us, miniature))
         while len(self._samples) > 1 and self._samples[1][0] <= time_us - WINDOW_US:
             self._samples.popleft()
         begin_us = self._samples[0][0]
@@ -118,24 +115,22 @@ class _DissolveFinder:
         return [time_us]
 
 
-def _blend(samples: deque[tuple[int, Vector]]) -> _Blend | None:
+def _blend(samples: deque[tuple[int, Picture]]) -> _Blend | None:
     """The dissolve that ``samples`` show, if every one of them is a mixture of the first and the last."""
     times = [time_us for time_us, _ in samples]
     if max(after - before for before, after in pairwise(times)) > MAX_SAMPLE_GAP_US:
         return None
-    first, last = samples[0][1], samples[-1][1]
+    difference = float(cv2.norm(samples[0][1], samples[-1][1], cv2.NORM_L1)) / samples[0][1].size
+    if difference < MIN_DIFFERENCE:
+        return None
+    pictures = np.stack([picture.reshape(-1) for _, picture in samples]).astype(np.float32)
+    first, last = pictures[0], pictures[-1]
     change = last - first
-    difference = float(np.abs(change).mean())
-    if difference < MIN_DIFFERENCE or min(first.std(), last.std()) < MIN_DEVIATION:
-        return None
-    if float(np.corrcoef(first, last)[0, 1]) > MAX_CORRELATION:
-        return None
-    pictures = [picture for _, picture in samples]
-    shares = (np.array([picture @ change for picture in pictures]) - first @ change) / float(change @ change)
+    shares = (pictures @ change - first @ change) / float(change @ change)
     mixed = int(((shares > MIXED[0]) & (shares < MIXED[1])).sum())
     if mixed < MIN_BLENDED or np.diff(shares).min() < -MIXED[0]:
         return None
-    residuals = np.stack(pictures) - first - shares[:, None] * change
-    if np.linalg.norm(residuals, axis=1).max() / float(np.linalg.norm(change)) > MAX_RESIDUAL:
+    if min(first.std(), last.std()) < MIN_DEVIATION or float(np.corrcoef(first, last)[0, 1]) > MAX_CORRELATION:
         return None
-    return _Blend(times[int(np.argmax(shares >= 0.5))], difference)
+    residuals = np.linalg.norm(pictures - first - shares[:, None] * change, axis=1) / float(np.linalg.norm(change))
+    return _Blend(times[int(np.argmax(shares >= 0.5))], difference) if residuals.max() <= MAX_RESIDUAL else None

@@ -18,7 +18,7 @@ import av.logging
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from actors.stages.media_source import MediaSource
@@ -232,6 +232,9 @@ def packets(media: OpenMedia, streams: list[Stream], tally: Tally) -> "Iterator[
     what is made of the packets takes too much memory.
     """
     drained = set()
+    for stream in media.container.streams:
+        if stream not in streams:
+            stream.discard = Discard.all  # not even read, where the container allows it
     try:
         for packet in media.container.demux(*streams):
             if packet.size == 0 and packet.dts is None:

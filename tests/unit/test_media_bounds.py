@@ -1,6 +1,7 @@
 """The lines of defence around FFmpeg, each by itself: what one lets through, the next one must not."""
 
 import ctypes
+import io
 import socket
 import socketserver
 import threading
@@ -173,6 +174,23 @@ def test_memory_is_looked_at_packet_by_packet(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(memory_watch, "LARGEST_GROWTH_BYTES", -(2**40))
         with pytest.raises(InvalidVideo, match="takes more than"):
             next(read)
+
+
+def test_of_a_stream_that_nobody_wants_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(codec="png", pix_fmt="rgb24", size=(640, 480))
+    path = write_video(tmp_path / "large.mov", [Shot(2.0, 1)], [Sound(0.0, tone(2.0))], recipe)
+    video = local(path)
+    info = reader(tmp_path).probe(video)
+    read_bytes: list[int] = []
+
+    def counted(source: MediaSource, size: int | None = -1) -> bytes:
+        data = io.FileIO.read(source, size or -1) or b""
+        read_bytes.append(len(data))
+        return data
+
+    monkeypatch.setattr(MediaSource, "read", counted)
+    assert sum(len(window.samples) for window in reader(tmp_path).read_speech(video, info)) > 30_000
+    assert sum(read_bytes) < path.stat().st_size / 2
 
 
 @pytest.mark.parametrize(
