@@ -59,6 +59,8 @@ class Recipe:
     time_grid_s: float | None = None
     """Write the pictures' times rounded down to multiples of this: some then share theirs."""
     options: dict[str, str] = field(default_factory=dict)
+    sound_first: bool = False
+    """Whether the sound is the first of the file's streams."""
 
 
 def tone(seconds: float, rate_hz: int = 16_000, frequency_hz: float = 440.0, level: int = 8000) -> Samples:
@@ -72,8 +74,9 @@ def write_video(
     """Write ``shots`` one after another and ``sounds`` at their times; the suffix names the container."""
     recipe = recipe or Recipe()
     with av.open(str(path), "w", container_options=recipe.options) as container:
+        first = _audio_stream(container, recipe) if sounds and recipe.sound_first else None
         video = _video_stream(container, recipe) if shots else None
-        audio = _audio_stream(container, recipe) if sounds else None
+        audio = first or (_audio_stream(container, recipe) if sounds else None)
         packets = []
         if video is not None:
             packets += list(_video_packets(video, timed_pictures(shots, recipe), recipe))

@@ -190,7 +190,7 @@ class _PictureReading:
     def _frames(self) -> Iterator[VideoFrame]:
         streams: list[Stream] = [self._stream] if self._sound is None else [self._stream, self._sound]
         for packet in packets(self._media, streams, self._tally):
-            if packet.stream_index != self._stream.index:
+            if packet.stream.index != self._stream.index:  # packet.stream_index says 0 of the one that drains
                 continue
             self._tally.packets += 1
             try:

@@ -228,6 +228,14 @@ def test_sound_that_lasts_longer_than_the_pictures_is_no_cut_off_file(tmp_path: 
     assert scene.end_s == pytest.approx(2.0, abs=0.01)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_last_pictures_are_seen_whichever_stream_comes_first(tmp_path: Path, suffix: str) -> None:
+    recipe = Recipe(sound_first=True, codec="libx265")
+    path = write_video(tmp_path / f"second.{suffix}", [Shot(1.0, 1)], [Sound(0.0, tone(1.0))], recipe)
+    [scene] = detect(path)
+    assert scene.end_s == pytest.approx(1.0, abs=2e-3)
+
+
 def test_damaged_pictures_in_the_middle_are_skipped(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "hurt.mkv",
