@@ -31,8 +31,9 @@ VIDEOS = 40
 """Whatever every one of them left behind would be more than what may come and go."""
 MORE_CONNECTIONS = 13
 """The pools of the scheduler and of the tests open up to 8 each as they are needed, and begin with 2 and 1."""
-MORE_OF_A_WRITER = 1
-"""Its pool begins with one connection and may open a second."""
+MORE_OF_A_WORKER = 1 + (WORKERS - 1)
+"""A writer's pool begins with one connection and may open a second; Ray connects a worker with each of the others, once
+it needs what they hold."""
 FAULTY = [toy_uri(1, "raise", Stage.METADATA), toy_uri(2, "malformed", Stage.SCENE_PROCESSING)]
 DEADLY = [toy_uri(3, "sigkill", Stage.DOWNLOADING), toy_uri(4, "hang", Stage.TRANSCRIPTION)]
 """Each takes a worker with it, three times."""
@@ -119,7 +120,7 @@ def test_what_videos_took_is_given_back_whatever_befell_them(database_url: str, 
             work_off(pool, [*FAULTY, *healthy(200)])
             assert settled(scratch, lambda now: now == before) == before
             assert descriptors(min) <= most + MORE_CONNECTIONS
-            assert max(workers().values()) <= most_of_a_worker + MORE_OF_A_WRITER
+            assert max(workers().values()) <= most_of_a_worker + MORE_OF_A_WORKER < most_of_a_worker + VIDEOS
             work_off(pool, [*DEADLY, *healthy(300)])
             assert settled(scratch, lambda now: now == before) == before
             # Ray keeps its connection to a worker that died for a while.
