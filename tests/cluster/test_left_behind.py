@@ -113,7 +113,7 @@ def test_what_videos_took_is_given_back_whatever_befell_them(database_url: str, 
     with small_ray():
         with running_scheduler(plan):
             work_off(pool, [*DEADLY, *healthy(100)])  # until then connections are made
-            before = settled(scratch, lambda now: now.workers == now.references == WORKERS)
+            before = settled(scratch, lambda now: now.workers == now.references == WORKERS and not now.files)
             assert before.workers == before.references == WORKERS
             assert (before.pinned_bytes, before.files) == (0, [])
             most, most_of_a_worker = descriptors(max), max(workers().values())
