@@ -16,6 +16,7 @@ from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.pools import Pool
 from actors.stage_actor import StageReply, failure_of
+from actors.tracebacks import let_go
 from actors.video_path import PREVIOUS, Call, Done, StageFailed, download_key, walk
 from cluster.contracts.errors import (
     DatabaseUnavailable,
@@ -72,6 +73,7 @@ class Attempt:
             indexed = await walk(self.video, Done(None, self.video.claimed_at), self)
             await self._finalize(indexed)
         except StageFailed as failed:
+            let_go(failed)
             await self._discard()
             await self._settle_failure(failed.stage, failed.failure)
         except BaseException:  # the lease is lost, the cluster stops, or a defect: nobody else knows of the file

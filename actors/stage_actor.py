@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
+from actors.tracebacks import let_go
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,
@@ -185,7 +186,7 @@ class StageActor:
             if len(shares) != batch_size:
                 raise RuntimeError(f"{len(shares)} results for {batch_size} items")
         except Exception as error:  # every failure of a stage is an answer; the scheduler decides what follows
-            shares = [Share(error)] * batch_size
+            shares = [Share(self._failure(error))] * batch_size
         run_s = time.monotonic() - started_s
         whole = sum(share.weight for share in shares)
         # Linux counts KiB.
@@ -194,7 +195,7 @@ class StageActor:
         return [
             StageReply(
                 self._report(share, run_s * (share.weight / whole if whole > 0 else 1 / batch_size), batch_size),
-                None if isinstance(share.value, Exception) else share.value,
+                None if isinstance(share.value, StageFailure) else share.value,
                 node_id,
                 peak_memory_bytes,
             )
@@ -204,13 +205,16 @@ class StageActor:
     def _kept(self, call: str, result: Any) -> Share:
         share = result if isinstance(result, Share) else Share(result)
         if isinstance(share.value, Exception):
-            return share
+            return replace(share, value=self._failure(share.value))
         return replace(share, value=_left_behind(share.value, self._loaded.makes.get(call, object)))
 
-    def _report(self, share: Share, run_s: float, batch_size: int) -> StageReport:
-        error = share.value if isinstance(share.value, Exception) else None
-        if error is not None and not isinstance(error, HeimdexError):
+    def _failure(self, error: Exception) -> StageFailure:
+        if not isinstance(error, HeimdexError):
             _log_defect(f"{self._name}: an unexpected error", error)
+        let_go(error)
+        return failure_of(error)
+
+    def _report(self, share: Share, run_s: float, batch_size: int) -> StageReport:
         return StageReport(
             run_s=run_s,
             batch_size=batch_size,
@@ -218,7 +222,7 @@ class StageActor:
             worker=self._name,
             device=self._loaded.device,
             resource_s=run_s * self._held,
-            failure=None if error is None else failure_of(error),
+            failure=share.value if isinstance(share.value, StageFailure) else None,
         )
 
 

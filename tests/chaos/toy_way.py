@@ -5,6 +5,7 @@ Workers may keep a journal: a file each, which says what the process is at right
 """
 
 import ctypes
+import gc
 import json
 import os
 import shutil
@@ -119,6 +120,7 @@ class _ToyLoader:
         from cluster.store.scenes import SceneStore
         from cluster.store.stage_results import StageResults
 
+        gc.disable()  # what videos took is given back without it
         pool = open_pool(self.plan.database_url, min_size=1, max_size=2, name="toy-worker")
         toys = _Toys(self.plan, SceneStore(pool), StageResults(pool))
         calls = {name: getattr(toys, name) for name in (*MAKES, "discard", "list_downloads")}

@@ -1,9 +1,12 @@
 """What a worker makes of what a stage answered or raised, without Ray: checked, blamed on somebody, storable."""
 
+import gc
+import weakref
+
 import pytest
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
-from actors.stage_actor import _left_behind, blame_of, failure_of
+from actors.stage_actor import LoadedWorker, StageActor, _left_behind, blame_of, failure_of
 from cluster.contracts.errors import (
     DatabaseUnavailable,
     DeviceFailure,
@@ -65,3 +68,33 @@ def test_a_message_is_one_line_that_the_database_takes() -> None:
     failure = failure_of(InvalidVideo("a\0b \udce4\nsecond line"))
     assert failure.message == "a b ?"
     assert failure_of(ValueError("bad")).message == "unexpected ValueError: bad"
+
+
+def test_what_a_failed_call_held_is_free_at_once_without_the_garbage_collector() -> None:
+    class Pictures:
+        pass
+
+    held: list[weakref.ref[Pictures]] = []
+
+    def fail() -> None:
+        pictures = Pictures()
+        held.append(weakref.ref(pictures))
+        kept = []
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError as error:
+            kept.append(error)  # the frame and the error refer to each other
+        raise RuntimeError from kept[0]
+
+    worker = StageActor("worker-1", lambda: LoadedWorker({}), 1.0)
+    gc.disable()
+    try:
+        try:
+            fail()
+        except RuntimeError as error:
+            assert held[0]() is not None
+            failure = worker._failure(error)
+        assert held[0]() is None
+    finally:
+        gc.enable()
+    assert failure.error_type == "RuntimeError"

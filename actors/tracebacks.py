@@ -1,0 +1,15 @@
+"""What the frames of a caught exception hold."""
+
+import traceback
+
+
+def let_go(error: BaseException) -> None:
+    """Free what the frames of the error's traceback hold, and of the errors that led to it.
+
+    A frame that keeps its own exception, in a list perhaps, is freed by the garbage collector only, which does not come
+    as long as a process has little to do: until then, whole videos' parts would stay in the object store.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
