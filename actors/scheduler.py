@@ -43,8 +43,6 @@ CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
-REVIVE_POSTGRES_S = 3.0
-"""How long the embedded Postgres may be silent before it is started again."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,11 @@ class VideoScheduler:
             ConfigurationError: a worker cannot load what it needs.
         """
         await asyncio.to_thread(self._recovery.reap_own)
-        heartbeat = threading.Thread(target=self._beat, args=(asyncio.get_running_loop(),), daemon=True)
-        listener = threading.Thread(target=self._listen, args=(asyncio.get_running_loop(),), daemon=True)
+        loop = asyncio.get_running_loop()
+        threads = [threading.Thread(target=work, args=(loop,), daemon=True) for work in (self._beat, self._listen)]
+        if self._config.postgres_dir is not None:
+            server = EmbeddedPostgres(self._config.postgres_dir)
+            threads.append(threading.Thread(target=self._keep_postgres, args=(server,), daemon=True))
         async with asyncio.TaskGroup() as tasks:
             announcing = tasks.create_task(self._announce_forever())
             writing = [tasks.create_task(writer.serve()) for writer in (self._ledger, self._finishes)]
@@ -102,8 +103,8 @@ class VideoScheduler:
             for pool in self._pools.values():
                 pool.start()
             await asyncio.gather(*(pool.ready() for pool in self._pools.values()))
-            heartbeat.start()
-            listener.start()
+            for thread in threads:
+                thread.start()
             on_ready()
             await self._claim_until_stopped()
             await self._drain()
@@ -143,7 +144,6 @@ class VideoScheduler:
     # Claiming
 
     async def _claim_until_stopped(self) -> None:
-        silent_since_s: float | None = None
         reaped_s = -POLL_S
         while not self._stopping.is_set():
             self._wake.clear()
@@ -154,22 +154,8 @@ class VideoScheduler:
                     await asyncio.to_thread(self._recovery.reap)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
-                silent_since_s = silent_since_s or time.monotonic()
-                if time.monotonic() - silent_since_s > REVIVE_POSTGRES_S:
-                    await asyncio.to_thread(self._revive_postgres)
-            else:
-                silent_since_s = None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
-
-    def _revive_postgres(self) -> None:
-        """The embedded Postgres has nobody else who would start it again."""
-        if self._config.postgres_dir is None or self._stopping.is_set():
-            return
-        try:
-            EmbeddedPostgres(self._config.postgres_dir).start()
-        except HeimdexError as error:
-            logger.warning("Postgres does not start again yet: %s", error)
 
     async def _claim(self) -> None:
         room = min(self._config.plan.max_in_flight - len(self._in_flight), self._pressure.room())
@@ -231,6 +217,18 @@ class VideoScheduler:
         task = self._in_flight.get(token)
         if task is not None:
             task.cancel()
+
+    def _keep_postgres(self, server: EmbeddedPostgres) -> None:
+        """The embedded Postgres has nobody else who would start it again."""
+        while not self._stopping.wait(POLL_S):
+            if server.is_running():
+                continue
+            try:
+                server.start()
+            except HeimdexError as error:
+                logger.warning("Postgres does not start again yet: %s", error)
+            except Exception:  # nothing goes on without it: whatever happened, try again
+                logger.exception("Postgres does not start again yet")
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.is_set():

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from cluster.contracts.errors import HeimdexError
-from cluster.launch import RAY_NAMESPACE, existing_database_url
+from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
+from cluster.ray_driver import RAY_NAMESPACE
 from cluster.report import print_bad_rows, print_failures, print_summary
 from cluster.settings import load_settings
 from cluster.store.database import open_pool

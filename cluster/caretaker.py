@@ -10,8 +10,8 @@ from cluster.store.database import Pool
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
 
 LOOK_EVERY_S = 2.0
-SILENCE_S = 10.0
-"""How long nobody may have been seen, beyond what counts as seen, before something is done."""
+SILENCE_S = 20.0
+"""How long nobody may have been seen in Postgres, beyond what counts as seen, before something is done."""
 
 
 class Caretaker:
@@ -28,7 +28,7 @@ class Caretaker:
         self._say = say
         self._looked_s = 0.0
         self._silent_since_s: float | None = None
-        self._warned = False
+        self._said: set[str] = set()
 
     def look(self) -> None:
         """Bring back what is gone. Returns at once when it looked only just before."""
@@ -36,35 +36,58 @@ class Caretaker:
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
-        if self._somebody_schedules():
-            self._silent_since_s, self._warned = None, False
-            return
-        self._silent_since_s = self._silent_since_s or now_s
-        if now_s - self._silent_since_s > SILENCE_S and not self._warned:
+        if not self._postgres_runs():
+            self._silent_since_s = None
+        elif self._owned and launch.find(self._settings) is None:
             self._bring_back()
+        else:
+            self._note(self._somebody_schedules(), now_s)
 
-    def _somebody_schedules(self) -> bool:
+    def _note(self, seen: bool | None, now_s: float) -> None:
+        if seen is None:
+            self._silent_since_s = None
+        elif seen:
+            self._silent_since_s = None
+            self._said.clear()
+        else:
+            self._silent_since_s = self._silent_since_s or now_s
+            if now_s - self._silent_since_s > SILENCE_S:
+                self._bring_back()
+
+    def _postgres_runs(self) -> bool:
+        """The embedded one is started where it does not run; another one is somebody else's."""
+        server = launch.embedded(self._settings)
+        if self._settings.database_url is not None or server.is_running():
+            return True
+        self._say_once("Postgres is gone: starting it again")
+        try:
+            server.start()
+        except HeimdexError as error:
+            self._say_once(f"Postgres does not start again yet: {error}")
+            return False
+        return True
+
+    def _somebody_schedules(self) -> bool | None:
+        """Whether a scheduler was seen lately; None while Postgres is away: who is alive can only be seen in it."""
         try:
             return any(worker.kind == SCHEDULER_KIND for worker in seen_workers(self._pool, SEEN_WITHIN_S))
-        except DatabaseUnavailable:
-            self._revive_postgres()
-            return False
-
-    def _revive_postgres(self) -> None:
-        if self._settings.database_url is None:
-            try:
-                launch.embedded(self._settings).start()
-            except HeimdexError as error:
-                self._say(f"Postgres does not start again yet: {error}")
+        except DatabaseUnavailable as error:
+            self._say_once(f"waiting: {error}")
+            return None
 
     def _bring_back(self) -> None:
+        self._silent_since_s = None
         if not self._owned:
-            self._warned = True
-            self._say("no scheduler answers; the videos stay submitted and go on after `heimdex up`")
+            self._say_once("no scheduler answers; the videos stay submitted and go on after `heimdex up`")
             return
         self._say("the cluster is gone: bringing it up again")
         try:
             launch.take_over(self._settings, self._say)
         except HeimdexError as error:
             self._say(f"that failed, and is tried again: {error}")
-        self._silent_since_s = None
+
+    def _say_once(self, sentence: str) -> None:
+        """Once, until all is well again."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._say(sentence)

@@ -6,6 +6,7 @@ one line and exit status 2; no traceback reaches a user.
 
 import contextlib
 import json
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -272,12 +273,13 @@ def _submissions(uris: Sequence[str], language: str | None, priority: int) -> li
 
 def _read_manifest(settings: Settings, manifest: str) -> Any:
     from cluster.manifest import read_manifest
+    from cluster.ray_driver import connected, ray_of_this_process
 
     state = launch.find(settings)
     if state is not None:
-        with launch.connected(state):
+        with connected(launch.ray_of(state)):
             return read_manifest(manifest)
-    with launch.ray_of_this_process():
+    with ray_of_this_process():
         return read_manifest(manifest)
 
 
@@ -308,6 +310,7 @@ def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
 
 def main() -> None:
     """Run a command; what the cluster raises on purpose becomes one line on standard error."""
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # that Postgres is away is said in our own words
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
     try:
         app()

@@ -3,40 +3,25 @@
 Brings a cluster up, finds the one that is up, and takes down what was brought up. Which process is whose is kept in
 ``cluster.json`` in the data directory; everything else that must survive lies in Postgres.
 
-Ray is imported where it is used: it reads its authentication mode on import, and a command that needs no Ray is quick.
+Whatever connects to Ray does so in a process of its own, see ``cluster.ray_driver``.
 """
 
 import contextlib
 import dataclasses
 import json
-import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cluster import __version__
-from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.stages import RetryRule
+from cluster import __version__, cluster_actors
+from cluster.contracts.errors import ConfigurationError, NodeLost
+from cluster.ray_driver import RayPlace, Say, in_own_process
 from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.settings import Settings
 from cluster.store.database import EmbeddedPostgres, open_pool, running_url
 from cluster.store.migrations import apply_migrations
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
-
-RAY_NAMESPACE = "heimdex"
-SERVE_APPLICATION = "heimdex"
-SCHEDULER_NAME = f"scheduler-{__version__}"
-READY_POLL_S = 2.0
-GRACE_S = 10.0
-"""How long ``down`` lets videos in flight finish before they are handed back to the queue."""
-PROXY_SLACK_S = 5.0
-"""How much later than the application, which says so in its own words, Serve's proxy gives a request up."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -132,13 +117,15 @@ def up(settings: Settings, say: Say) -> ClusterState:
             http_url=f"http://{settings.http_host}:{http_port}",
             node=node,
         )
-        with connected(state), _stopping_actors_on_error():
-            _start_scheduler(settings, state, say)
-            say("starting the HTTP endpoints")
-            _start_serve(settings, state, http_port)
+        in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.start_actors, settings, url, http_port)
         _record(settings, state)
         undo.pop_all()
     return state
+
+
+def ray_of(state: ClusterState) -> RayPlace:
+    """Where the cluster's Ray is."""
+    return RayPlace(state.ray_address, ours=state.node is not None)
 
 
 def take_over(settings: Settings, say: Say) -> ClusterState:
@@ -154,9 +141,10 @@ def down(settings: Settings, say: Say) -> bool:
     """Take the cluster down; whatever is in flight is finished or handed back. False when there was none."""
     state = find(settings)
     if state is not None:
-        say("finishing or handing back what is in flight")
-        with connected(state):
-            _stop_actors()
+        try:
+            in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.stop_actors)
+        except NodeLost as error:  # the leases of what was in flight expire
+            say(str(error))
         if state.node is not None:
             say("stopping Ray")
             state.node.stop()
@@ -166,168 +154,6 @@ def down(settings: Settings, say: Say) -> bool:
         embedded(settings).stop()
         return True
     return state is not None
-
-
-@contextmanager
-def connected(state: ClusterState) -> Iterator[None]:
-    """This process as a driver of the cluster's Ray."""
-    prepare_ray(loopback=state.node is not None)
-    import ray
-
-    with _sigterm_kept():
-        ray.init(
-            address=state.ray_address,
-            namespace=RAY_NAMESPACE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    try:
-        yield
-    finally:
-        with _sigterm_kept():
-            ray.shutdown()
-
-
-@contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Ray puts a handler of its own in place when it connects, and none when it leaves: a command would just die."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
-def ray_of_this_process() -> Iterator[None]:
-    """A small Ray of this process alone, for what reads with Ray Data while no cluster is up."""
-    prepare_ray(loopback=True)
-    import ray
-
-    ray.init(
-        address="local",  # never one that happens to run on this machine
-        num_cpus=1,
-        include_dashboard=False,
-        object_store_memory=256 * 1024**2,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _start_scheduler(settings: Settings, state: ClusterState, say: Say) -> None:
-    import ray
-
-    from actors.scheduler import SchedulerConfig
-    from actors.scheduler_actor import start_scheduler
-    from cluster.plan import Hardware, plan_workers
-
-    _refuse_socket_on_many_nodes(settings)
-    plan = plan_workers(settings, state.database_url, Hardware.of_cluster())
-    counts = ", ".join(f"{p.count} {kind.value}" for kind, p in plan.placements.items())
-    say(f"loading models: {plan.speech.model} and {plan.vision.model} on {plan.vision.device} ({counts} workers)")
-    retired = [name for name in _scheduler_names() if name != SCHEDULER_NAME]
-    for name in retired:
-        _stop_scheduler(name)
-    config = SchedulerConfig(
-        database_url=state.database_url,
-        plan=plan,
-        lease_s=settings.lease_s,
-        retry_rule=RetryRule(max_errors=settings.max_attempts),
-        owner_cap=settings.max_in_flight_per_owner,
-        postgres_dir=None if settings.database_url else embedded(settings).data_dir,
-    )
-    scheduler = start_scheduler(SCHEDULER_NAME, config)
-    while not ray.get(scheduler.wait_until_ready.remote(READY_POLL_S)):
-        pass
-
-
-def _start_serve(settings: Settings, state: ClusterState, http_port: int) -> None:
-    from ray import serve
-
-    from serve_app.app import build_app
-
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
-    overrides |= {"database_url": state.database_url, "data_dir": settings.data_dir}
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options={
-            "host": settings.http_host,
-            "port": http_port,
-            "request_timeout_s": settings.request_timeout_s + PROXY_SLACK_S,
-        },
-        logging_config={"log_level": "WARNING"},
-    )
-    try:
-        serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
-    except RuntimeError as error:
-        raise ConfigurationError(f"the HTTP endpoints do not start: {_serve_message() or error}") from None
-
-
-@contextmanager
-def _stopping_actors_on_error() -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        _stop_actors()
-        raise
-
-
-def _serve_message() -> str:
-    """The last line of what Serve says of the deployment that failed."""
-    from ray import serve
-
-    application = serve.status().applications.get(SERVE_APPLICATION)
-    messages = [deployment.message for deployment in application.deployments.values()] if application else []
-    lines = [line for message in messages for line in message.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
-
-
-def _stop_actors() -> None:
-    from ray import serve
-
-    serve.shutdown()
-    for name in _scheduler_names():
-        _stop_scheduler(name)
-
-
-def _scheduler_names() -> list[str]:
-    import ray
-
-    return [name for name in ray.util.list_named_actors() if name.startswith("scheduler-")]
-
-
-def _stop_scheduler(name: str) -> None:
-    import ray
-    from ray.exceptions import RayError
-
-    log = logging.getLogger(__name__)
-    try:
-        scheduler = ray.get_actor(name)
-    except ValueError as error:  # it is gone already: its leases expire
-        log.info("%s: %s", name, error)
-        return
-    try:
-        ray.get(scheduler.stop.remote(GRACE_S))
-    except RayError as error:  # it died, or cannot stop by itself; Ray would start it again
-        log.info("%s: %s", name, error)
-    ray.kill(scheduler)
-
-
-def _refuse_socket_on_many_nodes(settings: Settings) -> None:
-    import ray
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if settings.database_url is None and len(nodes) > 1:
-        raise ConfigurationError(
-            f"HEIMDEX_DATABASE_URL is not set: the embedded Postgres serves one machine, this cluster has {len(nodes)}"
-        )
 
 
 def _check_speech_model(settings: Settings) -> None:
@@ -365,6 +191,10 @@ def _record(settings: Settings, state: ClusterState) -> None:
     draft = _record_file(settings).with_suffix(".new")
     draft.write_text(json.dumps(dataclasses.asdict(state), indent=1))
     draft.replace(_record_file(settings))
+
+
+def _driver_log(settings: Settings) -> Path:
+    return settings.data_dir / "logs" / "driver.log"
 
 
 def _record_file(settings: Settings) -> Path:

@@ -1,0 +1,174 @@
+"""What of a cluster lives in Ray beyond any command: the scheduler with its workers, and Serve. Started and stopped.
+
+All of it wants a process that is connected to that Ray (``cluster.ray_driver``), which imports Ray.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cluster import __version__
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.stages import RetryRule
+from cluster.ray_driver import Say
+from cluster.settings import Settings
+from cluster.store.database import EmbeddedPostgres
+
+logger = logging.getLogger(__name__)
+
+SERVE_APPLICATION = "heimdex"
+SCHEDULER_NAME = f"scheduler-{__version__}"
+READY_POLL_S = 2.0
+GRACE_S = 10.0
+"""How long ``stop_actors`` lets videos in flight finish before they are handed back to the queue."""
+PROXY_SLACK_S = 5.0
+"""How much later than the application, which says so in its own words, Serve's proxy gives a request up."""
+
+
+def start_actors(say: Say, settings: Settings, database_url: str, http_port: int) -> None:
+    """Start the scheduler with its workers, then the HTTP endpoints; returns when all answer.
+
+    What was begun is stopped again when a part does not start. A scheduler of another version is replaced.
+
+    Raises:
+        ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
+    """
+    with _undone_on_error():
+        _start_scheduler(settings, database_url, say)
+        say("starting the HTTP endpoints")
+        _start_serve(settings, database_url, http_port)
+
+
+@contextmanager
+def _undone_on_error() -> Iterator[None]:
+    """Actors that were started within are stopped again when an error ends it."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except BaseException:
+        try:
+            _stop_actors()
+        except (RayError, ConnectionError) as error:  # they are gone with their Ray; what came first is to be told
+            logger.info("no actors were stopped: %s", error)
+        raise
+
+
+def _start_scheduler(settings: Settings, database_url: str, say: Say) -> None:
+
+    from actors.scheduler import SchedulerConfig
+    from actors.scheduler_actor import start_scheduler as start_actor
+    from cluster.plan import Hardware, plan_workers
+
+    _refuse_socket_on_many_nodes(settings)
+    plan = plan_workers(settings, database_url, Hardware.of_cluster())
+    counts = ", ".join(f"{p.count} {kind.value}" for kind, p in plan.placements.items())
+    say(f"loading models: {plan.speech.model} and {plan.vision.model} on {plan.vision.device} ({counts} workers)")
+    retired = [name for name in _scheduler_names() if name != SCHEDULER_NAME]
+    for name in retired:
+        _stop_scheduler(name)
+    config = SchedulerConfig(
+        database_url=database_url,
+        plan=plan,
+        lease_s=settings.lease_s,
+        retry_rule=RetryRule(max_errors=settings.max_attempts),
+        owner_cap=settings.max_in_flight_per_owner,
+        postgres_dir=None if settings.database_url else EmbeddedPostgres(settings.data_dir / "postgres").data_dir,
+    )
+    scheduler = start_actor(SCHEDULER_NAME, config)
+    while not _is_ready(scheduler):
+        pass
+
+
+def _is_ready(scheduler: Any) -> bool:
+    """Looks for at most a moment. A scheduler that loses Postgres ends itself, and Ray starts it again."""
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    try:
+        return bool(ray.get(scheduler.wait_until_ready.remote(READY_POLL_S)))
+    except ActorUnavailableError as error:
+        logger.info("the scheduler is being started again: %s", error)
+        time.sleep(READY_POLL_S)
+        return False
+
+
+def _start_serve(settings: Settings, database_url: str, http_port: int) -> None:
+    from ray import serve
+
+    from serve_app.app import build_app
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
+    overrides |= {"database_url": database_url, "data_dir": settings.data_dir}
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={
+            "host": settings.http_host,
+            "port": http_port,
+            "request_timeout_s": settings.request_timeout_s + PROXY_SLACK_S,
+        },
+        logging_config={"log_level": "WARNING"},
+    )
+    try:
+        serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise ConfigurationError(f"the HTTP endpoints do not start: {_serve_message() or error}") from None
+
+
+def _serve_message() -> str:
+    """The last line of what Serve says of the deployment that failed."""
+    from ray import serve
+
+    application = serve.status().applications.get(SERVE_APPLICATION)
+    messages = [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = [line for message in messages for line in message.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def stop_actors(say: Say) -> None:
+    """Stop Serve and every scheduler."""
+    say("finishing or handing back what is in flight")
+    _stop_actors()
+
+
+def _stop_actors() -> None:
+    from ray import serve
+
+    serve.shutdown()
+    for name in _scheduler_names():
+        _stop_scheduler(name)
+
+
+def _scheduler_names() -> list[str]:
+    import ray
+
+    return [name for name in ray.util.list_named_actors() if name.startswith("scheduler-")]
+
+
+def _stop_scheduler(name: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        scheduler = ray.get_actor(name)
+    except ValueError as error:  # it is gone already: its leases expire
+        logger.info("%s: %s", name, error)
+        return
+    try:
+        ray.get(scheduler.stop.remote(GRACE_S))
+    except RayError as error:  # it died, or cannot stop by itself; Ray would start it again
+        logger.info("%s: %s", name, error)
+    ray.kill(scheduler)
+
+
+def _refuse_socket_on_many_nodes(settings: Settings) -> None:
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if settings.database_url is None and len(nodes) > 1:
+        raise ConfigurationError(
+            f"HEIMDEX_DATABASE_URL is not set: the embedded Postgres serves one machine, this cluster has {len(nodes)}"
+        )
