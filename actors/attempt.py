@@ -53,6 +53,8 @@ class AttemptParts:
     scheduler: str
     on_trouble: Callable[[str], None]
     """Told in one sentence what keeps videos from being processed and is not theirs."""
+    on_duration: Callable[[float], None]
+    """Told how long the video is, in seconds, where its headers say so."""
 
 
 class Attempt:
@@ -102,6 +104,8 @@ class Attempt:
         media = previous if isinstance(previous, MediaInfo) else None
         if media is not None:
             self._duration_s = media.duration_s
+            if media.duration_s is not None:
+                self._parts.on_duration(media.duration_s)
         return Done(previous, self._close(run, outcome, total, media))
 
     async def _call(self, run: OpenRun, call: Call, previous: Any) -> StageReply:

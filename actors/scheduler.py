@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 
+from actors.admission import Admission
 from actors.attempt import Attempt, AttemptParts
 from actors.back_pressure import BackPressure
 from actors.batch_writer import BatchWriter, LedgerWriter
@@ -77,6 +78,7 @@ class VideoScheduler:
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._downloads = Downloads(self._pools[WorkerKind.MEDIA], self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._admission = Admission(config.plan.max_in_flight)
         self._pressure = BackPressure()
         self._wake = asyncio.Event()
         self._grace_s = 0.0
@@ -158,11 +160,13 @@ class VideoScheduler:
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
 
     async def _claim(self) -> None:
-        room = min(self._config.plan.max_in_flight - len(self._in_flight), self._pressure.room())
+        room = min(self._admission.room(), self._pressure.room())
         if room <= 0:
             return
         claimed = await asyncio.to_thread(self._queue.claim, room)
-        self._pressure.note_claimed([video.lease_token for video in claimed])
+        tokens = [video.lease_token for video in claimed]
+        self._admission.note_claimed(tokens)
+        self._pressure.note_claimed(tokens)
         for video in claimed:
             task = asyncio.create_task(self._process(video))
             self._in_flight[video.lease_token] = task
@@ -170,7 +174,12 @@ class VideoScheduler:
 
     def _done(self, token: int, _: "asyncio.Task[None]") -> None:
         self._in_flight.pop(token, None)
+        self._admission.note_ended(token)
         self._pressure.note_abandoned(token)  # unless it came to an end, which was noted then
+        self._wake.set()
+
+    def _note_duration(self, token: int, duration_s: float) -> None:
+        self._admission.note_duration(token, duration_s)
         self._wake.set()
 
     async def _process(self, video: ClaimedVideo) -> None:
@@ -184,6 +193,7 @@ class VideoScheduler:
             self._config.retry_rule,
             self._name,
             self._pressure.note_trouble,
+            partial(self._note_duration, video.lease_token),
         )
         try:
             await Attempt(video, parts).process()

@@ -29,8 +29,8 @@ from tests.chaos.invariants import CHECKS, failing
 REACH_PER_S = 200
 MANY, MANY_QUICK = 1_000_000, 100_000
 FEW = 1000
-IN_PROCESS = IdlePlan(media_workers=64, others=64, max_in_flight=256)
-ON_RAY = IdlePlan(media_workers=4, others=1, max_in_flight=64)
+IN_PROCESS = IdlePlan(media_workers=64, others=64, max_in_flight=512)
+ON_RAY = IdlePlan(media_workers=4, others=1, max_in_flight=128)
 CALLS_PER_VIDEO = 9
 PER = 1000
 """What is reported is what so many videos take."""

@@ -71,7 +71,7 @@ def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers
         rule = RetryRule(max_errors=3, first_delay_s=0.0)
         downloads = Downloads(pools[WorkerKind.MEDIA], queue)
         clock = DatabaseClock(pool)
-        parts = AttemptParts(pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append)
+        parts = AttemptParts(pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, print)
         serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
         processing = asyncio.create_task(Attempt(video, parts).process())
         try:
