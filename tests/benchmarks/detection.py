@@ -33,8 +33,10 @@ def _compare(name: str, clip: MadeClip, rounds: int, say: Callable[[str], None])
     decoder = min(tried, key=lambda decoder: tried[decoder][1].cpu_s)
     ours, theirs = f1(found.cuts_s, clip), f1(tried[decoder][0].cuts_s, clip)
     spent = in_turn(
-        Side("heimdex", lambda: by_heimdex(clip)),
-        Side(f"scenedetect, {decoder}", lambda: by_command(clip, decoder)),
+        [
+            Side("heimdex", lambda: by_heimdex(clip)),
+            Side(f"scenedetect, {decoder}", lambda: by_command(clip, decoder)),
+        ],
         rounds,
         say,
     )

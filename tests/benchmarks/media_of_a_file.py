@@ -29,7 +29,7 @@ def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Compar
 
 def _compare(name: str, clip: MadeClip, rounds: int, say: Callable[[str], None]) -> Comparison:
     ours, theirs = by_heimdex(clip), by_script(clip)
-    spent = in_turn(Side("heimdex", lambda: by_heimdex(clip)), Side("script", lambda: by_script(clip)), rounds, say)
+    spent = in_turn([Side("heimdex", lambda: by_heimdex(clip)), Side("script", lambda: by_script(clip))], rounds, say)
     floor_s = decoding(clip).cpu_s
     least_s = min(theirs.cpu_s for theirs in spent[1])
     sound = "ffmpeg" if shutil.which("ffmpeg") else "PyAV (there is no ffmpeg here)"

@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, timed in turn: A B A B, after a first round whose outputs are compared.
+"""Ways of doing the same work, timed in turn: A B A B, after a first round whose outputs are compared.
 
 A figure is a ratio within one run, never a time: machines differ and drift, what is done one after the other in turn
 drifts together.
@@ -24,7 +24,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Side(Generic[Output]):
-    """One of the two ways: what people call it, and a round of it.
+    """One of the ways: what people call it, and a round of it.
 
     A round that runs in processes of others returns what it took there, as ``Spent``.
     """
@@ -71,13 +71,11 @@ class Comparison:
         return self.wrong is None and self.ratio >= self.reach
 
 
-def in_turn(
-    ours: Side[Any], theirs: Side[Any], rounds: int, say: Callable[[str], None] = lambda _: None
-) -> tuple[list[Spent], list[Spent]]:
-    """Time both sides ``rounds`` times in turn. Whoever compares has run each once before: nothing is cold."""
-    spent: tuple[list[Spent], list[Spent]] = ([], [])
+def in_turn(sides: Sequence[Side[Any]], rounds: int, say: Callable[[str], None] = lambda _: None) -> list[list[Spent]]:
+    """Time all sides ``rounds`` times in turn. Whoever compares has run each once before: nothing is cold."""
+    spent: list[list[Spent]] = [[] for _ in sides]
     for number in range(rounds):
-        for side, into in zip((ours, theirs), spent, strict=True):
+        for side, into in zip(sides, spent, strict=True):
             output, spent_here = timed(side.work)
             into.append(output if isinstance(output, Spent) else spent_here)
             say(f"round {number + 1} of {rounds}: {side.name} {into[-1].wall_s:.2f} s, CPU {into[-1].cpu_s:.2f} s")

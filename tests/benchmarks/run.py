@@ -20,7 +20,7 @@ from tests.benchmarks.rounds import Comparison, Spent
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results.md")
-LINES = ("media_of_a_file", "detection", "short_clips", "whole_way", "against_ray_data", "claims", "scheduling")
+LINES = ("media_of_a_file", "detection", "short_clips", "whole_way", "claims", "scheduling")
 """The modules, each with a function ``compare(rounds, quick, say)``."""
 ROUNDS, ROUNDS_QUICK = 5, 2
 

@@ -60,13 +60,13 @@ def compare(rounds: int, quick: bool, say: Say) -> list[Comparison]:
     shuffled = _error_rate_among_others(transcriber, chosen)
     ours, *others = ways
     quicker = min(others, key=lambda name: first[name][1].cpu_s)
-    measured = in_turn(Side(ours, ways[ours]), Side(quicker, ways[quicker]), rounds, say)
+    of_ours, of_theirs = in_turn([Side(ours, ways[ours]), Side(quicker, ways[quicker])], rounds, say)
     gate = ", ".join(f"{name}: word error rate {rate:.4f}" for name, rate in errors.items())
     worst = max(errors[ours], shuffled)
     wrong = None if worst <= min(errors[name] for name in others) + _margin(chosen) else "more words are wrong"
     title = f"{len(chosen)} spoken clips of {SHORTEST_S:.0f} to {LONGEST_S:.0f} s"
     detail = f"With the clips in another order, beside other neighbours: word error rate {shuffled:.4f}."
-    return [Comparison(title, ours, quicker, "cpu", REACH, *measured, gate, wrong, details=(detail,))]
+    return [Comparison(title, ours, quicker, "cpu", REACH, of_ours, of_theirs, gate, wrong, details=(detail,))]
 
 
 def _margin(chosen: Sequence[Clip]) -> float:

@@ -1,106 +1,153 @@
-"""Videos of 5 to 60 s on their whole way, against the same libraries called one after the other in one script.
+"""Videos of 5 to 60 s on their whole way: against one script of the same libraries, against the same stage classes in a
+pipeline of Ray Data, and against the decoder and the models alone. And very many tiny ones against Ray Data.
 
-Models are loaded on both sides. Held against the truth: the cuts and the words of both; and the embeddings of the
-cluster against those that open_clip's own way gives for the same pictures.
+Models are loaded on all sides. Held against the truth: the cuts and the words of both; the embeddings of the cluster
+against those that open_clip's own way gives for the same pictures; the rows of the cluster against Ray Data's.
 """
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import jiwer
 import numpy as np
+import psutil
 
-from cluster.store.database import open_pool
+from cluster.store.database import Pool, open_pool
+from tests.benchmarks import ray_data
+from tests.benchmarks.answering import answering
 from tests.benchmarks.made_clips import MadeClip, make_clips
 from tests.benchmarks.one_after_another import Script, pictures_at
 from tests.benchmarks.own_cluster import OwnCluster, own_cluster
+from tests.benchmarks.ray_data import MIN_COSINE, RayDataWay
 from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn
 
 SHORTEST_S, LONGEST_S = 5.0, 60.0
 CLIPS, CLIPS_QUICK = 20, 5
-REACH = 2.5
+TINY, TINY_QUICK = 2000, 100
+TINY_S, TINY_SIZE = 1.0, (160, 90)
+REACH_SCRIPT, REACH_RAY_DATA, REACH_TINY, REACH_LIGHT = 2.5, 1.2, 1.0, 0.85
 CUT_TOLERANCE_S = 0.12
-MIN_COSINE = 0.999
+CPUS = psutil.cpu_count() or 1
 
 Say = Callable[[str], None]
 Found = list[dict[str, Any]]
 
 
 def compare(rounds: int, quick: bool, say: Say) -> list[Comparison]:
-    """The line about the whole way."""
-    count = CLIPS_QUICK if quick else CLIPS
-    durations_s = [float(length) for length in np.linspace(SHORTEST_S, LONGEST_S, count)]
-    with tempfile.TemporaryDirectory(prefix="heimdex-way-") as name:
+    """The lines about the whole way."""
+    count, tiny = (CLIPS_QUICK, TINY_QUICK) if quick else (CLIPS, TINY)
+    with tempfile.TemporaryDirectory(prefix="heimdex-way-") as name, ExitStack() as stack:
         folder = Path(name)
         say(f"making {count} clips of {SHORTEST_S:.0f} to {LONGEST_S:.0f} s")
-        clips = make_clips(folder / "clips", durations_s)
-        with own_cluster(folder) as cluster, _script(folder) as script:
-            paths = [str(clip.path) for clip in clips]
-            say("a first round of both, for what they find")
-            gate, wrong = _judged(clips, _found(cluster, paths), script(paths), folder)
-
-            def ours() -> Spent:
-                return cluster.process(paths)[1]
-
-            spent = in_turn(Side("heimdex", ours), Side("one script", lambda: script(paths)), rounds, say)
-    title = f"{count} clips of {SHORTEST_S:.0f} to {LONGEST_S:.0f} s, whole way, models loaded"
-    return [Comparison(title, "heimdex", "one script", "wall", REACH, *spent, gate, wrong)]
-
-
-@contextmanager
-def _script(folder: Path) -> Iterator[Callable[[Sequence[str]], Found]]:
-    into = folder / "script"
-    into.mkdir()
-    command = [sys.executable, "-m", "tests.benchmarks.one_after_another", str(into)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        stdin, stdout = process.stdin, process.stdout
-        assert stdout.readline() == "ready\n"
-
-        def ask(paths: Sequence[str]) -> Found:
-            stdin.write(json.dumps(list(paths)) + "\n")
-            stdin.flush()
-            found: Found = json.loads(stdout.readline())
-            return found
-
-        try:
-            yield ask
-        finally:
-            stdin.close()
+        clips = make_clips(folder / "clips", [float(s) for s in np.geomspace(SHORTEST_S, LONGEST_S, count)])
+        (one,) = make_clips(folder / "tiny", [TINY_S], TINY_SIZE)
+        for made in ("script", "ray-data"):
+            (folder / made).mkdir()
+        cluster = stack.enter_context(own_cluster(folder))
+        pool = stack.enter_context(open_pool(cluster.heimdex("db", "url").strip(), max_size=1, name="bench"))
+        script = stack.enter_context(answering("one_after_another", str(folder / "script")))
+        pipeline = stack.enter_context(ray_data.ray_data_way(folder / "ray-data", CPUS))
+        return [
+            *_usual(clips, cluster, pool, script, pipeline, rounds, say),
+            _tiny([str(one.path)] * tiny, cluster, pool, pipeline, say),
+        ]
 
 
-def _found(cluster: OwnCluster, paths: Sequence[str]) -> Found:
+def _usual(
+    clips: Sequence[MadeClip],
+    cluster: OwnCluster,
+    pool: Pool,
+    script: Callable[[object], Any],
+    pipeline: RayDataWay,
+    rounds: int,
+    say: Say,
+) -> Iterator[Comparison]:
+    paths = [str(clip.path) for clip in clips]
+    say("a first round of all, for what they find")
+    ids = [result["id"] for result in cluster.process(paths)[0]]
+    against_script = _judged(clips, _found(pool, ids), script(paths))
+    against_pipeline = ray_data.judged(ray_data.written(pool, ids), pipeline.process(paths)[1])
+    ours, scripts, pipelines = in_turn(
+        [
+            Side("heimdex", lambda: cluster.process(paths)[1]),
+            Side("one script", lambda: script(paths)),
+            Side("Ray Data", lambda: pipeline.process(paths)[0]),
+        ],
+        rounds,
+        say,
+    )
+    length_s = sum(clip.duration_s for clip in clips)
+    what = f"{len(clips)} clips of {SHORTEST_S:.0f} to {LONGEST_S:.0f} s ({length_s:.0f} s), whole way"
+    yield Comparison(what, "heimdex", "one script", "wall", REACH_SCRIPT, ours, scripts, *against_script)
+    yield Comparison(what, "heimdex", "Ray Data", "wall", REACH_RAY_DATA, ours, pipelines, *against_pipeline)
+    say("the decoder and the models alone")
+    bare = _bare_s(paths)
+    least = Spent(sum(bare.values()) / CPUS, sum(bare.values()))
+    parts = ", ".join(f"{what} {cpu_s:.1f} s" for what, cpu_s in bare.items())
+    yield Comparison(
+        "Speed of light: " + what,
+        "heimdex",
+        "the decoder and the models alone, on all CPUs",
+        "wall",
+        REACH_LIGHT,
+        ours,
+        [least] * len(ours),
+        "the same windows, key frames and files",
+        details=[f"CPU of the decoder and the models alone: {parts}; of the whole cluster: {_cpu_s(ours):.1f} s"],
+    )
+
+
+def _tiny(paths: Sequence[str], cluster: OwnCluster, pool: Pool, pipeline: RayDataWay, say: Say) -> Comparison:
+    """So many that one round of them is enough."""
+    title = f"{len(paths):,} clips of {TINY_S:.0f} s"
+    say(title)
+    answered, ours = cluster.process(paths)
+    theirs, rows = pipeline.process(paths)
+    gate, wrong = ray_data.judged(ray_data.written(pool, [result["id"] for result in answered]), rows)
+    return Comparison(title, "heimdex", "Ray Data", "wall", REACH_TINY, [ours], [theirs], gate, wrong)
+
+
+def _bare_s(paths: Sequence[str]) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.benchmarks.bare_models", *paths]
+    seconds: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return seconds
+
+
+def _cpu_s(spent: Sequence[Spent]) -> float:
+    return statistics.median(one.cpu_s for one in spent)
+
+
+def _found(pool: Pool, ids: Sequence[str]) -> Found:
     """What the cluster stored: words, scenes with their key frames' times, and embeddings."""
-    results, _ = cluster.process(paths)
     found = []
-    with open_pool(cluster.heimdex("db", "url").strip(), max_size=1, name="bench") as pool, pool.connection() as reads:
-        for result in results:
+    with pool.connection() as reads:
+        for video_id in ids:
             scenes = reads.execute(
                 "SELECT s.start_s, s.end_s, s.key_frame_s, s.transcript_segment AS words, e.embedding "
                 "FROM video_scenes AS s JOIN scene_embeddings AS e ON e.scene_id = s.id "
                 "WHERE s.video_id = %s ORDER BY s.index",
-                (result["id"],),
+                (video_id,),
             ).fetchall()
             found.append({"words": " ".join(scene["words"] for scene in scenes), "scenes": scenes})
     return found
 
 
-def _judged(clips: Sequence[MadeClip], ours: Found, theirs: Found, folder: Path) -> tuple[str, str | None]:
+def _judged(clips: Sequence[MadeClip], ours: Found, theirs: Found) -> tuple[str, str | None]:
     f1, of_theirs = (
         cut_f1(clips, [[s["start_s"] for s in video["scenes"]] for video in found]) for found in (ours, theirs)
     )
     wer, wer_of_theirs = (
         error_rate([clip.words for clip in clips], [video["words"] for video in found]) for found in (ours, theirs)
     )
-    cosine = min(_cosines(clips, ours, Script(folder)))
+    cosine = min(_cosines(clips, ours, Script(Path("/nonexistent"))))
     gate = (
         f"cut F1 {f1:.3f} against {of_theirs:.3f}, word error rate {wer:.3f} against {wer_of_theirs:.3f}, "
         f"embeddings' cosine at least {cosine:.4f}"

@@ -1,0 +1,87 @@
+"""What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
+
+``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Whisper compute the windows
+that a cluster would hand it, and the vision model the key frames; prints the seconds of CPU of each as JSON. All in one
+thread: what more threads cost is not the models' own time. Looking for speech is not counted.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import ctranslate2
+import numpy as np
+
+from actors.stages.media_reader import MediaReader
+from actors.stages.scene_detector import SceneDetector
+from actors.stages.transcriber import SoundOfVideo, Transcriber
+from cluster.contracts.media import LocalVideo, MediaLimits
+from cluster.models.vision import load_vision_model
+from cluster.models.whisper import Heard, SpeechModel
+from cluster.storage import FetchLimits
+from tests.benchmarks.rounds import timed
+
+KEY_FRAME_PX = 288
+LIMITS = MediaLimits(max_duration_s=3600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**10)
+SKIPPED = {"skip_loop_filter": "noref"}
+"""As the cluster decodes."""
+
+
+class _Recording(SpeechModel):
+    """Keeps what it is asked."""
+
+    def __init__(self, model: Any, beam_size: int) -> None:
+        super().__init__(model, beam_size)
+        self.asked: list[tuple[Any, str]] = []
+
+    def hear_features(self, features: ctranslate2.StorageView, language: str) -> list[Heard]:
+        self.asked.append((np.array(features), language))
+        return super().hear_features(features, language)
+
+
+def bare_seconds(paths: Sequence[Path]) -> dict[str, float]:
+    """Seconds of CPU by what they go to."""
+    reader = MediaReader(LIMITS, FetchLimits(10**10, 60.0), Path("/nonexistent"))
+    transcriber = Transcriber("bundled", "cpu", "int8", threads=1)
+    speech = _Recording(transcriber._model._model, beam_size=5)
+    transcriber._model = speech
+    vision = load_vision_model("bundled", None, "cpu", threads=1)
+    sounds, key_frames = [], []
+    for path in paths:
+        video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
+        info = reader.probe(video)
+        sounds.append(SoundOfVideo(list(reader.read_speech(video, info)), "en"))
+        blocks = SceneDetector(KEY_FRAME_PX, block_size=32, limits=LIMITS, threads=1).detect(video, info)
+        key_frames += [scene.key_frame for block in blocks for scene in block.scenes]
+    transcriber.transcribe_all(sounds)
+    again = SpeechModel(speech._model, beam_size=5)
+    return {
+        "pictures": _cpu_s(lambda: [_decode(path, "video", SKIPPED) for path in paths]),
+        "sound": _cpu_s(lambda: [_decode(path, "audio", {}) for path in paths]),
+        "Whisper": _cpu_s(lambda: list(_heard(again, speech.asked))),
+        "CLIP": _cpu_s(lambda: vision.encode_images(key_frames)),
+    }
+
+
+def _heard(model: SpeechModel, asked: Sequence[tuple[Any, str]]) -> Iterator[list[Heard]]:
+    for features, language in asked:
+        yield model.hear_features(ctranslate2.StorageView.from_array(features), language)
+
+
+def _decode(path: Path, kind: str, options: dict[str, str]) -> int:
+    with av.open(str(path)) as container:
+        stream = getattr(container.streams, kind)[0]
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = options
+        return sum(1 for _ in container.decode(stream))
+
+
+def _cpu_s(work: Callable[[], object]) -> float:
+    return timed(work)[1].cpu_s
+
+
+if __name__ == "__main__":
+    print(json.dumps(bare_seconds([Path(name) for name in sys.argv[1:]])))

@@ -1,0 +1,81 @@
+"""The same stage classes in a pipeline of Ray Data, with a Ray and a Postgres of its own, and the rows it wrote."""
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.plan import Hardware, plan_workers
+from cluster.settings import Settings
+from cluster.store.database import Pool, open_pool
+from cluster.store.embedded import EmbeddedPostgres
+from cluster.store.migrations import apply_migrations
+from tests.benchmarks.answering import answering
+from tests.benchmarks.rounds import Spent
+
+MIN_COSINE = 0.999
+
+Rows = list[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class RayDataWay:
+    """The pipeline, with its actors' models loaded anew for each run, which does not count."""
+
+    pool: Pool
+    _ask: Callable[[object], Any]
+
+    def process(self, paths: Sequence[str]) -> tuple[Spent, Rows]:
+        """What it took, of the clock alone, and the scenes of each video."""
+        answer = self._ask(list(paths))
+        return Spent(answer["seconds"], float("nan")), written(self.pool, answer["ids"])
+
+
+@contextmanager
+def ray_data_way(folder: Path, cpus: int) -> Iterator[RayDataWay]:
+    """The pipeline with the workers that the plan has for so many CPUs."""
+    server = EmbeddedPostgres(folder / "postgres")
+    url = server.start()
+    try:
+        apply_migrations(url)
+        settings = Settings(
+            data_dir=folder / "data", scratch_dir=folder / "scratch", whisper_model="bundled", clip_model="bundled"
+        )
+        plan = folder / "plan.pickle"
+        plan.write_bytes(pickle.dumps(plan_workers(settings, url, Hardware(cpus, 0.0, cpus))))
+        with answering("ray_data_way", str(plan)) as ask, open_pool(url, max_size=1, name="bench") as pool:
+            yield RayDataWay(pool, ask)
+    finally:
+        server.stop()
+
+
+def written(pool: Pool, ids: Sequence[str]) -> Rows:
+    """The scenes of each video, in order."""
+    with pool.connection() as reads:
+        rows = reads.execute(
+            "SELECT s.video_id, s.start_s, s.end_s, s.transcript_segment, s.tags, e.embedding "
+            "FROM video_scenes AS s JOIN scene_embeddings AS e ON e.scene_id = s.id "
+            "WHERE s.video_id = ANY (%s::uuid[]) ORDER BY s.index",
+            (list(ids),),
+        ).fetchall()
+    by_video: dict[str, list[dict[str, Any]]] = {video_id: [] for video_id in ids}
+    for row in rows:
+        by_video[str(row.pop("video_id"))].append(row)
+    return list(by_video.values())
+
+
+def judged(ours: Rows, theirs: Rows) -> tuple[str, str | None]:
+    """Whether both wrote the same scenes, to the word."""
+    cosines, different = [], 0
+    for mine, other in zip(ours, theirs, strict=True):
+        vectors = [[np.asarray(row.pop("embedding"), np.float32) for row in rows] for rows in (mine, other)]
+        different += mine != other
+        cosines += [float(a @ b) for a, b in zip(*vectors, strict=False)]
+    scenes = sum(map(len, ours))
+    gate = f"{scenes:,} scenes, {different} videos differ, embeddings' cosine at least {min(cosines):.4f}"
+    wrong = "the rows differ" if different or min(cosines) < MIN_COSINE else None
+    return gate, wrong
