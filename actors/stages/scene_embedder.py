@@ -3,8 +3,10 @@
 Key frames of many videos share the vision model's batches. Loading the model is ``cluster.models.vision``'s.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -62,16 +64,16 @@ class SceneEmbedder:
         The model's batches run across the videos; at most one batch of key frames is held at a time.
         """
         descriptions: list[list[SceneDescription]] = [[] for _ in videos]
+        spoken = [SpokenWords(video.transcript) for video in videos]
         for batch in _batches(_scenes(videos), self._batch_size):
             embeddings = self.model.encode_images([scene.key_frame for _, scene in batch])
             for (position, scene), embedding in zip(batch, embeddings, strict=True):
-                transcript = videos[position].transcript
-                descriptions[position].append(self._describe(scene, embedding, transcript))
+                words = spoken[position].within(scene.start_s, scene.end_s)
+                descriptions[position].append(self._describe(scene, embedding, words))
         return descriptions
 
-    def _describe(self, scene: DetectedScene, embedding: NDArray[np.float32], spoken: Transcript) -> SceneDescription:
+    def _describe(self, scene: DetectedScene, embedding: NDArray[np.float32], words: str) -> SceneDescription:
         tags = tuple(self._tags(embedding))
-        words = words_within(spoken, scene.start_s, scene.end_s)
         summary = ", ".join(tags)
         return SceneDescription(
             index=scene.index,
@@ -93,10 +95,18 @@ class SceneEmbedder:
                 yield labels[best]
 
 
-def words_within(transcript: Transcript, start_s: float, end_s: float) -> str:
-    """The words whose middle lies in ``[start_s, end_s)``, as text."""
-    inside = (word.text for word in transcript.words if start_s <= (word.start_s + word.end_s) / 2 < end_s)
-    return "".join(inside).strip()
+class SpokenWords:
+    """A transcript's words, to be asked for by time."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        middles = sorted((((word.start_s + word.end_s) / 2, word.text) for word in transcript.words), key=itemgetter(0))
+        self._middles_s = [middle_s for middle_s, _ in middles]
+        self._texts = [text for _, text in middles]
+
+    def within(self, start_s: float, end_s: float) -> str:
+        """The words whose middle lies in ``[start_s, end_s)``, as text."""
+        first, last = (bisect_left(self._middles_s, edge_s) for edge_s in (start_s, end_s))
+        return "".join(self._texts[first:last]).strip()
 
 
 def _scenes(videos: Sequence[ScenesOfVideo]) -> Iterator[tuple[int, DetectedScene]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.stages.scene_embedder import TAG_THRESHOLD, SceneEmbedder, ScenesOfVideo, words_within
+from actors.stages.scene_embedder import TAG_THRESHOLD, SceneEmbedder, ScenesOfVideo, SpokenWords
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import EMBEDDING_DIM, Segment, Transcript, Word
@@ -139,19 +139,19 @@ def test_key_frames_smaller_than_the_models_input_are_refused() -> None:
 )
 def test_a_word_belongs_to_the_scene_that_holds_its_middle(start_s: float, end_s: float, text: str) -> None:
     transcript = spoken((0.0, 1.0, " one"), (0.5, 1.5, " two"), (1.9, 2.9, " three"))
-    assert words_within(transcript, start_s, end_s) == text
+    assert SpokenWords(transcript).within(start_s, end_s) == text
 
 
 def test_scenes_that_tile_a_video_share_its_words_without_loss_or_double() -> None:
     words = [(n * 0.37, n * 0.37 + 0.4, f" w{n}") for n in range(200)]
-    transcript = spoken(*words)
+    transcript = SpokenWords(spoken(*words))
     cuts = [0.0, 0.2, 3.3, 17.0, 17.01, 50.0, 100.0]
-    parts = [words_within(transcript, start, end) for start, end in itertools.pairwise(cuts)]
+    parts = [transcript.within(start, end) for start, end in itertools.pairwise(cuts)]
     assert " ".join(part for part in parts if part).split() == [text.strip() for _, _, text in words]
 
 
 def test_languages_without_blanks_are_joined_as_spoken() -> None:
-    assert words_within(spoken((0.0, 0.2, "今日"), (0.2, 0.4, "は")), 0.0, 1.0) == "今日は"
+    assert SpokenWords(spoken((0.0, 0.2, "今日"), (0.2, 0.4, "は"))).within(0.0, 1.0) == "今日は"
 
 
 def test_the_bundled_model_describes_a_picture_through_the_same_code() -> None:
