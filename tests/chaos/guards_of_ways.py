@@ -156,8 +156,8 @@ _REMAINS = [
     Guard(
         "a failed attempt removes its download",
         ATTEMPT,
-        "        except StageFailed as failed:\n            await self._discard()\n",
-        "        except StageFailed as failed:\n",
+        "            let_go(failed)\n            await self._discard()\n",
+        "            let_go(failed)\n",
         (f"{_ATTEMPTS}test_a_failed_stage_is_settled_and_its_neighbour_given_up",),
     ),
     Guard(
@@ -210,7 +210,7 @@ _REMAINS = [
         ATTEMPT,
         "                await asyncio.sleep(DATABASE_RETRY_S)",
         "                raise",
-        ("tests/integration/test_no_fault_of_the_video.py::test_an_attempt_waits_for_a_database_that_is_away",),
+        ("tests/integration/test_no_fault_of_the_video.py::test_a_failure_is_written_down_once_the_database_answers",),
     ),
     Guard(
         "a disk that is full is told",

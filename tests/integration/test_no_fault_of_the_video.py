@@ -7,6 +7,7 @@ from queued_videos import claim_one, only, paused, row, until_somebody_waits
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame
+from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
 from cluster.store.video_queue import VideoQueue
 
@@ -15,9 +16,28 @@ def test_an_attempt_waits_for_a_database_that_is_away(database_url: str, pool: P
     queue = VideoQueue(pool, "first", 60.0)
     video = claim_one(pool, queue)
     probed = "UPDATE ON {} FOR EACH ROW WHEN (NEW.width IS DISTINCT FROM OLD.width)"
+    _process_while_a_session_ends(database_url, pool, queue, video, Workers(), probed)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["attempt"], stored["width"]) == ("READY", 1, 640)
+
+
+def test_a_failure_is_written_down_once_the_database_answers(database_url: str, pool: Pool) -> None:
+    queue = VideoQueue(pool, "first", 60.0)
+    video = claim_one(pool, queue)
+    workers = Workers(probe=StageFailure("InvalidVideo", "no pictures", Blame.VIDEO))
+    failed = "UPDATE ON {} FOR EACH ROW WHEN (NEW.status = 'FAILED')"
+    _process_while_a_session_ends(database_url, pool, queue, video, workers, failed)
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["attempt"], stored["error_type"]) == ("FAILED", 1, "InvalidVideo")
+
+
+def _process_while_a_session_ends(
+    database_url: str, pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, write: str
+) -> None:
+    """The session of an attempt is ended by the server in the midst of a write."""
     with ThreadPoolExecutor(1) as threads:
-        with paused(database_url, "videos", probed):
-            processed = threads.submit(attempt, pool, queue, video, Workers())
+        with paused(database_url, "videos", write):
+            processed = threads.submit(attempt, pool, queue, video, workers)
             until_somebody_waits(pool)
             ended = only(
                 pool,
@@ -26,8 +46,6 @@ def test_an_attempt_waits_for_a_database_that_is_away(database_url: str, pool: P
             )
         assert ended["n"] == 1
         assert processed.result(timeout=30) == []
-    stored = row(pool, video.id)
-    assert (stored["status"], stored["attempt"], stored["width"]) == ("READY", 1, 640)
 
 
 def test_a_full_disk_is_told_and_costs_no_attempt(pool: Pool) -> None:
