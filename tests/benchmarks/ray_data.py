@@ -57,7 +57,7 @@ def written(pool: Pool, ids: Sequence[str]) -> Rows:
     """The scenes of each video, in order."""
     with pool.connection() as reads:
         rows = reads.execute(
-            "SELECT s.video_id, s.start_s, s.end_s, s.transcript_segment, s.tags, e.embedding "
+            "SELECT s.video_id, s.start_s, s.end_s, s.transcript_segment, s.tags, e.embedding::real[] "
             "FROM video_scenes AS s JOIN scene_embeddings AS e ON e.scene_id = s.id "
             "WHERE s.video_id = ANY (%s::uuid[]) ORDER BY s.index",
             (list(ids),),

@@ -131,7 +131,7 @@ def _found(pool: Pool, ids: Sequence[str]) -> Found:
     with pool.connection() as reads:
         for video_id in ids:
             scenes = reads.execute(
-                "SELECT s.start_s, s.end_s, s.key_frame_s, s.transcript_segment AS words, e.embedding "
+                "SELECT s.start_s, s.end_s, s.key_frame_s, s.transcript_segment AS words, e.embedding::real[] "
                 "FROM video_scenes AS s JOIN scene_embeddings AS e ON e.scene_id = s.id "
                 "WHERE s.video_id = %s ORDER BY s.index",
                 (video_id,),
