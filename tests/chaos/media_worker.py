@@ -28,6 +28,7 @@ from cluster.storage import FetchLimits
 THREADS = 2
 SCENES_PER_BLOCK = 32
 KEY = "attempt"
+LEAVES_WITHIN_S = 1.0
 
 
 class Walk:
@@ -123,10 +124,18 @@ def _status(name: str) -> int:
     raise LookupError(name)
 
 
-def _held(scratch: Path) -> dict[str, Any]:
+def _threads(expected: int) -> int:
+    """How many there are; one that was waited for may be on its way out for a moment longer."""
+    end_s = time.monotonic() + LEAVES_WITHIN_S
+    while (threads := _status("Threads")) > expected and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return threads
+
+
+def _held(scratch: Path, threads: int) -> dict[str, Any]:
     return {
         "peak_bytes": _status("VmHWM") * 1024,
-        "os_threads": _status("Threads"),
+        "os_threads": _threads(threads),
         "python_threads": threading.active_count(),
         "files": sorted(_open_files()),
         "data_limit": resource.getrlimit(resource.RLIMIT_DATA),
@@ -148,10 +157,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints is no answer
     walk = Walk(limits, scratch)
-    answers.write(json.dumps(_held(scratch)) + "\n")
+    held = _held(scratch, _status("Threads"))
+    answers.write(json.dumps(held) + "\n")
     for line in sys.stdin:
         answer = _answer(walk, json.loads(line))
-        answers.write(json.dumps({**answer, "held": _held(scratch)}) + "\n")
+        held = _held(scratch, held["os_threads"])
+        answers.write(json.dumps({**answer, "held": held}) + "\n")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ def _run_apart(name: str, seed: int) -> tuple[Row, list[str]]:
         violations.append(f"its process ended with {status if status > 0 else signal.Signals(-status).name}")
     seconds = time.monotonic() - started_s
     row = Row(name, outcome.done, len(violations), round(seconds), seed, _commit(), f"{datetime.now(UTC):%Y-%m-%d}")
+    for violation in violations:
+        print(f"VIOLATION {name}: {violation}")
     print(f"--- {name}: {row.done}; {row.violations} violations; {seconds:.0f} s", flush=True)
     return row, violations
 
