@@ -20,7 +20,7 @@ from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 from cluster.contracts.results import Transcript
 from cluster.demo import bundled_whisper_directory, clips, truth
 from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
-from tests.benchmarks.whole_way import error_rate
+from tests.benchmarks.words import error_rate, one_word
 
 CLIPS, CLIPS_QUICK = 64, 16
 SHORTEST_S, LONGEST_S = 2.0, 6.0
@@ -63,15 +63,14 @@ def compare(rounds: int, quick: bool, say: Say) -> list[Comparison]:
     of_ours, of_theirs = in_turn([Side(ours, ways[ours]), Side(quicker, ways[quicker])], rounds, say)
     gate = ", ".join(f"{name}: word error rate {rate:.4f}" for name, rate in errors.items())
     worst = max(errors[ours], shuffled)
-    wrong = None if worst <= min(errors[name] for name in others) + _margin(chosen) else "more words are wrong"
+    wrong = (
+        None
+        if worst <= min(errors[name] for name in others) + one_word([clip.words for clip in chosen])
+        else "more words are wrong"
+    )
     title = f"{len(chosen)} spoken clips of {SHORTEST_S:.0f} to {LONGEST_S:.0f} s"
     detail = f"With the clips in another order, beside other neighbours: word error rate {shuffled:.4f}."
     return [Comparison(title, ours, quicker, "cpu", REACH, of_ours, of_theirs, gate, wrong, details=(detail,))]
-
-
-def _margin(chosen: Sequence[Clip]) -> float:
-    """One word: what a rate of so few words can tell apart."""
-    return 1 / sum(len(clip.words.split()) for clip in chosen)
 
 
 def _error_rate_among_others(transcriber: Transcriber, chosen: Sequence[Clip]) -> float:
