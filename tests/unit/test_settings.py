@@ -1,8 +1,10 @@
 """Settings: read once, checked at start; every error names its variable, and no secret is ever shown."""
 
 import os
+import secrets
 import subprocess
 import sys
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -192,7 +194,14 @@ def test_all_who_ask_at_once_get_the_same_secret(data_dir: Path) -> None:
     assert sorted(path.name for path in data_dir.iterdir()) == ["jwt_secret", "owner_id"]
 
 
-def test_threads_that_ask_at_once_get_the_same_secret(data_dir: Path) -> None:
+def test_threads_that_ask_at_once_get_the_same_secret(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_have_found_none = threading.Barrier(8)
+
+    def made(length: int) -> str:
+        all_have_found_none.wait(timeout=10)
+        return secrets.token_hex(length)
+
+    monkeypatch.setattr("cluster.settings.secrets.token_urlsafe", made)
     for _ in range(20):
         with ThreadPoolExecutor(8) as threads:
             answers = set(threads.map(lambda _: load_settings().resolved_jwt_secret, range(8)))
