@@ -26,7 +26,7 @@ def test_a_process_that_is_told_to_end_hands_back_and_takes_its_cluster_down(clu
     folder = cluster_folder / "stopping"
     folder.mkdir()
     command_line = CommandLine(make_environment(folder), folder)
-    videos = clips() * 4
+    videos = clips() * 20  # more than the ten seconds suffice for
     process = command_line.start("process", *map(str, videos))
     _wait_until_one_is_ready(folder)
     process.send_signal(signal.SIGTERM)
