@@ -36,10 +36,10 @@ lint: $(INSTALLED) ## ruff's rules, and who may import whom
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy
 
-bench: $(INSTALLED) ## speed against what one would use instead, kept in tests/benchmarks/results.md (15 minutes)
+bench: $(INSTALLED) ## speed against what one would use instead, kept in tests/benchmarks/results.md
 	@$(BIN)/python -m tests.benchmarks.run
 
-bench-quick: $(INSTALLED) ## the same in small, to be seen only (3 minutes)
+bench-quick: $(INSTALLED) ## the same in small, to be seen only
 	@$(BIN)/python -m tests.benchmarks.run --quick
 
 bench-hour: $(INSTALLED) ## an hour of 1080p: time per stage and memory, kept in tests/benchmarks/hour.md

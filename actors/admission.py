@@ -4,21 +4,23 @@ What a video is on the way for lies in the object store meanwhile: its sound and
 which nobody knows before its metadata are read. So only a few may be claimed whose duration is not known yet.
 """
 
-import math
 from collections.abc import Sequence
 
-FEW = 1 / 8
-"""Of as many as may be claimed at all: whose duration is unknown, and that may be on the way however long they are."""
 TYPICAL_S = 60.0
 """Of as many videos as may be claimed at all, the mean duration from which on there may only be few."""
 
 
 class Admission:
-    """Room for at most ``most`` videos, named by their lease tokens. Used on the scheduler's event loop alone."""
+    """Room for videos, named by their lease tokens. Used on the scheduler's event loop alone.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: how many may be on the way at once.
+        few: how many of them, if ``most`` allows, whose duration is unknown; and how many in any case, however long.
+    """
+
+    def __init__(self, most: int, few: int) -> None:
         self._most = most
-        self._few = math.ceil(most * FEW)
+        self._few = few
         self._durations_s: dict[int, float | None] = {}
 
     def room(self) -> int:

@@ -42,6 +42,8 @@ POLL_S = 1.0
 """How often the queue is looked at when no notification comes."""
 CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
+FEW_PER_MEDIA_WORKER = 4
+"""Videos claimed however long they are: one that is decoded, and others before and behind it."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
 
@@ -78,7 +80,8 @@ class VideoScheduler:
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._downloads = Downloads(self._pools[WorkerKind.MEDIA], self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
-        self._admission = Admission(config.plan.max_in_flight)
+        media_workers = config.plan.placements[WorkerKind.MEDIA].count
+        self._admission = Admission(config.plan.max_in_flight, FEW_PER_MEDIA_WORKER * media_workers)
         self._pressure = BackPressure()
         self._wake = asyncio.Event()
         self._grace_s = 0.0

@@ -14,6 +14,7 @@ import ray
 
 from actors.scheduler import SchedulerConfig, VideoScheduler
 from cluster.contracts.errors import ConfigurationError
+from cluster.store.database import EmbeddedPostgres
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class SchedulerActor:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self._config.postgres_dir is not None:  # it may have died along with the scheduler before this one
+            await asyncio.to_thread(EmbeddedPostgres(self._config.postgres_dir).start)
         self._scheduler = VideoScheduler(self._config, self._name)
         await self._scheduler.serve(self._ready.set)
 

@@ -9,7 +9,9 @@ def let_go(error: BaseException) -> None:
     A frame that keeps its own exception, in a list perhaps, is freed by the garbage collector only, which does not come
     as long as a process has little to do: until then, whole videos' parts would stay in the object store.
     """
+    seen: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and id(cause) not in seen:  # an error raised again from one that it led to is its own cause
+        seen.add(id(cause))
         traceback.clear_frames(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__

@@ -14,7 +14,6 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.stages import RetryRule
 from cluster.ray_driver import Say
 from cluster.settings import Settings
-from cluster.store.database import EmbeddedPostgres
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,6 @@ def _undone_on_error() -> Iterator[None]:
 
 
 def _start_scheduler(settings: Settings, database_url: str, say: Say) -> None:
-
     from actors.scheduler import SchedulerConfig
     from actors.scheduler_actor import start_scheduler as start_actor
     from cluster.plan import Hardware, plan_workers
@@ -75,7 +73,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> None:
         lease_s=settings.lease_s,
         retry_rule=RetryRule(max_errors=settings.max_attempts),
         owner_cap=settings.max_in_flight_per_owner,
-        postgres_dir=None if settings.database_url else EmbeddedPostgres(settings.data_dir / "postgres").data_dir,
+        postgres_dir=None if settings.database_url else settings.postgres_dir,
     )
     scheduler = start_actor(SCHEDULER_NAME, config)
     while not _is_ready(scheduler):

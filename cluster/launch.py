@@ -41,12 +41,12 @@ class ClusterState:
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
     """The embedded Postgres of the data directory, running or not."""
-    return EmbeddedPostgres(settings.data_dir / "postgres")
+    return EmbeddedPostgres(settings.postgres_dir)
 
 
 def existing_database_url(settings: Settings) -> str | None:
     """The database's URL if one is set or the embedded one runs; starts nothing."""
-    return settings.database_url or running_url(settings.data_dir / "postgres")
+    return settings.database_url or running_url(settings.postgres_dir)
 
 
 @contextmanager
@@ -143,8 +143,8 @@ def down(settings: Settings, say: Say) -> bool:
     if state is not None:
         try:
             in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.stop_actors)
-        except NodeLost as error:  # the leases of what was in flight expire
-            say(str(error))
+        except NodeLost as error:
+            say(f"{error}: what was in flight goes on once its leases have expired")
         if state.node is not None:
             say("stopping Ray")
             state.node.stop()

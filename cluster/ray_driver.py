@@ -106,7 +106,8 @@ def in_own_process(
     except EOFError:
         raise NodeLost(f"Ray died meanwhile (log: {log_file})") from None
     except (KeyboardInterrupt, SystemExit):
-        os.kill(child.pid or 0, signal.SIGINT)
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGINT)
         raise
     finally:
         child.join()
@@ -161,7 +162,8 @@ def _told_shortly() -> Iterator[None]:
             raise error.cause from None
         raise
     except (RayError, ConnectionError) as error:
-        raise NodeLost(f"Ray died meanwhile: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise NodeLost(f"Ray died meanwhile: {reason}") from error
 
 
 @contextmanager

@@ -207,6 +207,11 @@ class Settings(BaseSettings):
         return _made_once(self.data_dir / "jwt_secret", lambda: secrets.token_urlsafe(48))
 
     @property
+    def postgres_dir(self) -> Path:
+        """Where the embedded Postgres lives."""
+        return self.data_dir / "postgres"
+
+    @property
     def resolved_admin_user_ids(self) -> frozenset[uuid.UUID]:
         """The admins: as set; with the data directory's own secret, its owner; else nobody."""
         if self.admin_user_ids is not None:

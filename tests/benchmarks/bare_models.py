@@ -1,8 +1,9 @@
 """What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
 
-``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Whisper compute the windows
-that a cluster would hand it, and the vision model the key frames; prints the seconds of CPU of each as JSON. All in one
-thread: what more threads cost is not the models' own time. Looking for speech is not counted.
+``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Whisper compute windows into
+which the utterances of all files are packed, and the vision model the key frames; prints the seconds of CPU of each as
+JSON, how many key frames there were, and what was heard. All in one thread: what more threads cost is not the models'
+own time. Looking for speech is not counted.
 """
 
 import json
@@ -19,6 +20,7 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import LocalVideo, MediaLimits
+from cluster.contracts.results import Transcript
 from cluster.models.vision import load_vision_model
 from cluster.models.whisper import Heard, SpeechModel
 from cluster.storage import FetchLimits
@@ -42,8 +44,8 @@ class _Recording(SpeechModel):
         return super().hear_features(features, language)
 
 
-def bare_seconds(paths: Sequence[Path]) -> dict[str, float]:
-    """Seconds of CPU by what they go to."""
+def bare(paths: Sequence[Path]) -> dict[str, Any]:
+    """``cpu_s`` by what it goes to, ``key_frames``, and the ``words`` of each file."""
     reader = MediaReader(LIMITS, FetchLimits(10**10, 60.0), Path("/nonexistent"))
     transcriber = Transcriber("bundled", "cpu", "int8", threads=1)
     speech = _Recording(transcriber._model._model, beam_size=5)
@@ -56,14 +58,16 @@ def bare_seconds(paths: Sequence[Path]) -> dict[str, float]:
         sounds.append(SoundOfVideo(list(reader.read_speech(video, info)), "en"))
         blocks = SceneDetector(KEY_FRAME_PX, block_size=32, limits=LIMITS, threads=1).detect(video, info)
         key_frames += [scene.key_frame for block in blocks for scene in block.scenes]
-    transcriber.transcribe_all(sounds)
+    heard = [one.transcript for one in transcriber.transcribe_all(sounds)]
     again = SpeechModel(speech._model, beam_size=5)
-    return {
+    cpu_s = {
         "pictures": _cpu_s(lambda: [_decode(path, "video", SKIPPED) for path in paths]),
         "sound": _cpu_s(lambda: [_decode(path, "audio", {}) for path in paths]),
         "Whisper": _cpu_s(lambda: list(_heard(again, speech.asked))),
         "CLIP": _cpu_s(lambda: vision.encode_images(key_frames)),
     }
+    words = ["".join(word.text for word in one.words) if isinstance(one, Transcript) else "" for one in heard]
+    return {"cpu_s": cpu_s, "key_frames": len(key_frames), "words": words}
 
 
 def _heard(model: SpeechModel, asked: Sequence[tuple[Any, str]]) -> Iterator[list[Heard]]:
@@ -84,4 +88,4 @@ def _cpu_s(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(bare_seconds([Path(name) for name in sys.argv[1:]])))
+    print(json.dumps(bare([Path(name) for name in sys.argv[1:]])))

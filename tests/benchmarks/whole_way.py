@@ -72,7 +72,8 @@ def _usual(
     paths = [str(clip.path) for clip in clips]
     say("a first round of all, for what they find")
     ids = [result["id"] for result in cluster.process(paths)[0]]
-    against_script = _judged(clips, _found(pool, ids), script(paths))
+    found = _found(pool, ids)
+    against_script = _judged(clips, found, script(paths))
     against_pipeline = ray_data.judged(ray_data.written(pool, ids), pipeline.process(paths)[1])
     ours, scripts, pipelines = in_turn(
         [
@@ -88,9 +89,9 @@ def _usual(
     yield Comparison(what, "heimdex", "one script", "wall", REACH_SCRIPT, ours, scripts, *against_script)
     yield Comparison(what, "heimdex", "Ray Data", "wall", REACH_RAY_DATA, ours, pipelines, *against_pipeline)
     say("the decoder and the models alone")
-    bare = _bare_s(paths)
-    least = Spent(sum(bare.values()) / CPUS, sum(bare.values()))
-    parts = ", ".join(f"{what} {cpu_s:.1f} s" for what, cpu_s in bare.items())
+    bare = _bare(paths)
+    least_s = sum(bare["cpu_s"].values())
+    parts = ", ".join(f"{part} {cpu_s:.1f} s" for part, cpu_s in bare["cpu_s"].items())
     yield Comparison(
         "Speed of light: " + what,
         "heimdex",
@@ -98,8 +99,8 @@ def _usual(
         "wall",
         REACH_LIGHT,
         ours,
-        [least] * len(ours),
-        "the same windows, key frames and files",
+        [Spent(least_s / CPUS, least_s)] * len(ours),
+        *_same_work(clips, found, bare),
         details=[f"CPU of the decoder and the models alone: {parts}; of the whole cluster: {_cpu_s(ours):.1f} s"],
     )
 
@@ -114,10 +115,20 @@ def _tiny(paths: Sequence[str], cluster: OwnCluster, pool: Pool, pipeline: RayDa
     return Comparison(title, "heimdex", "Ray Data", "wall", REACH_TINY, [ours], [theirs], gate, wrong)
 
 
-def _bare_s(paths: Sequence[str]) -> dict[str, float]:
+def _bare(paths: Sequence[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.bare_models", *paths]
-    seconds: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return seconds
+    answer: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return answer
+
+
+def _same_work(clips: Sequence[MadeClip], ours: Found, bare: dict[str, Any]) -> tuple[str, str | None]:
+    """Whether the models by themselves were given as many key frames, and heard no less."""
+    scenes = sum(len(video["scenes"]) for video in ours)
+    said = [clip.words for clip in clips]
+    wer, bare_wer = error_rate(said, [video["words"] for video in ours]), error_rate(said, bare["words"])
+    gate = f"{scenes} key frames against {bare['key_frames']}, word error rate {wer:.3f} against {bare_wer:.3f}"
+    same = scenes == bare["key_frames"] and abs(wer - bare_wer) <= ray_data.MAX_WORDS_APART
+    return gate, None if same else "it was other work"
 
 
 def _cpu_s(spent: Sequence[Spent]) -> float:

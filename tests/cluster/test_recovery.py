@@ -72,6 +72,19 @@ def test_a_killed_scheduler_is_rebuilt_from_postgres(mortal: CommandLine, mortal
     assert (doubled, leases, open_runs) == ([], [], [])
 
 
+def test_a_scheduler_that_dies_along_with_postgres_brings_it_back(mortal: CommandLine, mortal_pool: Pool) -> None:
+    with mortal_pool.connection() as connection:
+        before = connection.execute("SELECT 1 FROM videos WHERE status = 'READY'").fetchall()
+    ids = _submit(mortal, clips())
+    _wait_for(mortal_pool, ids, "scene_detection")
+    scheduler = _ray_process(mortal, "SchedulerActor")
+    scheduler.suspend()  # it would start Postgres again itself
+    os.kill(_postmaster(mortal), signal.SIGKILL)
+    scheduler.kill()
+    _wait_until_ready(mortal_pool, len(before) + len(ids))
+    assert [result["status"] for result in _settled(mortal_pool, ids)] == ["READY"] * len(ids)
+
+
 def test_down_hands_back_and_the_next_up_finishes(mortal: CommandLine, mortal_pool: Pool) -> None:
     ids = _submit(mortal, clips() * 3)
     _wait_for(mortal_pool, ids, "transcription")

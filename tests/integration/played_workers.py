@@ -58,7 +58,14 @@ class Workers:
         return StageReply(report, None if failure else value, "the-files-node", 1)
 
 
-def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, during: Any = None) -> list[str]:
+def attempt(
+    pool: Pool,
+    queue: VideoQueue,
+    video: ClaimedVideo,
+    workers: Workers,
+    during: Any = None,
+    on_duration: Callable[[float], None] = lambda _: None,
+) -> list[str]:
     """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises.
 
     Returns the troubles that it told of.
@@ -71,7 +78,9 @@ def attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers
         rule = RetryRule(max_errors=3, first_delay_s=0.0)
         downloads = Downloads(pools[WorkerKind.MEDIA], queue)
         clock = DatabaseClock(pool)
-        parts = AttemptParts(pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, print)
+        parts = AttemptParts(
+            pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, on_duration
+        )
         serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
         processing = asyncio.create_task(Attempt(video, parts).process())
         try:

@@ -38,7 +38,9 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo
 ) -> None:
     workers = Workers()
-    attempt(pool, queue, video, workers)
+    told_s: list[float] = []
+    attempt(pool, queue, video, workers, on_duration=told_s.append)
+    assert told_s == [60.0]
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"], stored["duration_s"]) == ("READY", "completed", 60.0)
     assert outcomes(pool, video) == {stage.value: "completed" for stage in Stage}

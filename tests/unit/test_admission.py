@@ -9,7 +9,7 @@ MOST, FEW = 32, 4
 
 @pytest.fixture
 def admission() -> Admission:
-    return Admission(MOST)
+    return Admission(MOST, FEW)
 
 
 def claim_all(admission: Admission, duration_s: float) -> int:
@@ -55,4 +55,8 @@ def test_what_has_ended_makes_room_and_is_forgotten(admission: Admission) -> Non
 
 
 def test_there_is_always_room_for_one() -> None:
-    assert Admission(1).room() == 1
+    assert Admission(1, FEW).room() == 1
+
+
+def test_a_bound_below_the_few_is_used_up() -> None:
+    assert claim_all(Admission(3, FEW), 3600.0) == 3

@@ -7,6 +7,7 @@ import pytest
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
 from actors.stage_actor import LoadedWorker, StageActor, _left_behind, blame_of, failure_of
+from actors.tracebacks import let_go
 from cluster.contracts.errors import (
     DatabaseUnavailable,
     DeviceFailure,
@@ -98,3 +99,24 @@ def test_what_a_failed_call_held_is_free_at_once_without_the_garbage_collector()
     finally:
         gc.enable()
     assert failure.error_type == "RuntimeError"
+
+
+def test_an_error_that_is_its_own_cause_is_let_go_as_well() -> None:
+    class Pictures:
+        pass
+
+    held: list[weakref.ref[Pictures]] = []
+
+    def fail(error: Exception) -> None:
+        pictures = Pictures()
+        held.append(weakref.ref(pictures))
+        raise error
+
+    first, meanwhile = ValueError("first"), KeyError("meanwhile")
+    for error in (first, meanwhile):
+        with pytest.raises(type(error)):
+            fail(error)
+    first.__cause__, meanwhile.__cause__ = meanwhile, first
+    assert all(pictures() is not None for pictures in held)
+    let_go(first)
+    assert [pictures() for pictures in held] == [None, None]
