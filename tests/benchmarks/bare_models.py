@@ -1,9 +1,9 @@
 """What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
 
-``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Whisper compute windows into
-which the utterances of all files are packed, and the vision model the key frames; prints the seconds of CPU of each as
-JSON, how many key frames there were, and what was heard. All in one thread: what more threads cost is not the models'
-own time. Looking for speech is not counted.
+``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Silero compute where speech
+is, Whisper the windows into which the utterances of all files are packed, and the vision model the key frames; prints
+the seconds of CPU of each as JSON, how many key frames there were, and what was heard. All in one thread: what more
+threads cost is not the models' own time.
 """
 
 import json
@@ -15,6 +15,8 @@ from typing import Any
 import av
 import ctranslate2
 import numpy as np
+from faster_whisper.vad import get_vad_model
+from numpy.typing import NDArray
 
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
@@ -28,6 +30,7 @@ from tests.benchmarks.rounds import timed
 
 KEY_FRAME_PX = 288
 LIMITS = MediaLimits(max_duration_s=3600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**10)
+SILERO_STEP = 512
 SKIPPED = {"skip_loop_filter": "noref"}
 """As the cluster decodes."""
 
@@ -51,18 +54,21 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
     speech = _Recording(transcriber._model._model, beam_size=5)
     transcriber._model = speech
     vision = load_vision_model("bundled", None, "cpu", threads=1)
-    sounds, key_frames = [], []
+    sounds, samples, key_frames = [], [], []
     for path in paths:
         video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
         info = reader.probe(video)
-        sounds.append(SoundOfVideo(list(reader.read_speech(video, info)), "en"))
+        windows = list(reader.read_speech(video, info))
+        sounds.append(SoundOfVideo(windows, "en"))
+        samples += [_whole_steps(window.samples.astype(np.float32) / np.float32(32768)) for window in windows]
         blocks = SceneDetector(KEY_FRAME_PX, block_size=32, limits=LIMITS, threads=1).detect(video, info)
         key_frames += [scene.key_frame for block in blocks for scene in block.scenes]
     heard = [one.transcript for one in transcriber.transcribe_all(sounds)]
-    again = SpeechModel(speech._model, beam_size=5)
+    again, silero = SpeechModel(speech._model, beam_size=5), get_vad_model()
     cpu_s = {
         "pictures": _cpu_s(lambda: [_decode(path, "video", SKIPPED) for path in paths]),
         "sound": _cpu_s(lambda: [_decode(path, "audio", {}) for path in paths]),
+        "Silero": _cpu_s(lambda: [silero(sound) for sound in samples]),
         "Whisper": _cpu_s(lambda: list(_heard(again, speech.asked))),
         "CLIP": _cpu_s(lambda: vision.encode_images(key_frames)),
     }
@@ -73,6 +79,10 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
 def _heard(model: SpeechModel, asked: Sequence[tuple[Any, str]]) -> Iterator[list[Heard]]:
     for features, language in asked:
         yield model.hear_features(ctranslate2.StorageView.from_array(features), language)
+
+
+def _whole_steps(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.pad(samples, (0, -len(samples) % SILERO_STEP))
 
 
 def _decode(path: Path, kind: str, options: dict[str, str]) -> int:

@@ -43,8 +43,8 @@ class _Size:
     kills: int
 
 
-FULL = _Size(videos=40_000, single_videos=800, jobs=2000, waiting=WAITING, kills=20)
-QUICK = _Size(videos=10_000, single_videos=400, jobs=800, waiting=WAITING[:2], kills=8)
+FULL = _Size(videos=20_000, single_videos=400, jobs=1000, waiting=WAITING, kills=20)
+QUICK = _Size(videos=5_000, single_videos=200, jobs=400, waiting=WAITING[:2], kills=8)
 
 
 def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Comparison]:

@@ -14,9 +14,8 @@ import av
 from tests.benchmarks.made_clips import MadeClip, make_clips
 from tests.benchmarks.rounds import Spent, timed
 
-SIZES = {(1280, 720): 120.0, (1920, 1080): 60.0}
-"""How long a video of each size is: so long that starting a Python process is a tenth of the work or less."""
-QUICK_SIZES = {(1280, 720): 20.0}
+LONG_S, QUICK_S = 75.0, 20.0
+"""So long that starting a Python process is not much of the work; and shorter, to be seen only."""
 SCENEDETECT = str(Path(sys.executable).with_name("scenedetect"))
 TOLERANCE_S = 0.05
 FLOOR_ROUNDS = 3
@@ -32,14 +31,11 @@ class Found:
 
 
 @contextmanager
-def videos(quick: bool) -> Iterator[list[tuple[str, MadeClip]]]:
-    """Videos by the name of their size, gone after the block: H.264 with B-frames, AAC, 25 pictures a second."""
+def video(size: tuple[int, int], quick: bool) -> Iterator[tuple[str, MadeClip]]:
+    """What it is and where, gone after the block: H.264 with B-frames, AAC, 25 pictures a second."""
     with tempfile.TemporaryDirectory(prefix="heimdex-bench-") as folder:
-        made = []
-        for size, duration_s in (QUICK_SIZES if quick else SIZES).items():
-            [clip] = make_clips(Path(folder) / f"{size[1]}", [duration_s], size)
-            made.append((f"{clip.duration_s:.0f} s of {size[1]}p", clip))
-        yield made
+        [clip] = make_clips(Path(folder) / "made", [QUICK_S if quick else LONG_S], size)
+        yield f"{clip.duration_s:.0f} s of {size[1]}p", clip
 
 
 def run(module: str, *arguments: str) -> Found:

@@ -7,7 +7,7 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -75,6 +75,17 @@ def make_clips(folder: Path, durations_s: Sequence[float], size: tuple[int, int]
     return made
 
 
+def make_pieces(folder: Path, duration_s: float, size: tuple[int, int]) -> list[MadeClip]:
+    """A video for each scene: so much out of its middle, with silence for sound."""
+    folder.mkdir(parents=True)
+    made = []
+    for number, scene in enumerate(scenes()):
+        start_s = (scene.start_s + scene.end_s - duration_s) / 2
+        piece = replace(scene, start_s=start_s, end_s=start_s + duration_s, words="")
+        made.append(_make(folder / f"piece{number:03d}.mp4", [piece], size, loudness=0.0))
+    return made
+
+
 def _read(record: dict[str, object]) -> MadeClip:
     path, cuts_s = Path(str(record["path"])), record["cuts_s"]
     assert isinstance(cuts_s, list)
@@ -85,7 +96,7 @@ def _length_s(chosen: Sequence[Scene]) -> float:
     return sum(scene.end_s - scene.start_s for scene in chosen)
 
 
-def _make(path: Path, chosen: Sequence[Scene], size: tuple[int, int]) -> MadeClip:
+def _make(path: Path, chosen: Sequence[Scene], size: tuple[int, int], loudness: float = 1.0) -> MadeClip:
     ends_s = []
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
         video = out.add_stream("libx264", rate=FPS, width=size[0], height=size[1], pix_fmt="yuv420p", options=ENCODER)
@@ -97,7 +108,7 @@ def _make(path: Path, chosen: Sequence[Scene], size: tuple[int, int]) -> MadeCli
                 large = frame.reformat(width=size[0], height=size[1], format="yuv420p")
                 large.pts, large.time_base, number = number, Fraction(1, FPS), number + 1
                 out.mux(video.encode(large))
-            heard.append(_sound(scene, count / FPS))
+            heard.append(loudness * _sound(scene, count / FPS))
             ends_s.append(number / FPS)
         out.mux(video.encode(None))
         _encode_sound(out, audio, np.concatenate(heard))

@@ -1,12 +1,15 @@
 """What a person would write instead: the same libraries and models, one video after the other in one script.
 
 ``python -m tests.benchmarks.one_after_another FOLDER`` loads the models, then answers each line of standard input, a
-JSON array of files, by a line with what it found. Every library has the threads that it takes by itself.
+JSON array of files, by a line with what it found and what that took. Every library has the threads that it takes by
+itself.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from PIL import Image
 from scenedetect import AdaptiveDetector, detect
 
 from cluster.demo import bundled_vision_directory, bundled_whisper_directory, labels_file
+from tests.benchmarks.rounds import timed
 
 THUMBNAIL_WIDTH_PX = 320
 
@@ -93,13 +97,17 @@ def pictures_at(path: Path, times_s: Sequence[float]) -> Iterator[Image.Image]:
             yield Image.fromarray(shown.to_ndarray(format="rgb24"))
 
 
+def _process(script: Script, paths: Sequence[str]) -> list[dict[str, Any]]:
+    return [script.process(Path(path)) for path in paths]
+
+
 def main() -> None:
     """Answer until standard input ends."""
     script = Script(Path(sys.argv[1]))
     print("ready", flush=True)
     for line in sys.stdin:
-        found = [script.process(Path(path)) for path in json.loads(line)]
-        print(json.dumps(found), flush=True)
+        found, spent = timed(partial(_process, script, json.loads(line)))
+        print(json.dumps({"found": found, "spent": asdict(spent)}), flush=True)
 
 
 if __name__ == "__main__":

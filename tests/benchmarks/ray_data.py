@@ -1,5 +1,6 @@
 """The same stage classes in a pipeline of Ray Data, with a Ray and a Postgres of its own, and the rows it wrote."""
 
+import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,16 +27,32 @@ Rows = list[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
+class LoadedRounds:
+    """A pipeline whose models are loaded and whose rounds wait to be begun, each once and in order."""
+
+    pool: Pool
+    _ask: Callable[[object], Any]
+    _ids: Sequence[Sequence[str]]
+
+    def process(self, number: int) -> Spent:
+        """What a round took, of the clock alone."""
+        return Spent(self._ask({"begin": number}), math.nan)
+
+    def written(self, number: int) -> Rows:
+        """The scenes of each video of a round."""
+        return written(self.pool, self._ids[number])
+
+
+@dataclass(frozen=True)
 class RayDataWay:
-    """The pipeline, with its actors' models loaded anew for each run, which does not count."""
+    """Ray, with nothing running yet."""
 
     pool: Pool
     _ask: Callable[[object], Any]
 
-    def process(self, paths: Sequence[str]) -> tuple[Spent, Rows]:
-        """What it took, of the clock alone, and the scenes of each video."""
-        answer = self._ask(list(paths))
-        return Spent(answer["seconds"], float("nan")), written(self.pool, answer["ids"])
+    def load(self, rounds: Sequence[Sequence[str]]) -> LoadedRounds:
+        """Loads the models. All rounds must have ended before the next ones are loaded."""
+        return LoadedRounds(self.pool, self._ask, self._ask({"rounds": [list(paths) for paths in rounds]}))
 
 
 @contextmanager

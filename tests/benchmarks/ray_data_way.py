@@ -1,16 +1,19 @@
 """The whole way as a pipeline of Ray Data, of the very same calls of the very same workers, one after the other.
 
-``python -m tests.benchmarks.ray_data_way PLAN`` brings up a Ray of its own, then answers each line of standard input, a
-JSON array of files, by the seconds that the pipeline took once all of its actors had loaded. Scenes go into the same
-Postgres, under leases that were claimed before.
+``python -m tests.benchmarks.ray_data_way PLAN`` brings up a Ray of its own, then answers lines of JSON on standard
+input. ``{"rounds": [[FILE, ...], ...]}`` starts one pipeline for all these rounds, in which each round waits for its
+beginning, and is answered by the ids of the videos once all models are loaded; ``{"begin": NUMBER}`` by the seconds
+that the round took. Scenes go into the same Postgres, under leases that were claimed before.
 """
 
 import json
 import pickle
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,32 +24,50 @@ import ray
 from actors.worker_kinds import WorkerPlan
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import open_pool
+from cluster.store.database import Pool, open_pool
 from cluster.store.submissions import submit
 from cluster.store.video_queue import Finish, VideoQueue
 
-VIDEOS_PER_BATCH = 8
+VIDEOS_PER_BATCH = 5
+"""Rounds are multiples of it: a batch that waits for another round's videos would wait for ever."""
+MOST_BLOCKS = 200
+"""As Ray Data parts rows by itself."""
 SHARE_OF_CPUS = 0.2
 """What Ray reserves for each of the four actors; their own threads are what the plan says."""
 LEASE_S = 3600.0
 POLL_S = 0.02
 
 Row = dict[str, Any]
-Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where actors say that they have loaded: nothing begins before all have."""
+    """A folder where actors say that they have loaded, rounds are begun, and each video's end is noted."""
 
     folder: Path
 
     def note_loaded(self, kind: WorkerKind) -> None:
         (self.folder / kind.value).touch()
 
-    def wait(self) -> None:
-        while not all((self.folder / kind.value).exists() for kind in WorkerKind):
+    def are_all_loaded(self) -> bool:
+        return all((self.folder / kind.value).exists() for kind in WorkerKind)
+
+    def begin(self, number: int) -> None:
+        self._of(number).touch()
+
+    def wait_for(self, number: int) -> None:
+        while not self._of(number).exists():
             time.sleep(POLL_S)
+
+    def note_end(self, number: int, ended_s: float) -> None:
+        with self._of(number).open("a") as file:
+            file.write(f"{ended_s}\n")
+
+    def ends_s(self, number: int) -> list[float]:
+        return [float(line) for line in self._of(number).read_text().splitlines()]
+
+    def _of(self, number: int) -> Path:
+        return self.folder / f"round-{number}"
 
 
 class _Actor:
@@ -64,14 +85,13 @@ class Media(_Actor):
     kind = WorkerKind.MEDIA
 
     def __call__(self, row: Row) -> Row:
-        self._rendezvous.wait()
-        began_s = time.time()
+        self._rendezvous.wait_for(row["round"])
         local = self._calls["download"](row["uri"], row["key"])
         info = self._calls["probe"](local)
         windows = list(self._calls["read_speech"](local, info))
         blocks = list(self._calls["detect"](local, info))
         self._calls["discard"](row["key"])
-        return {**row, "began_s": began_s, "windows": pickle.dumps(windows), "blocks": pickle.dumps(blocks)}
+        return {**row, "windows": pickle.dumps(windows), "blocks": pickle.dumps(blocks)}
 
 
 class Speech(_Actor):
@@ -101,30 +121,80 @@ class Writer(_Actor):
 
     def __call__(self, row: Row) -> Row:
         blocks, described, transcript = (pickle.loads(row[name]) for name in ("blocks", "described", "transcript"))
-        scenes = self._calls["write"](UUID(row["id"]), row["token"], blocks, [described], [transcript])
-        return {"began_s": row["began_s"], "ended_s": time.time(), "scenes": scenes}
+        self._calls["write"](UUID(row["id"]), row["token"], blocks, [described], [transcript])
+        self._rendezvous.note_end(int(row["round"]), time.time())
+        return {"id": row["id"]}
 
 
-def run(plan: WorkerPlan, claimed: Sequence[ClaimedVideo]) -> float:
-    """Seconds from the first video's beginning to the last one's scenes."""
-    rows = [{"uri": v.uri, "key": f"data-{v.id}", "id": str(v.id), "token": v.lease_token} for v in claimed]
-    with tempfile.TemporaryDirectory(prefix="heimdex-data-") as name:
+class Pipeline:
+    """All rounds on their way, in a thread."""
+
+    def __init__(self, plan: WorkerPlan, rounds: Sequence[Sequence[ClaimedVideo]], folder: Path) -> None:
+        """Returns once all actors have loaded."""
+        self._rounds = rounds
+        self._rendezvous = Rendezvous(folder)
+        self._thread = threading.Thread(target=self._run, args=(plan,), daemon=True)
+        self._thread.start()
+        self._wait(self._rendezvous.are_all_loaded)
+
+    def seconds(self, number: int) -> float:
+        """Of a round, from its beginning to its last video's scenes."""
+        began_s = time.time()
+        self._rendezvous.begin(number)
+        self._wait(lambda: len(self._rendezvous.ends_s(number)) == len(self._rounds[number]))
+        return max(self._rendezvous.ends_s(number)) - began_s
+
+    def join(self) -> None:
+        """Wait until the actors are gone."""
+        self._thread.join()
+
+    def _wait(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            if not self._thread.is_alive() and not holds():
+                raise SystemExit("the pipeline has ended before its time")
+            time.sleep(POLL_S)
+
+    def _run(self, plan: WorkerPlan) -> None:
+        rows = [
+            {"round": number, "uri": v.uri, "key": f"data-{v.id}", "id": str(v.id), "token": v.lease_token}
+            for number, videos in enumerate(self._rounds)
+            for v in videos
+        ]
         actor: dict[str, Any] = {
             "concurrency": 1,
             "num_cpus": SHARE_OF_CPUS,
-            "fn_constructor_args": (plan, Rendezvous(Path(name))),
+            "fn_constructor_args": (plan, self._rendezvous),
         }
         batched: dict[str, Any] = {"batch_size": VIDEOS_PER_BATCH, "batch_format": "numpy", **actor}
-        done = (
-            ray.data.from_items(rows)
+        (
+            ray.data.from_items(rows, override_num_blocks=min(MOST_BLOCKS, len(rows)))
             .map(cast(Any, Media), **actor)
             .map_batches(Speech, **batched)
             .map_batches(Vision, **batched)
             .map(cast(Any, Writer), **actor)
             .take_all()
         )
-    assert len(done) == len(claimed)
-    return float(max(row["ended_s"] for row in done) - min(row["began_s"] for row in done))
+
+
+@contextmanager
+def _claimed(pool: Pool, rounds: Sequence[Sequence[str]]) -> Iterator[list[list[ClaimedVideo]]]:
+    """A leased video for each file, READY afterwards."""
+    queue = VideoQueue(pool, "ray-data", LEASE_S)
+    claimed = []
+    for paths in rounds:
+        submit(pool, UUID(int=1), [Submission(uri=path) for path in paths])
+        claimed.append(queue.claim(len(paths)))
+    yield claimed
+    queue.finish([Finish(video, 0.0, "", "ray-data") for videos in claimed for video in videos])
+
+
+def _answer(plan: WorkerPlan, pool: Pool, rounds: Sequence[Sequence[str]]) -> None:
+    with tempfile.TemporaryDirectory(prefix="heimdex-data-") as name, _claimed(pool, rounds) as claimed:
+        pipeline = Pipeline(plan, claimed, Path(name))
+        print(json.dumps([[str(video.id) for video in videos] for videos in claimed]), flush=True)
+        for _ in rounds:
+            print(json.dumps(pipeline.seconds(json.loads(sys.stdin.readline())["begin"])), flush=True)
+        pipeline.join()
 
 
 def main() -> None:
@@ -134,14 +204,8 @@ def main() -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
     print("ready", flush=True)
     with open_pool(plan.writer.database_url, max_size=2, name="ray-data") as pool:
-        queue = VideoQueue(pool, "ray-data", LEASE_S)
-        for line in sys.stdin:
-            paths = json.loads(line)
-            submit(pool, UUID(int=1), [Submission(uri=path) for path in paths])
-            claimed = queue.claim(len(paths))
-            seconds = run(plan, claimed)
-            queue.finish([Finish(video, 0.0, "", "ray-data") for video in claimed])
-            print(json.dumps({"seconds": seconds, "ids": [str(video.id) for video in claimed]}), flush=True)
+        for line in iter(sys.stdin.readline, ""):
+            _answer(plan, pool, json.loads(line)["rounds"])
     ray.shutdown()
 
 

@@ -4,6 +4,7 @@ A figure is a ratio within one run, never a time: machines differ and drift, wha
 drifts together.
 """
 
+import math
 import resource
 import statistics
 import time
@@ -16,7 +17,10 @@ Output = TypeVar("Output")
 
 @dataclass(frozen=True)
 class Spent:
-    """What one round took: by the clock, and of all CPUs by this process, its threads and its ended children."""
+    """What one round took: by the clock, and of all CPUs by this process, its threads and its ended children.
+
+    ``cpu_s`` is not a number where nobody counted.
+    """
 
     wall_s: float
     cpu_s: float
@@ -78,7 +82,8 @@ def in_turn(sides: Sequence[Side[Any]], rounds: int, say: Callable[[str], None] 
         for side, into in zip(sides, spent, strict=True):
             output, spent_here = timed(side.work)
             into.append(output if isinstance(output, Spent) else spent_here)
-            say(f"round {number + 1} of {rounds}: {side.name} {into[-1].wall_s:.2f} s, CPU {into[-1].cpu_s:.2f} s")
+            cpu = "" if math.isnan(into[-1].cpu_s) else f", CPU {into[-1].cpu_s:.2f} s"
+            say(f"round {number + 1} of {rounds}: {side.name} {into[-1].wall_s:.2f} s{cpu}")
     return spent
 
 

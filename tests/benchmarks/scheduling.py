@@ -55,7 +55,7 @@ Schedulers = Callable[[SchedulerConfig, str], VideoScheduler]
 
 def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Comparison]:
     """With few and with many videos that wait; and on Ray."""
-    videos, many = (1500, MANY_QUICK) if quick else (3000, MANY)
+    videos, many = (600, MANY_QUICK) if quick else (1500, MANY)
     with postgres_server() as server:
         other = database_beside(server.url, "many")
         apply_migrations(other)
