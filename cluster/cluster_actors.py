@@ -35,9 +35,12 @@ def start_actors(say: Say, settings: Settings, database_url: str, http_port: int
         ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
     """
     with _undone_on_error():
-        _start_scheduler(settings, database_url, say)
+        scheduler = _start_scheduler(settings, database_url, say)
+        _start_proxy(settings, http_port)  # while the workers load
+        while not _is_ready(scheduler):
+            pass
         say("starting the HTTP endpoints")
-        _start_serve(settings, database_url, http_port)
+        _start_application(settings, database_url)
 
 
 @contextmanager
@@ -55,7 +58,8 @@ def _undone_on_error() -> Iterator[None]:
         raise
 
 
-def _start_scheduler(settings: Settings, database_url: str, say: Say) -> None:
+def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
+    """The scheduler's actor; it is ready once its workers have loaded."""
     from actors.scheduler import SchedulerConfig
     from actors.scheduler_actor import start_scheduler as start_actor
     from cluster.plan import Hardware, plan_workers
@@ -75,9 +79,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> None:
         owner_cap=settings.max_in_flight_per_owner,
         postgres_dir=None if settings.database_url else settings.postgres_dir,
     )
-    scheduler = start_actor(SCHEDULER_NAME, config)
-    while not _is_ready(scheduler):
-        pass
+    return start_actor(SCHEDULER_NAME, config)
 
 
 def _is_ready(scheduler: Any) -> bool:
@@ -93,14 +95,11 @@ def _is_ready(scheduler: Any) -> bool:
         return False
 
 
-def _start_serve(settings: Settings, database_url: str, http_port: int) -> None:
+def _start_proxy(settings: Settings, http_port: int) -> None:
+    """Serve itself: its controller and the proxy that listens."""
     from ray import serve
 
-    from serve_app.app import build_app
-
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
-    overrides |= {"database_url": database_url, "data_dir": settings.data_dir}
     serve.start(
         proxy_location="HeadOnly",
         http_options={
@@ -110,6 +109,15 @@ def _start_serve(settings: Settings, database_url: str, http_port: int) -> None:
         },
         logging_config={"log_level": "WARNING"},
     )
+
+
+def _start_application(settings: Settings, database_url: str) -> None:
+    from ray import serve
+
+    from serve_app.app import build_app
+
+    overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
+    overrides |= {"database_url": database_url, "data_dir": settings.data_dir}
     try:
         serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
     except RuntimeError as error:
