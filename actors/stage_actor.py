@@ -1,17 +1,19 @@
 """The Ray wrapper of every stage, and the one place that measures them.
 
 A worker is a process that holds what its kind needs loaded and runs one call at a time. Large results stay behind
-as references: whatever a stage yields part by part is put into the object store part by part (``Parts``), so that
-neither this process nor the scheduler ever holds a whole video. Who calls, when and how often is the pool's.
+as references: what a stage yields part by part, unless it is small, is put into the object store part by part
+(``Parts``), so that neither this process nor the scheduler ever holds a whole video. Who calls, when and how often is
+the pool's.
 """
 
 import logging
 import os
+import pickle
 import resource
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -41,18 +43,31 @@ VIGIL = "vigil"
 """The concurrency group of the call that lasts as long as the worker."""
 
 
-class Parts:
-    """A result that lies in the object store in parts, in order. Iterating fetches one part at a time."""
+SMALL_BYTES = 16 * 2**10
+"""A part of at most this size, which a short video's words and descriptions have, travels along as it is: leaving it
+in the object store takes a millisecond of a CPU."""
 
-    def __init__(self, references: Sequence[ray.ObjectRef[Any]]) -> None:
-        self.references = list(references)
+
+class Parts:
+    """A result in parts, in order: what is not small lies in the object store. Iterating fetches a part at a time."""
+
+    def __init__(self, parts: Iterable[Any]) -> None:
+        """Leaves the parts behind, wherever they belong."""
+        self._parts = [_packed(part) for part in parts]
 
     def __iter__(self) -> Iterator[Any]:
-        for reference in self.references:
-            yield ray.get(reference)
+        for part in self._parts:
+            yield pickle.loads(part) if isinstance(part, bytes) else ray.get(part)
 
     def __len__(self) -> int:
-        return len(self.references)
+        return len(self._parts)
+
+
+def _packed(part: Any) -> "bytes | ray.ObjectRef[Any]":
+    buffers: list[pickle.PickleBuffer] = []  # arrays are not copied into what is measured
+    head = pickle.dumps(part, protocol=5, buffer_callback=buffers.append)
+    small = len(head) + sum(buffer.raw().nbytes for buffer in buffers) <= SMALL_BYTES
+    return pickle.dumps(part, protocol=5) if small else ray.put(part)
 
 
 @dataclass(frozen=True)
@@ -271,12 +286,12 @@ def _log_defect(what: str, error: Exception) -> None:
 
 
 def _left_behind(value: Any, promised: type) -> Any:
-    """Exhaust a result that comes part by part, leaving each part in the object store; other results pass.
+    """Exhaust a result that comes part by part, leaving each part behind; other results pass.
 
     Raises MalformedResult when the value, or a part of it, is not of the type that was promised.
     """
     if isinstance(value, Iterator):
-        return Parts([ray.put(_checked(part, promised)) for part in value])
+        return Parts(_checked(part, promised) for part in value)
     return _checked(value, promised)
 
 

@@ -17,6 +17,7 @@ from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import REQUIRES, Blame, Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
+from cluster.video_uris import scheme_of
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,19 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
     if Stage.INDEXING in video.stored:
         return await _skip_to_the_end(claimed, runner)
 
-    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)))
+    copied_s = 0.0 if scheme_of(video.uri) == "file" else math.inf
+    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)), size=copied_s)
     downloaded = await runner.run(Stage.DOWNLOADING, [claimed], download)
     local: LocalVideo = downloaded.value
 
-    probed = await runner.run(Stage.METADATA, [downloaded], _on_file("probe", local))
+    probed = await runner.run(Stage.METADATA, [downloaded], _on_file("probe", local, size=local.size_bytes))
     info: MediaInfo = probed.value
+    length_s = _length_s(info)
 
     # Sound is decoded first, so that speech is recognised while the pictures are still being decoded.
     transcribed, detected = await _both(
         _transcribe(video, local, probed, runner),
-        runner.run(Stage.SCENE_DETECTION, [probed], _on_file("detect", local, info)),
+        runner.run(Stage.SCENE_DETECTION, [probed], _on_file("detect", local, info, size=length_s)),
     )
     transcript: Parts = transcribed.value
     scenes: Parts = detected.value
@@ -106,11 +109,8 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
         [transcribed, detected],
         Call(WorkerKind.EMBEDDER, "describe", (scenes, transcript)),
     )
-    return await runner.run(
-        Stage.INDEXING,
-        [described],
-        Call(WorkerKind.WRITER, "write", (video.id, video.lease_token, scenes, described.value, transcript)),
-    )
+    written = (video.id, video.lease_token, scenes, described.value, transcript)
+    return await runner.run(Stage.INDEXING, [described], Call(WorkerKind.WRITER, "write", written, size=length_s))
 
 
 async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runner: StageRunner) -> Done:
@@ -120,12 +120,13 @@ async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runn
         recall = Call(WorkerKind.WRITER, "recall_transcript", (video.id,))
         return await runner.run(stage, [probed], recall, outcome=Outcome.SKIPPED)
     info: MediaInfo = probed.value
+    length_s = _length_s(info)
     return await runner.run(
         stage,
         [probed],
-        _on_file("read_speech", local, info),
-        Call(WorkerKind.TRANSCRIBER, "transcribe", (PREVIOUS, video.language), size=info.duration_s or math.inf),
-        Call(WorkerKind.WRITER, "keep_transcript", (PREVIOUS, video.id, video.lease_token)),
+        _on_file("read_speech", local, info, size=length_s),
+        Call(WorkerKind.TRANSCRIBER, "transcribe", (PREVIOUS, video.language), size=length_s),
+        Call(WorkerKind.WRITER, "keep_transcript", (PREVIOUS, video.id, video.lease_token), size=length_s),
     )
 
 
@@ -139,8 +140,13 @@ async def _skip_to_the_end(claimed: Done, runner: StageRunner) -> Done:
     return done[Stage.INDEXING]
 
 
-def _on_file(name: str, *arguments: Any) -> Call:
-    return Call(WorkerKind.MEDIA, name, arguments, on_file_node=True)
+def _on_file(name: str, *arguments: Any, size: float) -> Call:
+    return Call(WorkerKind.MEDIA, name, arguments, on_file_node=True, size=size)
+
+
+def _length_s(info: MediaInfo) -> float:
+    """A video whose headers do not say shares no call."""
+    return info.duration_s or math.inf
 
 
 async def _both(first: Coroutine[Any, Any, Done], second: Coroutine[Any, Any, Done]) -> tuple[Done, Done]:

@@ -21,11 +21,17 @@ from cluster.storage import FetchLimits
 Item = TypeVar("Item")
 
 SCENES_PER_BLOCK = 32
-KEY_FRAMES_PER_BATCH = 32
+KEY_FRAMES_PER_BATCH = {"cpu": 32, "cuda": 256}
+"""Pictures that the vision model computes at once, by device: a CPU gains nothing from more."""
 VIDEOS_PER_EMBEDDER_CALL = 8
 VIDEOS_PER_TRANSCRIBER_CALL = 32
 SOUND_PER_TRANSCRIBER_CALL_S = 300.0
 """So that nobody waits long for those who share a call."""
+SHORT_VIDEOS_PER_CALL = 16
+SHORT_VIDEOS_S = 30.0
+SMALL_FILES_BYTES = 16 * 2**20
+"""Where a call takes less time than asking for it, short videos share one: so many, of such a length, or such a size
+before the length is known. Whatever kills the worker hits all that share it, so longer videos have theirs alone."""
 LEAST_WEIGHT_S = 0.1
 """What a video without speech weighs beside the others' seconds of speech: looking for it."""
 
@@ -116,11 +122,19 @@ class WorkerPlan:
         return float(threads[kind])
 
 
+_SHORT = BatchLimit(SHORT_VIDEOS_PER_CALL, SHORT_VIDEOS_S)
 BATCH_LIMITS: dict[str, BatchLimit] = {
+    "download": _SHORT,
+    "probe": BatchLimit(SHORT_VIDEOS_PER_CALL, SMALL_FILES_BYTES),
+    "read_speech": _SHORT,
+    "detect": _SHORT,
+    "keep_transcript": _SHORT,
+    "write": _SHORT,
     "describe": BatchLimit(VIDEOS_PER_EMBEDDER_CALL),
     "transcribe": BatchLimit(VIDEOS_PER_TRANSCRIBER_CALL, SOUND_PER_TRANSCRIBER_CALL_S),
 }
-"""The calls that serve several videos at once; what is transcribed has the size of the video in seconds."""
+"""What several videos may share. The size is a video's length in seconds; in ``probe`` it is bytes, in ``download``
+nothing for a file that is read where it lies, and endless for one that is copied."""
 
 
 MAKES: dict[str, type] = {
@@ -223,7 +237,8 @@ class _VisionLoader:
         config = self.config
         groups = load_labels(config.labels_file, config.model)
         model = load_vision_model(config.model, config.pretrained, config.device, threads=config.threads)
-        embedder = SceneEmbedder(model, groups, config.key_frame_px, KEY_FRAMES_PER_BATCH)
+        batch_size = KEY_FRAMES_PER_BATCH["cuda" if config.device.startswith("cuda") else "cpu"]
+        embedder = SceneEmbedder(model, groups, config.key_frame_px, batch_size)
 
         def describe(
             batch: Sequence[tuple[Iterable[SceneBlock], Iterable[Transcript]]],

@@ -23,7 +23,7 @@ RESERVED_SHARE = 0.8
 """Of the CPUs, what workers reserve together at most; the rest is for Serve and for reading manifests."""
 WRITER_CPUS = 0.25
 GPU_WORKER_CPUS = 0.5
-IN_FLIGHT_PER_MEDIA_WORKER = 32
+IN_FLIGHT_PER_MEDIA_WORKER = 64
 """So many short videos fill whole windows of Whisper together; of long ones, ``actors.admission`` claims fewer."""
 
 

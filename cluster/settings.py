@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         0.25, description="Fraction of a GPU that a vision worker holds."
     )
     max_in_flight: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Videos claimed at once, if short; unset: 32 per media worker."
+        None, description="Videos claimed at once, if short; unset: 64 per media worker."
     )
     max_in_flight_per_owner: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Videos of one owner claimed at once; unset: no limit but the fair share."

@@ -4,8 +4,9 @@ Key frames of many videos share the vision model's batches. Loading the model is
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TypeVar
 
@@ -26,6 +27,8 @@ LOGIT_SCALE = 100.0
 """CLIP's learned temperature at its upper bound, which its published models all reach."""
 TAG_THRESHOLD = 0.3
 """A group's best label becomes a tag when it takes at least this share of the group's softmax."""
+
+NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,28 @@ class SceneEmbedder:
     def describe(self, videos: Sequence[ScenesOfVideo]) -> list[list[SceneDescription]]:
         """Describe every scene of every video, a list per video in the order given.
 
-        The model's batches run across the videos; at most one batch of key frames is held at a time.
+        The model's batches run across the videos; on a GPU at most three batches of key frames are held at a time, of
+        which one is computed, one is ready and one is read; elsewhere one.
         """
         descriptions: list[list[SceneDescription]] = [[] for _ in videos]
         spoken = [SpokenWords(video.transcript) for video in videos]
-        for batch in _batches(_scenes(videos), self._batch_size):
-            embeddings = self.model.encode_images([scene.key_frame for _, scene in batch])
-            for (position, scene), embedding in zip(batch, embeddings, strict=True):
+        read: deque[list[tuple[int, DetectedScene]]] = deque()
+
+        def key_frames() -> Iterator[list[NDArray[np.uint8]]]:
+            for batch in _batches(_scenes(videos), self._batch_size):
+                read.append([(position, replace(scene, key_frame=NO_PICTURE)) for position, scene in batch])
+                yield [scene.key_frame for _, scene in batch]
+
+        for embeddings in self.model.encode_batches(key_frames()):
+            tags = self._tags(embeddings)
+            for (position, scene), embedding, of_scene in zip(read.popleft(), embeddings, tags, strict=True):
                 words = spoken[position].within(scene.start_s, scene.end_s)
-                descriptions[position].append(self._describe(scene, embedding, words))
+                descriptions[position].append(self._describe(scene, embedding, of_scene, words))
         return descriptions
 
-    def _describe(self, scene: DetectedScene, embedding: NDArray[np.float32], words: str) -> SceneDescription:
-        tags = tuple(self._tags(embedding))
+    def _describe(
+        self, scene: DetectedScene, embedding: NDArray[np.float32], tags: tuple[str, ...], words: str
+    ) -> SceneDescription:
         summary = ", ".join(tags)
         return SceneDescription(
             index=scene.index,
@@ -85,14 +97,17 @@ class SceneEmbedder:
             vision_model=self.model.key,
         )
 
-    def _tags(self, embedding: NDArray[np.float32]) -> Iterator[str]:
+    def _tags(self, embeddings: NDArray[np.float32]) -> list[tuple[str, ...]]:
+        """Of each of the embeddings, float32[n, 512]: every group's best label, if it stands out."""
+        tags: list[tuple[str, ...]] = [()] * len(embeddings)
         for labels, label_embeddings in self._groups:
-            logits = LOGIT_SCALE * (label_embeddings @ embedding)
-            shares = np.exp(logits - logits.max())
-            shares /= shares.sum()
-            best = int(shares.argmax())
-            if shares[best] >= TAG_THRESHOLD:
-                yield labels[best]
+            logits = LOGIT_SCALE * (embeddings @ label_embeddings.T)
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            for number, best in enumerate(shares.argmax(axis=1)):
+                if shares[number, best] >= TAG_THRESHOLD:
+                    tags[number] += (labels[best],)
+        return tags
 
 
 class SpokenWords:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 import ctranslate2
 
-from actors.stages.read_ahead import read_ahead
 from actors.stages.speech_packing import PackedWindow, Packer, Utterance, utterances
 from cluster.contracts.errors import ConfigurationError, DeviceFailure, HeimdexError, InvalidVideo
 from cluster.contracts.media import SpeechWindow
 from cluster.contracts.results import Segment, Transcript, Word
+from cluster.models.read_ahead import read_ahead
 from cluster.models.speech import load_speech_model, model_version
 from cluster.models.whisper import Heard, SpeechModel
 

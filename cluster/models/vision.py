@@ -27,6 +27,7 @@ from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from cluster.contracts.errors import ConfigurationError, DeviceFailure, TransientFailure
 from cluster.demo import bundled_vision_directory
+from cluster.models.read_ahead import read_ahead
 
 EMBEDDING_DIM = 512
 _BATCH = 256
@@ -42,6 +43,7 @@ _LOADING_FAILED = (RuntimeError, ValueError, OSError, KeyError, TypeError, Unpic
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 Embeddings = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class VisionModel:
         self._preprocess = image_transform_v2(preprocess, is_train=False)
         # On a CPU, one by one is quicker: Pillow resizes bytes, and torch floats.
         on_device = device.startswith("cuda") and preprocess.resize_mode != "longest"
-        self._batch_steps = _batch_steps(self._preprocess) if on_device else None
+        self._loader = _DeviceLoader(self._preprocess, self.image_size_px, device) if on_device else None
         width = self.encode_texts([""]).shape[1]
         if width != EMBEDDING_DIM:
             raise ConfigurationError(
@@ -89,31 +91,26 @@ class VisionModel:
         """What a stored embedding calls the model that made it: only vectors of one key can be compared."""
         return f"{self.name}@{self.version}"
 
-    def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
+    def encode_images(self, pixels: Sequence[Picture]) -> Embeddings:
         """Embed RGB pictures (height, width, 3; uint8; any size) as the model's config says: (n, 512)."""
-        rows = []
-        for start in range(0, len(pixels), _BATCH):
-            with torch.inference_mode(), _device_errors():
-                batch = self._prepared(pixels[start : start + _BATCH])
-                with self._half_precision():
-                    rows.append(self._model.encode_image(batch))
-        return self._normalised(rows)
+        batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
+        rows = list(self.encode_batches(batches))
+        return np.concatenate(rows) if rows else np.zeros((0, EMBEDDING_DIM), np.float32)
 
-    def _prepared(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
-        """float32[n, 3, side, side] on the device, where pictures of one size are resized together."""
-        if self._batch_steps is None:
-            return torch.stack([self._preprocess(Image.fromarray(picture)) for picture in pictures]).to(self.device)
-        prepared = torch.empty(len(pictures), 3, self.image_size_px, self.image_size_px, device=self.device)
-        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for number, picture in enumerate(pictures):
-            by_shape[picture.shape].append(number)
-        for numbers in by_shape.values():
-            stacked = torch.from_numpy(np.stack([pictures[number] for number in numbers])).to(self.device)
-            images = stacked.permute(0, 3, 1, 2).float() / 255
-            for step in self._batch_steps:
-                images = step(images)
-            prepared[torch.tensor(numbers, device=self.device)] = images
-        return prepared
+    def encode_batches(self, batches: Iterator[Sequence[Picture]]) -> Iterator[Embeddings]:
+        """Embed batch after batch. On a GPU, the next one is fetched and made ready while one is computed."""
+        prepared = map(self._prepared, batches)
+        for pictures in prepared if self._loader is None else read_ahead(prepared):
+            with torch.inference_mode(), self._half_precision(), _device_errors():
+                rows = self._model.encode_image(pictures)
+            yield self._normalised([rows])
+
+    def _prepared(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """float32[n, 3, side, side] on the device."""
+        if self._loader is not None:
+            with _device_errors():
+                return self._loader.load(pictures)
+        return torch.stack([self._preprocess(Image.fromarray(picture)) for picture in pictures])
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed sentences or labels: (n, 512)."""
@@ -135,18 +132,48 @@ class VisionModel:
         return array
 
 
-def _batch_steps(preprocess: Any) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+class _DeviceLoader:
+    """open_clip's steps for one picture, on a GPU and for all pictures of one size together.
+
+    Works on a stream of its own: while the model computes, the next pictures are copied and resized.
+    """
+
+    def __init__(self, preprocess: Any, side_px: int, device: str) -> None:
+        self._steps = list(_batch_steps(preprocess))
+        self._side_px = side_px
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.startswith("cuda") else None
+
+    def load(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """float32[n, 3, side, side], ready for any stream."""
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            loaded = torch.empty(len(pictures), 3, self._side_px, self._side_px, device=self._device)
+            by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+            for number, picture in enumerate(pictures):
+                by_shape[picture.shape].append(number)
+            for shape, numbers in by_shape.items():
+                # What lies in memory that stays where it is can be copied while the GPU computes.
+                stacked = torch.empty(len(numbers), *shape, dtype=torch.uint8, pin_memory=self._stream is not None)
+                np.stack([pictures[number] for number in numbers], out=stacked.numpy())
+                images = stacked.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+                for step in self._steps:
+                    images = step(images)
+                loaded[torch.tensor(numbers, device=self._device)] = images
+            if self._stream is not None:
+                self._stream.synchronize()
+        return loaded
+
+
+def _batch_steps(preprocess: Any) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """open_clip's steps for one picture, as they work on many at once.
 
     What brings a picture into a tensor is left out; resizing overshoots at edges, which a picture of bytes cannot hold.
     """
-    steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
     for step in preprocess.transforms:
         if isinstance(step, Resize | CenterCrop | Normalize):
-            steps.append(step)
+            yield step
         if isinstance(step, Resize):
-            steps.append(lambda images: images.clamp(0.0, 1.0))
-    return steps
+            yield lambda images: images.clamp(0.0, 1.0)
 
 
 @contextmanager

@@ -18,13 +18,12 @@ from tests.benchmarks.made_clips import MadeClip
 from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
 
 DECODERS = ("opencv", "pyav")
-SIZE = 1280, 720
 REACH = 1.35
 
 
 def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Comparison]:
     """The one line."""
-    with known_cuts.video(SIZE, quick) as (name, clip):
+    with known_cuts.video(quick) as (name, clip):
         return [_compare(name, clip, rounds, say)]
 
 

@@ -14,7 +14,8 @@ import av
 from tests.benchmarks.made_clips import MadeClip, make_clips
 from tests.benchmarks.rounds import Spent, timed
 
-LONG_S, QUICK_S = 75.0, 20.0
+SIZE = 1280, 720
+LONG_S, QUICK_S = 45.0, 20.0
 """So long that starting a Python process is not much of the work; and shorter, to be seen only."""
 SCENEDETECT = str(Path(sys.executable).with_name("scenedetect"))
 TOLERANCE_S = 0.05
@@ -31,11 +32,11 @@ class Found:
 
 
 @contextmanager
-def video(size: tuple[int, int], quick: bool) -> Iterator[tuple[str, MadeClip]]:
+def video(quick: bool) -> Iterator[tuple[str, MadeClip]]:
     """What it is and where, gone after the block: H.264 with B-frames, AAC, 25 pictures a second."""
     with tempfile.TemporaryDirectory(prefix="heimdex-bench-") as folder:
-        [clip] = make_clips(Path(folder) / "made", [QUICK_S if quick else LONG_S], size)
-        yield f"{clip.duration_s:.0f} s of {size[1]}p", clip
+        [clip] = make_clips(Path(folder) / "made", [QUICK_S if quick else LONG_S], SIZE)
+        yield f"{clip.duration_s:.0f} s of {SIZE[1]}p", clip
 
 
 def run(module: str, *arguments: str) -> Found:

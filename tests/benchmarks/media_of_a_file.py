@@ -16,7 +16,6 @@ from tests.benchmarks.known_cuts import Found, decoding, f1
 from tests.benchmarks.made_clips import MadeClip
 from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
 
-SIZE = 1280, 720
 REACH = 2.5
 SOUND_HZ = 16_000
 SOUND_TOLERANCE_S = 0.1
@@ -24,7 +23,7 @@ SOUND_TOLERANCE_S = 0.1
 
 def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Comparison]:
     """The one line."""
-    with known_cuts.video(SIZE, quick) as (name, clip):
+    with known_cuts.video(quick) as (name, clip):
         return [_compare(name, clip, rounds, say)]
 
 

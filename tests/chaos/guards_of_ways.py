@@ -118,8 +118,8 @@ _FAULTS = [
     Guard(
         "each part of a result is checked",
         WORKER,
-        "ray.put(_checked(part, promised))",
-        "_checked(part, object)",
+        "Parts(_checked(part, promised) for part in value)",
+        "Parts(value)",
         (f"{_ANSWERS}test_a_part_of_another_type_than_promised_is_malformed",),
     ),
     Guard(

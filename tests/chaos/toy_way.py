@@ -20,7 +20,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
-from actors.stage_actor import LoadedWorker
+from actors.stage_actor import SMALL_BYTES, LoadedWorker
 from actors.worker_kinds import MAKES, Placement
 from cluster.contracts.errors import DeviceFailure
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock, SpeechWindow
@@ -136,7 +136,7 @@ class _Said:
 
     @staticmethod
     def of(text: str) -> "_Said":
-        return _Said(*text.split(" "))
+        return _Said(*text.split())
 
     def __str__(self) -> str:
         return f"{self.uri} {self.key}"
@@ -157,7 +157,7 @@ class _Toys:
         said = _Said(uri, key)
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)
-        (folder / "video").write_text(str(said))
+        (folder / "video").write_text(str(said).ljust(SMALL_BYTES + 1))  # what is made of it stays in the object store
         return self._befall(said, Stage.DOWNLOADING) or LocalVideo(folder / "video", len(uri), temporary=True)
 
     def probe(self, video: LocalVideo) -> Any:
@@ -170,7 +170,7 @@ class _Toys:
         yield SpeechWindow(0.0, np.frombuffer(video.path.read_bytes(), np.uint8).astype(np.int16))
 
     def transcribe(self, batch: Sequence[tuple[Iterable[SpeechWindow], str | None]]) -> list[Iterator[Any]]:
-        texts = [w.samples.astype(np.uint8).tobytes().decode() for windows, _ in batch for w in windows]
+        texts = [w.samples.astype(np.uint8).tobytes().decode().strip() for windows, _ in batch for w in windows]
         said = [_Said.of(text) for text in texts]
         with self._at(Stage.TRANSCRIPTION, *said):
             return [iter([self._transcribed(*item)]) for item in zip(said, texts, strict=True)]

@@ -15,7 +15,7 @@ import ray
 from small_ray import small_ray
 
 from actors.pools import BatchLimit, Pool
-from actors.stage_actor import LoadedWorker, Parts, Share, StageReply, remote_stage_actor
+from actors.stage_actor import SMALL_BYTES, LoadedWorker, Parts, Share, StageReply, remote_stage_actor
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,
@@ -30,6 +30,8 @@ from cluster.contracts.stages import Blame, WorkerKind
 LONG_S = 60.0
 MOST = 10.0
 """Size that the items of a call may have together."""
+SAMPLES = SMALL_BYTES
+"""Of a part of two bytes each, which is too large to travel along."""
 Scenario = Callable[[Pool], Awaitable[None]]
 
 
@@ -90,7 +92,7 @@ def _arrays(count: int, pause_s: float, broken_at: int | None = None) -> Iterato
         time.sleep(pause_s)
         if number == broken_at:
             raise InvalidVideo("the file ends here")
-        yield np.full(1000, number, np.int16)
+        yield np.full(SAMPLES, number, np.int16)
 
 
 def _stall(batch: list[tuple[int]]) -> None:
@@ -274,7 +276,7 @@ def test_a_run_is_measured_to_its_end_parts_and_all() -> None:
         for _ in range(2):  # parts can be read again
             assert [int(part[0]) for part in await asyncio.to_thread(list, reply.value)] == [0, 1, 2]
         total = await pool.run("total", (reply.value,), deadline_s=LONG_S)
-        assert total.value == 3000.0
+        assert total.value == 3.0 * SAMPLES
 
     run(scenario, held=0.25)
 

@@ -4,7 +4,7 @@ import pytest
 
 from actors.admission import Admission
 
-MOST, FEW = 32, 4
+MOST, FEW = 64, 4
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def claim_all(admission: Admission, duration_s: float) -> int:
     while room := admission.room():
         tokens = range(token, token + room)
         admission.note_claimed(tokens)
-        assert admission.room() == 0 or len(tokens) < FEW
+        assert admission.room() == 0 or len(tokens) <= MOST // 2
         for known in tokens:
             admission.note_duration(known, duration_s)
         token += room
@@ -33,6 +33,19 @@ def test_of_unknown_videos_there_are_few(admission: Admission) -> None:
     assert admission.room() == 1  # long, and yet no more than a few
     admission.note_ended(2)
     assert admission.room() == 2
+
+
+def test_when_the_last_ones_were_short_more_unknown_ones_are_claimed_at_once(admission: Admission) -> None:
+    claimed = range(FEW)
+    admission.note_claimed(claimed)
+    for token in claimed:
+        admission.note_duration(token, 1.0)
+        admission.note_ended(token)
+    assert admission.room() == MOST // 2
+    admission.note_claimed([FEW])
+    admission.note_duration(FEW, 3600.0)
+    admission.note_ended(FEW)
+    assert admission.room() == FEW
 
 
 def test_short_videos_fill_all_there_is(admission: Admission) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.stages.read_ahead import read_ahead
+from cluster.models.read_ahead import read_ahead
 
 
 def test_items_come_in_order_and_all_of_them() -> None:

@@ -25,9 +25,10 @@ class ColourModel:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def encode_images(self, pixels: Sequence[Any]) -> Any:
-        self.batches.append(len(pixels))
-        return self._rows([picture.reshape(-1, 3).mean(axis=0) for picture in pixels])
+    def encode_batches(self, batches: Iterator[Sequence[Any]]) -> Iterator[Any]:
+        for pixels in batches:
+            self.batches.append(len(pixels))
+            yield self._rows([picture.reshape(-1, 3).mean(axis=0) for picture in pixels])
 
     def encode_texts(self, texts: Sequence[str]) -> Any:
         return self._rows([COLOURS.get(text.removeprefix("a photo of "), (1, 1, 1)) for text in texts])

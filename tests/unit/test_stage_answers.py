@@ -1,12 +1,16 @@
 """What a worker makes of what a stage answered or raised, without Ray: checked, blamed on somebody, storable."""
 
 import gc
+import pickle
 import weakref
+from typing import Any
 
+import numpy as np
 import pytest
+import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
-from actors.stage_actor import LoadedWorker, StageActor, _left_behind, blame_of, failure_of
+from actors.stage_actor import SMALL_BYTES, LoadedWorker, Parts, StageActor, _left_behind, blame_of, failure_of
 from actors.tracebacks import let_go
 from cluster.contracts.errors import (
     DatabaseUnavailable,
@@ -36,6 +40,22 @@ def test_an_answer_of_another_type_than_promised_is_malformed() -> None:
 def test_a_part_of_another_type_than_promised_is_malformed() -> None:
     with pytest.raises(MalformedResult, match="answered str instead of Transcript"):
         _left_behind(iter(["part"]), Transcript)
+
+
+def test_small_parts_travel_along_and_large_ones_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[Any] = []
+
+    def put(part: Any) -> int:
+        left.append(part)
+        return len(left) - 1
+
+    monkeypatch.setattr(ray, "put", put)
+    monkeypatch.setattr(ray, "get", left.__getitem__)
+    parts = [TRANSCRIPT, np.zeros(SMALL_BYTES, np.uint8), np.arange(SMALL_BYTES // 2, dtype=np.uint8), "words"]
+    kept = pickle.loads(pickle.dumps(Parts(iter(parts))))
+    assert [len(part) for part in left] == [SMALL_BYTES]
+    assert [str(part) for part in kept] == [str(part) for part in kept] == [str(part) for part in parts]
+    assert len(kept) == len(parts)
 
 
 @pytest.mark.parametrize(

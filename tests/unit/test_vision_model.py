@@ -143,6 +143,7 @@ def test_pictures_prepared_together_are_those_prepared_one_by_one(monkeypatch: p
         for one, (height, width) in zip(small, sizes, strict=True)
     ]
     one_by_one = model.encode_images(pictures)
-    monkeypatch.setattr(model, "_batch_steps", vision._batch_steps(model._preprocess))
+    loader = vision._DeviceLoader(model._preprocess, model.image_size_px, "cpu")
+    monkeypatch.setattr(model, "_loader", loader)
     together = model.encode_images(pictures)
     assert (one_by_one * together).sum(axis=1).min() >= 0.999
