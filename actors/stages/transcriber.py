@@ -24,7 +24,7 @@ from cluster.models.read_ahead import read_ahead
 from cluster.models.speech import load_speech_model, model_version
 from cluster.models.whisper import Heard, SpeechModel
 
-WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
+WINDOWS_PER_CALL = {"cpu": 8, "cuda": 16}
 """Windows that the model computes at once; by device, since a CPU gains little from more."""
 LEAST_SPEECH_S = 0.3
 """Shorter utterances may be no more than a noise: that nothing is heard in them is no doubt."""

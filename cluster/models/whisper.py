@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 FRAMES = 3000
 """Frames of a window of 30 s."""
+ENCODED_AT_ONCE = 2
+"""Windows that a CPU encodes at once: more of them no longer fit into its caches, and take longer each. Words are
+written for all windows at once, which goes faster the more there are."""
 NO_SPEECH_THRESHOLD = 0.6
 LOG_PROB_THRESHOLD = -1.0
 COMPRESSION_RATIO_THRESHOLD = 2.4
@@ -89,7 +92,7 @@ class SpeechModel:
     def hear_features(self, features: ctranslate2.StorageView, language: str) -> list[Heard]:
         """The words in windows whose features, float32[window, mel, ``FRAMES``], are there already."""
         count = features.shape[0]
-        tokenizer, encoded = self._tokenizer(language), self._model.model.encode(features)
+        tokenizer, encoded = self._tokenizer(language), self._encoded(features)
         results = self._model.model.generate(
             encoded,
             [[*tokenizer.sot_sequence, tokenizer.no_timestamps]] * count,
@@ -120,6 +123,15 @@ class SpeechModel:
             compression_ratio_threshold=COMPRESSION_RATIO_THRESHOLD,
         )
         return [word for segment in segments if not _repeats_itself(segment) for word in _words_of(segment)]
+
+    def _encoded(self, features: ctranslate2.StorageView) -> ctranslate2.StorageView:
+        """What words are read from: float32[window, ...]. On a CPU few windows at a time."""
+        if self._model.model.device == "cuda":
+            return self._model.model.encode(features)
+        made = np.asarray(features)
+        parts = [made[first : first + ENCODED_AT_ONCE] for first in range(0, len(made), ENCODED_AT_ONCE)]
+        encoded = [self._model.model.encode(ctranslate2.StorageView.from_array(part)) for part in parts]
+        return ctranslate2.StorageView.from_array(np.concatenate([np.asarray(part) for part in encoded]))
 
     def _features(self, windows: Sequence[Samples]) -> ctranslate2.StorageView:
         if self._log_mel is not None:
