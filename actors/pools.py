@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,7 @@ class Pool:
         spawn: starts a worker's actor by name and returns its handle.
         size: how many workers to keep alive.
         limits: what may share a call, by call name; where none is named, an item has a call to itself.
+        deferred: names of calls that wait for all others, whoever came first.
         kill: ends what ``spawn`` started.
     """
 
@@ -101,6 +102,7 @@ class Pool:
         spawn: Callable[[str], Any],
         size: int,
         limits: Mapping[str, BatchLimit] | None = None,
+        deferred: Collection[str] = (),
         kill: Callable[[Any], None] = ray.kill,
     ) -> None:
         self.kind = kind
@@ -108,6 +110,7 @@ class Pool:
         self._kill = kill
         self._size = size
         self._limits = limits or {}
+        self._deferred = deferred
         self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
         self._idle: dict[_Worker, WorkerInfo] = {}
@@ -273,7 +276,7 @@ class Pool:
 
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
-        for item in self._waiting:
+        for item in sorted(self._waiting, key=lambda item: item.call in self._deferred):
             if item.node_id not in (None, info.node_id) or (batch and not self._may_join(item, batch)):
                 continue
             batch.append(item)

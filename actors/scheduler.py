@@ -24,7 +24,7 @@ from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.pools import Pool
 from actors.stage_actor import WorkerInfo, remote_stage_actor
-from actors.worker_kinds import BATCH_LIMITS, WorkerPlan
+from actors.worker_kinds import BATCH_LIMITS, DEFERRED, WorkerPlan
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
@@ -266,7 +266,7 @@ class VideoScheduler:
         def spawn(name: str) -> Any:
             return remote.remote(name, plan.loader(kind), plan.held(kind))
 
-        return Pool(kind, spawn, placement.count, BATCH_LIMITS)
+        return Pool(kind, spawn, placement.count, BATCH_LIMITS, DEFERRED)
 
     async def _announce_forever(self) -> None:
         while True:

@@ -136,6 +136,9 @@ BATCH_LIMITS: dict[str, BatchLimit] = {
 """What several videos may share. The size is a video's length in seconds; in ``probe`` it is bytes, in ``download``
 nothing for a file that is read where it lies, and endless for one that is copied."""
 
+DEFERRED = frozenset({"detect"})
+"""Pictures take a media worker ten times as long as all before them: speech is handed on first, so that whoever
+recognises it never waits for pictures, and finds windows' worth of it."""
 
 MAKES: dict[str, type] = {
     "download": LocalVideo,

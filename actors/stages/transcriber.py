@@ -9,6 +9,7 @@ threads use the device.
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,12 @@ from cluster.contracts.media import SpeechWindow
 from cluster.contracts.results import Segment, Transcript, Word
 from cluster.models.read_ahead import read_ahead
 from cluster.models.speech import load_speech_model, model_version
-from cluster.models.whisper import Heard, SpeechModel
+from cluster.models.whisper import Heard, SpeechModel, repeats_itself
 
 WINDOWS_PER_CALL = {"cpu": 8, "cuda": 16}
 """Windows that the model computes at once; by device, since a CPU gains little from more."""
+SENTENCE_WORDS = 6
+"""Shorter texts are those that Whisper is known to make of noises: "Thank you", "Thanks for watching"."""
 LEAST_SPEECH_S = 0.3
 """Shorter utterances may be no more than a noise: that nothing is heard in them is no doubt."""
 SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
@@ -145,9 +148,10 @@ class Transcriber:
         parts: list[list[Word]] = [[] for _ in window.utterances]
         for word in heard.words:
             parts[window.place_of(word.end_s)].append(word)
+        doubtful = heard.is_doubtful or _loops(["".join(word.text for word in words) for words in parts])
         for utterance, start_s, words in zip(window.utterances, window.starts_s, parts, strict=True):
             missing = not words and utterance.duration_s - utterance.onset_s > LEAST_SPEECH_S
-            if heard.is_doubtful or missing:
+            if doubtful or missing:
                 alone = self._model.hear_alone(utterance.samples, language)
                 yield utterance, _in_video(alone, utterance.start_s, utterance)
             else:
@@ -172,6 +176,24 @@ def _device_errors() -> Iterator[None]:
         if str(error).startswith(("CUDA", "cuBLAS", "cuDNN")):
             raise DeviceFailure(f"the GPU reported an error: {error}") from error
         raise
+
+
+def _loops(texts: Sequence[str]) -> bool:
+    """Whether what was heard in the utterances of a window repeats itself.
+
+    The same sentence may well have been said in several: in the videos of a series, say. It counts once, unless it is
+    so short that Whisper may have made it up for each of them, or said twice in one utterance: hearing a sentence in
+    one after the other, Whisper goes on with it once more.
+    """
+    words = [tuple(re.findall(r"\w+", text.lower())) for text in texts]
+    short = [said for said in words if len(said) < SENTENCE_WORDS]
+    long = dict.fromkeys(said for said in words if len(said) >= SENTENCE_WORDS)
+    return any(map(_says_it_twice, long)) or repeats_itself(" ".join(" ".join(said) for said in (*short, *long)))
+
+
+def _says_it_twice(words: Sequence[str]) -> bool:
+    lengths = range(SENTENCE_WORDS, len(words) // 2 + 1)
+    return any(words[:length] == words[length : 2 * length] for length in lengths)
 
 
 def _in_video(words: Sequence[Word], offset_s: float, utterance: Utterance) -> list[Word]:

@@ -39,19 +39,23 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Heard:
-    """The words in a window, with times in it, and how sure the model was of all of them together.
+    """The words in a window, with times in it, and how sure the model was of each on the average.
 
     Whisper's word times leave no gaps: a word begins where the one before it ended.
     """
 
     words: tuple[Word, ...]
     mean_log_probability: float
-    compression_ratio: float
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the words may be guessed, or repeat themselves."""
-        return self.mean_log_probability < LOG_PROB_THRESHOLD or self.compression_ratio > COMPRESSION_RATIO_THRESHOLD
+        """Whether the words may be guessed."""
+        return self.mean_log_probability < LOG_PROB_THRESHOLD
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether a text is in a loop: such text was not said."""
+    return bool(library.get_compression_ratio(text) > COMPRESSION_RATIO_THRESHOLD) if text else False
 
 
 class SpeechModel:
@@ -105,8 +109,7 @@ class SpeechModel:
         spoken = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
         aligned = self._model.find_alignment(tokenizer, spoken, encoded, [FRAMES] * count)
         return [
-            Heard(_words(words), _mean_log_probability(result), library.get_compression_ratio(tokenizer.decode(tokens)))
-            for words, result, tokens in zip(aligned, results, spoken, strict=True)
+            Heard(_words(words), _mean_log_probability(result)) for words, result in zip(aligned, results, strict=True)
         ]
 
     def hear_alone(self, samples: Samples, language: str) -> list[Word]:

@@ -13,7 +13,7 @@ from typing import Any
 from actors.pools import Pool
 from actors.scheduler import VideoScheduler
 from actors.stage_actor import LoadedWorker, StageReply, WorkerInfo
-from actors.worker_kinds import BATCH_LIMITS, MAKES, Placement
+from actors.worker_kinds import BATCH_LIMITS, DEFERRED, MAKES, Placement
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import WorkerKind
@@ -54,7 +54,7 @@ class IdleScheduler(VideoScheduler):
 
     def _pool(self, kind: WorkerKind) -> Pool:
         size = self._config.plan.placements[kind].count
-        return Pool(kind, _Handle, size, BATCH_LIMITS, kill=lambda handle: handle.end())
+        return Pool(kind, _Handle, size, BATCH_LIMITS, DEFERRED, kill=lambda handle: handle.end())
 
 
 def _load() -> LoadedWorker:

@@ -20,6 +20,8 @@ from cluster.demo import clips, truth
 
 FPS = 25
 SOUND_HZ = 48_000
+SCENE_S = 5.7
+"""How long a scene is on the average."""
 SIZE = (1280, 720)
 ENCODER = {"preset": "veryfast", "crf": "23"}
 """What cameras and editors make of it: B-frames and the loop filter on."""
@@ -59,19 +61,18 @@ def scenes() -> list[Scene]:
 
 
 def make_clips(folder: Path, durations_s: Sequence[float], size: tuple[int, int] = SIZE) -> list[MadeClip]:
-    """A video for each duration, at least so long, of scenes in turn, of a single one where there is one so long; made
-    once, found again in ``folder``.
+    """A video for each duration, as near to it as whole scenes come, of scenes in turn; made once, found again in
+    ``folder``.
     """
     kept = folder / "made.json"
     if kept.exists():
         return [_read(record) for record in json.loads(kept.read_text())]
     folder.mkdir(parents=True, exist_ok=True)
     turn = itertools.cycle(scenes())
-    longest_s = max(map(_length_s, ([scene] for scene in scenes())))
     made = []
     for number, duration_s in enumerate(durations_s):
-        chosen = [next(scene for scene in turn if _length_s([scene]) >= min(duration_s, longest_s))]
-        while _length_s(chosen) < duration_s:
+        chosen = [next(turn)]
+        while _length_s(chosen) + SCENE_S / 2 < duration_s:
             chosen.append(next(turn))
         made.append(_make(folder / f"clip{number:03d}.mp4", chosen, size))
     kept.write_text(json.dumps([asdict(clip) | {"path": str(clip.path)} for clip in made]))

@@ -246,9 +246,16 @@ _SPEECH = [
     Guard(
         "what is doubted is heard again by itself",
         "actors/stages/transcriber.py",
-        "if heard.is_doubtful or missing:",
+        "if doubtful or missing:",
         "if missing:",
         ("tests/unit/test_transcriber.py::test_a_window_that_is_doubted_is_heard_again_one_by_one",),
+    ),
+    Guard(
+        "text in a loop is doubted",
+        "actors/stages/transcriber.py",
+        "heard.is_doubtful or _loops(",
+        "heard.is_doubtful and _loops(",
+        ("tests/unit/test_transcriber.py::test_text_in_a_loop_is_heard_again_one_by_one",),
     ),
     Guard(
         "a word is whose speech it ends in",

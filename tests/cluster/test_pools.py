@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +141,21 @@ def spawner(load: Callable[[], LoadedWorker], held: float = 1.0) -> Callable[[st
     return lambda name: remote.remote(name, load, held)
 
 
-def run(scenario: Scenario, *, size: int = 1, batches: dict[str, int] | None = None, held: float = 1.0) -> None:
+def run(
+    scenario: Scenario,
+    *,
+    size: int = 1,
+    batches: dict[str, int] | None = None,
+    deferred: Collection[str] = (),
+    held: float = 1.0,
+) -> None:
     """Run a scenario on a ready pool of toy workers; nothing may be left unanswered or unhandled."""
 
     async def whole() -> None:
         unhandled: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         limits = {call: BatchLimit(count, MOST) for call, count in (batches or {}).items()}
-        pool = Pool(WorkerKind.MEDIA, spawner(toys, held), size, limits)
+        pool = Pool(WorkerKind.MEDIA, spawner(toys, held), size, limits, deferred)
         pool.start()
         try:
             await pool.ready()
@@ -465,6 +472,24 @@ def test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone(tmp_path: 
         assert [reply.report.batch_size for reply in replies] == [2, 2, 2, 1, 2]  # 4 + 6, 7 + 3, 100
 
     run(scenario, batches={"double": 4})
+
+
+def test_what_is_deferred_waits_for_all_that_is_not(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        _, until = await hold(pool, tmp_path)
+        answered: list[str] = []
+
+        async def ask(call: str, *arguments: Any) -> None:
+            await pool.run(call, arguments, deadline_s=LONG_S)
+            answered.append(call)
+
+        asked = [asyncio.create_task(ask("sleep", 0.0)), *(asyncio.create_task(ask("echo", n)) for n in range(3))]
+        await asyncio.sleep(0)
+        until.touch()
+        await asyncio.gather(*asked)
+        assert answered == ["echo", "echo", "echo", "sleep"]
+
+    run(scenario, deferred={"sleep"})
 
 
 def test_a_worker_that_works_for_nobody_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

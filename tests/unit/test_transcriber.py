@@ -12,12 +12,13 @@ from media_files import Shot, Sound, tone, write_video
 from spoken_clips import narration, sound_of
 
 from actors.stages.media_reader import MediaReader
-from actors.stages.transcriber import SoundOfVideo, Transcriber
+from actors.stages.transcriber import SoundOfVideo, Transcriber, _loops
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits, SpeechWindow
 from cluster.contracts.results import Transcript, Word
 from cluster.demo import clips, truth
 from cluster.models.speech import model_directory
+from cluster.models.whisper import Heard
 from cluster.storage import FetchLimits
 
 SPEECH = Path(__file__).parents[3] / "shared" / "media" / "jfk.flac"
@@ -195,6 +196,43 @@ def test_a_window_that_is_doubted_is_heard_again_one_by_one(
         assert isinstance(video.transcript, Transcript)
         assert_times_fit(video.transcript, [window])
         assert jiwer.wer(" ".join(words_of(words)), " ".join(said(video.transcript))) <= 0.1
+
+
+def test_the_same_sentence_in_many_videos_is_heard_once_in_each(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
+) -> None:
+    window, words = spoken[0]
+    heard = transcriber.transcribe_all([SoundOfVideo([window], "en")] * 6)
+    for video in heard:
+        assert isinstance(video.transcript, Transcript)
+        assert list(said(video.transcript)) == words_of(words)
+
+
+def test_text_in_a_loop_is_heard_again_one_by_one(
+    transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looped = Heard(tuple(Word(n / 100, (n + 1) / 100, " and again", 1.0) for n in range(200)), 0.0)
+    monkeypatch.setattr(transcriber._model, "hear", lambda windows, _: [looped] * len(windows))
+    window, words = spoken[0]
+    (heard,) = transcriber.transcribe_all([SoundOfVideo([window], "en")])
+    assert isinstance(heard.transcript, Transcript)
+    assert list(said(heard.transcript)) == words_of(words)
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_loop"),
+    [
+        ([], False),
+        ([""], False),
+        (["The old trees stand close together."] * 6, False),
+        (["The old trees stand close together.", "In January the lake is frozen."] * 3, False),
+        (["The old trees stand close together. " * 6, "In January the lake is frozen."], True),
+        (["The old trees stand close together. " * 2, "In January the lake is frozen."], True),
+        (["Thank you for watching."] * 6, True),
+    ],
+)
+def test_only_text_that_nobody_said_is_a_loop(texts: list[str], is_loop: bool) -> None:
+    assert _loops(texts) is is_loop
 
 
 def test_a_language_that_the_model_does_not_know_is_only_that_videos_error(
