@@ -1,5 +1,6 @@
 """Real Postgres for the tests: one server per session, one database per test, cloned from a template."""
 
+import atexit
 import itertools
 import os
 import shutil
@@ -24,6 +25,7 @@ UNSAFE_BUT_FAST = {
     "max_connections": "200",
 }
 
+EXIT_STATUS = pytest.StashKey[int]()
 _numbers = itertools.count(1)
 
 # Ray reads how it authenticates and where it listens when it is first imported, whichever test module that is.
@@ -33,8 +35,23 @@ os.environ["RAY_AUTH_TOKEN_PATH"] = str(RAY_FOLDER / "token")
 prepare_ray(loopback=True)
 
 
-def pytest_unconfigure() -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """All is said and cleared away by now. The threads of Ray, torch and ONNX outlive the tests: while the process took
+    its libraries down, one of them once ran into what was gone, and a suite of which all had passed was a crash.
+    """
     shutil.rmtree(RAY_FOLDER)
+    status = config.stash.get(EXIT_STATUS, None)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if status is None or reporter is None:
+        return
+    atexit._run_exitfuncs()
+    reporter._tw.flush()
+    os._exit(status)
 
 
 @pytest.fixture(scope="session")

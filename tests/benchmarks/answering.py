@@ -5,7 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Any
+
+from tests.benchmarks.rounds import timed
 
 
 @contextmanager
@@ -34,3 +38,11 @@ def answering(module: str, *arguments: str) -> Iterator[Callable[[object], Any]]
             yield ask
         finally:
             stdin.close()
+
+
+def answer(work: Callable[[Any], Any]) -> None:
+    """Be such a program: answer each question with what ``work`` found and what that took, until there are no more."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        found, spent = timed(partial(work, json.loads(line)))
+        print(json.dumps({"found": found, "spent": asdict(spent)}), flush=True)

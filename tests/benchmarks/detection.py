@@ -59,7 +59,7 @@ def _compare(name: str, clip: MadeClip, rounds: int, say: Callable[[str], None])
 
 def by_heimdex(clip: MadeClip) -> Found:
     """Cuts and key frames, no sound."""
-    return known_cuts.run("media_by_heimdex", str(clip.path), "--without-sound")
+    return known_cuts.run("media_by_heimdex", str(clip.path))
 
 
 def by_command(clip: MadeClip, decoder: str) -> Found:

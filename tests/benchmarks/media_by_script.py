@@ -1,32 +1,31 @@
-"""Cuts, key frames and sound of one file as one would script it without this project, in a process of its own.
+"""Cuts, key frames and sound of one file as one would script it without this project.
 
 PySceneDetect finds the scenes; PyAV seeks to the middle of each and decodes that picture; the ``ffmpeg`` command, where
 there is one, or PyAV makes the sound 16 kHz mono. That is less than what it is compared with does: the picture in the
-middle is not chosen among others. ``python -m tests.benchmarks.media_by_script FILE`` prints what it found as JSON.
+middle is not chosen among others. ``python -m tests.benchmarks.media_by_script`` answers each line of standard input, a
+file's name as JSON, by what it found and what that took.
 """
 
-import json
 import shutil
 import subprocess
-import sys
+from typing import Any
 
 import av
 import numpy as np
 from scenedetect import AdaptiveDetector, detect
 
+from tests.benchmarks.answering import answer
+
 KEY_FRAME_PX = 288
 SOUND_HZ = 16_000
 
 
-def main() -> None:
-    """Print cuts in seconds, how many key frames there are, how many samples of sound."""
-    path = sys.argv[1]
-    scenes = detect(path, AdaptiveDetector())
-    spans = [(start.seconds, end.seconds) for start, end in scenes]
+def process(path: str) -> dict[str, Any]:
+    """Cuts in seconds, how many key frames there are, how many samples of sound."""
+    spans = [(start.seconds, end.seconds) for start, end in detect(path, AdaptiveDetector())]
     pictures = _pictures(path, [(start_s + end_s) / 2 for start_s, end_s in spans])
     samples = _by_ffmpeg(path) if shutil.which("ffmpeg") else _by_pyav(path)
-    cuts_s = [start_s for start_s, _ in spans[1:]]
-    print(json.dumps({"cuts_s": cuts_s, "key_frames": len(pictures), "samples": len(samples)}))
+    return {"cuts_s": [start_s for start_s, _ in spans[1:]], "key_frames": len(pictures), "samples": len(samples)}
 
 
 def _pictures(path: str, times_s: list[float]) -> list[np.ndarray]:
@@ -56,4 +55,4 @@ def _by_pyav(path: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    answer(process)

@@ -1,7 +1,8 @@
 """Cuts, key frames and sound of a file against a script of PySceneDetect, PyAV and ffmpeg.
 
-Each side is a process of its own, its start counted. Ours decodes the pictures once and chooses each key frame among
-all that a scene offers, the script decodes up to the middle of every scene once more and takes what is there.
+Each side is a process of its own that has loaded its libraries and done the file once. Ours decodes the pictures once
+and chooses each key frame among all that a scene offers, the script decodes up to the middle of every scene once more
+and takes what is there.
 ``python -m tests.benchmarks.media_of_a_file``
 """
 
@@ -12,9 +13,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from tests.benchmarks import known_cuts
+from tests.benchmarks.answering import answering
 from tests.benchmarks.known_cuts import Found, decoding, f1
 from tests.benchmarks.made_clips import MadeClip
-from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
+from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn, timed
 
 REACH = 2.5
 SOUND_HZ = 16_000
@@ -28,8 +30,13 @@ def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Compar
 
 
 def _compare(name: str, clip: MadeClip, rounds: int, say: Callable[[str], None]) -> Comparison:
-    ours, theirs = by_heimdex(clip), by_script(clip)
-    spent = in_turn([Side("heimdex", lambda: by_heimdex(clip)), Side("script", lambda: by_script(clip))], rounds, say)
+    with answering("media_by_heimdex") as heimdex, answering("media_by_script") as script:
+        ours, theirs = Found(**heimdex(str(clip.path))["found"]), Found(**script(str(clip.path))["found"])
+        sides = [
+            Side("heimdex", lambda: Spent(**heimdex(str(clip.path))["spent"])),
+            Side("script", lambda: Spent(**script(str(clip.path))["spent"])),
+        ]
+        spent = in_turn(sides, rounds, say)
     floor_s = decoding(clip).cpu_s
     least_s = min(theirs.cpu_s for theirs in spent[1])
     sound = "ffmpeg" if shutil.which("ffmpeg") else "PyAV (there is no ffmpeg here)"
@@ -63,16 +70,6 @@ def _save_images(clip: MadeClip) -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [known_cuts.SCENEDETECT, "-q", "-i", str(clip.path), "-o", folder, "detect-adaptive", "save-images"]
         return timed(lambda: subprocess.run(command, check=True))[1].cpu_s
-
-
-def by_heimdex(clip: MadeClip) -> Found:
-    """As a media worker does it."""
-    return known_cuts.run("media_by_heimdex", str(clip.path))
-
-
-def by_script(clip: MadeClip) -> Found:
-    """As one would script it."""
-    return known_cuts.run("media_by_script", str(clip.path))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ itself.
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from PIL import Image
 from scenedetect import AdaptiveDetector, detect
 
 from cluster.demo import bundled_vision_directory, bundled_whisper_directory, labels_file
-from tests.benchmarks.rounds import timed
+from tests.benchmarks.answering import answer
 
 THUMBNAIL_WIDTH_PX = 320
 
@@ -104,10 +103,7 @@ def _process(script: Script, paths: Sequence[str]) -> list[dict[str, Any]]:
 def main() -> None:
     """Answer until standard input ends."""
     script = Script(Path(sys.argv[1]))
-    print("ready", flush=True)
-    for line in sys.stdin:
-        found, spent = timed(partial(_process, script, json.loads(line)))
-        print(json.dumps({"found": found, "spent": asdict(spent)}), flush=True)
+    answer(partial(_process, script))
 
 
 if __name__ == "__main__":
