@@ -40,10 +40,15 @@ STOPPING = "the cluster is stopping"
 
 @dataclass(frozen=True)
 class BatchLimit:
-    """How many items may share a call, and of what size together; a single item may be of any size."""
+    """How many items may share a call, and of what size together; a single item may be of any size.
+
+    ``spread``: sharing saves no more than the asking, so a worker leaves the others of its pool their share of what
+    waits.
+    """
 
     count: int
     size: float = math.inf
+    spread: bool = False
 
 
 _ALONE = BatchLimit(1)
@@ -276,11 +281,14 @@ class Pool:
 
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
+        share = math.ceil(len(self._waiting) / self._size)
         for item in sorted(self._waiting, key=lambda item: item.call in self._deferred):
             if item.node_id not in (None, info.node_id) or (batch and not self._may_join(item, batch)):
                 continue
             batch.append(item)
-            if item.alone or len(batch) == self._limits.get(item.call, _ALONE).count:
+            limit = self._limits.get(item.call, _ALONE)
+            most = min(limit.count, share) if limit.spread else limit.count
+            if item.alone or len(batch) == most:
                 break
         for item in batch:
             del self._waiting[item]

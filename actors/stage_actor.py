@@ -67,7 +67,9 @@ def _packed(part: Any) -> "bytes | ray.ObjectRef[Any]":
     buffers: list[pickle.PickleBuffer] = []  # arrays are not copied into what is measured
     head = pickle.dumps(part, protocol=5, buffer_callback=buffers.append)
     small = len(head) + sum(buffer.raw().nbytes for buffer in buffers) <= SMALL_BYTES
-    return pickle.dumps(part, protocol=5) if small else ray.put(part)
+    if not small:
+        return ray.put(part)
+    return pickle.dumps(part, protocol=5) if buffers else head
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
     if Stage.INDEXING in video.stored:
         return await _skip_to_the_end(claimed, runner)
 
-    copied_s = 0.0 if scheme_of(video.uri) == "file" else math.inf
-    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)), size=copied_s)
+    size = 0.0 if scheme_of(video.uri) == "file" else math.inf  # one that is copied shares no call
+    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)), size=size)
     downloaded = await runner.run(Stage.DOWNLOADING, [claimed], download)
     local: LocalVideo = downloaded.value
 

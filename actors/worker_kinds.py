@@ -122,10 +122,10 @@ class WorkerPlan:
         return float(threads[kind])
 
 
-_SHORT = BatchLimit(SHORT_VIDEOS_PER_CALL, SHORT_VIDEOS_S)
+_SHORT = BatchLimit(SHORT_VIDEOS_PER_CALL, SHORT_VIDEOS_S, spread=True)
 BATCH_LIMITS: dict[str, BatchLimit] = {
     "download": _SHORT,
-    "probe": BatchLimit(SHORT_VIDEOS_PER_CALL, SMALL_FILES_BYTES),
+    "probe": BatchLimit(SHORT_VIDEOS_PER_CALL, SMALL_FILES_BYTES, spread=True),
     "read_speech": _SHORT,
     "detect": _SHORT,
     "keep_transcript": _SHORT,

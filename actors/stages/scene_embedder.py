@@ -6,7 +6,7 @@ Key frames of many videos share the vision model's batches. Loading the model is
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeVar
 
@@ -27,8 +27,6 @@ LOGIT_SCALE = 100.0
 """CLIP's learned temperature at its upper bound, which its published models all reach."""
 TAG_THRESHOLD = 0.3
 """A group's best label becomes a tag when it takes at least this share of the group's softmax."""
-
-NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -69,26 +67,25 @@ class SceneEmbedder:
         """
         descriptions: list[list[SceneDescription]] = [[] for _ in videos]
         spoken = [SpokenWords(video.transcript) for video in videos]
-        read: deque[list[tuple[int, DetectedScene]]] = deque()
+        read: deque[list[tuple[int, int, str]]] = deque()  # of which video, which scene, and the words in it
 
         def key_frames() -> Iterator[list[NDArray[np.uint8]]]:
             for batch in _batches(_scenes(videos), self._batch_size):
-                read.append([(position, replace(scene, key_frame=NO_PICTURE)) for position, scene in batch])
+                read.append([(n, scene.index, spoken[n].within(scene.start_s, scene.end_s)) for n, scene in batch])
                 yield [scene.key_frame for _, scene in batch]
 
         for embeddings in self.model.encode_batches(key_frames()):
             tags = self._tags(embeddings)
-            for (position, scene), embedding, of_scene in zip(read.popleft(), embeddings, tags, strict=True):
-                words = spoken[position].within(scene.start_s, scene.end_s)
-                descriptions[position].append(self._describe(scene, embedding, of_scene, words))
+            for (video, index, words), embedding, seen in zip(read.popleft(), embeddings, tags, strict=True):
+                descriptions[video].append(self._describe(index, embedding, seen, words))
         return descriptions
 
     def _describe(
-        self, scene: DetectedScene, embedding: NDArray[np.float32], tags: tuple[str, ...], words: str
+        self, index: int, embedding: NDArray[np.float32], tags: tuple[str, ...], words: str
     ) -> SceneDescription:
         summary = ", ".join(tags)
         return SceneDescription(
-            index=scene.index,
+            index=index,
             transcript_segment=words,
             tags=tags,
             visual_summary=summary,

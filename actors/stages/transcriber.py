@@ -26,7 +26,7 @@ from cluster.models.speech import load_speech_model, model_version
 from cluster.models.whisper import Heard, SpeechModel, repeats_itself
 
 WINDOWS_PER_CALL = {"cpu": 8, "cuda": 16}
-"""Windows that the model computes at once; by device, since a CPU gains little from more."""
+"""Windows whose words are written at once; by device, since a CPU takes longer again for more."""
 SENTENCE_WORDS = 6
 """Shorter texts are those that Whisper is known to make of noises: "Thank you", "Thanks for watching"."""
 LEAST_SPEECH_S = 0.3

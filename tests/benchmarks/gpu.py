@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -172,7 +173,7 @@ class _Counted:
 def _forced_transcriber(folder: Path, device: str) -> Transcriber:
     """A transcriber that has no doubts: what random weights say would all be heard again."""
     whisper.LOG_PROB_THRESHOLD, whisper.COMPRESSION_RATIO_THRESHOLD = -math.inf, math.inf
-    speech_stage.LEAST_SPEECH_S = math.inf
+    speech_stage.LEAST_SPEECH_S, speech_stage.SENTENCE_WORDS = math.inf, sys.maxsize
     compute_type = "float16" if device == "cuda" else "int8"
     transcriber = Transcriber(str(folder), device, compute_type, threads=4)
     loaded = transcriber._model._model

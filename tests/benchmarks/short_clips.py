@@ -78,7 +78,7 @@ def compare(rounds: int, quick: bool, say: Say) -> list[Comparison]:
     title = f"{len(chosen)} spoken clips of {SHORTEST_S:.0f} to {LONGEST_S:.0f} s"
     detail = (
         f"By the sign test over the clips, {chance:.2f} is the chance of so many worse ones, were both as good; below "
-        f"{LEAST_CHANCE} the words count as worse. Neighbours in a window move about one word in a hundred."
+        f"{LEAST_CHANCE} the words count as worse"
     )
     return [Comparison(title, ours, quicker, "cpu", REACH, of_ours, of_theirs, gate, wrong, details=(detail,))]
 

@@ -317,8 +317,8 @@ _ON_RAY = [
     Guard(
         "what runs alone is taken alone",
         POOLS,
-        "if item.alone or len(batch) == self._limits.get(item.call, _ALONE).count:",
-        "if len(batch) == self._limits.get(item.call, _ALONE).count:",
+        "if item.alone or len(batch) == most:",
+        "if len(batch) == most:",
         (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
         on_ray=True,
     ),

@@ -153,7 +153,15 @@ def run(seed: int, size: RaySize | None = None, progress: Progress | None = None
         journal, scratch = folder / "journal", folder / "scratch"
         journal.mkdir()
         plan = ToyPlan(
-            url, scratch, size.media, MAX_IN_FLIGHT, PAUSE_S, others=size.others, cpus=WORKER_CPUS, journal_dir=journal
+            url,
+            scratch,
+            size.media,
+            MAX_IN_FLIGHT,
+            PAUSE_S,
+            others=size.others,
+            cpus=WORKER_CPUS,
+            journal_dir=journal,
+            share_calls=False,
         )
         troubles = Troubles(plan, pool, folder, size.nodes, rng)
         course = _Course(size, troubles, pool, journal / HOLD, rng, progress or (lambda _: None))

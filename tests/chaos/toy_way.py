@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 import numpy as np
 
 from actors.stage_actor import SMALL_BYTES, LoadedWorker
-from actors.worker_kinds import MAKES, Placement
+from actors.worker_kinds import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES, Placement
 from cluster.contracts.errors import DeviceFailure
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock, SpeechWindow
 from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
@@ -62,7 +62,8 @@ class ToyPlan:
     """Stands for ``actors.worker_kinds.WorkerPlan``.
 
     ``pause_s``: how long each stage takes; ``others``: how many workers of each kind but the media workers; ``cpus``:
-    what each reserves; ``journal_dir``: where workers say what they are at.
+    what each reserves; ``journal_dir``: where workers say what they are at, for which ``share_calls`` must be false:
+    whether videos are short enough to share the calls of media workers and writers.
     """
 
     database_url: str
@@ -73,6 +74,7 @@ class ToyPlan:
     others: int = 1
     cpus: float = 0.0
     journal_dir: Path | None = None
+    share_calls: bool = True
 
     @property
     def placements(self) -> Mapping[WorkerKind, Placement]:
@@ -158,12 +160,14 @@ class _Toys:
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)
         (folder / "video").write_text(str(said).ljust(SMALL_BYTES + 1))  # what is made of it stays in the object store
-        return self._befall(said, Stage.DOWNLOADING) or LocalVideo(folder / "video", len(uri), temporary=True)
+        size_bytes = len(uri) if self._plan.share_calls else SMALL_FILES_BYTES
+        return self._befall(said, Stage.DOWNLOADING) or LocalVideo(folder / "video", size_bytes, temporary=True)
 
     def probe(self, video: LocalVideo) -> Any:
         said = _Said.of(video.path.read_text())
+        length_s = float(SCENES) if self._plan.share_calls else SHORT_VIDEOS_S
         return self._befall(said, Stage.METADATA) or MediaInfo(
-            float(SCENES), 0.0, 25.0, 64, 36, 0, "toy", "toy", video.size_bytes
+            length_s, 0.0, 25.0, 64, 36, 0, "toy", "toy", video.size_bytes
         )
 
     def read_speech(self, video: LocalVideo, info: MediaInfo) -> Iterator[Any]:

@@ -146,6 +146,7 @@ def run(
     *,
     size: int = 1,
     batches: dict[str, int] | None = None,
+    spread: bool = False,
     deferred: Collection[str] = (),
     held: float = 1.0,
 ) -> None:
@@ -154,7 +155,7 @@ def run(
     async def whole() -> None:
         unhandled: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-        limits = {call: BatchLimit(count, MOST) for call, count in (batches or {}).items()}
+        limits = {call: BatchLimit(count, MOST, spread) for call, count in (batches or {}).items()}
         pool = Pool(WorkerKind.MEDIA, spawner(toys, held), size, limits, deferred)
         pool.start()
         try:
@@ -472,6 +473,22 @@ def test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone(tmp_path: 
         assert [reply.report.batch_size for reply in replies] == [2, 2, 2, 1, 2]  # 4 + 6, 7 + 3, 100
 
     run(scenario, batches={"double": 4})
+
+
+def test_what_only_saves_asking_is_left_to_the_other_workers_too(tmp_path: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        folders = [tmp_path / "one", tmp_path / "other"]
+        for folder in folders:
+            folder.mkdir()
+        untils = [(await hold(pool, folder))[1] for folder in folders]
+        doubled = [start(pool, "double", n) for n in range(8)]
+        await asyncio.sleep(0)
+        for until in untils:
+            until.touch()
+        sizes = [reply.report.batch_size for reply in await asyncio.gather(*doubled)]
+        assert max(sizes) == 4  # half of them, although all may share a call
+
+    run(scenario, size=2, batches={"double": 8}, spread=True)
 
 
 def test_what_is_deferred_waits_for_all_that_is_not(tmp_path: Path) -> None:
