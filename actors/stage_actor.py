@@ -120,7 +120,8 @@ class LoadedWorker:
 
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
     ``Share``s, or of plain values, in the same order. ``makes`` says of what type the value of a call is, or every part
-    of one that comes in parts; calls that are not named are not checked.
+    of one that comes in parts; calls that are not named are not checked. ``niceness``: how far its process stands back
+    behind the other kinds of workers.
     """
 
     calls: Mapping[str, Callable[..., Any]]
@@ -128,6 +129,7 @@ class LoadedWorker:
     makes: Mapping[str, type] = field(default_factory=dict)
     device: str = "cpu"
     model: str | None = None
+    niceness: int = 0
 
 
 class StageActor:
@@ -144,6 +146,7 @@ class StageActor:
         self._load_error: HeimdexError | None = None
         try:
             self._loaded = load()
+            os.nice(self._loaded.niceness)
         except HeimdexError as error:
             self._load_error = error
         except Exception as error:  # Ray's account of a constructor that raised buries the reason

@@ -32,6 +32,9 @@ SHORT_VIDEOS_S = 30.0
 SMALL_FILES_BYTES = 16 * 2**20
 """Where a call takes less time than asking for it, short videos share one: so many, of such a length, or such a size
 before the length is known. Whatever kills the worker hits all that share it, so longer videos have theirs alone."""
+MEDIA_NICENESS = 4
+"""How far media workers stand back behind the models' on the same CPUs: speech takes longest, so it must never wait for
+pictures. Ray's workers are at 15 of 19."""
 LEAST_WEIGHT_S = 0.1
 """What a video without speech weighs beside the others' seconds of speech: looking for it."""
 
@@ -158,9 +161,10 @@ def counts_for(cpus: float, gpus: float, transcriber_gpus: float, embedder_gpus:
     """How many workers of each kind a cluster of so many CPUs and GPUs gets.
 
     On GPUs, each card takes one embedder and as many transcribers as fit beside it. On CPUs, decoding, speech and
-    vision share the cores about as their work is shared: speech recognition takes the most.
+    vision share the cores about as their work is shared: speech recognition takes the most. Two CPUs have
+    two media workers already: while one waits for its next call, the other works.
     """
-    media = max(1, int(cpus) // 2)
+    media = max(min(2, int(cpus)), int(cpus) // 2, 1)
     if gpus >= 1:
         per_card = max(1, math.floor((1 - embedder_gpus) / transcriber_gpus + 1e-9))
         transcribers, embedders = int(gpus) * per_card, int(gpus)
@@ -200,7 +204,7 @@ class _MediaLoader:
             "discard": reader.discard,
             "list_downloads": reader.list_downloads,
         }
-        return LoadedWorker(calls, makes=MAKES)
+        return LoadedWorker(calls, makes=MAKES, niceness=MEDIA_NICENESS)
 
 
 @dataclass(frozen=True)

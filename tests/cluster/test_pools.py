@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def toys() -> LoadedWorker:
             "echo": lambda value: value,
             "hold": _hold,
             "sleep": _sleep,
+            "niceness": lambda: os.nice(0),
             "fail": _fail,
             "die": lambda: os._exit(1),
             "arrays": _arrays,
@@ -63,7 +65,12 @@ def toys() -> LoadedWorker:
         },
         batched=frozenset({"double", "too_few", "weigh", "stall", "break_device"}),
         model="toys",
+        niceness=2,
     )
+
+
+def plain_toys() -> LoadedWorker:
+    return replace(toys(), niceness=0)
 
 
 def _hold(begun: Path, until: Path) -> str:
@@ -149,6 +156,7 @@ def run(
     spread: bool = False,
     deferred: Collection[str] = (),
     held: float = 1.0,
+    load: Callable[[], LoadedWorker] = toys,
 ) -> None:
     """Run a scenario on a ready pool of toy workers; nothing may be left unanswered or unhandled."""
 
@@ -156,7 +164,7 @@ def run(
         unhandled: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         limits = {call: BatchLimit(count, MOST, spread) for call, count in (batches or {}).items()}
-        pool = Pool(WorkerKind.MEDIA, spawner(toys, held), size, limits, deferred)
+        pool = Pool(WorkerKind.MEDIA, spawner(load, held), size, limits, deferred)
         pool.start()
         try:
             await pool.ready()
@@ -210,6 +218,17 @@ def test_every_item_gets_its_own_answer() -> None:
         assert pool.waiting == 0
 
     run(scenario, size=2)
+
+
+def test_a_worker_stands_back_as_far_as_its_kind_says() -> None:
+    found: list[int] = []
+
+    async def scenario(pool: Pool) -> None:
+        found.append((await pool.run("niceness", (), deadline_s=LONG_S)).value)
+
+    run(scenario, load=plain_toys)
+    run(scenario)
+    assert found[1] == found[0] + 2
 
 
 def test_items_that_wait_share_a_call_and_its_time(tmp_path: Path) -> None:

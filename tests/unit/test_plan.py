@@ -69,6 +69,10 @@ def test_more_cpus_never_mean_fewer_workers() -> None:
     assert counts == sorted(counts)
 
 
+def test_one_media_worker_works_while_another_waits_for_its_next_call() -> None:
+    assert [plan(cpus).placements[WorkerKind.MEDIA].count for cpus in (1, 2, 4, 5, 16)] == [1, 2, 2, 2, 8]
+
+
 def test_a_card_takes_an_embedder_and_what_fits_beside_it() -> None:
     assert counts(plan(64, 4)) == (4, 4)
     assert counts(plan(64, 4, transcriber_gpus=0.25)) == (12, 4)
