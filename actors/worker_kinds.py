@@ -71,6 +71,7 @@ class VisionConfig:
     threads: int
     labels_file: Path | None
     key_frame_px: int
+    text_model: str
 
 
 @dataclass(frozen=True)
@@ -237,15 +238,17 @@ class _VisionLoader:
     config: VisionConfig
 
     def __call__(self) -> LoadedWorker:
-        from actors.stages.scene_embedder import SceneEmbedder, ScenesOfVideo
+        from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
         from cluster.models.labels import load_labels
+        from cluster.models.text import load_text_model
         from cluster.models.vision import load_vision_model
 
         config = self.config
         groups = load_labels(config.labels_file, config.model)
         model = load_vision_model(config.model, config.pretrained, config.device, threads=config.threads)
         batch_size = KEY_FRAMES_PER_BATCH["cuda" if config.device.startswith("cuda") else "cpu"]
-        embedder = SceneEmbedder(model, groups, config.key_frame_px, batch_size)
+        models = SceneModels(model, load_text_model(config.text_model, config.device, config.threads))
+        embedder = SceneEmbedder(models, groups, config.key_frame_px, batch_size)
 
         def describe(
             batch: Sequence[tuple[Iterable[SceneBlock], Iterable[Transcript]]],

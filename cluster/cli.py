@@ -17,7 +17,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from cluster import __version__, launch, queue_commands
+from cluster import __version__, launch, queue_commands, search_command
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(db_app, name="db")
-for command in (queue_commands.cancel, queue_commands.retry, queue_commands.quarantine):
+for command in (search_command.search, queue_commands.cancel, queue_commands.retry, queue_commands.quarantine):
     app.command()(command)
 
 Uris = Annotated[
@@ -169,24 +169,6 @@ def submit(
     print_bad_rows(manifest or "", bad_rows)
     if bad_rows:
         raise typer.Exit(1)
-
-
-@app.command()
-def search(
-    text: Annotated[str, typer.Argument(help="Words that were said, or what is to be seen.")],
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many scenes.")] = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Find scenes by what was said and by what is to be seen."""
-    from cluster.search_command import hits_as_json, open_search, show_hits
-
-    settings = load_settings()
-    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-search") as pool:
-        results = open_search(settings, pool).search(settings.resolved_owner_id, text, limit)
-    if as_json:
-        print(json.dumps(hits_as_json(results), indent=1, default=str))
-    else:
-        show_hits(results)
 
 
 @app.command()

@@ -9,10 +9,11 @@ from functools import partial
 from rich.console import Console
 
 from cluster import launch
+from cluster.contracts.search import Scope
 from cluster.contracts.videos import Submission
 from cluster.demo import Query, clips, queries
 from cluster.report import print_failures, print_summary
-from cluster.search import SearchService
+from cluster.search import SearchRequest, SearchService
 from cluster.search_command import open_search, show_hits
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
@@ -23,7 +24,8 @@ from cluster.watch import watch
 NEXT_STEPS = """
 What to try next
   heimdex up                      bring a cluster up that stays (where no model hub can be reached, first:
-                                  export HEIMDEX_WHISPER_MODEL=bundled HEIMDEX_CLIP_MODEL=bundled)
+                                  export HEIMDEX_WHISPER_MODEL=bundled HEIMDEX_CLIP_MODEL=bundled
+                                  HEIMDEX_TEXT_MODEL=bundled)
   heimdex process VIDEO...        your own videos: files, folders, http(s)://, s3://
   heimdex search "what was said or seen"
   make notebook                   where the time goes, in plots
@@ -58,6 +60,7 @@ def demo_settings() -> Settings:
         data_dir=load_settings().data_dir / "demo",
         whisper_model="bundled",
         clip_model="bundled",
+        text_model="bundled",
         http_port=0,
         dashboard_port=0,
         object_store_mb=256,
@@ -73,7 +76,7 @@ def _ask(settings: Settings, pool: Pool) -> bool:
 
 
 def _found(service: SearchService, settings: Settings, query: Query, title: str) -> bool:
-    results = service.search(settings.resolved_owner_id, query.text, limit=3)
+    results = service.search(SearchRequest(Scope(settings.resolved_owner_id), query.text, limit=3))
     print(f'\n{title}: "{query.text}"')
     show_hits(results)
     first = results.hits[0].scene if results.hits else None

@@ -44,6 +44,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("video decoding", _decoding),
         ("speech model", _speech_model),
         ("vision model", _vision_model),
+        ("text model", _text_model),
         ("tokens", _tokens),
     ]
     findings: list[Finding] = []
@@ -156,7 +157,8 @@ def _decoding(_: Settings) -> Iterator[Finding]:
 
 
 def _speech_model(settings: Settings) -> Iterator[Finding]:
-    from cluster.models.speech import hub_answers, local_directory
+    from cluster.models.sources import hub_answers
+    from cluster.models.speech import local_directory
 
     name = settings.whisper_model or "small"
     directory = local_directory(name)
@@ -179,6 +181,12 @@ def _vision_model(settings: Settings) -> Iterator[Finding]:
     yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
     groups = load_labels(settings.labels_file, settings.clip_model)
     yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
+
+
+def _text_model(settings: Settings) -> Iterator[Finding]:
+    from cluster.models.text import load_text_model
+
+    yield Finding("text model", True, load_text_model(settings.text_model, "cpu").key)
 
 
 def _tokens(settings: Settings) -> Iterator[Finding]:

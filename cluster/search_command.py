@@ -1,28 +1,97 @@
-"""``heimdex search``: opens the search with its text encoder, and shows what was found."""
+"""``heimdex search``: opens the search with its models, and shows what was found."""
 
-from typing import Any
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
-from cluster.models.vision import load_vision_model
-from cluster.report import result_console
-from cluster.search import SearchResults, SearchService
-from cluster.settings import Settings
-from cluster.store.database import Pool
+from cluster import launch
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By, Scope
+from cluster.models.pictures import read_picture
+from cluster.search import SceneHit, SearchRequest, SearchResults, SearchService
+from cluster.settings import Settings, load_settings
+from cluster.store.database import Pool, open_pool
 from cluster.store.search_index import PostgresSearchIndex
 
 
+def search(
+    text: Annotated[
+        str, typer.Argument(help='Words: "quoted", begin*, or, -without; or what is to be seen.', show_default=False)
+    ] = "",
+    image: Annotated[
+        Path | None, typer.Option(help="A JPEG, PNG or WebP picture: scenes that look like it.", dir_okay=False)
+    ] = None,
+    by: Annotated[str, typer.Option(help="Which lists count, separated by commas.")] = ",".join(By),
+    owner: Annotated[UUID | None, typer.Option(help="Whose scenes; default: the owner of this data directory.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Only videos submitted since then (UTC)."),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only scenes with this tag; several: with all of them.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many scenes.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Show the scenes' pictures in the browser.")] = False,
+) -> None:
+    """Find scenes by what was said, by what that means, and by what is to be seen."""
+    if not text.strip() and image is None:
+        raise typer.BadParameter("give words, or --image, or both")
+    settings = load_settings()
+    request = SearchRequest(
+        scope=Scope(owner or settings.resolved_owner_id, since and since.replace(tzinfo=UTC), tuple(tag or ())),
+        text=text,
+        picture=None if image is None else _picture(image),
+        by=_lists(by),
+        limit=limit,
+    )
+    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-search") as pool:
+        results = open_search(settings, pool).search(request)
+    if as_json:
+        print(json.dumps(hits_as_json(results), indent=1, default=str))
+    else:
+        show_hits(results)
+    if show:
+        from cluster.contact_sheet import open_contact_sheet
+
+        typer.echo(f"contact sheet: {open_contact_sheet(results)}", err=True)
+
+
+def _lists(by: str) -> frozenset[By]:
+    try:
+        return frozenset(By(name.strip()) for name in by.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--by takes {', '.join(By)}, separated by commas") from None
+
+
+def _picture(path: Path) -> Any:
+    try:
+        return read_picture(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"--image {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"--image {path} cannot be read: {error}") from None
+
+
 def open_search(settings: Settings, pool: Pool) -> SearchService:
-    """The search over ``pool``, with the text side of the configured vision model."""
-    encoder = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
-    return SearchService(PostgresSearchIndex(pool), encoder, pool)
+    """The search over ``pool``, with the configured models, which take a moment to load."""
+    from cluster.models.text import load_text_model
+    from cluster.models.vision import load_vision_model
+
+    vision = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
+    text = load_text_model(settings.text_model, "cpu")
+    return SearchService(PostgresSearchIndex(pool), vision, text, pool, settings.search_weights)
 
 
 def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
     """What ``search --json`` prints: a scene per object, best first."""
     return [
         {
+            "scene_id": hit.scene.scene_id,
             "video_id": hit.scene.video_id,
             "filename": hit.scene.filename,
             "uri": hit.scene.uri,
@@ -30,10 +99,10 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
             "start_s": hit.scene.start_s,
             "end_s": hit.scene.end_s,
             "transcript_segment": hit.scene.transcript_segment,
+            "marks": hit.scene.marks,
             "tags": hit.scene.tags,
             "thumbnail_url": hit.scene.thumbnail_url,
-            "words_rank": hit.match.words_rank,
-            "picture_rank": hit.match.picture_rank,
+            **{f"{by}_rank": hit.match.ranks.get(by) for by in By},
             "score": hit.match.score,
         }
         for hit in results.hits
@@ -41,25 +110,42 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
 
 
 def show_hits(results: SearchResults) -> None:
-    """The scenes for people: where, what was said, what was seen, and which list found it."""
+    """The scenes for people: where, what was said with what fits marked, what was seen, and which list found it."""
+    from cluster.report import result_console
+
     console = result_console()
+    if results.corrected is not None:
+        console.print(Text(f"Nothing says {results.query!r}; searched for {results.corrected!r} instead."))
     if not results.hits:
         console.print("Nothing was found.")
         return
-    table = Table(title=Text(f'"{results.query}" ({results.latency_ms} ms)'), title_justify="left")
-    for column in ("", "video", "at", "said", "seen", "found by"):
+    asked = f'"{results.query}"' if results.query else "the picture"
+    table = Table(title=Text(f"{asked} ({results.latency_ms} ms)"), title_justify="left")
+    for column in ("", "video", "at", "said", "seen", "found by", "picture"):
         table.add_column(column, overflow="fold")
     for number, hit in enumerate(results.hits, 1):
-        found = [("words", hit.match.words_rank), ("picture", hit.match.picture_rank)]
         table.add_row(
             str(number),
             Text(hit.scene.filename),
             f"{time_code(hit.scene.start_s)}-{time_code(hit.scene.end_s)}",
-            Text(hit.scene.transcript_segment or ""),
-            Text(", ".join(hit.scene.tags or ())),
-            ", ".join(f"{name} {rank}" for name, rank in found if rank is not None),
+            _marked(hit),
+            Text(", ".join(hit.scene.tags)),
+            found_by(hit),
+            Text((hit.scene.thumbnail_url or "").removeprefix("file://")),
         )
     console.print(table)
+
+
+def _marked(hit: SceneHit) -> Text:
+    said = Text(hit.scene.transcript_segment or "")
+    for start, end in hit.scene.marks:
+        said.stylize("bold underline", start, end)
+    return said
+
+
+def found_by(hit: SceneHit) -> str:
+    """The lists that have the scene, and its place in each."""
+    return ", ".join(f"{by} {hit.match.ranks[by]}" for by in By if by in hit.match.ranks)
 
 
 def time_code(seconds: float) -> str:

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
@@ -110,6 +111,9 @@ class Settings(BaseSettings):
     clip_pretrained: str | None = Field(
         None, description="open_clip weights of the architecture; unset: laion2b_s34b_b79k for ViT-B-32."
     )
+    text_model: str = Field(
+        "all-MiniLM-L6-v2", description="sentence-transformers name, directory or `bundled`; 384 numbers per sentence."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto: on GPUs when Ray sees any."
     )
@@ -119,6 +123,17 @@ class Settings(BaseSettings):
     )
     key_frame_px: Annotated[int, Field(ge=64, le=2160)] = Field(
         288, description="Short side of kept key frames; at least the vision model's input size."
+    )
+
+    # Search
+    search_words_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the words' ranked list in the fused one; 0 leaves it out."
+    )
+    search_meaning_weight: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Weight of the meanings' ranked list in the fused one; 0 leaves it out."
+    )
+    search_picture_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the pictures' ranked list in the fused one; 0 leaves it out."
     )
 
     # The cluster
@@ -188,6 +203,15 @@ class Settings(BaseSettings):
         if self.clip_pretrained is None and self.clip_model == "ViT-B-32":
             return "laion2b_s34b_b79k"
         return self.clip_pretrained
+
+    @property
+    def search_weights(self) -> dict[By, float]:
+        """The weight of each ranked list in the fused one."""
+        return {
+            By.WORDS: self.search_words_weight,
+            By.MEANING: self.search_meaning_weight,
+            By.PICTURE: self.search_picture_weight,
+        }
 
     @property
     def resolved_scenes_url(self) -> str:

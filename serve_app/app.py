@@ -1,7 +1,7 @@
 """The HTTP application: its whole route table, and the Ray Serve deployment around it.
 
 ``build_api`` makes the FastAPI application from its parts, with or without Ray. ``build_app`` is the Serve
-application (``serve.yaml``); a replica opens its own database pool and loads its own text encoder.
+application (``serve.yaml``); a replica opens its own database pool and loads its own models.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from ray.serve import Application, Deployment
 
 from cluster import __version__
 from cluster.contracts.errors import ConfigurationError
-from cluster.search import SearchService
+from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.search_index import PostgresSearchIndex
-from serve_app import admin_api, error_responses, health_api, quarantine_api, videos_api
+from serve_app import admin_api, error_responses, health_api, quarantine_api, search_api, videos_api
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
 from serve_app.limits import DEFAULT_LIMITS, ApiLimits, LimitedRequests
@@ -49,7 +49,9 @@ USER_ROUTES: list[Route] = [
     ("GET", "/v1/videos/{video_id}", videos_api.read_own_video, 200),
     ("POST", "/v1/videos/{video_id}/cancel", videos_api.cancel_own_video, 200),
     ("POST", "/v1/videos/{video_id}/retry", videos_api.retry_own_video, 200),
-    ("GET", "/v1/search", videos_api.search_own_scenes, 200),
+    ("GET", "/v1/search", search_api.search_own_scenes, 200),
+    ("POST", "/v1/search/image", search_api.search_by_picture, 200),
+    ("GET", "/v1/scenes/{scene_id}/similar", search_api.similar_scenes, 200),
 ]
 OPEN_ROUTES: list[Route] = [
     ("GET", "/healthz", health_api.alive, 200),
@@ -60,6 +62,7 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     videos_api.submit_videos: {409, 429},
     videos_api.cancel_own_video: {409},
     videos_api.retry_own_video: {409},
+    search_api.search_by_picture: {413},
 }
 """What some routes may answer beside the errors that all routes of their kind have."""
 
@@ -131,23 +134,27 @@ class ReplicaConfig:
     limits: ApiLimits
     clip_model: str
     clip_pretrained: str | None
+    text_model: str
+    weights: Weights
 
 
 class ApiReplica:
-    """One replica of the HTTP application: a database pool, a text encoder, the routes."""
+    """One replica of the HTTP application: a database pool, the models that read queries, the routes."""
 
     def __init__(self, config: ReplicaConfig) -> None:
         # Here and not above: torch takes seconds to import, and whoever merely deploys does not need it.
+        from cluster.models.text import load_text_model
         from cluster.models.vision import load_vision_model
         from serve_app.loopback import stay_on_loopback
 
         stay_on_loopback()
-        encoder = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
+        vision = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
+        text = load_text_model(config.text_model, "cpu", threads=1)
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
         self._parts = ApiParts(
             pool=self._pool,
             verifier=TokenVerifier(config.auth),
-            search=SearchService(PostgresSearchIndex(self._pool), encoder, self._pool),
+            search=SearchService(PostgresSearchIndex(self._pool), vision, text, self._pool, config.weights),
             allowed_schemes=config.allowed_schemes,
             cors_origins=config.cors_origins,
             limits=config.limits,
@@ -211,6 +218,8 @@ def build_app(args: dict[str, Any]) -> Application:
         allowed_schemes=frozenset(settings.http_allowed_schemes),
         clip_model=settings.clip_model,
         clip_pretrained=settings.resolved_clip_pretrained,
+        text_model=settings.text_model,
+        weights=settings.search_weights,
         limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),
     )
     return api_deployment.bind(config)

@@ -1,4 +1,4 @@
-"""The JSON of a user's videos, of the search in them, and of what admins see and do about videos that failed."""
+"""The JSON of a user's videos, and of what admins see and do about videos that failed."""
 
 from datetime import datetime
 from typing import Annotated
@@ -81,32 +81,6 @@ class VideoDetail(Video):
     words: int | None
     stages: list[StageRun]
     scenes: list[Scene]
-
-
-class SceneHit(BaseModel):
-    """A scene that was found; the ranks (from 1) say in which list, null where it was not in it."""
-
-    video_id: UUID
-    filename: str | None
-    uri: str | None
-    scene_index: int
-    start_s: float
-    end_s: float
-    transcript_segment: str | None
-    tags: list[str]
-    thumbnail_url: str | None
-    words_rank: int | None
-    picture_rank: int | None
-    picture_similarity: float | None = Field(description="Cosine of the query's and the picture's embedding.")
-    score: float = Field(description="Reciprocal rank fusion of both lists; comparable within one answer only.")
-
-
-class FoundScenes(BaseModel):
-    """The scenes that fit a query best, best first."""
-
-    query: str
-    latency_ms: int
-    items: list[SceneHit]
 
 
 class QuarantinedVideo(BaseModel):

@@ -1,10 +1,10 @@
-"""A user's own videos, their scenes and the search in them. Another user's are as if they did not exist."""
+"""A user's own videos and their scenes. Another user's are as if they did not exist."""
 
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
 from fastapi import Body, Header, Path, Query
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from cluster.contracts.errors import InvalidVideo, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
@@ -15,16 +15,10 @@ from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Page, PageSize, Parts
-from serve_app.video_schemas import AcceptedVideos, FoundScenes, SceneHit, Video, VideoDetail, VideosPage
+from serve_app.video_schemas import AcceptedVideos, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
 MINUTE_S = 60
-
-
-def _searchable(query: str) -> str:
-    if not query.strip() or "\x00" in query:
-        raise ValueError("must contain words")
-    return query
 
 
 def _one_or_many(body: Any) -> str:
@@ -136,22 +130,3 @@ def _own_video(parts: ApiParts, user_id: UUID, video_id: UUID) -> dict[str, Any]
     if video is None:
         raise NotFound("There is no such video.")
     return video
-
-
-def search_own_scenes(
-    q: Annotated[
-        str,
-        Query(max_length=1000, description='Words: all must fit; "quoted", or, -without.'),
-        AfterValidator(_searchable),
-    ],
-    user_id: CurrentUser,
-    parts: Parts,
-    limit: Annotated[int, Query(ge=1, le=100, description="Scenes at most.")] = 10,
-) -> FoundScenes:
-    """The user's scenes that fit best, by what was said and by what is seen."""
-    results = parts.search.search(user_id, q, limit)
-    items = [
-        SceneHit.model_validate({**vars(hit.scene), "scene_index": hit.scene.index, **vars(hit.match)})
-        for hit in results.hits
-    ]
-    return FoundScenes(query=results.query, latency_ms=results.latency_ms, items=items)

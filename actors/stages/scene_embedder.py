@@ -1,14 +1,15 @@
-"""Describes scenes: an embedding and zero-shot tags from the key frame, and the words spoken meanwhile.
+"""Describes scenes: an embedding and zero-shot tags from the key frame, the words spoken meanwhile, and what they mean.
 
-Key frames of many videos share the vision model's batches. Loading the model is ``cluster.models.vision``'s.
+Key frames of many videos share the vision model's batches, and texts the text model's. Loading both is
+``cluster.models``'.
 """
 
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,26 @@ class ScenesOfVideo:
     transcript: Transcript
 
 
+class TextEncoder(Protocol):
+    """What embeds sentences; ``key`` is what its embeddings are filed under."""
+
+    key: str
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n, MEANING_DIM], L2-normalised."""
+        ...
+
+
+@dataclass(frozen=True)
+class SceneModels:
+    """The loaded models that describe a scene."""
+
+    vision: VisionModel
+    text: TextEncoder
+
+
 class SceneEmbedder:
-    """Holds a loaded vision model and the embedded labels.
+    """Holds loaded models and the embedded labels.
 
     Args:
         groups: labels that exclude one another; the best of each group may become a tag.
@@ -49,13 +68,15 @@ class SceneEmbedder:
         ConfigurationError: key frames are smaller than the model's input.
     """
 
-    def __init__(self, model: VisionModel, groups: Sequence[LabelGroup], key_frame_px: int, batch_size: int) -> None:
+    def __init__(self, models: SceneModels, groups: Sequence[LabelGroup], key_frame_px: int, batch_size: int) -> None:
+        model = models.vision
         if key_frame_px < model.image_size_px:
             raise ConfigurationError(
                 f"HEIMDEX_KEY_FRAME_PX is {key_frame_px}, smaller than the input of {model.name}: "
                 f"set it to at least {model.image_size_px}"
             )
         self.model = model
+        self._text_model = models.text
         self._batch_size = batch_size
         self._groups = [(group, model.encode_texts([PROMPT.format(label) for label in group])) for group in groups]
 
@@ -78,7 +99,15 @@ class SceneEmbedder:
             tags = self._tags(embeddings)
             for (video, index, words), embedding, seen in zip(read.popleft(), embeddings, tags, strict=True):
                 descriptions[video].append(self._describe(index, embedding, seen, words))
-        return descriptions
+        return self._with_meanings(descriptions)
+
+    def _with_meanings(self, videos: list[list[SceneDescription]]) -> list[list[SceneDescription]]:
+        texts = [scene.combined_text for scenes in videos for scene in scenes if scene.combined_text]
+        meanings = iter(self._text_model.encode(texts))
+        return [
+            [replace(scene, meaning=next(meanings)) if scene.combined_text else scene for scene in scenes]
+            for scenes in videos
+        ]
 
     def _describe(
         self, index: int, embedding: NDArray[np.float32], tags: tuple[str, ...], words: str
@@ -92,6 +121,8 @@ class SceneEmbedder:
             combined_text="\n".join(part for part in (words, summary) if part),
             embedding=embedding,
             vision_model=self.model.key,
+            meaning=None,
+            text_model=self._text_model.key,
         )
 
     def _tags(self, embeddings: NDArray[np.float32]) -> list[tuple[str, ...]]:

@@ -10,6 +10,8 @@ from cluster.contracts.stages import Blame
 
 EMBEDDING_DIM = 512
 """Length of a scene's embedding; the database column is vector(512)."""
+MEANING_DIM = 384
+"""Length of the embedding of what a scene says and shows; the database column is vector(384)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class SceneDescription:
     """What was said and seen in the scene of the same ``index``; the scene's picture is not carried along.
 
     ``embedding``: float32[EMBEDDING_DIM], L2-normalised, of the key frame. ``visual_summary`` says the tags in words.
+    ``meaning``: float32[MEANING_DIM], L2-normalised, of ``combined_text``; None where that is empty.
     """
 
     index: int
@@ -63,6 +66,8 @@ class SceneDescription:
     combined_text: str
     embedding: NDArray[np.float32]
     vision_model: str
+    meaning: NDArray[np.float32] | None
+    text_model: str
 
 
 @dataclass(frozen=True)

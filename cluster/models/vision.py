@@ -5,10 +5,9 @@ bundled one, all through the same code. Leaves batching across videos, measuring
 callers.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,21 +17,21 @@ import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
-from huggingface_hub import constants as hub
-from huggingface_hub import get_session, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors import SafetensorError
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
-from cluster.contracts.errors import ConfigurationError, DeviceFailure, TransientFailure
+from cluster.contracts.errors import ConfigurationError
 from cluster.demo import bundled_vision_directory
+from cluster.models.device_errors import device_errors
 from cluster.models.read_ahead import read_ahead
+from cluster.models.sources import content_hash, hub_answers
 
 EMBEDDING_DIM = 512
 _BATCH = 256
 """Most pictures or sentences that the model is given at once."""
-_HUB_TIMEOUT_S = 10.0
 _HUB_WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -101,14 +100,14 @@ class VisionModel:
         """Embed batch after batch. On a GPU, the next one is fetched and made ready while one is computed."""
         prepared = map(self._prepared, batches)
         for pictures in prepared if self._loader is None else read_ahead(prepared):
-            with torch.inference_mode(), self._half_precision(), _device_errors():
+            with torch.inference_mode(), self._half_precision(), device_errors():
                 rows = self._model.encode_image(pictures)
             yield self._normalised([rows])
 
     def _prepared(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """float32[n, 3, side, side] on the device."""
         if self._loader is not None:
-            with _device_errors():
+            with device_errors():
                 return self._loader.load(pictures)
         return torch.stack([self._preprocess(Image.fromarray(picture)) for picture in pictures])
 
@@ -117,7 +116,7 @@ class VisionModel:
         rows = []
         for start in range(0, len(texts), _BATCH):
             tokens = self._tokenizer(list(texts[start : start + _BATCH])).to(self.device)
-            with torch.inference_mode(), self._half_precision(), _device_errors():
+            with torch.inference_mode(), self._half_precision(), device_errors():
                 rows.append(self._model.encode_text(tokens))
         return self._normalised(rows)
 
@@ -176,17 +175,6 @@ def _batch_steps(preprocess: Any) -> Iterator[Callable[[torch.Tensor], torch.Ten
             yield lambda images: images.clamp(0.0, 1.0)
 
 
-@contextmanager
-def _device_errors() -> Iterator[None]:
-    """A GPU's errors by what they mean: full for now, or unusable until the process has ended."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TransientFailure(f"the GPU's memory is full: {error}") from error
-    except torch.AcceleratorError as error:
-        raise DeviceFailure(f"the GPU reported an error: {error}") from error
-
-
 def load_vision_model(name: str, pretrained: str | None, device: str, threads: int | None = None) -> VisionModel:
     """Load a CLIP on `device`: `name` is "bundled", a directory with an open_clip model, or an architecture.
 
@@ -225,7 +213,7 @@ def _directory_source(directory: Path, name: str) -> _Source:
             f"HEIMDEX_CLIP_MODEL={directory}: not an open_clip model "
             "(it needs open_clip_config.json and a weights file, .safetensors or .bin)"
         )
-    return _Source(f"local-dir:{directory}", None, name, _content_hash(weights), {})
+    return _Source(f"local-dir:{directory}", None, name, content_hash(weights), {})
 
 
 def _architecture_source(name: str, pretrained: str | None) -> _Source:
@@ -235,7 +223,7 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
         )
     if pretrained is not None and Path(pretrained).is_file():
         weights = Path(pretrained)
-        return _Source(name, weights, f"{name}/{weights.stem}", _content_hash([weights]), {})
+        return _Source(name, weights, f"{name}/{weights.stem}", content_hash([weights]), {})
     config = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
@@ -256,17 +244,9 @@ def _hub_weights(config: dict[str, Any], label: str) -> Path:
         if isinstance(cached, str):
             return Path(cached)
     unreachable = ConfigurationError(f"vision model {label}: the model hub could not be reached; {_MEND}")
+    if repository and not hub_answers():
+        raise unreachable
     try:
-        if repository:
-            get_session().head(hub.ENDPOINT, timeout=_HUB_TIMEOUT_S)
         return Path(open_clip.download_pretrained(config))
     except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
         raise unreachable from error
-
-
-def _content_hash(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]

@@ -15,6 +15,7 @@ from cluster.contracts.results import Transcript, WrittenScene
 from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
 from cluster.store.stage_results import keep
+from cluster.store.vocabulary import Vocabulary
 
 TEXT_CONFIGURATIONS = {
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -39,6 +40,7 @@ class SceneStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._vocabulary = Vocabulary(pool)
 
     def replace(
         self,
@@ -53,6 +55,8 @@ class SceneStore:
         Raises:
             LeaseLost: the lease token no longer matches; nothing was written.
         """
+        # By itself: words that turn out to be in no scene do no harm, and whoever adds the same ones need not wait.
+        self._vocabulary.add(video_id, [scene.description.combined_text for scene in scenes])
         with self._pool.connection() as connection:
             # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
             keep(connection, video_id, lease_token, Stage.INDEXING)
@@ -114,4 +118,12 @@ def _write_scenes(
         cursor.executemany(
             "INSERT INTO scene_embeddings (scene_id, model, embedding) VALUES (%s, %s, %s)",
             [(s.id, s.description.vision_model, Vector(s.description.embedding)) for s in scenes],
+        )
+        cursor.executemany(
+            "INSERT INTO scene_meanings (scene_id, model, embedding) VALUES (%s, %s, %s)",
+            [
+                (s.id, s.description.text_model, Vector(s.description.meaning))
+                for s in scenes
+                if s.description.meaning is not None
+            ],
         )

@@ -1,55 +1,47 @@
-"""Finds scenes in Postgres, by words and by picture, and keeps the record of every search.
+"""Finds scenes: what any search engine offers, and PostgreSQL's way of doing it.
 
-``SearchIndex`` is what any search engine offers; each list is ranked by its own measure. Fusing the lists and
-asking the vision model is ``cluster.search``'s; writing scenes is ``scenes``'.
+Each list is ranked by its own measure. Fusing the lists and asking the models is ``cluster.search``'s; what people see
+of a scene is ``found_scenes``', writing scenes ``scenes``'.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
 from pgvector import Vector
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import DictRow, class_row
 
+from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
 from cluster.store.database import Pool
 from cluster.store.scenes import TEXT_CONFIGURATIONS
-
-
-@dataclass(frozen=True)
-class RankedScene:
-    """A scene in a ranked list; ``score`` is the list's own measure, higher is better."""
-
-    scene_id: UUID
-    score: float
+from cluster.store.words_sql import TsQuery
 
 
 class SearchIndex(Protocol):
-    """Two ranked lists of one owner's scenes, best first, at most ``limit`` long."""
+    """Ranked lists of the scenes of a scope, best first, at most ``limit`` long."""
 
-    def words(self, query: str, owner_id: UUID, limit: int) -> list[RankedScene]:
+    def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
         """Scenes in which the words of ``query`` were said or seen; none when nothing fits."""
         ...
 
-    def picture(self, embedding: NDArray[np.float32], model: str, owner_id: UUID, limit: int) -> list[RankedScene]:
-        """The scenes whose picture, as ``model`` embeds it, is nearest: ``score`` is the cosine.
+    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+        """The scenes whose meaning or picture, as the vector's model embeds it, is nearest: ``score`` is the cosine.
 
-        There is always a nearest one, however far: as many as the owner has, up to ``limit``.
+        There is always a nearest one, however far: as many as there are in the scope, up to ``limit``.
         """
         ...
 
 
-_WORDS = """
--- Scenes with all words of a web search ("quoted", or, -without), typed or stemmed in the video's language.
+_WORDS = sql.SQL(
+    """
+-- Scenes whose words fit, typed or stemmed in the video's language.
 -- The union of all languages' queries goes through the index; each scene is then held to its own language's.
 WITH stemmed AS MATERIALIZED (
-    SELECT language, websearch_to_tsquery(configuration::regconfig, %(query)s) AS query
+    SELECT language, {stemmed} AS query
     FROM unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
 ), typed AS MATERIALIZED (
-    SELECT websearch_to_tsquery('simple', %(query)s) AS query
+    SELECT {typed} AS query
 ), united AS MATERIALIZED (
     SELECT string_agg('(' || query::text || ')', ' | ')::tsquery AS query
     FROM (SELECT query FROM stemmed UNION SELECT query FROM typed) AS every (query) WHERE numnode(query) > 0
@@ -61,34 +53,39 @@ LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
 CROSS JOIN typed
 LEFT JOIN stemmed ON stemmed.language = t.language
 CROSS JOIN LATERAL (SELECT typed.query || coalesce(stemmed.query, typed.query) AS query) AS asked
-WHERE v.owner_id = %(owner)s
+WHERE {scope}
   AND s.text_index @@ (SELECT query FROM united) AND s.text_index @@ asked.query
 ORDER BY score DESC, s.video_id, s.index
 LIMIT %(limit)s
 """
+)
 
-NEAREST = """
+_NEAREST = sql.SQL(
+    """
 -- Along the vector index, which is walked on until enough scenes pass the filter.
 SELECT e.scene_id, (1 - (e.embedding <=> %(embedding)s))::float8 AS score
-FROM scene_embeddings AS e
+FROM {embeddings} AS e
 JOIN video_scenes AS s ON s.id = e.scene_id
 JOIN videos AS v ON v.id = s.video_id
-WHERE e.model = %(model)s AND v.owner_id = %(owner)s
+WHERE e.model = %(model)s AND {scope}
 ORDER BY e.embedding <=> %(embedding)s
 LIMIT %(limit)s
 """
+)
 
-NEAREST_EXACTLY = """
--- Every scene of the owner, without the vector index.
+_NEAREST_EXACTLY = sql.SQL(
+    """
+-- Every scene of the scope, without the vector index.
 WITH own AS MATERIALIZED (
     SELECT e.scene_id, (1 - (e.embedding <=> %(embedding)s))::float8 AS score
-    FROM scene_embeddings AS e
+    FROM {embeddings} AS e
     JOIN video_scenes AS s ON s.id = e.scene_id
     JOIN videos AS v ON v.id = s.video_id
-    WHERE e.model = %(model)s AND v.owner_id = %(owner)s
+    WHERE e.model = %(model)s AND {scope}
 )
 SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 """
+)
 
 _WALK_ON = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away.
@@ -97,6 +94,9 @@ SELECT set_config('hnsw.ef_search', %(candidates)s, true),
         WHERE extname = 'vector' AND string_to_array(extversion, '.')::int[] >= '{0,8}')
 """
 
+EMBEDDINGS = {By.PICTURE: sql.Identifier("scene_embeddings"), By.MEANING: sql.Identifier("scene_meanings")}
+"""Where each space's vectors lie."""
+
 
 class PostgresSearchIndex:
     """Full text and pgvector, in the tables that hold the scenes: there is nothing to keep in step."""
@@ -104,70 +104,70 @@ class PostgresSearchIndex:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def words(self, query: str, owner_id: UUID, limit: int) -> list[RankedScene]:
+    def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`."""
-        parameters = {
-            "query": query,
-            "owner": owner_id,
-            "limit": limit,
+        if not query:
+            return []
+        asked = TsQuery(query)
+        statement = _WORDS.format(
+            stemmed=asked.within(sql.SQL("configuration::regconfig")),
+            typed=asked.within(sql.SQL("'simple'::regconfig")),
+            scope=_filter(scope),
+        )
+        languages = {
             "languages": list(TEXT_CONFIGURATIONS),
             "configurations": list(TEXT_CONFIGURATIONS.values()),
         }
         with self._pool.connection() as connection:
-            return _ranked(connection, _WORDS, parameters)
+            return _ranked(connection, statement, {**_values(scope, limit), **asked.parameters, **languages})
 
-    def picture(self, embedding: NDArray[np.float32], model: str, owner_id: UUID, limit: int) -> list[RankedScene]:
+    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
 
-        Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all
-        it meets are other owners' scenes or another model's: what it then misses is looked for exactly.
+        Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all it meets
+        is outside the scope or another model's: what it then misses is looked for exactly.
         """
-        parameters = {"embedding": Vector(embedding), "model": model, "owner": owner_id, "limit": limit}
+        values = {**_values(scope, limit), "embedding": Vector(vector.embedding), "model": vector.model}
         with self._pool.connection() as connection:
             connection.execute(_WALK_ON, {"candidates": str(min(1000, max(100, 2 * limit)))})
-            found = _ranked(connection, NEAREST, parameters)
-            return found if len(found) == limit else _ranked(connection, NEAREST_EXACTLY, parameters)
+            found = _ranked(connection, walk_along_index(by, scope), values)
+            if len(found) == limit:
+                return found
+            exactly = _NEAREST_EXACTLY.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
+            return _ranked(connection, exactly, values)
 
 
-def _ranked(connection: Connection[DictRow], statement: str, parameters: dict[str, object]) -> list[RankedScene]:
+def walk_along_index(by: By, scope: Scope) -> sql.Composed:
+    """The statement that finds a scope's nearest scenes along the vector index."""
+    return _NEAREST.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
+
+
+def _filter(scope: Scope) -> sql.Composable:
+    conditions = ["v.owner_id = %(owner)s"]
+    if scope.since is not None:
+        conditions.append("v.created_at >= %(since)s")
+    if scope.tags:
+        conditions.append("s.tags @> %(tags)s::text[]")
+    return sql.SQL(" AND ".join(conditions))
+
+
+def _values(scope: Scope, limit: int) -> dict[str, Any]:
+    return {"owner": scope.owner_id, "since": scope.since, "tags": list(scope.tags), "limit": limit}
+
+
+def _ranked(
+    connection: Connection[DictRow], statement: sql.Composed, parameters: Mapping[str, Any]
+) -> list[RankedScene]:
     with connection.cursor(row_factory=class_row(RankedScene)) as cursor:
         return cursor.execute(statement, parameters).fetchall()
 
 
-@dataclass(frozen=True)
-class SceneRow:
-    """What a person wants to see of a scene that was found."""
-
-    scene_id: UUID
-    video_id: UUID
-    filename: str
-    uri: str
-    index: int
-    start_s: float
-    end_s: float
-    transcript_segment: str | None
-    tags: list[str]
-    thumbnail_url: str | None
-
-
-def read_scenes(pool: Pool, scene_ids: Sequence[UUID]) -> dict[UUID, SceneRow]:
-    """The scenes of these ids; one that is gone by now is left out."""
-    with pool.connection() as connection, connection.cursor(row_factory=class_row(SceneRow)) as cursor:
-        cursor.execute(
-            """
-            SELECT s.id AS scene_id, s.video_id, v.filename, v.storage_path AS uri, s.index, s.start_s,
-                   s.end_s, s.transcript_segment, coalesce(s.tags, '{}') AS tags, s.thumbnail_url
-            FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id WHERE s.id = ANY (%s)
-            """,
-            (list(scene_ids),),
-        )
-        return {row.scene_id: row for row in cursor}
-
-
-def record_search(pool: Pool, user_id: UUID, query: str, results_count: int, latency_ms: int) -> None:
-    """Keep the record of a search that was answered; the search metrics read it."""
+def vector_of(pool: Pool, scene_id: UUID, owner_id: UUID, by: By, model: str) -> QueryVector | None:
+    """The stored vector of one of the owner's scenes; None where there is no such scene, or it has none."""
+    statement = sql.SQL(
+        "SELECT e.embedding FROM {} AS e JOIN video_scenes AS s ON s.id = e.scene_id "
+        "JOIN videos AS v ON v.id = s.video_id WHERE e.scene_id = %s AND e.model = %s AND v.owner_id = %s"
+    ).format(EMBEDDINGS[by])
     with pool.connection() as connection:
-        connection.execute(
-            "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) VALUES (%s, %s, %s, %s)",
-            (user_id, query, results_count, latency_ms),
-        )
+        row = connection.execute(statement, (scene_id, model, owner_id)).fetchone()
+    return None if row is None else QueryVector(model, row["embedding"].to_numpy())

@@ -1,9 +1,9 @@
 """What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
 
 ``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Silero compute where speech
-is, Whisper the windows into which the utterances of all files are packed, and the vision model the key frames; prints
-the seconds of CPU of each as JSON, how many key frames there were, and what was heard. All in one thread: what more
-threads cost is not the models' own time.
+is, Whisper the windows into which the utterances of all files are packed, the vision model the key frames, and the text
+model what was said; prints the seconds of CPU of each as JSON, how many key frames there were, and what was heard. All
+in one thread: what more threads cost is not the models' own time.
 """
 
 import json
@@ -23,6 +23,7 @@ from actors.stages.scene_detector import SceneDetector
 from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import LocalVideo, MediaLimits
 from cluster.contracts.results import Transcript
+from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.models.whisper import Heard, SpeechModel
 from cluster.storage import FetchLimits
@@ -54,6 +55,7 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
     speech = _Recording(transcriber._model._model, beam_size=5)
     transcriber._model = speech
     vision = load_vision_model("bundled", None, "cpu", threads=1)
+    text = load_text_model("bundled", "cpu", threads=1)
     sounds, samples, key_frames = [], [], []
     for path in paths:
         video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
@@ -71,6 +73,7 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
         "Silero": _cpu_s(lambda: [silero(sound) for sound in samples]),
         "Whisper": _cpu_s(lambda: list(_heard(again, speech.asked))),
         "CLIP": _cpu_s(lambda: vision.encode_images(key_frames)),
+        "MiniLM": _cpu_s(lambda: text.encode(_spoken_in(heard, len(key_frames)))),
     }
     words = ["".join(word.text for word in one.words) if isinstance(one, Transcript) else "" for one in heard]
     return {"cpu_s": cpu_s, "key_frames": len(key_frames), "words": words}
@@ -79,6 +82,12 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
 def _heard(model: SpeechModel, asked: Sequence[tuple[Any, str]]) -> Iterator[list[Heard]]:
     for features, language in asked:
         yield model.hear_features(ctranslate2.StorageView.from_array(features), language)
+
+
+def _spoken_in(heard: Sequence[object], scenes: int) -> list[str]:
+    """All that was said, shared out over so many scenes: what the text model reads, whichever scene says it."""
+    said = [word.text for one in heard if isinstance(one, Transcript) for word in one.words]
+    return ["".join(said[at::scenes]) for at in range(scenes)]
 
 
 def _whole_steps(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from actors.stages import transcriber as speech_stage
-from actors.stages.scene_embedder import SceneEmbedder, ScenesOfVideo
+from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
 from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import SPEECH_RATE_HZ, DetectedScene, SceneBlock, SpeechWindow
 from cluster.contracts.results import Transcript
 from cluster.models import whisper
+from cluster.models.text import load_text_model
 from cluster.models.vision import VisionModel, load_vision_model
 from tests.benchmarks.random_whisper import SIZES, write_random_whisper
 
@@ -102,6 +103,7 @@ def _sound(path: Path | None) -> Samples:
 
 def _vision(folder: Path, architecture: str, device: str) -> str:
     model = load_vision_model(str(_random_clip(folder / architecture, architecture)), None, device)
+    text = load_text_model("bundled", device)
     groups = [("a street", "a beach", "a room"), ("day", "night")]
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, KEY_FRAME, np.uint8) for _ in range(SCENES_PER_VIDEO)]
@@ -109,7 +111,7 @@ def _vision(folder: Path, architecture: str, device: str) -> str:
     videos = [ScenesOfVideo([SceneBlock(scenes)], NO_TRANSCRIPT) for _ in range(VIDEOS)]
     rows = [["pictures at once", "describe, pictures/s", "bare model, pictures/s", "share"]]
     for count in PICTURES:
-        embedder = SceneEmbedder(model, groups, KEY_FRAME[0], count)
+        embedder = SceneEmbedder(SceneModels(model, text), groups, KEY_FRAME[0], count)
         bare = count / _median_s(_bare_vision(model, count, device))
         whole = VIDEOS * SCENES_PER_VIDEO / _median_s(lambda e=embedder: e.describe(videos))  # type: ignore[misc]
         rows.append([str(count), f"{whole:,.0f}", f"{bare:,.0f}", f"{whole / bare:.2f}"])

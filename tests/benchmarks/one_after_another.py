@@ -18,8 +18,10 @@ import torch
 from faster_whisper import WhisperModel
 from PIL import Image
 from scenedetect import AdaptiveDetector, detect
+from sentence_transformers import SentenceTransformer
 
 from cluster.demo import bundled_vision_directory, bundled_whisper_directory, labels_file
+from cluster.models.text import model_directory
 from tests.benchmarks.answering import answer
 
 THUMBNAIL_WIDTH_PX = 320
@@ -34,6 +36,7 @@ class Script:
         name = f"local-dir:{bundled_vision_directory()}"
         self._clip, _, self._preprocess = open_clip.create_model_and_transforms(name)
         self._clip.eval()
+        self._text_model = SentenceTransformer(str(model_directory("bundled")), device="cpu")
         self._labels = [line.strip() for line in labels_file().read_text().splitlines() if line.strip()]
         with torch.inference_mode():
             tokens = open_clip.get_tokenizer(name)([f"a photo of {label}" for label in self._labels])
@@ -62,7 +65,8 @@ class Script:
             best = int((self._label_embeddings @ embedding).argmax())
             scenes.append({"start_s": start, "end_s": end, "words": said, "tag": self._labels[best]})
         found = {"words": "".join(word.word for word in words).strip(), "scenes": scenes}
-        kept = found | {"embeddings": embeddings.tolist()}
+        meanings = self._text_model.encode([f"{scene['words']}\n{scene['tag']}" for scene in scenes])
+        kept = found | {"embeddings": embeddings.tolist(), "meanings": meanings.tolist()}
         (self._folder / f"{path.stem}.json").write_text(json.dumps(kept))
         return found
 

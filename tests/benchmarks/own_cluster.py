@@ -64,6 +64,7 @@ def own_cluster(folder: Path, **settings: str) -> Iterator[OwnCluster]:
         "HEIMDEX_SCRATCH_DIR": str(folder / "scratch"),
         "HEIMDEX_WHISPER_MODEL": "bundled",
         "HEIMDEX_CLIP_MODEL": "bundled",
+        "HEIMDEX_TEXT_MODEL": "bundled",
         "HEIMDEX_HTTP_PORT": "0",
         "HEIMDEX_DASHBOARD_PORT": "0",
         **settings,

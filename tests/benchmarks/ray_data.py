@@ -63,7 +63,11 @@ def ray_data_way(folder: Path, cpus: int) -> Iterator[RayDataWay]:
     try:
         apply_migrations(url)
         settings = Settings(
-            data_dir=folder / "data", scratch_dir=folder / "scratch", whisper_model="bundled", clip_model="bundled"
+            data_dir=folder / "data",
+            scratch_dir=folder / "scratch",
+            whisper_model="bundled",
+            clip_model="bundled",
+            text_model="bundled",
         )
         plan = folder / "plan.pickle"
         plan.write_bytes(pickle.dumps(plan_workers(settings, url, Hardware(cpus, 0.0, cpus))))

@@ -4,7 +4,7 @@ from tests.chaos.guards_trial import Guard
 
 LIMITS = "serve_app/limits.py"
 APP = "serve_app/app.py"
-API = "serve_app/videos_api.py"
+SEARCH = "serve_app/search_api.py"
 ADMIN = "serve_app/admin_api.py"
 PARTS = "serve_app/parts.py"
 ERRORS = "serve_app/error_responses.py"
@@ -102,14 +102,14 @@ HTTP = [
     ),
     Guard(
         "a search has an end",
-        API,
+        SEARCH,
         "Query(max_length=1000, ",
         "Query(",
         (f"{_ROUTES}test_a_search_has_an_end",),
     ),
     Guard(
         "a search finds so many at most",
-        API,
+        SEARCH,
         'Query(ge=1, le=100, description="Scenes at most.")',
         'Query(ge=1, description="Scenes at most.")',
         (f"{_ROUTES}test_a_search_has_an_end",),

@@ -151,22 +151,22 @@ _CHANGES = [
     Guard(
         "words are found in one's own scenes",
         INDEX,
-        "WHERE v.owner_id = %(owner)s\n  AND s.text_index",
-        "WHERE v.id <> %(owner)s\n  AND s.text_index",
+        "WHERE {scope}\n  AND s.text_index",
+        "WHERE true\n  AND s.text_index",
         (f"{_OTHERS_SCENES}[words-10]",),
     ),
     Guard(
         "pictures are found in one's own scenes",
         INDEX,
-        "WHERE e.model = %(model)s AND v.owner_id = %(owner)s\nORDER BY",
-        "WHERE e.model = %(model)s AND v.id <> %(owner)s\nORDER BY",
+        "WHERE e.model = %(model)s AND {scope}\nORDER BY",
+        "WHERE e.model = %(model)s\nORDER BY",
         (f"{_OTHERS_SCENES}[pictures-1]",),
     ),
     Guard(
         "pictures are found in one's own scenes, also without the index",
         INDEX,
-        "WHERE e.model = %(model)s AND v.owner_id = %(owner)s\n)",
-        "WHERE e.model = %(model)s AND v.id <> %(owner)s\n)",
+        "WHERE e.model = %(model)s AND {scope}\n)",
+        "WHERE e.model = %(model)s\n)",
         (f"{_OTHERS_SCENES}[pictures-10]",),
     ),
 ]

@@ -54,6 +54,8 @@ def _scene(video: ClaimedVideo, index: int) -> WrittenScene:
             combined_text="red circle",
             embedding=_unit(video, index),
             vision_model="chaos",
+            meaning=None,
+            text_model="chaos",
         ),
     )
 

@@ -211,7 +211,8 @@ class _Toys:
         embedding = np.zeros(EMBEDDING_DIM, np.float32)
         embedding[0] = 1.0
         return self._dealt(said, Stage.SCENE_PROCESSING) or [
-            SceneDescription(scene.index, spoken, ("toy",), "toy", str(said), embedding, "toy") for scene in scenes
+            SceneDescription(scene.index, spoken, ("toy",), "toy", str(said), embedding, "toy", None, "toy")
+            for scene in scenes
         ]
 
     def write(

@@ -68,6 +68,7 @@ def make_environment(folder: Path, **settings: str) -> dict[str, str]:
         "HEIMDEX_SCRATCH_DIR": str(folder / "scratch"),
         "HEIMDEX_WHISPER_MODEL": "bundled",
         "HEIMDEX_CLIP_MODEL": "bundled",
+        "HEIMDEX_TEXT_MODEL": "bundled",
         "HEIMDEX_HTTP_PORT": "0",
         "HEIMDEX_DASHBOARD_PORT": "0",
         "HEIMDEX_OBJECT_STORE_MB": "200",

@@ -50,6 +50,7 @@ def start(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             "scratch_dir": tmp_path / "scratch",
             "whisper_model": "bundled",
             "clip_model": "bundled",
+            "text_model": "bundled",
         }
         plan = plan_workers(load_settings(**{**usual, **settings}), database_url, Hardware(2.0, 0.0, 2.0))
         config = SchedulerConfig(database_url, plan, 4.0, RetryRule(max_errors=2, first_delay_s=0.1))

@@ -1,4 +1,4 @@
-"""Who asks in the API tests, with which tokens, and a text encoder for where the pictures do not matter."""
+"""Who asks in the API tests, with which tokens, and encoders for where models do not matter."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
 from serve_app.auth import mint_token
 
 SECRET = "a secret of the tests, long enough for HS256"
@@ -21,21 +22,44 @@ ApiMaker = Callable[..., TestClient]
 
 
 class WordVectors:
-    """A text encoder whose texts are near each other by the words they share; nothing is learned."""
+    """A vision model whose texts are near each other by the words they share, and whose pictures are words: their
+    strongest colour's. Nothing is learned.
+    """
 
     key = "word-vectors@1"
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        rows = [
-            sum(
-                (np.random.default_rng(zlib.crc32(word.encode())).normal(size=512) for word in text.lower().split()),
-                start=np.full(512, 1e-3),
-            )
-            for text in texts
-        ]
-        matrix = np.asarray(rows, dtype=np.float32)
-        normalised: NDArray[np.float32] = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-        return normalised
+        return word_vectors(texts, EMBEDDING_DIM)
+
+    def encode_images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return self.encode_texts([("red", "green", "blue")[picture.mean(axis=(0, 1)).argmax()] for picture in pixels])
+
+
+class WordMeanings:
+    """A text model of the same kind. Words of ``SYNONYMS`` mean the same."""
+
+    key = "word-meanings@1"
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        meant = [" ".join(SYNONYMS.get(word, word) for word in text.lower().split()) for text in texts]
+        return word_vectors(meant, MEANING_DIM)
+
+
+SYNONYMS = {"vessel": "boat", "ship": "boat", "ocean": "sea"}
+
+
+def word_vectors(texts: Sequence[str], width: int) -> NDArray[np.float32]:
+    """A row per text, L2-normalised: the sum of a random direction for each of its words."""
+    rows = [
+        sum(
+            (np.random.default_rng(zlib.crc32(word.encode())).normal(size=width) for word in text.lower().split()),
+            start=np.full(width, 1e-3),
+        )
+        for text in texts
+    ]
+    matrix = np.asarray(rows, dtype=np.float32)
+    normalised: NDArray[np.float32] = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    return normalised
 
 
 def headers(user_id: UUID, lifetime: timedelta = timedelta(minutes=5)) -> dict[str, str]:

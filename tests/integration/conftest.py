@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from api_client import ADMIN, SECRET, ApiMaker, WordVectors
+from api_client import ADMIN, SECRET, ApiMaker, WordMeanings, WordVectors
 from starlette.testclient import TestClient
 
 from cluster.search import SearchService
@@ -26,7 +26,7 @@ def make_api(pool: Pool) -> Iterator[ApiMaker]:
         parts = {
             "pool": used_pool,
             "verifier": TokenVerifier(AuthRules(SECRET, None, frozenset({ADMIN}))),
-            "search": SearchService(PostgresSearchIndex(used_pool), WordVectors(), used_pool),
+            "search": SearchService(PostgresSearchIndex(used_pool), WordVectors(), WordMeanings(), used_pool),
             "allowed_schemes": frozenset({"http", "https", "s3"}),
             **replaced,
         }

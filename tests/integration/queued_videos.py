@@ -15,6 +15,7 @@ from cluster.contracts.errors import LeaseLost
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import (
     EMBEDDING_DIM,
+    MEANING_DIM,
     SceneDescription,
     Segment,
     StageReport,
@@ -160,13 +161,15 @@ def scenes(video_id: UUID, *texts: str, tags: tuple[str, ...] = ()) -> list[Writ
                 combined_text="\n".join([text, *tags]),
                 embedding=unit(index),
                 vision_model="bundled@1",
+                meaning=unit(index, MEANING_DIM),
+                text_model="bundled@1",
             ),
         )
         for index, text in enumerate(texts)
     ]
 
 
-def unit(index: int) -> Any:
-    embedding = np.zeros(EMBEDDING_DIM, np.float32)
+def unit(index: int, width: int = EMBEDDING_DIM) -> Any:
+    embedding = np.zeros(width, np.float32)
     embedding[index] = 1.0
     return embedding

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from queued_videos import OWNER, claim_one, scenes, transcript, unit
 
+from cluster.contracts.search import By, QueryVector, Scope, parse_words
 from cluster.store.database import Pool
 from cluster.store.scenes import SceneStore
 from cluster.store.search_index import PostgresSearchIndex
@@ -28,8 +29,8 @@ def index(pool: Pool) -> PostgresSearchIndex:
 def test_nobody_finds_anothers_scenes(index: PostgresSearchIndex, way: str, limit: int) -> None:
     def found(owner_id: UUID) -> int:
         if way == "words":
-            return len(index.words("tide", owner_id, limit))
-        return len(index.picture(unit(0), "bundled@1", owner_id, limit))
+            return len(index.words(parse_words("tide"), Scope(owner_id), limit))
+        return len(index.nearest(By.PICTURE, QueryVector("bundled@1", unit(0)), Scope(owner_id), limit))
 
     assert found(OWNER) > 0
     assert found(OTHER) == 0

@@ -1,242 +1,155 @@
-"""Searching scenes in real Postgres: by words, by picture, fused; only one's own; every search on record."""
+"""The search as users have it, on real Postgres: fused, corrected, in pages, by picture; every search on record."""
 
+import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import numpy as np
 import pytest
-from api_client import ALICE, BOB, WordVectors, headers
+from api_client import ALICE, BOB, WordMeanings, WordVectors, headers
 from numpy.typing import NDArray
-from pgvector import Vector
+from PIL import Image
+from searchable import Scene, add_video
 from starlette.testclient import TestClient
 
-from cluster.search import LIST_DEPTH, SearchService, fuse
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By, RankedScene, Scope
+from cluster.search import MAX_DEPTH, USUAL_WEIGHTS, SearchRequest, SearchService, fuse
 from cluster.store.database import Pool
-from cluster.store.scenes import TEXT_CONFIGURATIONS
-from cluster.store.search_index import NEAREST, PostgresSearchIndex, RankedScene
+from cluster.store.search_index import PostgresSearchIndex
 
-MODEL = WordVectors.key
-
-
-@pytest.fixture
-def index(pool: Pool) -> PostgresSearchIndex:
-    return PostgresSearchIndex(pool)
+ALICES = Scope(ALICE)
 
 
-def add_video(
-    pool: Pool,
-    owner_id: UUID,
-    scenes: Sequence[tuple[str, str]],
-    *,
-    language: str | None = "en",
-    model: str = MODEL,
-) -> list[UUID]:
-    """A video whose scenes say the first and show the second text; returns the scenes' ids."""
-    pictures = WordVectors().encode_texts([shown for _, shown in scenes])
-    video_id, ids = uuid4(), [uuid4() for _ in scenes]
-    with pool.connection() as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO videos (id, owner_id, storage_path, filename, status) "
-            "VALUES (%s, %s, 's3://bucket/a.mp4', 'a.mp4', 'READY')",
-            (video_id, owner_id),
-        )
-        cursor.execute(
-            "INSERT INTO video_transcripts (video_id, language, model, word_count, segments) "
-            "VALUES (%s, %s, 'm', 0, '[]')",
-            (video_id, language),
-        )
-        cursor.executemany(
-            """
-            INSERT INTO video_scenes (id, video_id, index, start_s, end_s, transcript_segment, tags,
-                                      text_index)
-            VALUES (%(id)s, %(video)s, %(index)s, %(index)s, %(index)s + 1, %(said)s, '{}',
-                    to_tsvector('simple', %(said)s) || to_tsvector(%(configuration)s::regconfig, %(said)s))
-            """,
-            [
-                {
-                    "id": scene_id,
-                    "video": video_id,
-                    "index": number,
-                    "said": said,
-                    "configuration": TEXT_CONFIGURATIONS.get(language or "", "simple"),
-                }
-                for number, (scene_id, (said, _)) in enumerate(zip(ids, scenes, strict=True))
-            ],
-        )
-        cursor.executemany(
-            "INSERT INTO scene_embeddings (scene_id, model, embedding) VALUES (%s, %s, %s)",
-            [(scene_id, model, Vector(row)) for scene_id, row in zip(ids, pictures, strict=True)],
-        )
-    return ids
+def service(pool: Pool, vision: Any = None, weights: dict[By, float] | None = None) -> SearchService:
+    vision = vision or WordVectors()
+    return SearchService(PostgresSearchIndex(pool), vision, WordMeanings(), pool, {**USUAL_WEIGHTS, **(weights or {})})
 
 
-def found(ranked: Sequence[RankedScene]) -> list[UUID]:
-    return [scene.scene_id for scene in ranked]
+# Fusion
 
 
-def embedding(text: str) -> NDArray[np.float32]:
-    row: NDArray[np.float32] = WordVectors().encode_texts([text])[0]
-    return row
-
-
-def test_words_are_found_as_typed_and_as_stemmed(pool: Pool, index: PostgresSearchIndex) -> None:
-    fox, dog, _ = add_video(
-        pool,
-        ALICE,
-        [("the foxes were running", "a"), ("a dog named Fox sleeps", "b"), ("nothing at all", "c")],
-    )
-    assert found(index.words("running", ALICE, 10)) == found(index.words("runs", ALICE, 10)) == [fox]
-    assert set(found(index.words("fox", ALICE, 10))) == {fox, dog}
-    assert set(found(index.words("the foxes", ALICE, 10))) == {fox, dog}
-    assert found(index.words('"foxes were running"', ALICE, 10)) == [fox]
-    assert found(index.words('"dog named"', ALICE, 10)) == [dog]
-    assert found(index.words("fox -sleeps", ALICE, 10)) == [fox]
-    assert set(found(index.words("running or sleeping", ALICE, 10))) == {fox, dog}
-    assert index.words("elephant", ALICE, 10) == []
-    assert len(index.words("fox", ALICE, 1)) == 1
-
-
-def test_each_video_is_stemmed_in_its_own_language(pool: Pool, index: PostgresSearchIndex) -> None:
-    (german,) = add_video(pool, ALICE, [("die Häuser brennen", "a")], language="de")
-    (english,) = add_video(pool, ALICE, [("die hard", "b")], language="en")
-    (korean,) = add_video(pool, ALICE, [("안녕하세요 세계", "c")], language="ko")
-    (silent,) = add_video(pool, ALICE, [("circle", "d")], language=None)
-    assert found(index.words("Haus", ALICE, 10)) == found(index.words("häuser", ALICE, 10)) == [german]
-    # "die" is a stop word in German: it must not vanish from what is asked of an English video.
-    assert found(index.words("die hard", ALICE, 10)) == [english]
-    assert found(index.words("안녕하세요", ALICE, 10)) == [korean]
-    assert found(index.words("circle", ALICE, 10)) == [silent]
-
-
-def test_no_query_breaks_the_index(pool: Pool, index: PostgresSearchIndex) -> None:
-    add_video(pool, ALICE, [("some words", "a")])
-    for query in (
-        "", "   ", "the", "&|!()", "'", '"', "\\", "a:*", "%(owner)s", "<->", "or", "-", "💥", "x" * 1000,
-    ):  # fmt: skip
-        assert index.words(query, ALICE, 10) == [], query
-
-
-def test_pictures_are_ranked_by_cosine(pool: Pool, index: PostgresSearchIndex) -> None:
-    near, nearer, far = add_video(pool, ALICE, [("", "red circle grass"), ("", "red circle"), ("", "blue square")])
-    ranked = index.picture(embedding("red circle"), MODEL, ALICE, 10)
-    assert found(ranked) == [nearer, near, far]
-    assert ranked[0].score == pytest.approx(1.0, abs=1e-5)
-    assert ranked[1].score == pytest.approx(float(embedding("red circle") @ embedding("red circle grass")), abs=1e-5)
-    assert found(index.picture(embedding("red circle"), MODEL, ALICE, 2)) == [nearer, near]
-
-
-def test_only_the_asked_models_embeddings_are_compared(pool: Pool, index: PostgresSearchIndex) -> None:
-    add_video(pool, ALICE, [("", "red circle")], model="another@1")
-    (ours,) = add_video(pool, ALICE, [("", "blue square")])
-    assert found(index.picture(embedding("red circle"), MODEL, ALICE, 10)) == [ours]
-
-
-def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index: PostgresSearchIndex) -> None:
-    """The vector index alone would return other people's scenes first and then nothing of the owner's."""
-    for _ in range(4):
-        add_video(pool, BOB, [("red circle", f"red circle {number}") for number in range(400)])
-    ours = add_video(pool, ALICE, [("blue square", f"blue square {number}") for number in range(30)])
-    with pool.connection() as connection:
-        connection.execute("ANALYZE")
-    for limit in (10, 30, LIST_DEPTH):
-        ranked = index.picture(embedding("red circle"), MODEL, ALICE, limit)
-        assert set(found(ranked)) <= set(ours)
-        assert len(ranked) == min(limit, len(ours))
-        assert [s.score for s in ranked] == sorted((s.score for s in ranked), reverse=True)
-    assert index.words("circle", ALICE, 10) == []
-    mine = index.picture(embedding("red circle 7"), MODEL, BOB, 4)
-    assert len(mine) == 4
-    assert mine[0].score == pytest.approx(1.0, abs=1e-5)
-
-
-def test_the_vector_index_is_used_for_an_owner_with_many_scenes(pool: Pool) -> None:
-    add_video(pool, ALICE, [("", f"scene {number}") for number in range(1200)])
-    parameters = {"embedding": Vector(embedding("scene 7")), "model": MODEL, "owner": ALICE, "limit": 10}
-    with pool.connection() as connection:
-        connection.execute("ANALYZE")
-        plan = connection.execute(f"EXPLAIN {NEAREST}", parameters).fetchall()
-    assert any("idx_scene_embeddings_cosine" in row["QUERY PLAN"] for row in plan), plan
-
-
-def test_fusion_is_by_reciprocal_rank() -> None:
+def test_fusion_is_by_weighted_reciprocal_rank() -> None:
     a, b, c = (UUID(int=number) for number in (1, 2, 3))
-    words = [RankedScene(c, 0.3), RankedScene(a, 0.1)]
-    picture = [RankedScene(b, 0.3), RankedScene(a, 0.2), RankedScene(c, 0.1)]
-    fused = fuse(words, picture)
+    lists = {
+        By.WORDS: [RankedScene(c, 0.3), RankedScene(a, 0.1)],
+        By.PICTURE: [RankedScene(b, 0.3), RankedScene(a, 0.2), RankedScene(c, 0.1)],
+    }
+    fused = fuse(lists)
     assert [scene.scene_id for scene in fused] == [c, a, b]
     assert [scene.score for scene in fused] == pytest.approx([1 / 61 + 1 / 63, 1 / 62 + 1 / 62, 1 / 61])
-    assert [(scene.words_rank, scene.picture_rank) for scene in fused] == [(1, 3), (2, 2), (None, 1)]
-    assert fused[2].picture_similarity == 0.3
-    assert fuse([], []) == []
+    assert [dict(scene.ranks) for scene in fused] == [
+        {By.WORDS: 1, By.PICTURE: 3}, {By.WORDS: 2, By.PICTURE: 2}, {By.PICTURE: 1}
+    ]  # fmt: skip
+    assert [dict(scene.similarities) for scene in fused] == [{By.PICTURE: 0.1}, {By.PICTURE: 0.2}, {By.PICTURE: 0.3}]
+    weighted = fuse(lists, {By.WORDS: 0.1, By.MEANING: 1, By.PICTURE: 1})
+    assert [scene.scene_id for scene in weighted] == [a, c, b]
+    assert weighted[0].score == pytest.approx(0.1 / 62 + 1 / 62)
+    assert fuse({By.WORDS: [], By.PICTURE: []}) == fuse({}) == []
 
 
 def test_at_equal_score_what_was_said_comes_first() -> None:
     said, seen = UUID(int=2), UUID(int=1)
-    assert [s.scene_id for s in fuse([RankedScene(said, 1)], [RankedScene(seen, 1)])] == [said, seen]
+    lists = {By.PICTURE: [RankedScene(seen, 1)], By.WORDS: [RankedScene(said, 1)]}
+    assert [scene.scene_id for scene in fuse(lists)] == [said, seen]
 
 
-def test_a_scene_that_says_it_precedes_scenes_that_are_merely_near(pool: Pool, api: TestClient) -> None:
-    ids = add_video(pool, ALICE, [("", f"picture {number}") for number in range(20)])
-    (says,) = add_video(pool, ALICE, [("ask not what your country can do", "far away")])
-    answer = search(api, q="your country", limit=3)
-    first, second, _ = answer["items"]
-    assert (first["video_id"], first["words_rank"], first["scene_index"]) == (video_of(pool, says), 1, 0)
-    assert first["transcript_segment"] == "ask not what your country can do"
-    assert (second["video_id"], second["words_rank"]) == (video_of(pool, ids[0]), None)
-
-
-def test_every_search_is_on_record_and_counted(pool: Pool, api: TestClient) -> None:
-    add_video(pool, ALICE, [("red circle", "red circle"), ("", "blue square")])
-    answer = search(api, q="red circle", limit=1)
-    assert len(answer["items"]) == 1
-    search(api, BOB, q="red circle")
-    with pool.connection() as connection:
-        rows = connection.execute(
-            "SELECT user_id, query_text, results_count, latency_ms FROM search_queries ORDER BY created_at"
-        ).fetchall()
-    assert [(row["user_id"], row["query_text"], row["results_count"]) for row in rows] == [
-        (ALICE, "red circle", 1),
-        (BOB, "red circle", 0),
-    ]
-    assert rows[0]["latency_ms"] == answer["latency_ms"] >= 0
+# By text
 
 
 def test_a_hit_says_where_it_is_and_why(pool: Pool, api: TestClient) -> None:
-    (scene,) = add_video(pool, ALICE, [("a red circle", "red circle")])
-    assert search(api, q="red circle")["items"] == [
-        {
-            "video_id": video_of(pool, scene),
-            "filename": "a.mp4",
-            "uri": "s3://bucket/a.mp4",
-            "scene_index": 0,
-            "start_s": 0.0,
-            "end_s": 1.0,
-            "transcript_segment": "a red circle",
-            "tags": [],
-            "thumbnail_url": None,
-            "words_rank": 1,
-            "picture_rank": 1,
-            "picture_similarity": pytest.approx(1.0, abs=1e-5),
-            "score": pytest.approx(2 / 61),
-        }
-    ]
+    (scene,) = add_video(pool, ALICE, [Scene("a red circle", "red circle", ("round",))])
+    video = video_of(pool, scene)
+    (hit,) = search(api, q="red circle")["items"]
+    assert hit == {
+        "scene_id": str(scene),
+        "video_id": video,
+        "filename": "a.mp4",
+        "uri": "s3://bucket/a.mp4",
+        "scene_index": 0,
+        "start_s": 0.0,
+        "end_s": 1.0,
+        "transcript_segment": "a red circle",
+        "marks": [{"start": 2, "end": 5}, {"start": 6, "end": 12}],
+        "tags": ["round"],
+        "thumbnail_url": f"file:///scenes/{video}/00000.jpg",
+        "words_rank": 1,
+        "meaning_rank": 1,
+        "picture_rank": 1,
+        "meaning_similarity": pytest.approx(hit["meaning_similarity"]),
+        "picture_similarity": pytest.approx(1.0, abs=1e-5),
+        "score": pytest.approx(2.5 / 61),
+    }
+    assert 0.5 < hit["meaning_similarity"] < 1
     assert search(api, BOB, q="red circle")["items"] == []
 
 
-def test_a_bad_search_is_400(api: TestClient) -> None:
-    bad: list[tuple[dict[str, str], str]] = [
-        ({}, "q: Field required"),
-        ({"q": ""}, "q: must contain words"),
-        ({"q": "  "}, "q: must contain words"),
-        ({"q": "a\x00b"}, "q: must contain words"),
-        ({"q": "x" * 1001}, "q: String should have at most 1000 characters"),
-        ({"q": "x", "limit": "0"}, "limit: Input should be greater than or equal to 1"),
-        ({"q": "x", "limit": "101"}, "limit: Input should be less than or equal to 100"),
-    ]
-    for parameters, sentence in bad:
-        response = api.get("/v1/search", params=parameters, headers=headers(ALICE))
-        assert (response.status_code, response.json()) == (400, {"detail": sentence})
+def test_what_fits_is_marked_as_it_was_found(pool: Pool, api: TestClient) -> None:
+    def marked(query: str) -> list[str]:
+        (hit,) = search(api, q=query)["items"]
+        text = hit["transcript_segment"]
+        return [text[mark["start"] : mark["end"]] for mark in hit["marks"]]
+
+    add_video(pool, ALICE, [Scene("Foxes & 1 < 2 were Running, running: a fox ran 💥 home")])
+    assert marked("run") == ["Running", "running"]
+    assert marked("fox") == ["Foxes", "fox"]
+    assert marked('"fox ran"') == ["Foxes", "fox", "ran"]
+    assert marked("ho*") == ["home"]
+    assert marked("elephants") == []
+
+
+def test_what_means_it_is_found_without_any_of_its_words(pool: Pool, api: TestClient) -> None:
+    boat, _ = add_video(pool, ALICE, [Scene("boat sea"), Scene("a fox sleeps")])
+    first = search(api, q="vessel ocean", by="words,meaning")["items"][0]
+    assert (first["scene_id"], first["words_rank"], first["meaning_rank"]) == (str(boat), None, 1)
+    assert first["picture_rank"] is None
+
+
+def test_a_scene_that_says_it_precedes_scenes_that_are_merely_near(pool: Pool, api: TestClient) -> None:
+    ids = add_video(pool, ALICE, [Scene("", f"picture {number}") for number in range(20)])
+    (says,) = add_video(pool, ALICE, [Scene("ask not what your country can do", "far away")])
+    first, second, _ = search(api, q="your country", limit=3)["items"]
+    assert (first["video_id"], first["words_rank"], first["scene_index"]) == (video_of(pool, says), 1, 0)
+    assert (second["video_id"], second["words_rank"]) == (video_of(pool, ids[0]), None)
+
+
+def test_only_the_lists_that_are_asked_for_count(pool: Pool, api: TestClient) -> None:
+    says, shows = add_video(pool, ALICE, [Scene("red circle", "blue square"), Scene("blue square", "red circle")])
+    assert ids_of(search(api, q="red circle", by="words")) == [str(says)]
+    assert ids_of(search(api, q="red circle", by="picture")) == [str(shows), str(says)]
+    assert ids_of(search(api, q="red circle", by="meaning")) == [str(says), str(shows)]
+
+
+def test_a_list_without_weight_is_not_even_asked(pool: Pool) -> None:
+    says, shows = add_video(pool, ALICE, [Scene("red circle", "blue square"), Scene("blue square", "red circle")])
+    request = SearchRequest(ALICES, "red circle")
+    only_words = service(pool, weights={By.PICTURE: 0, By.MEANING: 0}).search(request)
+    assert [hit.scene.scene_id for hit in only_words.hits] == [says]
+    heavy_pictures = service(pool, weights={By.PICTURE: 100}).search(request)
+    assert [hit.scene.scene_id for hit in heavy_pictures.hits] == [shows, says]
+
+
+def test_a_misspelling_finds_what_was_meant(pool: Pool, api: TestClient) -> None:
+    lighthouse, _ = add_video(pool, ALICE, [Scene("the lighthouse keeper"), Scene("sunlight on the sea")])
+    add_video(pool, BOB, [Scene("lighthoose")])
+    answer = search(api, q="lihgthouse keper", by="words")
+    assert (answer["query"], answer["corrected"]) == ("lihgthouse keper", "lighthouse keeper")
+    assert ids_of(answer) == [str(lighthouse)]
+    assert [(mark["start"], mark["end"]) for mark in answer["items"][0]["marks"]] == [(4, 14), (15, 21)]
+    assert search(api, q="lighthouse", by="words")["corrected"] is None
+    # What another owner's videos say is nobody else's business.
+    assert search(api, q="lighthoose", by="words")["corrected"] == "lighthouse"
+    unlike = search(api, q="xylophone", by="words")
+    assert (unlike["corrected"], unlike["items"]) == (None, [])
+
+
+def test_scope_is_a_matter_of_parameters(pool: Pool, api: TestClient) -> None:
+    sea, _ = add_video(pool, ALICE, [Scene("low tide", tags=("sea", "sky")), Scene("high tide", tags=("sky",))])
+    assert ids_of(search(api, q="tide", tag=["sea", "sky"])) == [str(sea)]
+    assert len(ids_of(search(api, q="tide", since="2020-01-01T00:00:00Z"))) == 2
+    assert ids_of(search(api, q="tide", since="2120-01-01")) == []
 
 
 def test_a_query_is_encoded_once(pool: Pool) -> None:
@@ -248,16 +161,173 @@ def test_a_query_is_encoded_once(pool: Pool) -> None:
             return super().encode_texts(texts)
 
     encoder = Counting()
-    service = SearchService(PostgresSearchIndex(pool), encoder, pool)
+    searching = service(pool, encoder)
     for _ in range(3):
-        service.search(ALICE, "red circle", 5)
+        searching.search(SearchRequest(ALICES, "red circle"))
     assert encoder.asked == 1
+
+
+# Pages
+
+
+def test_pages_lead_through_all_that_is_found_once(pool: Pool, api: TestClient) -> None:
+    add_video(pool, ALICE, [Scene(f"tide {number}", f"tide {number}") for number in range(25)])
+    whole = ids_of(search(api, q="tide", limit=25))
+    parts, cursor = [], None
+    while True:
+        answer = search(api, q="tide", limit=10, **({"cursor": cursor} if cursor else {}))
+        parts.append(ids_of(answer))
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    assert [len(part) for part in parts] == [10, 10, 5]
+    assert list(itertools.chain(*parts)) == whole
+    assert len(set(whole)) == 25
+
+
+def test_pages_end(pool: Pool) -> None:
+    add_video(pool, ALICE, [Scene("tide", "tide") for _ in range(MAX_DEPTH + 10)])
+    last = service(pool).search(SearchRequest(ALICES, "tide", limit=100, offset=MAX_DEPTH - 100))
+    assert (len(last.hits), last.more) == (100, False)
+
+
+def test_a_cursor_belongs_to_its_search(pool: Pool, api: TestClient) -> None:
+    add_video(pool, ALICE, [Scene(f"tide {number}") for number in range(5)])
+    cursor = search(api, q="tide", limit=2)["next_cursor"]
+    assert len(search(api, q="tide", limit=3, cursor=cursor)["items"]) == 3
+    for asked in ({"q": "moon"}, {"q": "tide", "by": "words"}, {"q": "tide", "tag": "x"}):
+        assert refused(api, cursor=cursor, **asked) == "cursor: is not one that this search gave out"
+    for broken in ("x", "", "%", "LTEuYWJj", cursor[:-3], "A" * 99):
+        assert refused(api, q="tide", cursor=broken) == "cursor: is not one that this search gave out"
+
+
+# By picture
+
+
+def test_a_picture_finds_scenes_that_look_like_it(pool: Pool, api: TestClient) -> None:
+    red, _ = add_video(pool, ALICE, [Scene("says nothing of it", "red"), Scene("red", "blue")])
+    for kind in ("JPEG", "PNG", "WEBP"):
+        answer = by_picture(api, encoded((250, 10, 10), kind), limit=1)
+        (hit,) = answer["items"]
+        assert (hit["scene_id"], hit["picture_rank"], hit["words_rank"]) == (str(red), 1, None)
+        assert by_picture(api, encoded((250, 10, 10), kind), cursor=answer["next_cursor"])["items"]
+    assert by_picture(api, encoded((250, 10, 10), "PNG"), user_id=BOB)["items"] == []
+
+
+def test_what_is_no_picture_is_refused_in_a_sentence(api: TestClient) -> None:
+    def status(body: bytes, kind: str = "image/png") -> tuple[int, str]:
+        sent = {**headers(ALICE), "Content-Type": kind}
+        response = api.post("/v1/search/image", content=body, headers=sent)
+        return response.status_code, response.json()["detail"]
+
+    whole = encoded((1, 2, 3), "PNG")
+    assert status(b"no picture") == (400, "The body is no picture that can be read: it is none of JPEG, PNG, WEBP.")
+    assert status(whole[: len(whole) // 2])[0] == 400
+    assert status(encoded((1, 2, 3), "GIF"))[0] == 400
+    assert status(b"")[0] == 400
+    assert status(b"{}", "application/json")[0] in (400, 415)
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    assert status(bomb.getvalue()) == (
+        400, "The body is no picture that can be read: it has more than 50,000,000 pixels."
+    )  # fmt: skip
+    assert status(bytes(50 * 2**20))[0] == 413
+
+
+def test_scenes_like_a_scene_are_the_nearest_others_of_ones_own(pool: Pool, api: TestClient) -> None:
+    circle, near, far = add_video(
+        pool, ALICE, [Scene("", "red circle"), Scene("", "red circle grass"), Scene("", "blue square")]
+    )
+    add_video(pool, BOB, [Scene("", "red circle")])
+    answer = api.get(f"/v1/scenes/{circle}/similar", headers=headers(ALICE))
+    assert [hit["scene_id"] for hit in answer.json()["items"]] == [str(near), str(far)]
+    assert len(api.get(f"/v1/scenes/{circle}/similar?limit=1", headers=headers(ALICE)).json()["items"]) == 1
+    assert api.get(f"/v1/scenes/{circle}/similar", headers=headers(BOB)).status_code == 404
+    assert api.get(f"/v1/scenes/{UUID(int=7)}/similar", headers=headers(ALICE)).status_code == 404
+
+
+# Records, refusals, models
+
+
+def test_every_search_is_on_record_and_counted(pool: Pool, api: TestClient) -> None:
+    add_video(pool, ALICE, [Scene("red circle", "red circle"), Scene("", "blue square")])
+    answer = search(api, q="red circle", limit=1)
+    assert len(answer["items"]) == 1
+    search(api, BOB, q="red circle")
+    by_picture(api, encoded((255, 0, 0), "PNG"))
+    with pool.connection() as connection:
+        rows = connection.execute(
+            "SELECT user_id, query_text, results_count, latency_ms FROM search_queries ORDER BY created_at"
+        ).fetchall()
+    assert [(row["user_id"], row["query_text"], row["results_count"]) for row in rows] == [
+        (ALICE, "red circle", 1),
+        (BOB, "red circle", 0),
+        (ALICE, "(picture)", 2),
+    ]
+    assert rows[0]["latency_ms"] == answer["latency_ms"] >= 0
+
+
+def test_a_bad_search_is_400(api: TestClient) -> None:
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({}, "q: Field required"),
+        ({"q": ""}, "q: must contain words"),
+        ({"q": "  "}, "q: must contain words"),
+        ({"q": "a\x00b"}, "q: must contain words"),
+        ({"q": "x" * 1001}, "q: String should have at most 1000 characters"),
+        ({"q": "x", "limit": "0"}, "limit: Input should be greater than or equal to 1"),
+        ({"q": "x", "limit": "101"}, "limit: Input should be less than or equal to 100"),
+        ({"q": "x", "by": "sound"}, "by: takes words, meaning, picture, separated by commas"),
+        ({"q": "x", "by": ""}, "by: takes words, meaning, picture, separated by commas"),
+        ({"q": "x", "tag": "a\x00"}, "tag: must be text"),
+        ({"q": "x", "tag": ["a"] * 17}, "tag: List should have at most 16 items after validation, not 17"),
+    ]
+    for parameters, sentence in bad:
+        assert refused(api, **parameters) == sentence
+    assert refused(api, q="x", since="yesterday").startswith("since: Input should be a valid datetime")
+
+
+def test_vectors_of_another_model_are_an_error_at_the_start(pool: Pool) -> None:
+    class Another(WordVectors):
+        key = "another@1"
+
+    service(pool, Another())  # nothing is stored yet
+    add_video(pool, ALICE, [Scene("tide", "tide")])
+    sentence = "all scenes are indexed by picture with word-vectors@1, not with another@1: set HEIMDEX_CLIP_MODEL"
+    with pytest.raises(ConfigurationError, match=sentence):
+        service(pool, Another())
+    add_video(pool, ALICE, [Scene("tide", "tide")], vision="another@1")
+    service(pool, Another())
+    service(pool)
 
 
 def search(api: TestClient, user_id: UUID = ALICE, **parameters: Any) -> Any:
     response = api.get("/v1/search", params=parameters, headers=headers(user_id))
     assert response.status_code == 200, response.text
     return response.json()
+
+
+def refused(api: TestClient, **parameters: Any) -> str:
+    response = api.get("/v1/search", params=parameters, headers=headers(ALICE))
+    assert (response.status_code, list(response.json())) == (400, ["detail"]), response.text
+    sentence: str = response.json()["detail"]
+    return sentence
+
+
+def by_picture(api: TestClient, picture: bytes, user_id: UUID = ALICE, **parameters: Any) -> Any:
+    sent = {**headers(user_id), "Content-Type": "image/jpeg"}
+    response = api.post("/v1/search/image", content=picture, params=parameters, headers=sent)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def encoded(colour: tuple[int, int, int], kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(file, kind)
+    return file.getvalue()
+
+
+def ids_of(answer: Any) -> list[str]:
+    return [item["scene_id"] for item in answer["items"]]
 
 
 def video_of(pool: Pool, scene_id: UUID) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.stages.scene_embedder import TAG_THRESHOLD, SceneEmbedder, ScenesOfVideo, SpokenWords
+from actors.stages.scene_embedder import TAG_THRESHOLD, SceneEmbedder, SceneModels, ScenesOfVideo, SpokenWords
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import DetectedScene, SceneBlock
-from cluster.contracts.results import EMBEDDING_DIM, Segment, Transcript, Word
+from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM, Segment, Transcript, Word
 from cluster.models.vision import load_vision_model
 
 SILENCE = Transcript(None, (), "none")
@@ -39,8 +39,25 @@ class ColourModel:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+class LengthModel:
+    """A text model that is exact and quick: a text's length, in the first of 384 numbers."""
+
+    key = "lengths@1"
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        self.asked.append(list(texts))
+        rows = np.zeros((len(texts), MEANING_DIM), np.float32)
+        rows[:, 0] = [len(text) for text in texts]
+        return rows
+
+
 def embedder(model: Any, *groups: tuple[str, ...], batch_size: int = 4, key_frame_px: int = 64) -> SceneEmbedder:
-    return SceneEmbedder(model, groups or (("red", "green", "blue"),), key_frame_px, batch_size)
+    return SceneEmbedder(
+        SceneModels(model, LengthModel()), groups or (("red", "green", "blue"),), key_frame_px, batch_size
+    )
 
 
 def scenes(*colours: tuple[int, int, int], first: int = 0) -> list[DetectedScene]:
@@ -113,6 +130,21 @@ def test_a_silent_scene_is_described_by_its_picture_alone() -> None:
     assert (scene.transcript_segment, scene.combined_text) == ("", "green")
 
 
+def test_what_scenes_mean_is_asked_once_for_all_videos_and_not_of_scenes_that_say_and_show_nothing() -> None:
+    text = LengthModel()
+    describing = SceneEmbedder(SceneModels(ColourModel(), text), [("red", "green")], 64, 4)  # type: ignore[arg-type]
+    undecided = np.full((64, 64, 3), 128, np.uint8)
+    grey = ScenesOfVideo([SceneBlock((DetectedScene(0, 0.0, 1.0, 0.5, undecided),))], SILENCE)
+    describing._groups = [(("red",), np.zeros((1, EMBEDDING_DIM), np.float32))]
+    (first,), (second, third) = describing.describe([video("red"), video("green", "red")])
+    assert text.asked == [["red", "red", "red"]]
+    assert [scene.meaning[0] for scene in (first, second, third) if scene.meaning is not None] == [3, 3, 3]
+    assert {scene.text_model for scene in (first, second, third)} == {"lengths@1"}
+    describing._groups = []
+    ((silent,),) = describing.describe([grey])
+    assert (silent.combined_text, silent.meaning) == ("", None)
+
+
 def test_each_group_gives_at_most_one_tag_and_none_without_enough_of_a_lead() -> None:
     model = ColourModel()
     undecided = tuple(f"grey {n}" for n in range(int(1 / TAG_THRESHOLD) + 1))  # all alike: each below the threshold
@@ -157,7 +189,9 @@ def test_languages_without_blanks_are_joined_as_spoken() -> None:
 
 def test_the_bundled_model_describes_a_picture_through_the_same_code() -> None:
     model = load_vision_model("bundled", None, "cpu", threads=1)
-    found = SceneEmbedder(model, [("a red circle", "a blue square")], model.image_size_px, 8)
+    found = SceneEmbedder(
+        SceneModels(model, LengthModel()), [("a red circle", "a blue square")], model.image_size_px, 8
+    )
     scene = DetectedScene(0, 0.0, 1.0, 0.5, np.full((96, 96, 3), (255, 0, 0), np.uint8))
     ((described,),) = found.describe([ScenesOfVideo([SceneBlock((scene,))], SILENCE)])
     assert described.embedding.shape == (EMBEDDING_DIM,)

@@ -47,7 +47,9 @@ def blocks(*sizes: tuple[int, int]) -> Iterator[SceneBlock]:
 
 def descriptions(count: int) -> list[SceneDescription]:
     embedding = np.zeros(EMBEDDING_DIM, np.float32)
-    return [SceneDescription(n, f"words {n}", (), "", f"words {n}", embedding, "m@1") for n in range(count)]
+    return [
+        SceneDescription(n, f"words {n}", (), "", f"words {n}", embedding, "m@1", None, "t@1") for n in range(count)
+    ]
 
 
 def write(url: str, *sizes: tuple[int, int]) -> list[WrittenScene]:

@@ -1,0 +1,140 @@
+"""What a search asks for: words with their operators, which lists, and which scenes count at all.
+
+The same for every search engine. How an engine finds is ``cluster.store``'s, how lists are fused ``cluster.search``'s.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class By(StrEnum):
+    """The ranked lists: words as they were said or seen, what they mean, and what the picture shows."""
+
+    WORDS = "words"
+    MEANING = "meaning"
+    PICTURE = "picture"
+
+
+class Match(StrEnum):
+    """How a clause fits: all its words, its words one after the other, or any word that begins so."""
+
+    WORD = "word"
+    PHRASE = "phrase"
+    PREFIX = "prefix"
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A part of a query that must fit or, ``negated``, must not."""
+
+    text: str
+    match: Match = Match.WORD
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class WordsQuery:
+    """Alternatives, of which one must fit with all its clauses."""
+
+    alternatives: tuple[tuple[Clause, ...], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.alternatives)
+
+    @property
+    def words(self) -> list[str]:
+        """The single words that must fit, which may be misspelt."""
+        return [
+            clause.text
+            for clauses in self.alternatives
+            for clause in clauses
+            if clause.match is Match.WORD and not clause.negated
+        ]
+
+    @property
+    def plain(self) -> str:
+        """What is asked for, without operators and what is forbidden: as a model reads it."""
+        wanted = [[clause.text for clause in clauses if not clause.negated] for clauses in self.alternatives]
+        return " or ".join(" ".join(texts) for texts in wanted)
+
+    def corrected(self, corrections: dict[str, str]) -> "WordsQuery":
+        """The query with some of its words replaced."""
+        return WordsQuery(
+            tuple(
+                tuple(
+                    replace(clause, text=corrections.get(clause.text, clause.text))
+                    if clause.match is Match.WORD and not clause.negated
+                    else clause
+                    for clause in clauses
+                )
+                for clauses in self.alternatives
+            )
+        )
+
+    def __str__(self) -> str:
+        return " or ".join(" ".join(map(_as_typed, clauses)) for clauses in self.alternatives)
+
+
+_TOKEN = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+)')
+_PREFIX = re.compile(r"(\w{2,})\*")
+
+
+def parse_words(query: str) -> WordsQuery:
+    """Read a query as people type it: ``tide moon``, ``"low tide"``, ``light*``, ``tide or moon``, ``-moon``.
+
+    Nothing is an error: what makes no sense as an operator is a word, and an alternative that only forbids is left out,
+    since it would fit nearly everything.
+    """
+    alternatives: list[list[Clause]] = [[]]
+    for token in _TOKEN.finditer(query):
+        word = token["word"]
+        if word is not None and word.lower() == "or":
+            alternatives.append([])
+            continue
+        clause = _clause(word) if word is not None else Clause(token["phrase"], Match.PHRASE, bool(token["minus"]))
+        if any(map(str.isalnum, clause.text)):
+            alternatives[-1].append(clause)
+    return WordsQuery(tuple(tuple(one) for one in alternatives if any(not clause.negated for clause in one)))
+
+
+def _clause(word: str) -> Clause:
+    negated = word.startswith("-")
+    text = word.removeprefix("-")
+    prefix = _PREFIX.fullmatch(text)
+    return Clause(prefix[1], Match.PREFIX, negated) if prefix else Clause(text, Match.WORD, negated)
+
+
+def _as_typed(clause: Clause) -> str:
+    text = {Match.WORD: clause.text, Match.PHRASE: f'"{clause.text}"', Match.PREFIX: f"{clause.text}*"}[clause.match]
+    return f"-{text}" if clause.negated else text
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which scenes count: one owner's, of videos submitted ``since`` then, with all of ``tags``."""
+
+    owner_id: UUID
+    since: datetime | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QueryVector:
+    """What is asked of the meaning or picture list: an embedding, float32, L2-normalised, and the model's key."""
+
+    model: str
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RankedScene:
+    """A scene in a ranked list; ``score`` is the list's own measure, higher is better."""
+
+    scene_id: UUID
+    score: float

@@ -1,0 +1,95 @@
+"""What people see of scenes that were found, and the record of every search."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from cluster.contracts.search import WordsQuery
+from cluster.store.database import Pool
+from cluster.store.scenes import TEXT_CONFIGURATIONS
+from cluster.store.words_sql import TsQuery
+
+# No text holds these: they are not allowed in JSON or XML without being escaped, and nobody speaks them.
+_BEGIN, _END = "\x02", "\x03"
+
+_SCENES = sql.SQL(
+    """
+-- The words that fit are marked as the full text search knows them: stemmed in the video's language, or as typed.
+SELECT s.id AS scene_id, s.video_id, v.filename, v.storage_path AS uri, s.index, s.start_s, s.end_s,
+       coalesce(s.tags, '{{}}') AS tags, s.thumbnail_url, {said} AS transcript_segment
+FROM video_scenes AS s
+JOIN videos AS v ON v.id = s.video_id
+LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
+LEFT JOIN unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
+    ON known.language = t.language
+WHERE s.id = ANY (%(ids)s)
+"""
+)
+
+_MARKED = sql.SQL(
+    """ts_headline(coalesce(configuration, 'simple')::regconfig, s.transcript_segment,
+                   ({typed}) || ({stemmed}), %(markers)s)"""
+)
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    """What a person wants to see of a scene. ``marks``: where in the segment, from letter to letter, words fit."""
+
+    scene_id: UUID
+    video_id: UUID
+    filename: str
+    uri: str
+    index: int
+    start_s: float
+    end_s: float
+    transcript_segment: str | None
+    tags: list[str]
+    thumbnail_url: str | None
+    marks: tuple[tuple[int, int], ...] = ()
+
+
+def read_scenes(pool: Pool, scene_ids: Sequence[UUID], query: WordsQuery) -> dict[UUID, SceneRow]:
+    """The scenes of these ids, with what fits ``query`` marked; one that is gone by now is left out."""
+    said: sql.Composable = sql.SQL("s.transcript_segment")
+    asked = TsQuery(query)
+    if query:
+        said = _MARKED.format(
+            typed=asked.within(sql.SQL("'simple'::regconfig")),
+            stemmed=asked.within(sql.SQL("coalesce(configuration, 'simple')::regconfig")),
+        )
+    values = {
+        "ids": list(scene_ids),
+        "languages": list(TEXT_CONFIGURATIONS),
+        "configurations": list(TEXT_CONFIGURATIONS.values()),
+        "markers": f"HighlightAll=true, StartSel={_BEGIN}, StopSel={_END}",
+        **asked.parameters,
+    }
+    with pool.connection() as connection, connection.cursor(row_factory=class_row(SceneRow)) as cursor:
+        cursor.execute(_SCENES.format(said=said), values)
+        return {row.scene_id: _unmarked(row) for row in cursor}
+
+
+def _unmarked(row: SceneRow) -> SceneRow:
+    """The row with its marks as places instead of letters."""
+    text = ""
+    marks: list[tuple[int, int]] = []
+    for part in (row.transcript_segment or "").split(_BEGIN):
+        marked, closed, after = part.partition(_END)
+        if closed:
+            marks.append((len(text), len(text) + len(marked)))
+        text += marked + after
+    fields = {**vars(row), "transcript_segment": text if row.transcript_segment is not None else None}
+    return SceneRow(**{**fields, "marks": tuple(marks)})
+
+
+def record_search(pool: Pool, user_id: UUID, query: str, results_count: int, latency_ms: int) -> None:
+    """Keep the record of a search that was answered; the search metrics read it."""
+    with pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) VALUES (%s, %s, %s, %s)",
+            (user_id, query, results_count, latency_ms),
+        )

@@ -1,0 +1,86 @@
+"""The words of each owner's scenes, and which of them was meant by one that is not among them.
+
+Likeness is that of pg_trgm, which is not installed everywhere: the trigrams that two words share of all they have.
+"""
+
+import re
+from collections.abc import Iterable
+from uuid import UUID
+
+from cluster.store.database import Pool
+
+LEAST_LIKENESS = 0.3
+"""pg_trgm's own threshold."""
+MAX_WORD = 40
+"""Longer ones are no words, and nobody types them."""
+_WORD = re.compile(r"[^\W\d_]{3,}")
+
+_ADD = """
+-- Sorted, so that no two writers wait for each other.
+INSERT INTO search_vocabulary (owner_id, word, trigrams)
+SELECT video.owner_id, new.word, string_to_array(new.trigrams, '|')
+FROM unnest(%(words)s::text[], %(trigrams)s::text[]) AS new (word, trigrams)
+JOIN videos AS video ON video.id = %(video)s AND video.owner_id IS NOT NULL
+WHERE NOT EXISTS (SELECT FROM search_vocabulary AS v WHERE v.owner_id = video.owner_id AND v.word = new.word)
+ORDER BY new.word
+ON CONFLICT DO NOTHING
+"""
+
+_NEAREST = """
+-- Among the owner's words, the one most like each unknown word.
+SELECT asked.word, near.word AS meant
+FROM unnest(%(words)s::text[], %(trigrams)s::text[]) AS asked (word, trigrams)
+CROSS JOIN LATERAL (
+    SELECT v.word, shared.n / (cardinality(v.trigrams) + cardinality(asked.own) - shared.n)::float8 AS likeness
+    FROM (SELECT string_to_array(asked.trigrams, '|') AS own) AS asked
+    JOIN search_vocabulary AS v ON v.owner_id = %(owner)s AND v.trigrams && asked.own
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n FROM unnest(v.trigrams) AS t (trigram) WHERE t.trigram = ANY (asked.own)
+    ) AS shared
+    ORDER BY likeness DESC, v.word
+    LIMIT 1
+) AS near
+WHERE near.likeness >= %(least)s AND NOT EXISTS (
+    SELECT FROM search_vocabulary AS v WHERE v.owner_id = %(owner)s AND v.word = asked.word
+)
+"""
+
+
+def words_in(texts: Iterable[str]) -> set[str]:
+    """The words of three letters and more, in lower case."""
+    return {word for text in texts for word in _WORD.findall(text.lower()) if len(word) <= MAX_WORD}
+
+
+def trigrams(word: str) -> list[str]:
+    """As pg_trgm takes them: of the word with two blanks before it and one behind it."""
+    padded = f"  {word} "
+    return sorted({padded[start : start + 3] for start in range(len(padded) - 2)})
+
+
+class Vocabulary:
+    """Every owner's words. What is added stays until the owner's index is rebuilt."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def add(self, video_id: UUID, texts: Iterable[str]) -> None:
+        """Add the words of a video's texts to its owner's."""
+        words = sorted(words_in(texts))
+        if words:
+            with self._pool.autocommitted() as connection:
+                connection.execute(_ADD, {"video": video_id, **_asked(words)})
+
+    def corrections(self, owner_id: UUID, words: Iterable[str]) -> dict[str, str]:
+        """For each word that none of the owner's scenes has: the one that was probably meant, if any is like it."""
+        typed = {word.lower(): word for word in words if words_in([word]) == {word.lower()}}
+        if not typed:
+            return {}
+        with self._pool.connection() as connection:
+            rows = connection.execute(
+                _NEAREST, {"owner": owner_id, "least": LEAST_LIKENESS, **_asked(list(typed))}
+            ).fetchall()
+        return {typed[row["word"]]: row["meant"] for row in rows}
+
+
+def _asked(words: list[str]) -> dict[str, object]:
+    return {"words": words, "trigrams": ["|".join(trigrams(word)) for word in words]}

@@ -1,0 +1,162 @@
+"""The search in a user's own scenes: by text, by a picture, and for what looks like a scene."""
+
+import base64
+import binascii
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Body, Path, Query
+from pydantic import AfterValidator
+
+from cluster.contracts.search import By, Scope
+from cluster.models.pictures import read_picture
+from cluster.search import MAX_DEPTH, SearchRequest
+from cluster.search import SceneHit as Hit
+from serve_app.error_responses import BadRequest, NotFound
+from serve_app.guards import CurrentUser
+from serve_app.parts import ApiParts, Parts
+from serve_app.search_schemas import FoundScenes, SceneHit, SimilarScenes
+
+MAX_TAGS = 16
+EVERY_LIST = ",".join(By)
+
+
+def _searchable(query: str) -> str:
+    if not query.strip() or "\x00" in query:
+        raise ValueError("must contain words")
+    return query
+
+
+def _lists(by: str) -> str:
+    unknown = [name for name in by.split(",") if name not in list(By)]
+    if unknown:
+        raise ValueError(f"takes {', '.join(By)}, separated by commas")
+    return by
+
+
+def _dated(since: datetime) -> datetime:
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+Words = Annotated[
+    str,
+    Query(max_length=1000, description='Words: all must fit; "quoted", begin*, or, -without.'),
+    AfterValidator(_searchable),
+]
+Lists = Annotated[
+    str,
+    Query(max_length=100, description="Which lists count: words, meaning, picture, separated by commas."),
+    AfterValidator(_lists),
+]
+Since = Annotated[
+    datetime | None, Query(description="Only scenes of videos submitted since then (ISO 8601; UTC if it says nothing).")
+]
+Tags = Annotated[
+    list[str] | None,
+    Query(max_length=MAX_TAGS, description="Only scenes with this tag; may be given several times: with all of them."),
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Scenes at most.")]
+Cursor = Annotated[str | None, Query(max_length=100, description="The `next_cursor` of the page before.")]
+
+
+def search_own_scenes(
+    q: Words,
+    user_id: CurrentUser,
+    parts: Parts,
+    by: Lists = EVERY_LIST,
+    since: Since = None,
+    tag: Tags = None,
+    limit: Limit = 10,
+    cursor: Cursor = None,
+) -> FoundScenes:
+    """The user's scenes that fit best: by what was said and seen, by what that means, and by the picture."""
+    scope = _scope(user_id, since, tag)
+    mark = _mark_of(q, by, scope)
+    lists = frozenset(map(By, by.split(",")))
+    request = SearchRequest(scope, q, by=lists, limit=limit, offset=_offset(cursor, mark))
+    return _page(parts, request, mark)
+
+
+def search_by_picture(
+    picture: Annotated[bytes, Body(media_type="image/*", description="A JPEG, PNG or WebP picture.")],
+    user_id: CurrentUser,
+    parts: Parts,
+    since: Since = None,
+    tag: Tags = None,
+    limit: Limit = 10,
+    cursor: Cursor = None,
+) -> FoundScenes:
+    """The user's scenes whose pictures are nearest to the one in the body."""
+    scope = _scope(user_id, since, tag)
+    mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, scope)
+    try:
+        pixels = read_picture(picture)
+    except ValueError as error:
+        raise BadRequest(f"The body is no picture that can be read: {error}.") from None
+    request = SearchRequest(
+        scope, picture=pixels, by=frozenset({By.PICTURE}), limit=limit, offset=_offset(cursor, mark)
+    )
+    return _page(parts, request, mark)
+
+
+def similar_scenes(
+    scene_id: Annotated[UUID, Path(description="The scene's id.")],
+    user_id: CurrentUser,
+    parts: Parts,
+    limit: Limit = 10,
+) -> SimilarScenes:
+    """The user's scenes that look most like one of them, which is not among them."""
+    hits = parts.search.similar(scene_id, Scope(user_id), limit)
+    if hits is None:
+        raise NotFound("There is no such scene.")
+    return SimilarScenes(items=[_shown(hit) for hit in hits])
+
+
+def _scope(user_id: UUID, since: datetime | None, tags: list[str] | None) -> Scope:
+    if any("\x00" in tag for tag in tags or ()):
+        raise BadRequest("tag: must be text")
+    return Scope(user_id, _dated(since) if since else None, tuple(tags or ()))
+
+
+def _page(parts: ApiParts, request: SearchRequest, mark: str) -> FoundScenes:
+    results = parts.search.search(request)
+    return FoundScenes(
+        query=results.query,
+        corrected=results.corrected,
+        latency_ms=results.latency_ms,
+        items=[_shown(hit) for hit in results.hits],
+        next_cursor=_cursor(request.offset + request.limit, mark) if results.more else None,
+    )
+
+
+def _shown(hit: Hit) -> SceneHit:
+    places: dict[str, Any] = {f"{by}_rank": hit.match.ranks.get(by) for by in By}
+    near = {f"{by}_similarity": hit.match.similarities.get(by) for by in (By.MEANING, By.PICTURE)}
+    marks = [{"start": start, "end": end} for start, end in hit.scene.marks]
+    scene = {**vars(hit.scene), "scene_index": hit.scene.index, "marks": marks}
+    return SceneHit.model_validate({**scene, **places, **near, "score": hit.match.score})
+
+
+# A cursor says how far the pages before it led, and in which search: another search's leads nowhere.
+
+
+def _mark_of(*asked: object) -> str:
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
+
+
+def _cursor(offset: int, mark: str) -> str:
+    return base64.urlsafe_b64encode(f"{offset}.{mark}".encode()).decode().rstrip("=")
+
+
+def _offset(cursor: str | None, mark: str) -> int:
+    if cursor is None:
+        return 0
+    try:
+        offset, _, of = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
+        if of == mark and 0 < int(offset) < MAX_DEPTH:
+            return int(offset)
+    except (ValueError, binascii.Error):
+        pass
+    raise BadRequest("cursor: is not one that this search gave out")

@@ -1,0 +1,86 @@
+"""Scenes to be searched, written by the product's own code, and who looks for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+import numpy as np
+from api_client import WordMeanings, WordVectors
+from numpy.typing import NDArray
+
+from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
+from cluster.contracts.search import By, QueryVector, RankedScene, Scope
+from cluster.contracts.videos import Submission
+from cluster.store.database import Pool
+from cluster.store.scenes import SceneStore
+from cluster.store.submissions import submit
+from cluster.store.video_queue import VideoQueue
+
+VISION, TEXT = WordVectors(), WordMeanings()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is said, what is to be seen, and its tags."""
+
+    said: str
+    shown: str = "nothing"
+    tags: tuple[str, ...] = ()
+
+
+def add_video(
+    pool: Pool, owner_id: UUID, scenes: Sequence[Scene], *, language: str | None = "en", vision: str = VISION.key
+) -> list[UUID]:
+    """A video with these scenes, one a second; returns the scenes' ids."""
+    submit(pool, owner_id, [Submission(uri="s3://bucket/a.mp4")])
+    (video,) = VideoQueue(pool, "test", 60.0).claim(1)
+    pictures = VISION.encode_texts([scene.shown for scene in scenes])
+    texts = ["\n".join([scene.said, ", ".join(scene.tags)]).strip() for scene in scenes]
+    meanings = TEXT.encode(texts)
+    written = [
+        WrittenScene(
+            id=uuid5(video.id, str(index)),
+            start_s=float(index),
+            end_s=index + 1.0,
+            key_frame_s=index + 0.5,
+            thumbnail_url=f"file:///scenes/{video.id}/{index:05d}.jpg",
+            key_frame_url=f"file:///scenes/{video.id}/{index:05d}-key.jpg",
+            description=SceneDescription(
+                index=index,
+                transcript_segment=scene.said,
+                tags=scene.tags,
+                visual_summary=", ".join(scene.tags),
+                combined_text=text,
+                embedding=picture,
+                vision_model=vision,
+                meaning=meaning if text else None,
+                text_model=TEXT.key,
+            ),
+        )
+        for index, (scene, text, picture, meaning) in enumerate(zip(scenes, texts, pictures, meanings, strict=True))
+    ]
+    SceneStore(pool).replace(video.id, video.lease_token, Transcript(language, (), "m"), written, float(len(written)))
+    with pool.connection() as connection:  # as far as searching goes, it is done
+        connection.execute("DELETE FROM video_leases WHERE video_id = %s", (video.id,))
+    return [scene.id for scene in written]
+
+
+def seen(text: str, model: str = VISION.key) -> QueryVector:
+    """What the picture list is asked for."""
+    return QueryVector(model, VISION.encode_texts([text])[0])
+
+
+def meant(text: str) -> QueryVector:
+    """What the meaning list is asked for."""
+    return QueryVector(TEXT.key, TEXT.encode([text])[0])
+
+
+def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    return float(first @ second)
+
+
+def found(ranked: Sequence[RankedScene]) -> list[UUID]:
+    return [scene.scene_id for scene in ranked]
+
+
+__all__ = ["TEXT", "VISION", "By", "Scene", "Scope", "add_video", "cosine", "found", "meant", "seen"]

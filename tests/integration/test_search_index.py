@@ -1,0 +1,172 @@
+"""What every search engine promises, on each of them: words with their operators, nearest vectors, and the scope."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from api_client import ALICE, BOB
+from searchable import Scene, add_video, found, meant, seen
+
+from cluster.contracts.search import By, Scope, parse_words
+from cluster.search import LIST_DEPTH
+from cluster.store.database import Pool
+from cluster.store.search_index import PostgresSearchIndex, SearchIndex, walk_along_index
+
+ALICES = Scope(ALICE)
+
+
+@pytest.fixture(params=["postgres"])
+def index(pool: Pool) -> SearchIndex:
+    return PostgresSearchIndex(pool)
+
+
+def words(index: SearchIndex, query: str, scope: Scope = ALICES, limit: int = 10) -> list[UUID]:
+    return found(index.words(parse_words(query), scope, limit))
+
+
+def test_words_are_found_as_typed_and_as_stemmed(pool: Pool, index: SearchIndex) -> None:
+    fox, dog, _ = add_video(
+        pool, ALICE, [Scene("the foxes were running"), Scene("a dog named Fox sleeps"), Scene("nothing at all")]
+    )
+    assert words(index, "running") == words(index, "runs") == [fox]
+    assert set(words(index, "fox")) == {fox, dog}
+    assert set(words(index, "the foxes")) == {fox, dog}
+    assert words(index, "elephant") == []
+    assert len(words(index, "fox", limit=1)) == 1
+
+
+def test_words_are_put_together_by_operators(pool: Pool, index: SearchIndex) -> None:
+    low, high, moon = add_video(
+        pool, ALICE, [Scene("low tide at noon"), Scene("the tide is high, the water low"), Scene("moonlight")]
+    )
+    assert set(words(index, "low tide")) == {low, high}
+    assert words(index, '"low tide"') == [low]
+    assert words(index, "tide -noon") == [high]
+    assert set(words(index, "noon or moonlight")) == {low, moon}
+    assert words(index, "moon*") == [moon]
+    assert words(index, "moonlight*") == [moon]
+    assert set(words(index, '"low tide" or moon*')) == {low, moon}
+    assert words(index, 'tide -"low tide"') == [high]
+    assert words(index, "tide -hig*") == [low]
+    assert words(index, "-tide") == []
+
+
+def test_tags_are_words_too(pool: Pool, index: SearchIndex) -> None:
+    (scene,) = add_video(pool, ALICE, [Scene("hello", tags=("a red circle",))])
+    assert words(index, "circle") == words(index, "hello circle") == [scene]
+
+
+def test_what_fits_better_comes_first(pool: Pool, index: SearchIndex) -> None:
+    once, twice = add_video(pool, ALICE, [Scene("the tide and then much else was said"), Scene("tide, tide")])
+    assert words(index, "tide") == [twice, once]
+
+
+def test_each_video_is_stemmed_in_its_own_language(pool: Pool, index: SearchIndex) -> None:
+    (german,) = add_video(pool, ALICE, [Scene("die Häuser brennen")], language="de")
+    (english,) = add_video(pool, ALICE, [Scene("die hard")], language="en")
+    (korean,) = add_video(pool, ALICE, [Scene("안녕하세요 세계")], language="ko")
+    (silent,) = add_video(pool, ALICE, [Scene("", tags=("circle",))], language=None)
+    assert words(index, "Haus") == words(index, "häuser") == [german]
+    # "die" is a stop word in German: it must not vanish from what is asked of an English video.
+    assert words(index, "die hard") == [english]
+    assert words(index, "안녕하세요") == [korean]
+    assert words(index, "circle") == [silent]
+
+
+def test_no_query_breaks_the_index(pool: Pool, index: SearchIndex) -> None:
+    add_video(pool, ALICE, [Scene("some words")])
+    for query in (
+        "", "   ", "the", "&|!()", "'", '"', '""', "\\", "a:*", "a*", "**", "%(owner)s", "%s%", "{}", "<->", "or",
+        "or or", "-", "--", '-"', "💥", "x" * 1000, "x*" * 500, " or ".join(["x"] * 300), "ﬁ*", "é* or 'é'*",
+    ):  # fmt: skip
+        assert words(index, query) == [], query
+
+
+@pytest.mark.parametrize("by", [By.PICTURE, By.MEANING])
+def test_the_nearest_come_first(pool: Pool, index: SearchIndex, by: By) -> None:
+    texts = ["red circle grass", "red circle", "blue square"]
+    near, nearer, far = add_video(pool, ALICE, [Scene(text, text) for text in texts])
+    asked = {By.PICTURE: seen, By.MEANING: meant}[by]
+    ranked = index.nearest(by, asked("red circle"), ALICES, 10)
+    assert found(ranked) == [nearer, near, far]
+    assert ranked[0].score == pytest.approx(1.0, abs=1e-5)
+    cosine = float(asked("red circle").embedding @ asked("red circle grass").embedding)
+    assert ranked[1].score == pytest.approx(cosine, abs=1e-5)
+    assert found(index.nearest(by, asked("red circle"), ALICES, 2)) == [nearer, near]
+
+
+def test_what_means_the_same_is_near(pool: Pool, index: SearchIndex) -> None:
+    boat, _ = add_video(pool, ALICE, [Scene("boat sea"), Scene("a fox sleeps")])
+    assert found(index.nearest(By.MEANING, meant("vessel ocean"), ALICES, 1)) == [boat]
+
+
+def test_a_scene_without_words_and_tags_means_nothing(pool: Pool, index: SearchIndex) -> None:
+    add_video(pool, ALICE, [Scene("")])
+    assert index.nearest(By.MEANING, meant("anything"), ALICES, 10) == []
+    assert len(index.nearest(By.PICTURE, seen("anything"), ALICES, 10)) == 1
+
+
+def test_only_the_asked_models_vectors_are_compared(pool: Pool, index: SearchIndex) -> None:
+    add_video(pool, ALICE, [Scene("", "red circle")], vision="another@1")
+    (ours,) = add_video(pool, ALICE, [Scene("", "blue square")])
+    assert found(index.nearest(By.PICTURE, seen("red circle"), ALICES, 10)) == [ours]
+
+
+def test_only_the_scope_is_searched(pool: Pool, index: SearchIndex) -> None:
+    mine = add_video(pool, ALICE, [Scene("low tide", "tide", ("sea", "sky")), Scene("high tide", "tide", ("sea",))])
+    theirs = add_video(pool, BOB, [Scene("spring tide", "tide", ("sea", "sky"))])
+    now = datetime.now(UTC)
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET created_at = now() - interval '3 days' WHERE owner_id = %s", (BOB,))
+    scopes: list[tuple[Scope, set[UUID]]] = [
+        (Scope(ALICE), set(mine)),
+        (Scope(BOB), set(theirs)),
+        (Scope(UUID(int=9)), set()),
+        (Scope(ALICE, tags=("sea",)), set(mine)),
+        (Scope(ALICE, tags=("sea", "sky")), {mine[0]}),
+        (Scope(ALICE, tags=("land",)), set()),
+        (Scope(BOB, since=now - timedelta(days=4)), set(theirs)),
+        (Scope(BOB, since=now - timedelta(days=2)), set()),
+        (Scope(ALICE, since=now - timedelta(days=2), tags=("sky",)), {mine[0]}),
+    ]
+    for scope, expected in scopes:
+        for limit in (1, 10):
+            lists: list[Any] = [
+                words(index, "tide", scope, limit),
+                found(index.nearest(By.PICTURE, seen("tide"), scope, limit)),
+                found(index.nearest(By.MEANING, meant("tide"), scope, limit)),
+            ]
+            for ids in lists:
+                assert len(ids) == len(set(ids)) == min(limit, len(expected)), scope
+                assert set(ids) <= expected, scope
+
+
+def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index: SearchIndex) -> None:
+    """A vector index alone would return other people's scenes first and then nothing of the owner's."""
+    for _ in range(4):
+        add_video(pool, BOB, [Scene("red circle", f"red circle {number}") for number in range(400)])
+    ours = add_video(pool, ALICE, [Scene("blue square", f"blue square {number}") for number in range(30)])
+    with pool.connection() as connection:
+        connection.execute("ANALYZE")
+    for by, asked in ((By.PICTURE, seen("red circle")), (By.MEANING, meant("red circle"))):
+        for limit in (10, 30, LIST_DEPTH):
+            ranked = index.nearest(by, asked, ALICES, limit)
+            assert set(found(ranked)) <= set(ours)
+            assert len(ranked) == min(limit, len(ours))
+            assert [s.score for s in ranked] == sorted((s.score for s in ranked), reverse=True)
+    assert words(index, "circle") == []
+    mine = index.nearest(By.PICTURE, seen("red circle 7"), Scope(BOB), 4)
+    assert len(mine) == 4
+    assert mine[0].score == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("by", "name"), [(By.PICTURE, "scene_embeddings"), (By.MEANING, "scene_meanings")])
+def test_postgres_walks_along_the_vector_index_for_an_owner_with_many_scenes(pool: Pool, by: By, name: str) -> None:
+    add_video(pool, ALICE, [Scene(f"scene {number}", f"scene {number}") for number in range(3000)])
+    asked = {By.PICTURE: seen, By.MEANING: meant}[by]("scene 7")
+    parameters = {"embedding": asked.embedding, "model": asked.model, "owner": ALICE, "limit": 10}
+    with pool.connection() as connection:
+        connection.execute("ANALYZE")
+        plan = connection.execute("EXPLAIN " + walk_along_index(by, ALICES).as_string(), parameters).fetchall()
+    assert any(f"idx_{name}_cosine" in row["QUERY PLAN"] for row in plan), plan
