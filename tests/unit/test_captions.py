@@ -155,6 +155,13 @@ def test_what_has_no_blank_between_stays_on_one_line() -> None:
     assert any("10,000-fold" in line for caption in shown for line in caption.lines)
 
 
+@pytest.mark.parametrize("texts", [[" the", " tide"], ["the ", "tide"], ["the", " ", "tide"], ["the\n", "", "tide"]])
+def test_words_are_apart_wherever_their_blank_stands(texts: list[str]) -> None:
+    words = tuple(Word(n * 0.5, (n + 1) * 0.5, text, 0.9) for n, text in enumerate(texts))
+    (caption,) = captions([Segment(0.0, words[-1].end_s, "".join(texts), words)])
+    assert caption.lines == ("the tide",)
+
+
 def test_a_segment_without_words_has_those_of_its_text() -> None:
     assert captions([Segment(1.0, 2.5, "one\n\ntwo", ())]) == [Caption(1000, 2500, ("one two",))]
     long = captions([Segment(0.0, 20.0, " ".join(["tide"] * 20), ())])

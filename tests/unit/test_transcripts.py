@@ -225,6 +225,10 @@ def test_text_and_json_lose_no_word(transcript: Transcript) -> None:
     )
 
 
+def test_json_is_written_in_the_letters_of_its_language() -> None:
+    assert '"text": "Über die Brücke."' in write_transcript(said("Über die Brücke."), JSON)
+
+
 def test_where_nothing_was_said_the_files_are_empty_but_valid() -> None:
     silent = Transcript(None, (), "tiny.en@1")
     assert [write_transcript(silent, kind) for kind in (VTT, SRT, TXT)] == ["WEBVTT\n", "", ""]
