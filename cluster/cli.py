@@ -17,7 +17,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from cluster import __version__, launch, queue_commands, search_command
+from cluster import __version__, launch, queue_commands, search_command, transcript_command
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
@@ -33,7 +33,13 @@ app = typer.Typer(
 )
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(db_app, name="db")
-for command in (search_command.search, queue_commands.cancel, queue_commands.retry, queue_commands.quarantine):
+for command in (
+    search_command.search,
+    transcript_command.transcript,
+    queue_commands.cancel,
+    queue_commands.retry,
+    queue_commands.quarantine,
+):
     app.command()(command)
 
 Uris = Annotated[

@@ -20,7 +20,15 @@ from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.search_index import PostgresSearchIndex
-from serve_app import admin_api, error_responses, health_api, quarantine_api, search_api, videos_api
+from serve_app import (
+    admin_api,
+    error_responses,
+    health_api,
+    quarantine_api,
+    search_api,
+    transcript_api,
+    videos_api,
+)
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
 from serve_app.limits import DEFAULT_LIMITS, ApiLimits, LimitedRequests
@@ -47,6 +55,7 @@ USER_ROUTES: list[Route] = [
     ("POST", "/v1/videos", videos_api.submit_videos, 202),
     ("GET", "/v1/videos", videos_api.list_own_videos, 200),
     ("GET", "/v1/videos/{video_id}", videos_api.read_own_video, 200),
+    ("GET", "/v1/videos/{video_id}/transcript", transcript_api.read_own_transcript, 200),
     ("POST", "/v1/videos/{video_id}/cancel", videos_api.cancel_own_video, 200),
     ("POST", "/v1/videos/{video_id}/retry", videos_api.retry_own_video, 200),
     ("GET", "/v1/search", search_api.search_own_scenes, 200),
@@ -65,6 +74,9 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     search_api.search_by_picture: {413},
 }
 """What some routes may answer beside the errors that all routes of their kind have."""
+
+FILES: dict[Callable[..., Any], dict[str, Any]] = {transcript_api.read_own_transcript: transcript_api.DESCRIPTION}
+"""How the answers of routes are described that are files, and not always JSON."""
 
 DATABASE_WAIT_S = 5.0
 """How long a request waits for a database session before it is answered with 503."""
@@ -87,7 +99,7 @@ def build_api(parts: ApiParts) -> FastAPI:
             allow_origins=parts.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Content-Disposition", "Retry-After"],
         )
     _add(api, "admin", ADMIN_ROUTES, AdminRoute)
     _add(api, "videos", USER_ROUTES, UserRoute)
@@ -99,6 +111,9 @@ def build_api(parts: ApiParts) -> FastAPI:
 def _add(api: FastAPI, tag: str, routes: list[Route], guarded: type[UserRoute] | None = None) -> None:
     for method, path, endpoint, status in routes:
         errors = _errors(path, endpoint, guarded) if guarded else set()
+        answers = error_responses.describe(*sorted(errors))
+        if endpoint in FILES:
+            answers[status] = FILES[endpoint]
         api.router.add_api_route(
             path,
             endpoint,
@@ -107,7 +122,7 @@ def _add(api: FastAPI, tag: str, routes: list[Route], guarded: type[UserRoute] |
             tags=[tag],
             route_class_override=guarded,
             dependencies=[Depends(bearer_scheme)] if guarded else [],
-            responses=error_responses.describe(*sorted(errors)),
+            responses=answers,
         )
 
 

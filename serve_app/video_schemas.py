@@ -83,6 +83,49 @@ class VideoDetail(Video):
     scenes: list[Scene]
 
 
+class SpokenWord(BaseModel):
+    """A word; ``text`` keeps the blank before it, so that the words joined are the text, in every language."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float = Field(ge=0, le=1)
+
+
+class SpokenSegment(BaseModel):
+    """A sentence or phrase, with its words."""
+
+    start_s: float
+    end_s: float
+    text: str
+    words: list[SpokenWord]
+
+
+class VideoTranscript(BaseModel):
+    """All that was said in a video. ``language`` is an ISO 639-1 code, null when nothing was said."""
+
+    model_config = example(
+        language="en",
+        model="small@1",
+        duration_s=8.0,
+        segments=[
+            {
+                "start_s": 0.5,
+                "end_s": 1.25,
+                "text": "The tide",
+                "words": [
+                    {"start_s": 0.5, "end_s": 0.75, "text": " The", "probability": 0.98},
+                    {"start_s": 0.75, "end_s": 1.25, "text": " tide", "probability": 0.95},
+                ],
+            }
+        ],
+    )
+    language: str | None
+    model: str
+    duration_s: float | None
+    segments: list[SpokenSegment]
+
+
 class QuarantinedVideo(BaseModel):
     """A video that FAILED, and why: ``stage`` is where, ``uri`` comes without what may be secret."""
 

@@ -1,0 +1,57 @@
+"""Reads what was said in a video, for those who own it. Writing is ``scenes``'."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from cluster.contracts.results import Segment, Transcript
+from cluster.contracts.videos import VideoStatus
+from cluster.store.database import Pool
+
+_SEGMENTS = TypeAdapter(tuple[Segment, ...])
+
+
+@dataclass(frozen=True)
+class TranscribedVideo:
+    """A video and what was said in it; ``transcript`` is None as long as none is written."""
+
+    filename: str
+    status: VideoStatus
+    duration_s: float | None
+    transcript: Transcript | None
+
+
+def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVideo | None:
+    """One of the owner's videos with its transcript; None when there is no such video or it is another's."""
+    with pool.connection() as connection:
+        row = connection.execute(
+            """
+            SELECT v.filename, v.status::text AS status, v.duration_s, t.language, t.model, t.segments
+            FROM videos AS v LEFT JOIN video_transcripts AS t ON t.video_id = v.id
+            WHERE v.id = %s AND v.owner_id = %s
+            """,
+            (video_id, owner_id),
+        ).fetchone()
+    if row is None:
+        return None
+    transcript = None
+    if row["model"] is not None:
+        transcript = Transcript(row["language"], _SEGMENTS.validate_python(row["segments"]), row["model"])
+    return TranscribedVideo(row["filename"], VideoStatus(row["status"]), row["duration_s"], transcript)
+
+
+def find_video(pool: Pool, owner_id: UUID, uris: Sequence[str]) -> UUID | None:
+    """The owner's latest READY video of one of ``uris``, the latest in any state when none is READY; None when the
+    owner has none.
+    """
+    with pool.connection() as connection:
+        row = connection.execute(
+            """
+            SELECT id FROM videos WHERE owner_id = %s AND storage_path = ANY (%s)
+            ORDER BY status = 'READY' DESC, created_at DESC, queued_at DESC, id LIMIT 1
+            """,
+            (owner_id, list(uris)),
+        ).fetchone()
+    return row["id"] if row is not None else None
