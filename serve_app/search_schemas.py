@@ -43,7 +43,9 @@ class FoundScenes(BaseModel):
     same query, it answers with the scenes behind these; null: there are none.
     """
 
-    model_config = example(query="low tied", corrected="low tide", latency_ms=12, items=[], next_cursor=None)
+    model_config = example(
+        query="low tied", corrected="low tide", latency_ms=12, items=[], next_cursor="MTAuOGYyYjY0YzE5ZDNlNzBhNQ"
+    )
     query: str
     corrected: str | None
     latency_ms: int

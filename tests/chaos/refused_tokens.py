@@ -26,12 +26,13 @@ from serve_app.auth import AuthRules, PublicKeys, TokenVerifier
 from serve_app.parts import ApiParts
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import KEY_SET_PATH, Issuer
-from tests.integration.api_client import ADMIN, ALICE, SECRET, WordMeanings, WordVectors
+from tests.integration.api_client import ADMIN, ALICE, SECRET, WordMeanings, WordVectors, make_picture
 
 BODIES: dict[str, Any] = {
     "/v1/videos": {"uri": "https://example.org/a.mp4"},
     "/v1/admin/failures/retry": {},
     "/v1/admin/videos/cancel": {"ids": [str(ADMIN)]},
+    "/v1/search/image": make_picture(),
 }
 Headers = list[tuple[bytes, bytes]]
 
@@ -56,7 +57,13 @@ class GuardedRoute:
     @property
     def url(self) -> str:
         """Its path with what it needs to be asked for."""
-        return self.path.format(user_id=ADMIN, video_id=ADMIN) + ("?q=words" if self.path == "/v1/search" else "")
+        path = self.path.format(user_id=ADMIN, video_id=ADMIN, scene_id=ADMIN)
+        return path + ("?q=words" if self.path == "/v1/search" else "")
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """Its body: a picture as it is, all else as JSON."""
+        return {"content": self.body} if isinstance(self.body, bytes) else {"json": self.body}
 
 
 ROUTES = [
@@ -82,7 +89,7 @@ class Trial:
         """One request that must be answered with ``status`` and read nothing."""
         before = self._sessions()
         self.cases += 1
-        answer = self.client.request(route.method, route.url + suffix, headers=headers, json=route.body)
+        answer = self.client.request(route.method, route.url + suffix, headers=headers, **route.sent)
         faults = []
         if answer.status_code != status:
             faults.append(f"{answer.status_code} instead of {status}")
@@ -97,7 +104,7 @@ class Trial:
     def expect_to_pass(self, route: GuardedRoute, headers: Headers) -> None:
         """One request that passes the guard, and of which the watch must see that it reads."""
         before = self._sessions()
-        answer = self.client.request(route.method, route.url, headers=headers, json=route.body)
+        answer = self.client.request(route.method, route.url, headers=headers, **route.sent)
         if answer.status_code in (401, 403) or answer.status_code >= 500 or self._sessions() == before:
             self.violations.append(f"{self.name}, {route.path}: a good token gets {answer.status_code} {answer.text}")
 

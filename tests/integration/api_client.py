@@ -1,5 +1,6 @@
 """Who asks in the API tests, with which tokens, and encoders for where models do not matter."""
 
+import io
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from starlette.testclient import TestClient
 
 from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
@@ -43,6 +45,13 @@ class WordMeanings:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         meant = [" ".join(SYNONYMS.get(word, word) for word in text.lower().split()) for text in texts]
         return word_vectors(meant, MEANING_DIM)
+
+
+def make_picture(colour: tuple[int, int, int] = (250, 10, 10), kind: str = "PNG") -> bytes:
+    """A file with a picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(file, kind)
+    return file.getvalue()
 
 
 SYNONYMS = {"vessel": "boat", "ship": "boat", "ocean": "sea"}

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from api_client import ALICE, BOB, WordMeanings, WordVectors, headers
+from api_client import ALICE, BOB, WordMeanings, WordVectors, headers, make_picture
 from numpy.typing import NDArray
 from PIL import Image
 from searchable import Scene, add_video
@@ -207,11 +207,11 @@ def test_a_cursor_belongs_to_its_search(pool: Pool, api: TestClient) -> None:
 def test_a_picture_finds_scenes_that_look_like_it(pool: Pool, api: TestClient) -> None:
     red, _ = add_video(pool, ALICE, [Scene("says nothing of it", "red"), Scene("red", "blue")])
     for kind in ("JPEG", "PNG", "WEBP"):
-        answer = by_picture(api, encoded((250, 10, 10), kind), limit=1)
+        answer = by_picture(api, make_picture((250, 10, 10), kind), limit=1)
         (hit,) = answer["items"]
         assert (hit["scene_id"], hit["picture_rank"], hit["words_rank"]) == (str(red), 1, None)
-        assert by_picture(api, encoded((250, 10, 10), kind), cursor=answer["next_cursor"])["items"]
-    assert by_picture(api, encoded((250, 10, 10), "PNG"), user_id=BOB)["items"] == []
+        assert by_picture(api, make_picture((250, 10, 10), kind), cursor=answer["next_cursor"])["items"]
+    assert by_picture(api, make_picture((250, 10, 10), "PNG"), user_id=BOB)["items"] == []
 
 
 def test_what_is_no_picture_is_refused_in_a_sentence(api: TestClient) -> None:
@@ -220,10 +220,10 @@ def test_what_is_no_picture_is_refused_in_a_sentence(api: TestClient) -> None:
         response = api.post("/v1/search/image", content=body, headers=sent)
         return response.status_code, response.json()["detail"]
 
-    whole = encoded((1, 2, 3), "PNG")
+    whole = make_picture((1, 2, 3), "PNG")
     assert status(b"no picture") == (400, "The body is no picture that can be read: it is none of JPEG, PNG, WEBP.")
     assert status(whole[: len(whole) // 2])[0] == 400
-    assert status(encoded((1, 2, 3), "GIF"))[0] == 400
+    assert status(make_picture((1, 2, 3), "GIF"))[0] == 400
     assert status(b"")[0] == 400
     assert status(b"{}", "application/json")[0] in (400, 415)
     bomb = io.BytesIO()
@@ -254,7 +254,7 @@ def test_every_search_is_on_record_and_counted(pool: Pool, api: TestClient) -> N
     answer = search(api, q="red circle", limit=1)
     assert len(answer["items"]) == 1
     search(api, BOB, q="red circle")
-    by_picture(api, encoded((255, 0, 0), "PNG"))
+    by_picture(api, make_picture((255, 0, 0), "PNG"))
     with pool.connection() as connection:
         rows = connection.execute(
             "SELECT user_id, query_text, results_count, latency_ms FROM search_queries ORDER BY created_at"
@@ -318,12 +318,6 @@ def by_picture(api: TestClient, picture: bytes, user_id: UUID = ALICE, **paramet
     response = api.post("/v1/search/image", content=picture, params=parameters, headers=sent)
     assert response.status_code == 200, response.text
     return response.json()
-
-
-def encoded(colour: tuple[int, int, int], kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 48), colour).save(file, kind)
-    return file.getvalue()
 
 
 def ids_of(answer: Any) -> list[str]:
