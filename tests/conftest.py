@@ -20,7 +20,7 @@ from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
 from tests.missing_part import skip_but_on_ci
 from tests.opensearch_program import NotInstalled
-from tests.real_opensearch import RealOpenSearch
+from tests.real_opensearch import QUICK_START, RealOpenSearch
 
 # Nobody will miss these databases when the machine goes down.
 UNSAFE_BUT_FAST = {
@@ -105,7 +105,7 @@ def pool(database_url: str) -> Iterator[Pool]:
 def opensearch() -> Iterator[RealOpenSearch]:
     """Not started before a test asks for it. Whoever kills it starts it again."""
     folder = Path(tempfile.mkdtemp(prefix="heimdex-test-opensearch-"))
-    server = RealOpenSearch(folder / "opensearch")
+    server = RealOpenSearch(folder / "opensearch", java_options=QUICK_START)
     try:
         try:
             server.start()

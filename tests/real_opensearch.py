@@ -24,6 +24,9 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.store.embedded import let_others_traverse
 from tests.opensearch_program import PROGRAM, NotInstalled, find_java, find_maven, install
 
+# For tests: half the CPU time of a start, since nothing is compiled for long use. A busy server would be slower.
+QUICK_START = "-XX:TieredStopAtLevel=1"
+
 _HEAP = "512m"
 _START_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 60
@@ -45,13 +48,14 @@ class RealOpenSearch:
     """One server with its folder (data, configuration, log), made on the first start.
 
     ``port`` 0 takes a free one, which a later start of the same object takes again. The server ends with the thread
-    that started it.
+    that started it. ``java_options`` are added to the heap's.
     """
 
-    def __init__(self, folder: Path, port: int = 0, program: Path = PROGRAM) -> None:
+    def __init__(self, folder: Path, port: int = 0, program: Path = PROGRAM, java_options: str = "") -> None:
         self.folder = folder.expanduser().resolve()
         self._port = port
         self._program = program.expanduser().resolve()
+        self._java_options = java_options
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
 
@@ -221,7 +225,7 @@ class RealOpenSearch:
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.folder / "tmp"),
             "OPENSEARCH_JAVA_HOME": str(java),
-            "OPENSEARCH_JAVA_OPTS": f"-Xms{_HEAP} -Xmx{_HEAP}",
+            "OPENSEARCH_JAVA_OPTS": f"-Xms{_HEAP} -Xmx{_HEAP} {self._java_options}",
             "OPENSEARCH_PATH_CONF": str(self.folder / "config"),
             "OPENSEARCH_TMPDIR": str(self.folder / "tmp"),
         }
