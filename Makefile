@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour notebook lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour notebook opensearch lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-hour: $(INSTALLED) ## an hour of 1080p: time per stage and memory, kept in
 
 notebook: $(INSTALLED) ## open the capacity analysis
 	@$(BIN)/jupyter lab notebooks/capacity_analysis.ipynb
+
+opensearch: $(INSTALLED) ## a real OpenSearch on 127.0.0.1 until Ctrl-C, for development (PORT=9200)
+	@$(BIN)/python -m tests.opensearch_command $(if $(PORT),--port $(PORT))
 
 lock: $(BIN)/uv ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

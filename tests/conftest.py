@@ -1,4 +1,6 @@
-"""Real Postgres for the tests: one server per session, one database per test, cloned from a template."""
+"""Real servers for the tests, one of each per session: Postgres, with a database per test, cloned from a template, and
+OpenSearch, for the tests that ask for it.
+"""
 
 import atexit
 import itertools
@@ -16,6 +18,9 @@ from psycopg import sql
 from cluster.ray_node import prepare_ray
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
+from tests.missing_part import skip_but_on_ci
+from tests.opensearch_program import NotInstalled
+from tests.real_opensearch import QUICK_START, RealOpenSearch
 
 # Nobody will miss these databases when the machine goes down.
 UNSAFE_BUT_FAST = {
@@ -94,6 +99,27 @@ def bare_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 def pool(database_url: str) -> Iterator[Pool]:
     with open_pool(database_url, min_size=1, max_size=8, name="tests") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def opensearch() -> Iterator[RealOpenSearch]:
+    """Not started before a test asks for it. Whoever kills it starts it again."""
+    folder = Path(tempfile.mkdtemp(prefix="heimdex-test-opensearch-"))
+    server = RealOpenSearch(folder / "opensearch", java_options=QUICK_START)
+    try:
+        try:
+            server.start()
+        except NotInstalled as missing:
+            skip_but_on_ci(str(missing))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(opensearch: RealOpenSearch) -> str:
+    return opensearch.url
 
 
 def database_on(url: str, name: str) -> str:

@@ -89,7 +89,7 @@ class EmbeddedPostgres:
                 self._refuse_impossible_name()
                 self._refuse_other_version()
                 if os.geteuid() == 0:
-                    _let_others_traverse(self.data_dir)
+                    let_others_traverse(self.data_dir)
                 self._initialise()
                 self._forget_reused_process_id()
                 self._launch()
@@ -215,7 +215,7 @@ class EmbeddedPostgres:
         uid = self._server_uid()
         as_root = os.geteuid() == 0
         if as_root:
-            _let_others_traverse(path)
+            let_others_traverse(path)
         # A file and not a pipe: the server inherits it, and a pipe would only end with the server.
         with tempfile.TemporaryFile("w+") as output:
             command = [str(path), *arguments]
@@ -262,7 +262,7 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _let_others_traverse(path: Path) -> None:
+def let_others_traverse(path: Path) -> None:
     """Lets the server's account pass through (not list) the folders above ``path``."""
     for folder in path.parents:
         mode = folder.stat().st_mode
