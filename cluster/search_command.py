@@ -121,7 +121,7 @@ def show_hits(results: SearchResults) -> None:
         return
     asked = f'"{results.query}"' if results.query else "the picture"
     table = Table(title=Text(f"{asked} ({results.latency_ms} ms)"), title_justify="left")
-    for column in ("", "video", "at", "said", "seen", "found by", "picture"):
+    for column in ("", "video", "at", "said", "seen", "found by"):
         table.add_column(column, overflow="fold")
     for number, hit in enumerate(results.hits, 1):
         table.add_row(
@@ -131,9 +131,11 @@ def show_hits(results: SearchResults) -> None:
             _marked(hit),
             Text(", ".join(hit.scene.tags)),
             found_by(hit),
-            Text((hit.scene.thumbnail_url or "").removeprefix("file://")),
         )
     console.print(table)
+    for number, hit in enumerate(results.hits, 1):  # in no column: a path that is wrapped cannot be copied
+        if hit.scene.thumbnail_url is not None:
+            print(f"{number}  {hit.scene.thumbnail_url.removeprefix('file://')}")
 
 
 def _marked(hit: SceneHit) -> Text:
