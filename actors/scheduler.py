@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,17 @@ from actors.attempt import Attempt, AttemptParts
 from actors.back_pressure import BackPressure
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
+from actors.picture_sweep import PictureSweep
 from actors.pools import Pool
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED, WorkerPlan
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
+from cluster.scene_pictures import ScenePictures
 from cluster.store.database import EmbeddedPostgres, open_pool
 from cluster.store.database import Pool as DatabasePool
+from cluster.store.forgetting import ForgottenPictures
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.queue_signals import notifications
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
@@ -60,6 +63,8 @@ class SchedulerConfig:
     """Videos of one owner on the way at once."""
     postgres_dir: Path | None = None
     """The embedded Postgres, where the cluster brought it along: started again when it died."""
+    scenes_url: str | None = None
+    """Where the pictures of scenes lie, those of forgotten videos to be removed."""
 
 
 class VideoScheduler:
@@ -104,7 +109,7 @@ class VideoScheduler:
         async with asyncio.TaskGroup() as tasks:
             announcing = tasks.create_task(self._announce_forever())
             writing = [tasks.create_task(writer.serve()) for writer in (self._ledger, self._finishes)]
-            sweeping = tasks.create_task(self._downloads.sweep_forever())
+            sweeping = [tasks.create_task(sweep()) for sweep in self._sweeps()]
             for pool in self._pools.values():
                 pool.start()
             await asyncio.gather(*(pool.ready() for pool in self._pools.values()))
@@ -113,7 +118,7 @@ class VideoScheduler:
             on_ready()
             await self._claim_until_stopped()
             await self._drain()
-            for task in (announcing, sweeping, *writing):
+            for task in (announcing, *sweeping, *writing):
                 task.cancel()
         self._stopped.set()
         self._beat_now.set()
@@ -125,6 +130,14 @@ class VideoScheduler:
             logger.warning("the workers stay announced for a while: %s", error)
         self._database.close()
         self._heart.close()
+
+    def _sweeps(self) -> "list[Callable[[], Coroutine[Any, Any, None]]]":
+        """What removes, all the time, what others left behind."""
+        sweeps: list[Callable[[], Coroutine[Any, Any, None]]] = [self._downloads.sweep_forever]
+        if self._config.scenes_url is not None:
+            pictures = ScenePictures(self._config.scenes_url)
+            sweeps.append(PictureSweep(ForgottenPictures(self._database), pictures).sweep_forever)
+        return sweeps
 
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; give what is in flight ``grace_s`` seconds, hand the rest back to the queue."""

@@ -17,7 +17,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from cluster import __version__, launch, queue_commands, search_command, transcript_command
+from cluster import __version__, forget_command, launch, queue_commands, search_command, transcript_command
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
@@ -39,6 +39,7 @@ for command in (
     queue_commands.cancel,
     queue_commands.retry,
     queue_commands.quarantine,
+    forget_command.forget,
 ):
     app.command()(command)
 

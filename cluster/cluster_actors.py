@@ -78,6 +78,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         retry_rule=RetryRule(max_errors=settings.max_attempts),
         owner_cap=settings.max_in_flight_per_owner,
         postgres_dir=None if settings.database_url else settings.postgres_dir,
+        scenes_url=settings.resolved_scenes_url,
     )
     return start_actor(SCHEDULER_NAME, config)
 

@@ -56,6 +56,7 @@ USER_ROUTES: list[Route] = [
     ("GET", "/v1/videos", videos_api.list_own_videos, 200),
     ("GET", "/v1/videos/{video_id}", videos_api.read_own_video, 200),
     ("GET", "/v1/videos/{video_id}/transcript", transcript_api.read_own_transcript, 200),
+    ("DELETE", "/v1/videos/{video_id}", videos_api.forget_own_video, 204),
     ("POST", "/v1/videos/{video_id}/cancel", videos_api.cancel_own_video, 200),
     ("POST", "/v1/videos/{video_id}/retry", videos_api.retry_own_video, 200),
     ("GET", "/v1/search", search_api.search_own_scenes, 200),
@@ -71,6 +72,7 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     videos_api.submit_videos: {409, 429},
     videos_api.cancel_own_video: {409},
     videos_api.retry_own_video: {409},
+    videos_api.forget_own_video: {409},
     search_api.search_by_picture: {413},
 }
 """What some routes may answer beside the errors that all routes of their kind have."""
@@ -97,7 +99,7 @@ def build_api(parts: ApiParts) -> FastAPI:
         api.add_middleware(
             CORSMiddleware,
             allow_origins=parts.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
             expose_headers=["Content-Disposition", "Retry-After"],
         )

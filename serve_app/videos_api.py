@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 
 from cluster.contracts.errors import InvalidVideo, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
+from cluster.store.forgetting import forget
 from cluster.store.stage_ledger import latest_runs
 from cluster.store.submissions import cancel, retry, submit
 from cluster.store.videos import list_videos, read_video
@@ -123,6 +124,16 @@ def retry_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Vi
     if not retried:
         raise Conflict(f"The video is {video['status']}: only what FAILED or was CANCELLED here can be tried again.")
     return Video.model_validate(video)
+
+
+def forget_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> None:
+    """Delete all that was found in a video: scenes, words, pictures. Work on it stops; the metrics keep its counts.
+
+    The pictures are removed within seconds, by the scheduler. The video file itself stays where it is.
+    """
+    if not forget(parts.pool, [video_id], user_id):
+        video = _own_video(parts, user_id, video_id)
+        raise Conflict(f"The video is {video['status']} in another system: it cannot be forgotten here.")
 
 
 def _own_video(parts: ApiParts, user_id: UUID, video_id: UUID) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +18,7 @@ from PIL import Image
 from cluster.contracts.errors import NoSpace, TransientFailure
 from cluster.contracts.media import SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
+from cluster.scene_pictures import ScenePictures
 
 THUMBNAIL_WIDTH_PX = 320
 THUMBNAIL_QUALITY = 80
@@ -43,7 +43,8 @@ class SceneWriter:
 
     def __init__(self, sink: ScenesSink, scenes_url: str) -> None:
         self._sink = sink
-        self._filesystem, self._root = fsspec.core.url_to_fs(scenes_url)
+        self._pictures = ScenePictures(scenes_url)
+        self._filesystem = self._pictures.filesystem
 
     def write(
         self,
@@ -59,7 +60,7 @@ class SceneWriter:
             LeaseLost: another scheduler owns the video; no row was written.
             TransientFailure: a picture could not be written.
         """
-        directory = posixpath.join(self._root, str(video_id))
+        directory = self._pictures.folder(video_id)
         written: list[WrittenScene] = []
         duration_s = 0.0
         try:

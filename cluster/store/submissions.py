@@ -95,7 +95,7 @@ SET status = 'PENDING', processing_stage = 'queued', failures = 0, crashes = 0, 
     due_at = clock_timestamp() - make_interval(secs => priority * %(step_s)s),
     processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
     updated_at = clock_timestamp()
-WHERE status IN ('FAILED', 'CANCELLED') AND due_at IS NOT NULL
+WHERE status IN ('FAILED', 'CANCELLED') AND due_at IS NOT NULL AND forgotten_at IS NULL
   AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)) AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s)
   AND (%(stage)s::text IS NULL OR processing_stage = %(stage)s) AND (%(ids)s IS NOT NULL OR status = 'FAILED')
 RETURNING id
@@ -216,7 +216,7 @@ def quarantine(
 ) -> tuple[list[QuarantinedVideo], int]:
     """A stretch of the videos that are FAILED, latest first, and how many there are in all."""
     chosen = (
-        "status = 'FAILED' AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s) "
+        "status = 'FAILED' AND forgotten_at IS NULL AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s) "
         "AND (%(stage)s::text IS NULL OR processing_stage = %(stage)s)"
     )
     parameters = {"owner": owner_id, "stage": stage, "limit": limit, "offset": offset}

@@ -30,7 +30,7 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
             """
             SELECT v.filename, v.status::text AS status, v.duration_s, t.language, t.model, t.segments
             FROM videos AS v LEFT JOIN video_transcripts AS t ON t.video_id = v.id
-            WHERE v.id = %s AND v.owner_id = %s
+            WHERE v.id = %s AND v.owner_id = %s AND v.forgotten_at IS NULL
             """,
             (video_id, owner_id),
         ).fetchone()

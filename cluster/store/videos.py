@@ -23,7 +23,10 @@ def list_videos(
     pool: Pool, owner_id: UUID, status: VideoStatus | None, limit: int, offset: int
 ) -> tuple[list[DictRow], int]:
     """A stretch of the owner's videos, latest first, and how many there are in all."""
-    chosen = "v.owner_id = %(owner)s AND (%(status)s::text IS NULL OR v.status = %(status)s::text::video_status)"
+    chosen = (
+        "v.owner_id = %(owner)s AND v.forgotten_at IS NULL "
+        "AND (%(status)s::text IS NULL OR v.status = %(status)s::text::video_status)"
+    )
     parameters = {"owner": owner_id, "status": status, "limit": limit, "offset": offset}
     with pool.connection() as connection:
         items = connection.execute(
@@ -43,7 +46,7 @@ def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | N
             f"SELECT {_SUMMARY}, coalesce(v.language, t.language) AS language, v.width, v.height, v.fps, "
             "v.file_size_bytes, t.word_count AS words "
             "FROM videos AS v LEFT JOIN video_transcripts AS t ON t.video_id = v.id "
-            "WHERE v.id = %s AND v.owner_id = %s",
+            "WHERE v.id = %s AND v.owner_id = %s AND v.forgotten_at IS NULL",
             (video_id, owner_id),
         ).fetchone()
         if video is None:
