@@ -4,7 +4,10 @@ Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.se
 models'. Above ``cluster.store``, below ``serve_app`` and the commands.
 """
 
+import math
+import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,9 +27,13 @@ from cluster.store.vocabulary import Vocabulary
 FUSION_K = 60
 """Constant of reciprocal rank fusion, as its authors found it best."""
 LIST_DEPTH = 100
-"""How far down each list fusion looks at least."""
+"""How far down each list fusion looks; what lies deeper comes behind all of that."""
 MAX_DEPTH = 1000
 """How far down pages lead."""
+STANDS_OUT = 2.5
+"""Standard deviations above a list's mean."""
+FAINT = 0.1
+"""What a place counts in a list of which the scene does not stand out."""
 CACHED_QUERIES = 1024
 
 Embedding = NDArray[np.float32]
@@ -109,34 +116,40 @@ class SearchResults:
 
 
 Weights = Mapping[By, float]
-USUAL_WEIGHTS: Weights = {By.WORDS: 1.0, By.MEANING: 0.5, By.PICTURE: 1.0}
-"""Words and meaning read the same text: counted whole, they would outvote what is to be seen."""
+EQUAL: Weights = dict.fromkeys(By, 1.0)
 
 
-def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = USUAL_WEIGHTS) -> list[FusedScene]:
+def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) -> list[FusedScene]:
     """Fuse ranked lists by weighted reciprocal rank: score = sum over lists of weight / (60 + rank), best first.
 
     Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR
-    2009. Only ranks count, so the lists' measures need not be comparable. At equal score the scene that words found
-    comes first: in pictures and meanings there is always a nearest one, in words only what fits.
+    2009. Only ranks count, so the lists' measures need not be comparable. But in meanings and pictures there is always
+    a nearest scene, also to what no scene means or shows: there, a place counts a tenth unless it stands out of the
+    list. At equal score the scene that words found comes first.
     """
     ranks: dict[UUID, dict[By, int]] = {}
     similarities: dict[UUID, dict[By, float]] = {}
+    scores: dict[UUID, float] = defaultdict(float)
     for by, scenes in lists.items():
+        least = -math.inf if by is By.WORDS else _standing_out([scene.score for scene in scenes])
         for rank, scene in enumerate(scenes, 1):
             ranks.setdefault(scene.scene_id, {})[by] = rank
+            scores[scene.scene_id] += weights[by] * (1.0 if scene.score >= least else FAINT) / (FUSION_K + rank)
             if by is not By.WORDS:
                 similarities.setdefault(scene.scene_id, {})[by] = scene.score
     fused = [
-        FusedScene(
-            scene_id,
-            places,
-            similarities.get(scene_id, {}),
-            sum(weights[by] / (FUSION_K + rank) for by, rank in places.items()),
-        )
+        FusedScene(scene_id, places, similarities.get(scene_id, {}), scores[scene_id])
         for scene_id, places in ranks.items()
     ]
     return sorted(fused, key=lambda scene: (-scene.score, By.WORDS not in scene.ranks, str(scene.scene_id)))
+
+
+def _standing_out(scores: Sequence[float]) -> float:
+    """The least score that stands out: infinity where none does."""
+    if len(scores) < 2:
+        return math.inf
+    spread = statistics.pstdev(scores)
+    return statistics.fmean(scores) + STANDS_OUT * spread if spread > 0 else math.inf
 
 
 class SearchService:
@@ -147,7 +160,7 @@ class SearchService:
     """
 
     def __init__(
-        self, index: SearchIndex, vision: VisionEncoder, text: TextEncoder, pool: Pool, weights: Weights = USUAL_WEIGHTS
+        self, index: SearchIndex, vision: VisionEncoder, text: TextEncoder, pool: Pool, weights: Weights = EQUAL
     ) -> None:
         self._index = index
         self._vision = vision
@@ -167,13 +180,15 @@ class SearchService:
         """
         began = time.monotonic()
         words, corrected = parse_words(request.text), None
-        depth = min(MAX_DEPTH, max(request.offset + request.limit + 1, LIST_DEPTH))
-        lists: dict[By, list[RankedScene]] = {}
+        first: dict[By, list[RankedScene]] = {}
         if self._counts(By.WORDS, request) and words:
-            lists[By.WORDS], words, corrected = self._by_words(words, request.scope, depth)
-        for by, vector in self._vectors(request, words.plain or request.text.strip()).items():
-            lists[by] = self._index.nearest(by, vector, request.scope, depth)
-        return self._answer(request, fuse(lists, self._weights), words, corrected, began)
+            words, corrected, first[By.WORDS] = self._by_words(words, request.scope)
+        fused = self._fused(request, words, first)
+        end = request.offset + request.limit
+        hits = self._hits(fused[request.offset : end], words)
+        latency_ms = round((time.monotonic() - began) * 1000)
+        record_search(self._pool, request.scope.owner_id, request.text or "(picture)", len(hits), latency_ms)
+        return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
 
     def similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene."""
@@ -187,19 +202,32 @@ class SearchService:
     def _counts(self, by: By, request: SearchRequest) -> bool:
         return by in request.by and self._weights[by] > 0
 
-    def _by_words(
-        self, words: WordsQuery, scope: Scope, depth: int
-    ) -> tuple[list[RankedScene], WordsQuery, str | None]:
-        """What fits the words; where nothing does, what fits those that were probably meant."""
-        found = self._index.words(words, scope, depth)
-        if found:
-            return found, words, None
-        corrections = self._vocabulary.corrections(scope.owner_id, words.words)
-        if not corrections:
-            return [], words, None
-        meant = words.corrected(corrections)
-        found = self._index.words(meant, scope, depth)
-        return found, meant if found else words, str(meant) if found else None
+    def _by_words(self, words: WordsQuery, scope: Scope) -> tuple[WordsQuery, str | None, list[RankedScene]]:
+        """The words, and what fits; where nothing does, those that were meant instead, also as one types them."""
+        found = self._index.words(words, scope, LIST_DEPTH)
+        corrections = {} if found else self._vocabulary.corrections(scope.owner_id, words.words)
+        if corrections:
+            meant = words.corrected(corrections)
+            found = self._index.words(meant, scope, LIST_DEPTH)
+            if found:
+                return meant, str(meant), found
+        return words, None, found
+
+    def _fused(self, request: SearchRequest, words: WordsQuery, first: dict[By, list[RankedScene]]) -> list[FusedScene]:
+        """As many as the request needs, and more if there are any. Which come first never depends on how many.
+
+        ``first``: what fits the words, where they count.
+        """
+        vectors = self._vectors(request, words.plain or request.text.strip())
+        first |= {by: self._index.nearest(by, vector, request.scope, LIST_DEPTH) for by, vector in vectors.items()}
+        fused = fuse(first, self._weights)
+        if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
+            return fused
+        deep = {by: self._index.nearest(by, vector, request.scope, MAX_DEPTH) for by, vector in vectors.items()}
+        if By.WORDS in first:
+            deep[By.WORDS] = self._index.words(words, request.scope, MAX_DEPTH)
+        known = {scene.scene_id for scene in fused}
+        return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
 
     def _vectors(self, request: SearchRequest, text: str) -> dict[By, QueryVector]:
         """What is asked of the lists that measure by nearness."""
@@ -212,16 +240,6 @@ class SearchService:
             elif text:
                 embeddings[By.PICTURE] = self._seen(text)
         return {by: QueryVector(self._keys[by], embedding) for by, embedding in embeddings.items()}
-
-    def _answer(
-        self, request: SearchRequest, fused: list[FusedScene], words: WordsQuery, corrected: str | None, began: float
-    ) -> SearchResults:
-        end = request.offset + request.limit
-        hits = self._hits(fused[request.offset : end], words)
-        latency_ms = round((time.monotonic() - began) * 1000)
-        query = request.text or "(picture)"
-        record_search(self._pool, request.scope.owner_id, query, len(hits), latency_ms)
-        return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
 
     def _hits(self, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
         scenes = read_scenes(self._pool, [match.scene_id for match in matches], words)

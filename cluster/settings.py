@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         1.0, description="Weight of the words' ranked list in the fused one; 0 leaves it out."
     )
     search_meaning_weight: Annotated[float, Field(ge=0)] = Field(
-        0.5, description="Weight of the meanings' ranked list in the fused one; 0 leaves it out."
+        1.0, description="Weight of the meanings' ranked list in the fused one; 0 leaves it out."
     )
     search_picture_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Weight of the pictures' ranked list in the fused one; 0 leaves it out."

@@ -21,7 +21,7 @@ from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 from cluster.contracts.results import Transcript
 from cluster.demo import bundled_whisper_directory, clips, truth
 from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
-from tests.benchmarks.words import chance_of_more_wrong, error_rate
+from tests.benchmarks.words import LEAST_CHANCE, chance_of_more_wrong, error_rate
 
 CLIPS, CLIPS_QUICK = 64, 16
 TRIED = 12
@@ -30,7 +30,6 @@ SHORTEST_S, LONGEST_S = 2.0, 6.0
 FASTER = 0.06
 """By how much a sentence is read faster in every further round."""
 REACH = 3.0
-LEAST_CHANCE = 0.05
 BEAM_SIZE = 5
 THREADS = 2
 BATCH_SIZE = 8

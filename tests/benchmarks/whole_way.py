@@ -28,7 +28,7 @@ from tests.benchmarks.one_after_another import Script, pictures_at
 from tests.benchmarks.own_cluster import OwnCluster, own_cluster
 from tests.benchmarks.ray_data import MIN_COSINE, RayDataWay
 from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn
-from tests.benchmarks.words import error_rate, one_word
+from tests.benchmarks.words import LEAST_CHANCE, chance_of_more_wrong, error_rate
 
 SHORTEST_S, LONGEST_S = 5.0, 60.0
 CLIPS, CLIPS_QUICK = 20, 5
@@ -205,19 +205,20 @@ def _judged(clips: Sequence[MadeClip], ours: Found, theirs: Found) -> tuple[str,
     f1, of_theirs = (
         cut_f1(clips, [[s["start_s"] for s in video["scenes"]] for video in found]) for found in (ours, theirs)
     )
-    wer, wer_of_theirs = (
-        error_rate([clip.words for clip in clips], [video["words"] for video in found]) for found in (ours, theirs)
-    )
+    said, by_us, by_them = ([clip.words for clip in clips], *([v["words"] for v in found] for found in (ours, theirs)))
+    wer, wer_of_theirs = error_rate(said, by_us), error_rate(said, by_them)
+    chance = chance_of_more_wrong(said, by_us, by_them)
     cosine = min(_cosines(clips, ours, Script(Path("/nonexistent"))))
     gate = (
-        f"cut F1 {f1:.3f} against {of_theirs:.3f}, word error rate {wer:.3f} against {wer_of_theirs:.3f}, "
+        f"cut F1 {f1:.3f} against {of_theirs:.3f}, word error rate {wer:.3f} against {wer_of_theirs:.3f} (sign test "
+        f"{chance:.2f}), "
         f"embeddings' cosine at least {cosine:.4f}"
     )
     worse = [
         what
         for what, holds in [
             ("cuts", f1 >= of_theirs),
-            ("words", wer <= wer_of_theirs + one_word([clip.words for clip in clips])),
+            ("words", wer <= wer_of_theirs or chance >= LEAST_CHANCE),
             ("embeddings", cosine >= MIN_COSINE),
         ]
         if not holds

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import jiwer
 
+LEAST_CHANCE = 0.05
+"""Below it, more wrong words are no chance any more."""
+
 
 def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
     """Of all words of all clips; neither case nor punctuation counts."""
     return float(jiwer.wer([_plain(text) for text in said], [_plain(text) for text in heard]))
-
-
-def one_word(said: Sequence[str]) -> float:
-    """The rate of a single wrong word: what a rate of so few words can tell apart."""
-    return 1 / sum(len(_plain(text).split()) for text in said)
 
 
 def chance_of_more_wrong(said: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> float:

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from paraphrases import PARAPHRASES
 
 from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
 from cluster.contracts.media import DetectedScene, SceneBlock
@@ -98,10 +99,11 @@ def test_the_fused_list_is_no_worse_than_any_of_its_lists(service: SearchService
 
 def mean_reciprocal_rank(service: SearchService, by: frozenset[By]) -> float:
     """Of all queries: 1 over the place of the right scene, 0 where it is not among the first fifty."""
+    asked = [(query.text, (query.clip.name, query.scene)) for query in queries()]
+    asked += [(text, (clip, scene)) for text, clip, scene in PARAPHRASES]
     reciprocal = []
-    for query in queries():
-        hits = service.search(SearchRequest(Scope(OWNER), query.text, by=by, limit=50)).hits
+    for text, right in asked:
+        hits = service.search(SearchRequest(Scope(OWNER), text, by=by, limit=50)).hits
         places = [(hit.scene.filename, hit.scene.index) for hit in hits]
-        right = (query.clip.name, query.scene)
         reciprocal.append(1 / (places.index(right) + 1) if right in places else 0.0)
     return sum(reciprocal) / len(reciprocal)

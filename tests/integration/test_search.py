@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, RankedScene, Scope
-from cluster.search import MAX_DEPTH, USUAL_WEIGHTS, SearchRequest, SearchService, fuse
+from cluster.search import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
 from cluster.store.database import Pool
 from cluster.store.search_index import PostgresSearchIndex
 
@@ -25,7 +25,7 @@ ALICES = Scope(ALICE)
 
 def service(pool: Pool, vision: Any = None, weights: dict[By, float] | None = None) -> SearchService:
     vision = vision or WordVectors()
-    return SearchService(PostgresSearchIndex(pool), vision, WordMeanings(), pool, {**USUAL_WEIGHTS, **(weights or {})})
+    return SearchService(PostgresSearchIndex(pool), vision, WordMeanings(), pool, {**EQUAL, **(weights or {})})
 
 
 # Fusion
@@ -39,15 +39,26 @@ def test_fusion_is_by_weighted_reciprocal_rank() -> None:
     }
     fused = fuse(lists)
     assert [scene.scene_id for scene in fused] == [c, a, b]
-    assert [scene.score for scene in fused] == pytest.approx([1 / 61 + 1 / 63, 1 / 62 + 1 / 62, 1 / 61])
+    assert [scene.score for scene in fused] == pytest.approx([1 / 61 + FAINT / 63, 1 / 62 + FAINT / 62, FAINT / 61])
     assert [dict(scene.ranks) for scene in fused] == [
         {By.WORDS: 1, By.PICTURE: 3}, {By.WORDS: 2, By.PICTURE: 2}, {By.PICTURE: 1}
     ]  # fmt: skip
     assert [dict(scene.similarities) for scene in fused] == [{By.PICTURE: 0.1}, {By.PICTURE: 0.2}, {By.PICTURE: 0.3}]
-    weighted = fuse(lists, {By.WORDS: 0.1, By.MEANING: 1, By.PICTURE: 1})
-    assert [scene.scene_id for scene in weighted] == [a, c, b]
-    assert weighted[0].score == pytest.approx(0.1 / 62 + 1 / 62)
+    weighted = fuse(lists, {By.WORDS: 0.0001, By.MEANING: 1, By.PICTURE: 1})
+    assert [scene.scene_id for scene in weighted] == [b, a, c]
+    assert weighted[1].score == pytest.approx(0.0001 / 62 + FAINT / 62)
     assert fuse({By.WORDS: [], By.PICTURE: []}) == fuse({}) == []
+
+
+def test_what_stands_out_of_a_list_precedes_the_nearest_of_one_without() -> None:
+    """There is always a nearest picture, also to words that no picture shows."""
+    ids = [UUID(int=number) for number in range(20)]
+    flat = [RankedScene(scene, 0.3 - 0.001 * place) for place, scene in enumerate(ids)]
+    peak = [RankedScene(scene, 0.9 if place == 0 else 0.3 - 0.001 * place) for place, scene in enumerate(ids[::-1])]
+    fused = fuse({By.PICTURE: flat, By.MEANING: peak})
+    assert fused[0].scene_id == ids[-1]
+    assert fused[0].score == pytest.approx(1 / 61 + FAINT / 80)
+    assert fused[1].score == pytest.approx(FAINT / 61 + FAINT / 80)
 
 
 def test_at_equal_score_what_was_said_comes_first() -> None:
@@ -80,7 +91,7 @@ def test_a_hit_says_where_it_is_and_why(pool: Pool, api: TestClient) -> None:
         "picture_rank": 1,
         "meaning_similarity": pytest.approx(hit["meaning_similarity"]),
         "picture_similarity": pytest.approx(1.0, abs=1e-5),
-        "score": pytest.approx(2.5 / 61),
+        "score": pytest.approx((1 + 2 * FAINT) / 61),
     }
     assert 0.5 < hit["meaning_similarity"] < 1
     assert search(api, BOB, q="red circle")["items"] == []
@@ -127,7 +138,7 @@ def test_a_list_without_weight_is_not_even_asked(pool: Pool) -> None:
     request = SearchRequest(ALICES, "red circle")
     only_words = service(pool, weights={By.PICTURE: 0, By.MEANING: 0}).search(request)
     assert [hit.scene.scene_id for hit in only_words.hits] == [says]
-    heavy_pictures = service(pool, weights={By.PICTURE: 100}).search(request)
+    heavy_pictures = service(pool, weights={By.PICTURE: 1000}).search(request)
     assert [hit.scene.scene_id for hit in heavy_pictures.hits] == [shows, says]
 
 
@@ -189,6 +200,19 @@ def test_pages_end(pool: Pool) -> None:
     add_video(pool, ALICE, [Scene("tide", "tide") for _ in range(MAX_DEPTH + 10)])
     last = service(pool).search(SearchRequest(ALICES, "tide", limit=100, offset=MAX_DEPTH - 100))
     assert (len(last.hits), last.more) == (100, False)
+
+
+def test_deep_pages_go_on_where_the_first_hundred_of_each_list_end(pool: Pool, api: TestClient) -> None:
+    add_video(pool, ALICE, [Scene(f"tide {number}", f"tide {number % 7}") for number in range(2 * LIST_DEPTH + 50)])
+    parts: list[str] = []
+    asked: dict[str, Any] = {}
+    while True:
+        answer = search(api, q="tide 3", limit=40, **asked)
+        parts += ids_of(answer)
+        asked = {"cursor": answer["next_cursor"]}
+        if answer["next_cursor"] is None:
+            break
+    assert len(parts) == len(set(parts)) == 2 * LIST_DEPTH + 50
 
 
 def test_a_cursor_belongs_to_its_search(pool: Pool, api: TestClient) -> None:
