@@ -43,10 +43,7 @@ def forget(
 
 def _ids(pool: Pool, owner_id: UUID, videos: list[str]) -> list[UUID]:
     ids: list[UUID] = []
-    uris: list[str] = []
     for video in videos:
         with suppress(ValueError):
             ids.append(UUID(video))
-            continue
-        uris += [video, *expand([video])]
-    return ids + find_own(pool, owner_id, uris)
+    return find_own(pool, owner_id, ids, [*videos, *expand(videos)])

@@ -17,7 +17,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery, parse_words
+from cluster.contracts.search import By, QueryVector, RankedScene, Scope, TextEncoder, WordsQuery, parse_words
 from cluster.store.database import Pool
 from cluster.store.found_scenes import SceneRow, read_scenes, record_search
 from cluster.store.indexed_models import check_models
@@ -54,16 +54,6 @@ class VisionEncoder(Protocol):
 
     def encode_images(self, pixels: Sequence[Picture]) -> Embedding:
         """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, 512], L2-normalised."""
-        ...
-
-
-class TextEncoder(Protocol):
-    """What search needs of a text model."""
-
-    key: str
-
-    def encode(self, texts: Sequence[str]) -> Embedding:
-        """Embeddings of the texts: float32[n, 384], L2-normalised."""
         ...
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from cluster import launch
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope
-from cluster.models.pictures import read_picture
+from cluster.query_picture import read_picture
 from cluster.search import SceneHit, SearchRequest, SearchResults, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool

@@ -3,15 +3,16 @@
 import base64
 import binascii
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Body, Path, Query
+from fastapi import Body, Depends, Path, Query
 from pydantic import AfterValidator
 
 from cluster.contracts.search import By, Scope
-from cluster.models.pictures import read_picture
+from cluster.query_picture import read_picture
 from cluster.search import MAX_DEPTH, SearchRequest
 from cluster.search import SceneHit as Hit
 from serve_app.error_responses import BadRequest, NotFound
@@ -61,43 +62,47 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Scenes at most.")]
 Cursor = Annotated[str | None, Query(max_length=100, description="The `next_cursor` of the page before.")]
 
 
-def search_own_scenes(
-    q: Words,
-    user_id: CurrentUser,
-    parts: Parts,
-    by: Lists = EVERY_LIST,
-    since: Since = None,
-    tag: Tags = None,
-    limit: Limit = 10,
-    cursor: Cursor = None,
-) -> FoundScenes:
+@dataclass(frozen=True)
+class PageOfScenes:
+    """Which of a user's scenes count, and which page of what is found."""
+
+    scope: Scope
+    limit: int
+    cursor: str | None
+
+
+def _page_of_scenes(
+    user_id: CurrentUser, since: Since = None, tag: Tags = None, limit: Limit = 10, cursor: Cursor = None
+) -> PageOfScenes:
+    if any("\x00" in name for name in tag or ()):
+        raise BadRequest("tag: must be text")
+    return PageOfScenes(Scope(user_id, _dated(since) if since else None, tuple(tag or ())), limit, cursor)
+
+
+Asked = Annotated[PageOfScenes, Depends(_page_of_scenes)]
+
+
+def search_own_scenes(q: Words, asked: Asked, parts: Parts, by: Lists = EVERY_LIST) -> FoundScenes:
     """The user's scenes that fit best: by what was said and seen, by what that means, and by the picture."""
-    scope = _scope(user_id, since, tag)
-    mark = _mark_of(q, by, scope)
+    mark = _mark_of(q, by, asked.scope)
     lists = frozenset(map(By, by.split(",")))
-    request = SearchRequest(scope, q, by=lists, limit=limit, offset=_offset(cursor, mark))
+    request = SearchRequest(asked.scope, q, by=lists, limit=asked.limit, offset=_offset(asked.cursor, mark))
     return _page(parts, request, mark)
 
 
 def search_by_picture(
     picture: Annotated[bytes, Body(media_type="image/*", description="A JPEG, PNG or WebP picture.")],
-    user_id: CurrentUser,
+    asked: Asked,
     parts: Parts,
-    since: Since = None,
-    tag: Tags = None,
-    limit: Limit = 10,
-    cursor: Cursor = None,
 ) -> FoundScenes:
     """The user's scenes whose pictures are nearest to the one in the body."""
-    scope = _scope(user_id, since, tag)
-    mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, scope)
+    mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, asked.scope)
     try:
         pixels = read_picture(picture)
     except ValueError as error:
         raise BadRequest(f"The body is no picture that can be read: {error}.") from None
-    request = SearchRequest(
-        scope, picture=pixels, by=frozenset({By.PICTURE}), limit=limit, offset=_offset(cursor, mark)
-    )
+    offset = _offset(asked.cursor, mark)
+    request = SearchRequest(asked.scope, "", pixels, frozenset({By.PICTURE}), asked.limit, offset)
     return _page(parts, request, mark)
 
 
@@ -112,12 +117,6 @@ def similar_scenes(
     if hits is None:
         raise NotFound("There is no such scene.")
     return SimilarScenes(items=[_shown(hit) for hit in hits])
-
-
-def _scope(user_id: UUID, since: datetime | None, tags: list[str] | None) -> Scope:
-    if any("\x00" in tag for tag in tags or ()):
-        raise BadRequest("tag: must be text")
-    return Scope(user_id, _dated(since) if since else None, tuple(tags or ()))
 
 
 def _page(parts: ApiParts, request: SearchRequest, mark: str) -> FoundScenes:

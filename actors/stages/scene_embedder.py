@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript
+from cluster.contracts.search import TextEncoder
 from cluster.models.labels import LabelGroup
 from cluster.models.vision import VisionModel
 
@@ -36,16 +37,6 @@ class ScenesOfVideo:
 
     blocks: Iterable[SceneBlock]
     transcript: Transcript
-
-
-class TextEncoder(Protocol):
-    """What embeds sentences; ``key`` is what its embeddings are filed under."""
-
-    key: str
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n, MEANING_DIM], L2-normalised."""
-        ...
 
 
 @dataclass(frozen=True)

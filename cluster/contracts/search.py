@@ -4,9 +4,11 @@ The same for every search engine. How an engine finds is ``cluster.store``'s, ho
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +21,16 @@ class By(StrEnum):
     WORDS = "words"
     MEANING = "meaning"
     PICTURE = "picture"
+
+
+class TextEncoder(Protocol):
+    """What embeds sentences, those of scenes and those that are asked; ``key``: what its embeddings are filed under."""
+
+    key: str
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n, MEANING_DIM], L2-normalised."""
+        ...
 
 
 class Match(StrEnum):

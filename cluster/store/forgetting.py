@@ -76,12 +76,13 @@ def forget(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> lis
     return [row["id"] for row in rows]
 
 
-def find_own(pool: Pool, owner_id: UUID, uris: Sequence[str]) -> list[UUID]:
-    """All of the owner's videos of these URIs."""
+def find_own(pool: Pool, owner_id: UUID, ids: Sequence[UUID], uris: Sequence[str]) -> list[UUID]:
+    """All of the owner's videos of these ids or URIs that are not forgotten yet."""
     with pool.connection() as connection:
         rows = connection.execute(
-            "SELECT id FROM videos WHERE owner_id = %s AND storage_path = ANY (%s) AND forgotten_at IS NULL",
-            (owner_id, list(uris)),
+            "SELECT id FROM videos WHERE owner_id = %s AND (id = ANY (%s) OR storage_path = ANY (%s)) "
+            "AND forgotten_at IS NULL",
+            (owner_id, list(ids), list(uris)),
         ).fetchall()
     return [row["id"] for row in rows]
 

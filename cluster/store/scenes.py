@@ -15,7 +15,7 @@ from cluster.contracts.results import Transcript, WrittenScene
 from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
 from cluster.store.stage_results import keep
-from cluster.store.vocabulary import Vocabulary
+from cluster.store.vocabulary import add_words
 
 TEXT_CONFIGURATIONS = {
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -40,7 +40,6 @@ class SceneStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._vocabulary = Vocabulary(pool)
 
     def replace(
         self,
@@ -55,8 +54,6 @@ class SceneStore:
         Raises:
             LeaseLost: the lease token no longer matches; nothing was written.
         """
-        # By itself: words that turn out to be in no scene do no harm, and whoever adds the same ones need not wait.
-        self._vocabulary.add(video_id, [scene.description.combined_text for scene in scenes])
         with self._pool.connection() as connection:
             # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
             keep(connection, video_id, lease_token, Stage.INDEXING)
@@ -67,6 +64,8 @@ class SceneStore:
             )
             _write_transcript(connection, video_id, transcript)
             _write_scenes(connection, video_id, transcript, scenes)
+            # Last, since whoever adds the same words waits for the end of this.
+            add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
 
 
 def _write_transcript(connection: Connection[object], video_id: UUID, transcript: Transcript) -> None:

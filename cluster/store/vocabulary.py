@@ -5,7 +5,10 @@ Likeness is that of pg_trgm, which is not installed everywhere: the trigrams tha
 
 import re
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
+
+from psycopg import Connection
 
 from cluster.store.database import Pool
 
@@ -16,7 +19,7 @@ MAX_WORD = 40
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 _ADD = """
--- Sorted, so that no two writers wait for each other.
+-- Sorted, so that writers of the same words wait in turn, and never for each other.
 INSERT INTO search_vocabulary (owner_id, word, trigrams)
 SELECT video.owner_id, new.word, string_to_array(new.trigrams, '|')
 FROM unnest(%(words)s::text[], %(trigrams)s::text[]) AS new (word, trigrams)
@@ -57,18 +60,18 @@ def trigrams(word: str) -> list[str]:
     return sorted({padded[start : start + 3] for start in range(len(padded) - 2)})
 
 
+def add_words(connection: Connection[Any], video_id: UUID, texts: Iterable[str]) -> None:
+    """Add the words of a video's texts to its owner's, within the caller's transaction."""
+    words = sorted(words_in(texts))
+    if words:
+        connection.execute(_ADD, {"video": video_id, **_asked(words)})
+
+
 class Vocabulary:
-    """Every owner's words. What is added stays until the owner's index is rebuilt."""
+    """Every owner's words, to be asked what was meant."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-
-    def add(self, video_id: UUID, texts: Iterable[str]) -> None:
-        """Add the words of a video's texts to its owner's."""
-        words = sorted(words_in(texts))
-        if words:
-            with self._pool.autocommitted() as connection:
-                connection.execute(_ADD, {"video": video_id, **_asked(words)})
 
     def corrections(self, owner_id: UUID, words: Iterable[str]) -> dict[str, str]:
         """For each word that none of the owner's scenes has: the one that was probably meant, if any is like it."""

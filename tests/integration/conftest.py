@@ -1,9 +1,14 @@
-"""The HTTP application on a real database, without Ray."""
+"""The commands and the HTTP application on a real database, without Ray."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from api_client import ADMIN, SECRET, ApiMaker, WordMeanings, WordVectors
+from queued_videos import OWNER
 from starlette.testclient import TestClient
 
 from cluster.search import SearchService
@@ -11,6 +16,28 @@ from cluster.store.database import Pool
 from cluster.store.search_index import PostgresSearchIndex
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
+
+Heimdex = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def heimdex(database_url: str, tmp_path: Path) -> Heimdex:
+    """Runs ``heimdex`` in ``tmp_path``, for ``OWNER``, in a locale that knows no letters beyond ASCII."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
+        "HEIMDEX_DATABASE_URL": database_url,
+        "HEIMDEX_DATA_DIR": str(tmp_path / "data"),
+        "HEIMDEX_OWNER_ID": str(OWNER),
+        "PYTHONIOENCODING": "ascii",
+    }
+
+    def run(*arguments: str, typed: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        command = [sys.executable, "-m", "cluster.cli", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, input=typed, capture_output=True, check=False)
+        assert b"Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
 
 
 @pytest.fixture

@@ -96,7 +96,8 @@ def test_work_on_it_stops_and_a_late_write_is_refused(pool: Pool, queue: VideoQu
     assert only(pool, "SELECT status::text, forgotten_at IS NOT NULL AS gone FROM videos") == {
         "status": "CANCELLED", "gone": True
     }  # fmt: skip
-    assert only(pool, "SELECT count(*) AS n FROM video_stage_results")["n"] == 0
+    for table in ("video_stage_results", "search_vocabulary"):
+        assert only(pool, f"SELECT count(*) AS n FROM {table}")["n"] == 0, table
 
 
 def test_what_waits_is_never_claimed(pool: Pool, queue: VideoQueue) -> None:
@@ -143,9 +144,11 @@ def test_videos_that_another_system_works_on_are_left_to_it(pool: Pool, api: Tes
 def test_an_owners_videos_are_found_by_their_uri(pool: Pool) -> None:
     videos = {ended_video(pool, ALICE, "tide"), ended_video(pool, ALICE, "moon")}
     ended_video(pool, BOB, "tide")
-    assert set(find_own(pool, ALICE, ["s3://bucket/a.mp4", "s3://bucket/b.mp4"])) == videos
+    assert set(find_own(pool, ALICE, [], ["s3://bucket/a.mp4", "s3://bucket/b.mp4"])) == videos
+    assert set(find_own(pool, ALICE, list(videos), [])) == videos
+    assert find_own(pool, BOB, list(videos), []) == []
     forget(pool, list(videos))
-    assert find_own(pool, ALICE, ["s3://bucket/a.mp4", ""]) == []
+    assert find_own(pool, ALICE, list(videos), ["s3://bucket/a.mp4", ""]) == []
 
 
 # Pictures

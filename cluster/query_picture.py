@@ -1,4 +1,4 @@
-"""A picture that somebody sends, read with care."""
+"""A picture that somebody searches by, read with care."""
 
 import io
 import warnings
