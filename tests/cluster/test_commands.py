@@ -79,9 +79,12 @@ def test_search_finds_what_was_said_and_its_json_names_the_place(
     from cluster.demo import queries
 
     spoken = next(query for query in queries() if query.kind == "spoken")
-    first = heimdex.json("search", spoken.text)[0]
+    hits = heimdex.json("search", spoken.text)
+    first = hits[0]
     assert (first["filename"], first["scene_index"]) == (spoken.clip.name, spoken.scene)
-    assert first["words_rank"] == 1
+    # Other tests process the same clip: whichever of the equal scenes comes first in which list is left to chance.
+    same = [hit for hit in hits if (hit["filename"], hit["scene_index"]) == (spoken.clip.name, spoken.scene)]
+    assert 1 in {hit["words_rank"] for hit in same}
     assert Path(httpx.URL(first["thumbnail_url"]).path).read_bytes()[:2] == b"\xff\xd8"
 
 
