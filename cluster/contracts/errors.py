@@ -4,9 +4,11 @@
 
     HeimdexError
     ├── InvalidVideo            the video itself is at fault: never retried, the sentence names what is wrong
+    │   └── DocumentRefused         the search engine will not have what was found in it
     ├── TransientFailure        trying again may help: retried with back-off
     │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
     │       ├── DatabaseUnavailable     Postgres is away
+    │       ├── SearchUnavailable       the search engine beside Postgres is away, or has no index
     │       ├── NodeLost                a node, a scheduler or what they held died
     │       └── NoSpace                 a disk or the object store is full
     ├── WorkerCrash             the stage took its worker's process down: retried, at last alone
@@ -32,6 +34,10 @@ class InvalidVideo(HeimdexError):
     """The video cannot be processed and never will be; the message says what is wrong with the file."""
 
 
+class DocumentRefused(InvalidVideo):
+    """The search engine will not have one of the video's documents, and never will; the message says why."""
+
+
 class TransientFailure(HeimdexError):
     """Something around the video failed (network, disk, database); another attempt may succeed."""
 
@@ -42,6 +48,10 @@ class Interrupted(TransientFailure):
 
 class DatabaseUnavailable(Interrupted):
     """Postgres cannot be reached or closed the connection."""
+
+
+class SearchUnavailable(Interrupted):
+    """The search engine cannot be reached, takes nothing, or has no index yet."""
 
 
 class NodeLost(Interrupted):

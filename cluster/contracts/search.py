@@ -5,9 +5,10 @@ The same for every search engine. How an engine finds is ``cluster.store``'s, ho
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
@@ -21,6 +22,18 @@ class By(StrEnum):
     WORDS = "words"
     MEANING = "meaning"
     PICTURE = "picture"
+
+
+@dataclass(frozen=True)
+class EngineAddress:
+    """Where an OpenSearch is and who asks it. ``prefix``: what the names of its indexes begin with."""
+
+    url: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    prefix: str = "heimdex"
+    shards: int = 1
 
 
 class TextEncoder(Protocol):

@@ -33,6 +33,13 @@ WITH forgotten AS (
 ), runs AS (
     UPDATE video_stage_runs AS r SET error_message = NULL FROM forgotten AS f
     WHERE r.video_id = f.id AND r.error_message IS NOT NULL
+), found AS (
+    SELECT c.video_id FROM search_changes AS c JOIN forgotten AS f ON f.id = c.video_id
+    ORDER BY c.video_id FOR UPDATE OF c
+), changes AS (
+    UPDATE search_changes AS c
+    SET version = nextval('search_versions'), changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+    FROM found WHERE c.video_id = found.video_id
 ), pictures AS (
     INSERT INTO forgotten_pictures (video_id) SELECT id FROM forgotten ON CONFLICT (video_id) DO NOTHING
 )

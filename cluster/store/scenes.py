@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from cluster.contracts.results import Transcript, WrittenScene
 from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
+from cluster.store.search_changes import raise_version
 from cluster.store.stage_results import keep
 from cluster.store.vocabulary import add_words
 
@@ -64,6 +65,7 @@ class SceneStore:
             )
             _write_transcript(connection, video_id, transcript)
             _write_scenes(connection, video_id, transcript, scenes)
+            raise_version(connection, video_id, len(scenes))
             # Last, since whoever adds the same words waits for the end of this.
             add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
 

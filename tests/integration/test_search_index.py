@@ -1,11 +1,13 @@
 """What every search engine promises, on each of them: words with their operators, nearest vectors, and the scope."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from api_client import ALICE, BOB
+from followed_opensearch import followed_opensearch
 from searchable import Scene, add_video, found, meant, seen
 
 from cluster.contracts.search import By, Scope, parse_words
@@ -16,9 +18,13 @@ from cluster.store.search_index import PostgresSearchIndex, SearchIndex, walk_al
 ALICES = Scope(ALICE)
 
 
-@pytest.fixture(params=["postgres"])
-def index(pool: Pool) -> SearchIndex:
-    return PostgresSearchIndex(pool)
+@pytest.fixture(params=["postgres", "opensearch"])
+def index(request: pytest.FixtureRequest, pool: Pool, database_url: str) -> Iterator[SearchIndex]:
+    if request.param == "postgres":
+        yield PostgresSearchIndex(pool)
+        return
+    with followed_opensearch(pool, database_url, request.getfixturevalue("opensearch_url")) as followed:
+        yield followed
 
 
 def words(index: SearchIndex, query: str, scope: Scope = ALICES, limit: int = 10) -> list[UUID]:

@@ -1,0 +1,67 @@
+"""How the cluster reaches OpenSearch: the client, and what its errors mean.
+
+What is in its indexes is ``opensearch_documents``', searching them ``opensearch_index``', keeping them in step with
+Postgres ``index_follower``'s.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from opensearchpy import OpenSearch, OpenSearchException, TransportError
+
+from cluster.contracts.errors import SearchUnavailable
+from cluster.contracts.search import EngineAddress
+
+TIMEOUT_S = 30.0
+"""A query takes milliseconds, a bulk of documents seconds."""
+_OURS = {400, 404, 409}
+"""Statuses that say something of what was asked; all others say that the engine cannot do it now."""
+
+
+def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSearch:
+    """A client, safe to share between threads; nothing is asked yet. Certificates are verified."""
+    parts = urlsplit(address.url)
+    secure = parts.scheme == "https"
+    return OpenSearch(
+        hosts=[{"host": parts.hostname, "port": parts.port or (443 if secure else 9200), "url_prefix": parts.path}],
+        http_auth=None if address.user is None else (address.user, address.password or ""),
+        use_ssl=secure,
+        verify_certs=True,
+        ca_certs=None if address.ca_file is None else str(address.ca_file),
+        timeout=timeout_s,
+        max_retries=0,  # whoever asks knows better whether and when to ask again
+        pool_maxsize=16,
+    )
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """What the client raises within becomes ``SearchUnavailable``, unless what was asked is at fault."""
+    try:
+        yield
+    except TransportError as error:
+        if error.status_code == 404 and error.error == "index_not_found_exception":
+            raise SearchUnavailable("OpenSearch has no index of the scenes: run `heimdex index rebuild`") from error
+        if error.status_code in _OURS:
+            raise
+        raise SearchUnavailable(f"OpenSearch cannot be used: {_reason(error)}") from error
+    except OpenSearchException as error:
+        raise SearchUnavailable(f"OpenSearch cannot be used: {error}") from error
+
+
+def _reason(error: TransportError) -> str:
+    """One line, in people's words where the client has none."""
+    if error.status_code == 401:
+        return "it wants another HEIMDEX_OPENSEARCH_USER or HEIMDEX_OPENSEARCH_PASSWORD"
+    if not isinstance(error.status_code, int):  # the connection itself
+        return " ".join(str(error.info).split())[:300] or error.error
+    return f"{error.status_code} {error.error}"
+
+
+def check_engine(client: OpenSearch) -> None:
+    """Raises SearchUnavailable when nobody answers, or without the k-NN plugin."""
+    with engine_errors():
+        plugins = {plugin["component"] for plugin in client.cat.plugins(format="json")}
+    if "opensearch-knn" not in plugins:
+        raise SearchUnavailable("OpenSearch runs without its k-NN plugin: install opensearch-knn on every node")

@@ -1,0 +1,169 @@
+"""What an index in OpenSearch holds: a document per scene, with its words, tags, picture and meaning, and its shape.
+
+A document is made by Postgres of the rows that hold the truth, in one snapshot with the version that it carries. One
+that is to go is not deleted, but emptied: it keeps its version, so that no late write can bring it back.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
+from cluster.contracts.search import By
+
+TYPED = "text"
+"""The words as they were typed. A field beside it has them stemmed in the scene's language."""
+ANALYZERS = {
+    "ar": "arabic", "bg": "bulgarian", "bn": "bengali", "ca": "catalan", "cs": "czech", "da": "danish",
+    "de": "german", "el": "greek", "en": "english", "es": "spanish", "et": "estonian", "eu": "basque",
+    "fa": "persian", "fi": "finnish", "fr": "french", "ga": "irish", "gl": "galician", "hi": "hindi",
+    "hu": "hungarian", "hy": "armenian", "id": "indonesian", "it": "italian", "ja": "cjk", "ko": "cjk",
+    "lt": "lithuanian", "lv": "latvian", "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ro": "romanian",
+    "ru": "russian", "sv": "swedish", "th": "thai", "tr": "turkish", "zh": "cjk",
+}  # fmt: skip
+"""OpenSearch's analyzer of each language (ISO 639-1) that it has one for."""
+MODEL_FIELDS = {By.PICTURE: "picture_model", By.MEANING: "meaning_model"}
+_DIMENSIONS = {By.PICTURE: EMBEDDING_DIM, By.MEANING: MEANING_DIM}
+
+_DOCUMENTS = """
+-- What can be found of some videos, and of which version that is; a row without a scene where nothing can be.
+SELECT c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_id, v.created_at,
+       coalesce(s.tags, '{}') AS tags, coalesce(s.combined_text, '') AS text, t.language,
+       p.embedding::text AS picture, m.embedding::text AS meaning,
+       md5(concat_ws('|', p.embedding::text, m.embedding::text)) AS vectors
+FROM search_changes AS c
+JOIN videos AS v ON v.id = c.video_id
+LEFT JOIN video_scenes AS s ON s.video_id = c.video_id AND v.owner_id IS NOT NULL
+LEFT JOIN video_transcripts AS t ON t.video_id = c.video_id
+LEFT JOIN scene_embeddings AS p ON p.scene_id = s.id AND p.model = %(vision)s
+LEFT JOIN scene_meanings AS m ON m.scene_id = s.id AND m.model = %(text)s
+WHERE c.video_id = ANY (%(videos)s)
+ORDER BY c.video_id, s.index
+"""
+
+
+@dataclass(frozen=True)
+class IndexedModels:
+    """The keys of the models whose vectors an index holds."""
+
+    vision: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as it is sent: of which scene and version it is, and its JSON; of an emptied one that says little."""
+
+    video_id: UUID
+    index: int
+    version: int
+    body: str
+
+    @property
+    def id(self) -> str:
+        """The same for each writing of the scene."""
+        return document_id(self.video_id, self.index)
+
+
+def document_id(video_id: UUID, index: int) -> str:
+    """How the document of a video's scene is called."""
+    return f"{video_id}.{index}"
+
+
+def index_body(shards: int) -> dict[str, Any]:
+    """Settings and mappings of an index."""
+    properties: dict[str, Any] = {
+        **{name: {"type": "keyword"} for name in ("video_id", "scene_id", "owner_id", "tags", "language", "vectors")},
+        **{name: {"type": "keyword"} for name in MODEL_FIELDS.values()},
+        **{name: {"type": "date"} for name in ("created_at", "gone_at")},
+        "index": {"type": "integer"},
+        TYPED: {"type": "text", "analyzer": "standard"},
+        **{stemmed(language): {"type": "text", "analyzer": analyzer} for language, analyzer in ANALYZERS.items()},
+        **{by.value: _vector(dimension) for by, dimension in _DIMENSIONS.items()},
+    }
+    return {
+        "settings": {
+            "index": {
+                "knn": True,
+                "number_of_shards": shards,
+                "auto_expand_replicas": "0-1",
+                "refresh_interval": "1s",  # said, so that an index which nobody searches is refreshed too
+            }
+        },
+        "mappings": {"dynamic": "strict", "properties": properties},
+    }
+
+
+def _vector(dimension: int) -> dict[str, Any]:
+    method = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}
+    return {"type": "knn_vector", "dimension": dimension, "method": method}
+
+
+def stemmed(language: str) -> str:
+    """The field that has the words of a language stemmed."""
+    return f"{TYPED}_{language}"
+
+
+def read_documents(
+    connection: Connection[Any], video_ids: Sequence[UUID], models: IndexedModels
+) -> Iterator[list[Document]]:
+    """The documents of each of the videos, also those that are to go; nothing of a video that never had any."""
+    parameters = {"videos": list(video_ids), "vision": models.vision, "text": models.text}
+    rows: list[dict[str, Any]] = []
+    for row in connection.execute(_DOCUMENTS, parameters):
+        if rows and rows[0]["video_id"] != row["video_id"]:
+            yield _documents(rows, models)
+            rows = []
+        rows.append(row)
+    if rows:
+        yield _documents(rows, models)
+
+
+def _documents(rows: Sequence[dict[str, Any]], models: IndexedModels) -> list[Document]:
+    """Of the rows of one video."""
+    first = rows[0]
+    scenes = {row["index"]: row for row in rows if row["index"] is not None}
+    emptied = json.dumps({"video_id": str(first["video_id"]), "gone_at": datetime.now(UTC).isoformat()})
+    return [
+        Document(
+            first["video_id"],
+            index,
+            first["version"],
+            _body(scenes[index], models) if index in scenes else emptied,
+        )
+        for index in sorted(scenes.keys() | range(first["most_scenes"]))
+    ]
+
+
+def _body(row: dict[str, Any], models: IndexedModels) -> str:
+    """The document of a scene. Vectors are JSON already as Postgres writes them: reading them would take the most."""
+    document = {
+        "video_id": str(row["video_id"]),
+        "index": row["index"],
+        **searched_fields(row),
+        "scene_id": str(row["scene_id"]),
+        "vectors": row["vectors"],
+    }
+    if row["language"] in ANALYZERS:
+        document[stemmed(row["language"])] = row["text"]
+    parts = [json.dumps(document)[:-1]]
+    for by, model in ((By.PICTURE, models.vision), (By.MEANING, models.text)):
+        if row[by.value] is not None:
+            parts.append(f'"{MODEL_FIELDS[by]}": {json.dumps(model)}, "{by.value}": {row[by.value]}')
+    return ", ".join(parts) + "}"
+
+
+def searched_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """What a scene is found by but vectors, of a row with these columns."""
+    return {
+        "owner_id": str(row["owner_id"]),
+        "created_at": row["created_at"].isoformat(),
+        "tags": row["tags"],
+        "language": row["language"],
+        TYPED: row["text"],
+    }

@@ -1,0 +1,219 @@
+"""The indexes in OpenSearch: made, built anew beside the one that is searched, switched by alias, removed.
+
+Which there are is written in Postgres (``search_indexes``), so that whoever changes something knows them all. An alias
+belongs to a pair of models, whose vectors the index behind it holds: who asks with other models asks another alias.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from opensearchpy import OpenSearch
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import EngineAddress
+from cluster.store.database import Pool, connect
+from cluster.store.index_follower import FollowedIndex, send
+from cluster.store.opensearch import engine_errors
+from cluster.store.opensearch_documents import Document, IndexedModels, index_body, read_documents
+from cluster.store.search_changes import SearchChanges
+
+SCENES_PER_PAGE = 1000
+SENDERS = 2
+"""Pages that are sent at once, while the next one is read."""
+GRACE_S = 3.0
+"""How long an index stays after the alias left it: longer than a search takes."""
+Progress = Callable[[int, int], None]
+"""Told how many of how many videos are copied."""
+
+_PAGE = """
+-- The next videos, of about so many scenes together, at least one.
+SELECT video_id, before FROM (
+    SELECT video_id, sum(most_scenes) OVER (ORDER BY video_id) - most_scenes AS before
+    FROM (SELECT video_id, most_scenes FROM search_changes WHERE video_id > %s ORDER BY video_id LIMIT %s) AS next
+) AS page
+WHERE before < %s
+ORDER BY video_id
+"""
+
+
+def alias_of(prefix: str, models: IndexedModels) -> str:
+    """The alias behind which the scenes with these models' vectors are."""
+    digest = hashlib.sha256(f"{models.vision}|{models.text}".encode()).hexdigest()[:12]
+    return f"{prefix}-{digest}"
+
+
+class SearchIndexes:
+    """The indexes of one cluster. ``url``: of the database, for the lock that lets one at a time change them."""
+
+    def __init__(self, pool: Pool, url: str, client: OpenSearch, address: EngineAddress) -> None:
+        self._pool = pool
+        self._url = url
+        self._client = client
+        self._address = address
+
+    def ensure(self, models: IndexedModels, progress: Progress = lambda *_: None) -> bool:
+        """Build the index that these models ask, unless it is there. Returns whether it was built.
+
+        Raises SearchUnavailable, ConfigurationError when another process is building.
+        """
+        alias = alias_of(self._address.prefix, models)
+        with engine_errors():
+            there = self._client.indices.exists_alias(name=alias)
+        if there and any(row["alias"] == alias and row["state"] == "live" for row in self.rows()):
+            return False
+        self.rebuild(models, progress)
+        return True
+
+    def rebuild(self, models: IndexedModels, progress: Progress = lambda *_: None) -> str:
+        """Build a new index of all scenes beside the one that is searched, then switch; returns its name.
+
+        Searches are answered throughout. What an earlier, interrupted try left is removed first. Raises as ``ensure``.
+        """
+        with self._alone():
+            self._settle()
+            alias = alias_of(self._address.prefix, models)
+            self._refuse_strangers(alias)
+            index = self._begin(alias, models)
+            self._copy(index, progress)
+            with engine_errors():
+                self._client.indices.refresh(index=index.name)
+            self._execute(
+                "UPDATE search_indexes SET state = CASE WHEN name = %(name)s THEN 'live' ELSE 'retired' END "
+                "WHERE alias = %(alias)s",
+                {"name": index.name, "alias": alias},
+            )
+            self._settle()
+        return index.name
+
+    def drop_others(self, kept: IndexedModels) -> None:
+        """Remove the indexes of all other models."""
+        with self._alone():
+            self._execute(
+                "UPDATE search_indexes SET state = 'retired' WHERE alias <> %(alias)s",
+                {"alias": alias_of(self._address.prefix, kept)},
+            )
+            self._settle()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Name, alias, models, state and progress of each, the oldest first."""
+        with self._pool.connection() as connection:
+            return connection.execute("SELECT * FROM search_indexes ORDER BY created_at").fetchall()
+
+    def _begin(self, alias: str, models: IndexedModels) -> FollowedIndex:
+        """A new index, which from now on gets all that changes."""
+        index = FollowedIndex(f"{alias}-{time.time_ns() // 1_000_000}", models)
+        self._execute(  # first, so that no index is left of which nobody knows
+            "INSERT INTO search_indexes (name, alias, vision_model, text_model, state) "
+            "VALUES (%(name)s, %(alias)s, %(vision)s, %(text)s, 'building')",
+            {"name": index.name, "alias": alias, "vision": models.vision, "text": models.text},
+        )
+        body = {**index_body(self._address.shards), "aliases": {index.writer: {}}}
+        with engine_errors():
+            self._client.indices.create(index=index.name, body=body)
+        return index
+
+    def _copy(self, index: FollowedIndex, progress: Progress) -> None:
+        """All videos' documents, page by page, whatever changes meanwhile: the newer version of each stays."""
+        total, copied = self._count(), 0
+        with ThreadPoolExecutor(SENDERS) as senders:
+            sent: deque[tuple[int, Future[dict[UUID, str]]]] = deque()
+            for page in self._pages():
+                sent.append((len(page), senders.submit(send, self._client, self._documents(index, page))))
+                while len(sent) > SENDERS:
+                    copied += self._note_copied(index, *sent.popleft())
+                    progress(copied, max(copied, total))
+            for videos, answer in sent:
+                copied += self._note_copied(index, videos, answer)
+                progress(copied, max(copied, total))
+
+    def _pages(self) -> Iterator[list[UUID]]:
+        """All videos by their ids, so many at a time as have about a page's scenes."""
+        last = UUID(int=0)
+        while True:
+            with self._pool.connection() as connection:
+                rows = connection.execute(_PAGE, (last, SCENES_PER_PAGE, SCENES_PER_PAGE)).fetchall()
+            if not rows:
+                return
+            last = rows[-1]["video_id"]
+            yield [row["video_id"] for row in rows]
+
+    def _documents(self, index: FollowedIndex, page: list[UUID]) -> list[tuple[FollowedIndex, Document]]:
+        with self._pool.connection() as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            of_videos = read_documents(connection, page, index.models)
+            return [(index, document) for of_video in of_videos for document in of_video]
+
+    def _note_copied(self, index: FollowedIndex, videos: int, answer: "Future[dict[UUID, str]]") -> int:
+        refused = answer.result()
+        if refused:
+            SearchChanges(self._pool).touch(list(refused))  # whoever follows finds out once more, and writes down why
+        self._execute(
+            "UPDATE search_indexes SET copied = copied + %(videos)s WHERE name = %(name)s",
+            {"videos": videos, "name": index.name},
+        )
+        return videos
+
+    def _count(self) -> int:
+        with self._pool.connection() as connection:
+            row = connection.execute("SELECT count(*) AS n FROM search_changes").fetchone()
+        assert row is not None
+        return int(row["n"])
+
+    def _settle(self) -> None:
+        """Make OpenSearch what Postgres says: aliases point to what is live, all else of ours goes.
+
+        What is being built is left over from a try that was interrupted, since only one goes on at a time.
+        """
+        rows = self.rows()
+        unwanted = sorted(row["name"] for row in rows if row["state"] != "live")
+        with engine_errors():
+            there = set(self._client.indices.get(index=f"{self._address.prefix}-*"))
+            for row in rows:
+                if row["state"] == "live" and row["name"] in there:
+                    self._switch(row["alias"], row["name"])
+            if unwanted:
+                time.sleep(GRACE_S)  # whoever has begun to search one of these comes to the end
+            for name in there.intersection(unwanted):
+                self._client.indices.delete(index=name)
+        self._execute("DELETE FROM search_indexes WHERE name = ANY (%(names)s)", {"names": unwanted})
+
+    def _switch(self, alias: str, name: str) -> None:
+        """Have the alias point to this index alone, all at once."""
+        exists = self._client.indices.exists_alias(name=alias)
+        before = set(self._client.indices.get_alias(name=alias)) if exists else set()
+        if before != {name}:
+            gone = [{"remove": {"index": other, "alias": alias}} for other in sorted(before - {name})]
+            self._client.indices.update_aliases(body={"actions": [*gone, {"add": {"index": name, "alias": alias}}]})
+
+    def _refuse_strangers(self, alias: str) -> None:
+        """Two clusters of the same models must not take one alias for theirs."""
+        with engine_errors():
+            exists = self._client.indices.exists_alias(name=alias)
+            behind = set(self._client.indices.get_alias(name=alias)) if exists else set()
+        strangers = behind - {row["name"] for row in self.rows()}
+        if strangers:
+            raise ConfigurationError(
+                f"OpenSearch has the index {min(strangers)} of another cluster: set HEIMDEX_OPENSEARCH_PREFIX to "
+                "something else, or delete that index if nobody needs it"
+            )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One at a time; a process that dies lets go at once."""
+        with connect(self._url, name="heimdex-index", autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pg_try_advisory_lock(hashtext('heimdex.search_indexes')) AS got"
+            ).fetchone()
+            if row is None or not row["got"]:
+                raise ConfigurationError("another process is building an index just now: wait until it is done")
+            yield
+
+    def _execute(self, statement: str, parameters: dict[str, Any]) -> None:
+        with self._pool.connection() as connection:
+            connection.execute(statement, parameters)

@@ -1,0 +1,66 @@
+"""An index in the real OpenSearch for one test, brought in line with Postgres and refreshed before each search."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opensearchpy import OpenSearch
+from searchable import TEXT, VISION
+
+from cluster.contracts.search import By, EngineAddress, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.store.database import Pool
+from cluster.store.index_follower import IndexFollower
+from cluster.store.opensearch import open_client
+from cluster.store.opensearch_documents import IndexedModels
+from cluster.store.opensearch_index import OpenSearchIndex
+from cluster.store.search_changes import SearchChanges
+from cluster.store.search_indexes import SearchIndexes, alias_of
+
+MODELS = IndexedModels(VISION.key, TEXT.key)
+_numbers = itertools.count(1)
+
+
+class FollowedOpenSearch:
+    """Implements ``SearchIndex``."""
+
+    def __init__(self, pool: Pool, database_url: str, client: OpenSearch, address: EngineAddress) -> None:
+        self.pool = pool
+        self.client = client
+        self.address = address
+        self.alias = alias_of(address.prefix, MODELS)
+        self.indexes = SearchIndexes(pool, database_url, client, address)
+        self.follower = IndexFollower(pool, client)
+        self.changes = SearchChanges(pool)
+
+    def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
+        return self._in_line().words(query, scope, limit)
+
+    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+        return self._in_line().nearest(by, vector, scope, limit)
+
+    def _in_line(self) -> OpenSearchIndex:
+        """All videos anew: tests change rows in ways that the product never does."""
+        with self.pool.connection() as connection:
+            ids = [row["video_id"] for row in connection.execute("SELECT video_id FROM search_changes")]
+        self.changes.touch(ids)
+        assert self.follower.follow_all(ids) == {}
+        return self.searched()
+
+    def searched(self) -> OpenSearchIndex:
+        """What the index says of what it has by now; the languages are asked for anew."""
+        self.client.indices.refresh(index=self.alias)
+        return OpenSearchIndex(self.client, self.alias)
+
+
+@contextmanager
+def followed_opensearch(pool: Pool, database_url: str, opensearch_url: str) -> Iterator[FollowedOpenSearch]:
+    """With an empty index that is searched; all of it is removed at the end."""
+    address = EngineAddress(opensearch_url, prefix=f"test{next(_numbers)}")
+    client = open_client(address)
+    followed = FollowedOpenSearch(pool, database_url, client, address)
+    followed.indexes.ensure(MODELS)
+    try:
+        yield followed
+    finally:
+        client.indices.delete(index=f"{address.prefix}-*")
+        client.close()
