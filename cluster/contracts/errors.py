@@ -8,7 +8,8 @@
     │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
     │       ├── DatabaseUnavailable     Postgres is away
     │       ├── NodeLost                a node, a scheduler or what they held died
-    │       └── NoSpace                 a disk or the object store is full
+    │       ├── NoSpace                 a disk or the object store is full
+    │       └── ModelChanged            scenes are searched by other models now than those that embedded them
     ├── WorkerCrash             the stage took its worker's process down: retried, at last alone
     │   ├── WorkerLost              the process died
     │   ├── StageTimeout            it overran its deadline and was killed
@@ -50,6 +51,10 @@ class NodeLost(Interrupted):
 
 class NoSpace(Interrupted):
     """A disk or the object store is full."""
+
+
+class ModelChanged(Interrupted):
+    """Scenes are searched by other models than those that embedded these: they are to be embedded again."""
 
 
 class WorkerCrash(HeimdexError):
