@@ -14,10 +14,11 @@ from typing import Any
 
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
+from actors.engine_outage import EngineOutage, is_engine_away
 from actors.pools import Pool
 from actors.stage_actor import StageReply, failure_of
 from actors.tracebacks import let_go
-from actors.video_path import PREVIOUS, Call, Done, StageFailed, download_key, walk
+from actors.video_path import ENGINE_CALL, PREVIOUS, Call, Done, StageFailed, download_key, walk
 from cluster.contracts.errors import (
     DatabaseUnavailable,
     Interrupted,
@@ -55,6 +56,8 @@ class AttemptParts:
     """Told in one sentence what keeps videos from being processed and is not theirs."""
     on_duration: Callable[[float], None]
     """Told how long the video is, in seconds, where its headers say so."""
+    outage: EngineOutage | None = None
+    """How attempts wait for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
 
 
 class Attempt:
@@ -72,7 +75,8 @@ class Attempt:
     async def process(self) -> None:
         """Walk the video's way and settle it: READY, FAILED, or waiting again. Raises LeaseLost."""
         try:
-            indexed = await walk(self.video, Done(None, self.video.claimed_at), self)
+            claimed = Done(None, self.video.claimed_at)
+            indexed = await walk(self.video, claimed, self, with_engine=self._parts.outage is not None)
             await self._finalize(indexed)
         except StageFailed as failed:
             let_go(failed)
@@ -96,6 +100,12 @@ class Attempt:
         for call in calls:
             reply = await self._call(run, call, previous)
             total = _added(total, reply.report)
+            if call.name == ENGINE_CALL and self._parts.outage is not None:
+                while is_engine_away(reply):
+                    await self._parts.outage.pass_by(reply)
+                    reply = await self._call(run, call, previous)
+                    total = _added(total, reply.report)
+                self._parts.outage.note_answer()
             if reply.report.failure is not None:
                 if reply.report.failure.error_type == LeaseLost.__name__:
                     raise LeaseLost(reply.report.failure.message)

@@ -22,19 +22,25 @@ from actors.attempt import Attempt, AttemptParts
 from actors.back_pressure import BackPressure
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
+from actors.engine_outage import EngineOutage
+from actors.index_sweep import IndexSweep
 from actors.picture_sweep import PictureSweep
 from actors.pools import Pool
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED, WorkerPlan
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
+from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.scene_pictures import ScenePictures
 from cluster.store.database import EmbeddedPostgres, open_pool
 from cluster.store.database import Pool as DatabasePool
 from cluster.store.forgetting import ForgottenPictures
+from cluster.store.index_follower import IndexFollower
 from cluster.store.lease_recovery import LeaseRecovery
+from cluster.store.opensearch import open_client
 from cluster.store.queue_signals import notifications
+from cluster.store.search_changes import SearchChanges
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.video_queue import VideoQueue
 from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState
@@ -66,6 +72,11 @@ class SchedulerConfig:
     scenes_url: str | None = None
     """Where the pictures of scenes lie, those of forgotten videos to be removed."""
 
+    @property
+    def engine(self) -> EngineAddress | None:
+        """The engine beside Postgres that finds the scenes."""
+        return self.plan.writer.engine
+
 
 class VideoScheduler:
     """The scheduler's work on one event loop. ``name`` is what its leases carry, the same after a restart."""
@@ -88,6 +99,7 @@ class VideoScheduler:
         media_workers = config.plan.placements[WorkerKind.MEDIA].count
         self._admission = Admission(config.plan.max_in_flight, FEW_PER_MEDIA_WORKER * media_workers)
         self._pressure = BackPressure()
+        self._outage = EngineOutage()
         self._wake = asyncio.Event()
         self._grace_s = 0.0
         self._stopping = threading.Event()
@@ -137,6 +149,9 @@ class VideoScheduler:
         if self._config.scenes_url is not None:
             pictures = ScenePictures(self._config.scenes_url)
             sweeps.append(PictureSweep(ForgottenPictures(self._database), pictures).sweep_forever)
+        if self._config.engine is not None:
+            follower = IndexFollower(self._database, open_client(self._config.engine))
+            sweeps.append(IndexSweep(SearchChanges(self._database), follower).sweep_forever)
         return sweeps
 
     def stop(self, grace_s: float) -> None:
@@ -210,6 +225,7 @@ class VideoScheduler:
             self._name,
             self._pressure.note_trouble,
             partial(self._note_duration, video.lease_token),
+            self._outage if self._config.engine is not None else None,
         )
         try:
             await Attempt(video, parts).process()
@@ -303,7 +319,7 @@ class VideoScheduler:
                 state="busy" if self._in_flight else "idle",
                 busy_s=0.0,
                 peak_memory_bytes=None,
-                trouble=self._pressure.trouble,
+                trouble="; ".join(filter(None, (self._pressure.trouble, self._outage.trouble))) or None,
             )
         ]
         for kind, pool in self._pools.items():

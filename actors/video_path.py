@@ -69,6 +69,8 @@ class StageRunner(Protocol):
 
 CAUSE_WITHIN_S = 3.0
 """How long an interrupted stage waits for the one beside it to say why: longer than it takes to tell of a death."""
+ENGINE_CALL = "index"
+"""The call that waits for the search engine while it is away, instead of failing the video."""
 PREVIOUS = object()
 """Stands for the previous call's value in a later call's arguments."""
 
@@ -78,14 +80,15 @@ def download_key(video: ClaimedVideo) -> str:
     return f"{video.id}-{video.lease_token}"
 
 
-async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
+async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner, with_engine: bool = False) -> Done:
     """Take a claimed video to the point where only finalizing is left; returns the indexing stage.
 
-    ``claimed`` is the moment of the claim. What an earlier attempt left stored is skipped. Raises what
-    ``StageRunner.run`` raises.
+    ``claimed`` is the moment of the claim; ``with_engine``: whether an engine beside Postgres finds the scenes. What an
+    earlier attempt left stored is skipped. Raises what ``StageRunner.run`` raises.
     """
+    engine = [Call(WorkerKind.WRITER, ENGINE_CALL, (video.id,))] if with_engine else []
     if Stage.INDEXING in video.stored:
-        return await _skip_to_the_end(claimed, runner)
+        return await _skip_to_the_end(claimed, runner, engine)
 
     size = 0.0 if scheme_of(video.uri) == "file" else math.inf  # one that is copied shares no call
     download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)), size=size)
@@ -110,7 +113,8 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner) -> Done:
         Call(WorkerKind.EMBEDDER, "describe", (scenes, transcript)),
     )
     written = (video.id, video.lease_token, scenes, described.value, transcript)
-    return await runner.run(Stage.INDEXING, [described], Call(WorkerKind.WRITER, "write", written, size=length_s))
+    write = Call(WorkerKind.WRITER, "write", written, size=length_s)
+    return await runner.run(Stage.INDEXING, [described], write, *engine)
 
 
 async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runner: StageRunner) -> Done:
@@ -130,13 +134,15 @@ async def _transcribe(video: ClaimedVideo, local: LocalVideo, probed: Done, runn
     )
 
 
-async def _skip_to_the_end(claimed: Done, runner: StageRunner) -> Done:
-    """The scenes are written already; only READY could not be."""
+async def _skip_to_the_end(claimed: Done, runner: StageRunner, engine: Sequence[Call]) -> Done:
+    """The scenes are written already; only READY could not be, or the search engine does not have them yet."""
     done: dict[Stage, Done] = {}
     for stage in Stage:
         if stage is not Stage.FINALIZING:
             after = [done[required] for required in REQUIRES[stage]] or [claimed]
-            done[stage] = await runner.run(stage, after, outcome=Outcome.SKIPPED)
+            calls = engine if stage is Stage.INDEXING else []
+            outcome = Outcome.COMPLETED if calls else Outcome.SKIPPED
+            done[stage] = await runner.run(stage, after, *calls, outcome=outcome)
     return done[Stage.INDEXING]
 
 

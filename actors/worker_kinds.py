@@ -15,6 +15,7 @@ from actors.stage_actor import LoadedWorker, Share
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
 from cluster.contracts.results import SceneDescription, Transcript
+from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import WorkerKind
 from cluster.storage import FetchLimits
 
@@ -76,10 +77,11 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class WriterConfig:
-    """Where scenes are written: rows and pictures."""
+    """Where scenes are written: rows and pictures, and the engine beside Postgres that finds them, if there is one."""
 
     database_url: str
     scenes_url: str
+    engine: EngineAddress | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ MAKES: dict[str, type] = {
     "recall_transcript": Transcript,
     "describe": list,
     "write": int,
+    "index": type(None),
 }
 """The type of what each call answers, or of every part of it."""
 
@@ -272,6 +275,8 @@ class _WriterLoader:
     def __call__(self) -> LoadedWorker:
         from actors.stages.scene_writer import SceneWriter
         from cluster.store.database import open_pool
+        from cluster.store.index_follower import IndexFollower
+        from cluster.store.opensearch import open_client
         from cluster.store.scenes import SceneStore
         from cluster.store.stage_results import StageResults
 
@@ -296,9 +301,14 @@ class _WriterLoader:
         ) -> int:
             return writer.write(video_id, lease_token, blocks, _only(descriptions), _only(transcript))
 
-        return LoadedWorker(
-            {"write": write, "keep_transcript": keep_transcript, "recall_transcript": recall_transcript}, makes=MAKES
-        )
+        calls: dict[str, Callable[..., Any]] = {
+            "write": write,
+            "keep_transcript": keep_transcript,
+            "recall_transcript": recall_transcript,
+        }
+        if self.config.engine is not None:
+            calls["index"] = IndexFollower(pool, open_client(self.config.engine)).follow
+        return LoadedWorker(calls, makes=MAKES)
 
 
 def _parts_or_error(made: Item | HeimdexError) -> Iterator[Item] | HeimdexError:

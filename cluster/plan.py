@@ -91,7 +91,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
             key_frame_px=settings.key_frame_px,
             text_model=settings.text_model,
         ),
-        writer=WriterConfig(database_url=database_url, scenes_url=settings.resolved_scenes_url),
+        writer=WriterConfig(database_url, settings.resolved_scenes_url, settings.search_engine),
         placements=_placements(settings, counts, hardware.cpus, speech_threads, vision_threads, gpus),
         max_in_flight=settings.max_in_flight or IN_FLIGHT_PER_MEDIA_WORKER * counts[WorkerKind.MEDIA],
     )

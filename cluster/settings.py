@@ -20,11 +20,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
+from cluster.contracts.search import By, EngineAddress
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
-SECRETS = {"jwt_secret", "database_url"}
+SECRETS = {"jwt_secret", "database_url", "opensearch_url", "opensearch_password"}
 """Settings whose value never appears in a message."""
 
 
@@ -56,7 +56,22 @@ class Settings(BaseSettings):
         description="A PostgreSQL 15+ with pgvector; unset: an embedded one in the data directory.",
     )
     opensearch_url: str | None = Field(
-        None, description="Reserved for OpenSearch; this version searches in Postgres and refuses to start with it."
+        None,
+        pattern=r"^https?://[^@]+$",
+        description="An OpenSearch 3 with its k-NN plugin that finds the scenes; unset: Postgres does.",
+    )
+    opensearch_user: str | None = Field(None, description="User at that OpenSearch (basic authentication).")
+    opensearch_password: str | None = Field(None, description="That user's password.")
+    opensearch_ca_file: AbsolutePath | None = Field(
+        None, description="Certificates (PEM) that an https OpenSearch is trusted by; unset: the system's."
+    )
+    opensearch_prefix: str = Field(
+        "heimdex",
+        pattern=r"^[a-z][a-z0-9-]*$",
+        description="What the names of its indexes begin with; clusters that share an OpenSearch need one each.",
+    )
+    opensearch_shards: Annotated[int, Field(ge=1)] = Field(
+        1, description="Shards of an index that is built; about one for every 10 million scenes."
     )
     scenes_url: str | None = Field(
         None,
@@ -191,8 +206,10 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _agree(self) -> "Settings":
-        if self.opensearch_url is not None:
-            raise ValueError("opensearch_url: not supported by this version; unset it to search in Postgres")
+        if self.opensearch_password is not None and self.opensearch_user is None:
+            raise ValueError("opensearch_user: set it along with opensearch_password")
+        if self.opensearch_ca_file is not None and not self.opensearch_ca_file.is_file():
+            raise ValueError(f"opensearch_ca_file: there is no file {self.opensearch_ca_file}")
         if self.ray_address is not None and (self.cpus is not None):
             raise ValueError("cpus: only for a Ray that `up` starts itself; unset it or ray_address")
         return self
@@ -203,6 +220,20 @@ class Settings(BaseSettings):
         if self.clip_pretrained is None and self.clip_model == "ViT-B-32":
             return "laion2b_s34b_b79k"
         return self.clip_pretrained
+
+    @property
+    def search_engine(self) -> EngineAddress | None:
+        """The engine beside Postgres that finds the scenes; None: Postgres does itself."""
+        if self.opensearch_url is None:
+            return None
+        return EngineAddress(
+            url=self.opensearch_url,
+            user=self.opensearch_user,
+            password=self.opensearch_password,
+            ca_file=self.opensearch_ca_file,
+            prefix=self.opensearch_prefix,
+            shards=self.opensearch_shards,
+        )
 
     @property
     def search_weights(self) -> dict[By, float]:

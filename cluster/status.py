@@ -42,7 +42,7 @@ def show_status(current: Mapping[str, Any]) -> None:
     )
     for worker in current["workers"]:
         if worker["trouble"]:
-            console.print(f"Next to nothing is claimed at the moment: {escape(worker['trouble'])}")
+            console.print(f"In the way at the moment: {escape(worker['trouble'])}")
     if current["in_flight"]:
         console.print(_in_flight_table(current["in_flight"]))
     if current["workers"]:

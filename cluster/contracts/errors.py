@@ -10,7 +10,8 @@
     │       ├── DatabaseUnavailable     Postgres is away
     │       ├── SearchUnavailable       the search engine beside Postgres is away, or has no index
     │       ├── NodeLost                a node, a scheduler or what they held died
-    │       └── NoSpace                 a disk or the object store is full
+    │       ├── NoSpace                 a disk or the object store is full
+    │       └── ModelChanged            scenes are searched by other models now than those that embedded them
     ├── WorkerCrash             the stage took its worker's process down: retried, at last alone
     │   ├── WorkerLost              the process died
     │   ├── StageTimeout            it overran its deadline and was killed
@@ -60,6 +61,10 @@ class NodeLost(Interrupted):
 
 class NoSpace(Interrupted):
     """A disk or the object store is full."""
+
+
+class ModelChanged(Interrupted):
+    """Scenes are searched by other models than those that embedded these: they are to be embedded again."""
 
 
 class WorkerCrash(HeimdexError):

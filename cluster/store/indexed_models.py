@@ -5,7 +5,7 @@ from psycopg import sql
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.store.database import Pool
-from cluster.store.search_index import EMBEDDINGS
+from cluster.store.scene_vectors import EMBEDDINGS
 
 _SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
 

@@ -3,7 +3,7 @@
 The pictures themselves lie where ``scenes_url`` says; here are only their addresses. Searching is ``search_index``'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
@@ -11,10 +11,13 @@ from pgvector import Vector
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
+from cluster.contracts.errors import ModelChanged
 from cluster.contracts.results import Transcript, WrittenScene
+from cluster.contracts.search import By
 from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
 from cluster.store.search_changes import raise_version
+from cluster.store.search_models import active_while_written
 from cluster.store.stage_results import keep
 from cluster.store.vocabulary import add_words
 
@@ -54,10 +57,12 @@ class SceneStore:
 
         Raises:
             LeaseLost: the lease token no longer matches; nothing was written.
+            ModelChanged: the scenes were embedded by models that are active no longer; nothing was written.
         """
         with self._pool.connection() as connection:
             # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
             keep(connection, video_id, lease_token, Stage.INDEXING)
+            _refuse_other_models(active_while_written(connection), scenes)
             connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
             connection.execute(
                 "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS NULL",
@@ -68,6 +73,14 @@ class SceneStore:
             raise_version(connection, video_id, len(scenes))
             # Last, since whoever adds the same words waits for the end of this.
             add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
+
+
+def _refuse_other_models(active: Mapping[By, str], scenes: Sequence[WrittenScene]) -> None:
+    for scene in scenes:
+        described = scene.description
+        for by, model in ((By.PICTURE, described.vision_model), (By.MEANING, described.text_model)):
+            if active.get(by, model) != model:
+                raise ModelChanged(f"{active[by]} has become the {by} model, the scenes were embedded by {model}")
 
 
 def _write_transcript(connection: Connection[object], video_id: UUID, transcript: Transcript) -> None:

@@ -14,6 +14,7 @@ from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
 from cluster.store.database import Pool
+from cluster.store.scene_vectors import EMBEDDINGS
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.words_sql import TsQuery
 
@@ -93,9 +94,6 @@ SELECT set_config('hnsw.ef_search', %(candidates)s, true),
        (SELECT set_config('hnsw.iterative_scan', 'strict_order', true) FROM pg_extension
         WHERE extname = 'vector' AND string_to_array(extversion, '.')::int[] >= '{0,8}')
 """
-
-EMBEDDINGS = {By.PICTURE: sql.Identifier("scene_embeddings"), By.MEANING: sql.Identifier("scene_meanings")}
-"""Where each space's vectors lie."""
 
 
 class PostgresSearchIndex:

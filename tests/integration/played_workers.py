@@ -8,6 +8,7 @@ from typing import Any, cast
 from actors.attempt import Attempt, AttemptParts
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
+from actors.engine_outage import EngineOutage
 from actors.pools import Pool as WorkerPool
 from actors.stage_actor import StageReply
 from cluster.contracts.media import LocalVideo, MediaInfo
@@ -65,6 +66,7 @@ def attempt(
     workers: Workers,
     during: Any = None,
     on_duration: Callable[[float], None] = lambda _: None,
+    outage: EngineOutage | None = None,
 ) -> list[str]:
     """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises.
 
@@ -79,7 +81,7 @@ def attempt(
         downloads = Downloads(pools[WorkerKind.MEDIA], queue)
         clock = DatabaseClock(pool)
         parts = AttemptParts(
-            pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, on_duration
+            pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, on_duration, outage
         )
         serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
         processing = asyncio.create_task(Attempt(video, parts).process())

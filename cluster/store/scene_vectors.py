@@ -1,0 +1,154 @@
+"""The vectors of scenes that are there already: which scenes lack one of a model, and writing it beside the others.
+
+Vectors of new scenes come with the scenes (``scenes``); whose vectors are searched is ``search_models``'.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Vector
+from psycopg import Connection, sql
+from psycopg.rows import DictRow, class_row
+
+from cluster.contracts.search import By
+from cluster.store.database import Pool
+
+Keys = Mapping[By, str]
+"""The key of the model in each space that is looked at."""
+
+EMBEDDINGS = {By.PICTURE: sql.Identifier("scene_embeddings"), By.MEANING: sql.Identifier("scene_meanings")}
+"""Where each space's vectors lie."""
+
+_CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url IS NOT NULL"), By.MEANING: sql.SQL("s.combined_text <> ''")}
+"""What a scene must have, or nothing of it can be lacking."""
+
+_MADE = sql.SQL("(extract(epoch FROM coalesce(s.created_at, 'epoch')) * 1000000)::bigint")
+
+_PAGE = sql.SQL(
+    """
+-- In the order of their ids, so that one pass sees each scene once, whatever becomes of it.
+SELECT s.id AS scene_id, {made} AS made, CASE WHEN {no_picture} THEN s.key_frame_url END AS key_frame_url,
+       CASE WHEN {no_meaning} THEN s.combined_text END AS text
+FROM video_scenes AS s
+WHERE s.id > %(after)s AND s.id <= %(until)s AND ({no_picture} OR {no_meaning})
+ORDER BY s.id
+LIMIT %(limit)s
+"""
+)
+
+_WRITE = sql.SQL(
+    """
+-- Whoever deletes scenes locks them in any order: they are not waited for, or each might wait for the other.
+INSERT INTO {vectors} (scene_id, model, embedding)
+SELECT s.id, %s, %s FROM video_scenes AS s WHERE s.id = %s AND {made} = %s FOR KEY SHARE SKIP LOCKED
+ON CONFLICT DO NOTHING
+"""
+)
+
+
+@dataclass(frozen=True)
+class IdRange:
+    """Scenes by their ids: all behind ``after``, up to and with ``until``."""
+
+    after: UUID
+    until: UUID
+
+    def split(self, parts: int) -> list["IdRange"]:
+        """So many ranges that are as wide as each other, and hold all of this one together."""
+        edges = [self.after.int + (self.until.int - self.after.int) * part // parts for part in range(parts + 1)]
+        return [IdRange(UUID(int=after), UUID(int=until)) for after, until in pairwise(edges)]
+
+
+EVERY_ID = IdRange(UUID(int=0), UUID(int=2**128 - 1))
+
+
+@dataclass(frozen=True)
+class LackingScene:
+    """A scene and what of it is to be embedded; None: nothing.
+
+    ``made``: when its row was written, in microseconds. A video that is processed again has other scenes of the same
+    ids.
+    """
+
+    scene_id: UUID
+    made: int
+    key_frame_url: str | None
+    text: str | None
+
+
+@dataclass(frozen=True)
+class SceneVector:
+    """What a model made of a scene: float32, L2-normalised."""
+
+    scene_id: UUID
+    made: int
+    embedding: NDArray[np.float32]
+
+
+class SceneVectors:
+    """The vectors of all scenes, by the models of ``keys``."""
+
+    def __init__(self, pool: Pool, keys: Keys) -> None:
+        self._pool = pool
+        self._keys = dict(keys)
+
+    def count_lacking(self) -> int:
+        """How many scenes lack a vector."""
+        with self._pool.connection() as connection:
+            return count_lacking(connection, self._keys)
+
+    def lacking(self, ids: IdRange, page_size: int) -> Iterator[LackingScene]:
+        """The scenes of a range that lack a vector, read page by page while they are asked for."""
+        after = ids.after
+        while True:
+            page = self._page(IdRange(after, ids.until), page_size)
+            yield from page
+            if len(page) < page_size:
+                return
+            after = page[-1].scene_id
+
+    def _page(self, ids: IdRange, limit: int) -> list[LackingScene]:
+        statement = _PAGE.format(
+            made=_MADE, no_picture=_lacks(By.PICTURE, self._keys), no_meaning=_lacks(By.MEANING, self._keys)
+        )
+        values = {**_parameters(self._keys), "after": ids.after, "until": ids.until, "limit": limit}
+        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(LackingScene)) as cursor:
+            return cursor.execute(statement, values).fetchall()
+
+    def write(self, by: By, vectors: Sequence[SceneVector]) -> int:
+        """Write vectors of the space's model in one transaction; returns how many are new.
+
+        Left out are scenes that are gone, or no longer those that were embedded, or have the vector by now.
+        """
+        statement = _WRITE.format(vectors=EMBEDDINGS[by], made=_MADE)
+        # Two who write the same ones meet them in the same order.
+        ordered = sorted(vectors, key=lambda vector: vector.scene_id)
+        with self._pool.connection() as connection, connection.cursor() as cursor:
+            cursor.executemany(statement, [(self._keys[by], Vector(v.embedding), v.scene_id, v.made) for v in ordered])
+            return max(0, cursor.rowcount)
+
+
+def count_lacking(connection: Connection[DictRow], keys: Keys) -> int:
+    """How many scenes lack a vector of one of these models, within the caller's transaction."""
+    statement = sql.SQL("SELECT count(*) AS scenes FROM video_scenes AS s WHERE {} OR {}").format(
+        _lacks(By.PICTURE, keys), _lacks(By.MEANING, keys)
+    )
+    row = connection.execute(statement, _parameters(keys)).fetchone()
+    return 0 if row is None else int(row["scenes"])
+
+
+def _lacks(by: By, keys: Keys) -> sql.Composable:
+    """Whether scene ``s`` can be embedded in the space and was not by its model; of a space without one, false."""
+    if by not in keys:
+        return sql.SQL("false")
+    return sql.SQL(
+        "({source} AND NOT EXISTS (SELECT FROM {vectors} AS e WHERE e.scene_id = s.id AND e.model = {key}))"
+    ).format(source=_CAN_BE_EMBEDDED[by], vectors=EMBEDDINGS[by], key=sql.Placeholder(by.value))
+
+
+def _parameters(keys: Keys) -> dict[str, object]:
+    return {by.value: key for by, key in keys.items()}

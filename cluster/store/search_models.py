@@ -1,0 +1,259 @@
+"""Which models' vectors are searched: what one model embeds means nothing to another.
+
+In each space (meanings, pictures) one model is active: queries are compared with its vectors only, and new scenes are
+embedded by it. Another may be ``filling``: its vectors are made beside the active one's. The one that was active before
+is ``previous`` for as long as its vectors are kept. All of them lie in the same vector index, so a search walks past
+the vectors of the others: until the old ones are dropped it takes longer, up to twice as long after one change.
+
+The vectors themselves are written by ``scenes`` and ``scene_vectors``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from psycopg import Connection, sql
+from psycopg.rows import DictRow
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By
+from cluster.store.database import Pool, connect
+from cluster.store.scene_vectors import EMBEDDINGS, count_lacking
+
+SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
+"""The settings that name a space's model."""
+
+_ADVISORY_LOCK = 0x7265656D626564  # "reembed"; one per database
+_DROPPED_AT_ONCE = 5000
+
+# Shared by all who write scenes, alone for the switch. A lock of the table and not of its rows: these would let writers
+# that come one after the other keep the switch waiting for ever, and hand an empty answer to one that waited itself.
+_KEEP = "LOCK TABLE search_models IN ROW SHARE MODE"
+_CHANGE = "LOCK TABLE search_models IN EXCLUSIVE MODE"
+
+_ADOPT = sql.SQL(
+    """
+-- The first model of a space, unless all vectors that there are were made by others.
+INSERT INTO search_models (space, model, name, pretrained, state)
+SELECT %(space)s, %(model)s, %(name)s, %(pretrained)s, 'active'
+WHERE NOT EXISTS (SELECT FROM search_models WHERE space = %(space)s AND state = 'active')
+  AND (NOT EXISTS (SELECT FROM {vectors}) OR EXISTS (SELECT FROM {vectors} WHERE model = %(model)s))
+ON CONFLICT DO NOTHING
+"""
+)
+
+_IN_USE = sql.SQL(
+    """
+SELECT coalesce((SELECT model FROM search_models WHERE space = %(space)s AND state = 'active'),
+                (SELECT min(model) FROM {vectors})) AS model
+"""
+)
+
+_BEGIN = """
+INSERT INTO search_models (space, model, name, pretrained, state)
+VALUES (%(space)s, %(model)s, %(name)s, %(pretrained)s, 'filling')
+ON CONFLICT (space, model) DO UPDATE
+SET state = 'filling', name = excluded.name, pretrained = excluded.pretrained, changed_at = clock_timestamp()
+"""
+
+# The spaces that were switched last, together: their active rows are of the same moment.
+_LAST_SWITCHED = """
+SELECT p.space, p.model FROM search_models AS p
+JOIN search_models AS a ON a.space = p.space AND a.state = 'active'
+WHERE p.state = 'previous' AND a.changed_at = (
+    SELECT max(n.changed_at) FROM search_models AS n WHERE n.state = 'active' AND EXISTS (
+        SELECT FROM search_models AS o WHERE o.space = n.space AND o.state = 'previous'))
+"""
+
+_TAKE_OUT = """
+DELETE FROM search_models WHERE space = ANY (%(spaces)s::text[]) AND state = 'active'
+RETURNING space, model, name, pretrained
+"""
+_FORGET_EARLIER = """
+DELETE FROM search_models WHERE space = ANY (%(spaces)s::text[]) AND state = 'previous' AND state <> %(state)s
+"""
+_ACTIVATE = """
+UPDATE search_models AS m SET state = 'active', changed_at = now()
+FROM unnest(%(spaces)s::text[], %(models)s::text[]) AS chosen (space, model)
+WHERE m.space = chosen.space AND m.model = chosen.model AND m.state = %(state)s
+"""
+_PUT_BACK = """
+INSERT INTO search_models (space, model, name, pretrained, state, changed_at)
+VALUES (%(space)s, %(model)s, %(name)s, %(pretrained)s, 'previous', now())
+"""
+
+_DROP = sql.SQL(
+    """
+DELETE FROM {vectors} WHERE ctid = ANY (ARRAY(
+    SELECT e.ctid FROM {vectors} AS e
+    WHERE e.model <> (SELECT model FROM search_models WHERE space = %(space)s AND state = 'active')
+    LIMIT %(limit)s
+))
+"""
+)
+
+
+@dataclass(frozen=True)
+class IndexedModel:
+    """A model by what its vectors are filed under, and by how it is loaded."""
+
+    key: str
+    name: str
+    pretrained: str | None
+
+
+Models = dict[By, IndexedModel]
+
+
+class State(StrEnum):
+    """What the vectors of a model are to searches: those that are asked, those to come, those that were."""
+
+    ACTIVE = "active"
+    FILLING = "filling"
+    PREVIOUS = "previous"
+
+
+class SearchModels:
+    """The models of both spaces, for whoever loads, writes or changes them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def active(self) -> Models:
+        """The model of each space that has one."""
+        return self.by_state()[State.ACTIVE]
+
+    def by_state(self) -> dict[State, Models]:
+        """All models, as they stand at one moment."""
+        with self._pool.connection() as connection:
+            rows = connection.execute("SELECT space, model, name, pretrained, state FROM search_models").fetchall()
+        models: dict[State, Models] = {state: {} for state in State}
+        for row in rows:
+            models[State(row["state"])][By(row["space"])] = IndexedModel(row["model"], row["name"], row["pretrained"])
+        return models
+
+    def adopt(self, by: By, model: IndexedModel) -> None:
+        """Make sure that ``model`` is the active one of its space: the first one becomes it.
+
+        Raises:
+            ConfigurationError: another one is, or all vectors that are stored were made by another one.
+        """
+        values, vectors = _values(by, model), EMBEDDINGS[by]
+        with self._pool.connection() as connection:
+            connection.execute(_ADOPT.format(vectors=vectors), values)
+            row = connection.execute(_IN_USE.format(vectors=vectors), values).fetchone()
+        other = row and row["model"]
+        if other not in (None, model.key):
+            raise ConfigurationError(
+                f"all scenes are indexed by {by} with {other}, not with {model.key}: set {SETTINGS[by]} to that model "
+                "again, or embed them anew with `heimdex reembed`"
+            )
+
+    def begin(self, by: By, model: IndexedModel) -> None:
+        """Note that vectors of ``model`` are being made, in place of one that was not finished."""
+        with self._pool.connection() as connection:
+            connection.execute(_CHANGE)
+            connection.execute(
+                "DELETE FROM search_models WHERE space = %s AND state = 'filling' AND model <> %s", (by, model.key)
+            )
+            connection.execute(_BEGIN, _values(by, model))
+
+    def switch(
+        self, models: Mapping[By, str], last: Callable[[], None] = lambda: None, *, allow_missing: bool = False
+    ) -> int:
+        """Search by ``models``, by their keys, from now on, if no scene lacks a vector of theirs, or ``allow_missing``.
+
+        One transaction, for the length of which nobody writes scenes: ``last`` is called within, to embed what came
+        meanwhile. Returns how many scenes lack a vector; unless it is 0 or allowed, nothing was changed.
+
+        Raises:
+            ConfigurationError: something else is filled by now, or nothing.
+        """
+        with self._pool.connection() as connection:
+            connection.execute(_CHANGE)
+            last()
+            lacking = count_lacking(connection, models)
+            if not lacking or allow_missing:
+                _make_active(connection, models, State.FILLING)
+        return lacking
+
+    def rollback(self) -> Models:
+        """Search by the models from before the last switch; returns them. Rolled back again, it is undone.
+
+        Scenes that were written since lack vectors of theirs.
+
+        Raises:
+            ConfigurationError: there was no switch, or the old vectors were dropped.
+        """
+        with self._pool.connection() as connection:
+            connection.execute(_CHANGE)
+            models = {By(row["space"]): str(row["model"]) for row in connection.execute(_LAST_SWITCHED)}
+            if not models:
+                raise ConfigurationError(
+                    "there are no previous models: nothing was embedded anew, or the old vectors were dropped"
+                )
+            _make_active(connection, models, State.PREVIOUS)
+        active = self.active()
+        return {by: active[by] for by in models}
+
+    def drop_old(self) -> int:
+        """Delete the vectors of all models but the active ones, also of one that was not finished; returns how many.
+
+        Goes on where it was when it was interrupted. What the vector index gives back, it does when it is vacuumed:
+        that is done here, and takes its time.
+        """
+        with self._pool.connection() as connection:
+            connection.execute(_CHANGE)
+            connection.execute("DELETE FROM search_models WHERE state <> 'active'")
+        dropped = sum(self._drop(by) for by in EMBEDDINGS)
+        with self._pool.autocommitted() as connection:
+            for vectors in EMBEDDINGS.values():
+                connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(vectors))
+        return dropped
+
+    def _drop(self, by: By) -> int:
+        dropped = 0
+        while True:  # by and by: nothing is locked, and no transaction kept open, for long
+            with self._pool.connection() as connection:
+                values = {"space": by, "limit": _DROPPED_AT_ONCE}
+                count = connection.execute(_DROP.format(vectors=EMBEDDINGS[by]), values).rowcount
+            if count == 0:
+                return dropped
+            dropped += count
+
+
+def active_while_written(connection: Connection[DictRow]) -> dict[By, str]:
+    """The keys of the active models, which stay active until the caller's transaction is over."""
+    connection.execute(_KEEP)
+    rows = connection.execute("SELECT space, model FROM search_models WHERE state = 'active'").fetchall()
+    return {By(row["space"]): str(row["model"]) for row in rows}
+
+
+@contextmanager
+def changing_alone(url: str) -> Iterator[None]:
+    """Nobody else embeds anew, rolls back or drops vectors in this database meanwhile.
+
+    Raises:
+        ConfigurationError: somebody does.
+    """
+    with connect(url, name="heimdex reembed lock", autocommit=True) as connection:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s) AS locked", [_ADVISORY_LOCK]).fetchone()
+        if row is None or not row["locked"]:
+            raise ConfigurationError("another `heimdex reembed` works on this database: wait for its end, or end it")
+        yield
+
+
+def _make_active(connection: Connection[DictRow], models: Mapping[By, str], those: State) -> None:
+    """Within the caller's transaction, and all at its one moment (``now()``): see ``_LAST_SWITCHED``."""
+    chosen = {"spaces": list(models), "models": list(models.values()), "state": those}
+    before = connection.execute(_TAKE_OUT, chosen).fetchall()
+    connection.execute(_FORGET_EARLIER, chosen)
+    if connection.execute(_ACTIVATE, chosen).rowcount != len(models):
+        raise ConfigurationError("the vectors that were made are of no model that is being filled: begin again")
+    for row in before:
+        connection.execute(_PUT_BACK, row)
+
+
+def _values(by: By, model: IndexedModel) -> dict[str, object]:
+    return {"space": by, "model": model.key, "name": model.name, "pretrained": model.pretrained}

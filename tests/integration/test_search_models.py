@@ -1,0 +1,275 @@
+"""Which models are searched by: one per space, changed in one moment, and nobody writes by another."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import numpy as np
+import pytest
+from queued_videos import OWNER, claim_one, everything, only, scenes, transcript, unit, until_somebody_waits
+from searchable import TEXT, VISION, Scene, add_video
+
+from cluster.contracts.errors import ConfigurationError, ModelChanged
+from cluster.contracts.search import By
+from cluster.store.database import Pool
+from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
+from cluster.store.scenes import SceneStore
+from cluster.store.search_models import IndexedModel, SearchModels, State, changing_alone
+from cluster.store.video_queue import VideoQueue
+
+OLD = IndexedModel(VISION.key, "ViT-B-32", "laion2b_s34b_b79k")
+NEW = IndexedModel("new@2", "ViT-L-14", None)
+NEWER = IndexedModel("newer@3", "/models/newer", None)
+MEANINGS = IndexedModel(TEXT.key, "all-MiniLM-L6-v2", None)
+MORE_MEANINGS = IndexedModel("meanings@2", "another", None)
+PICTURES = {By.PICTURE: NEW.key}
+
+
+@pytest.fixture
+def models(pool: Pool) -> SearchModels:
+    """With a video of three scenes by the models that are active; the last scene says nothing."""
+    opened = SearchModels(pool)
+    opened.adopt(By.PICTURE, OLD)
+    opened.adopt(By.MEANING, MEANINGS)
+    add_video(pool, OWNER, [Scene("the tide"), Scene("the moon"), Scene("")])
+    return opened
+
+
+def fill(pool: Pool, model: IndexedModel = NEW, by: By = By.PICTURE, width: int = 512) -> int:
+    """Vectors of the model for all scenes that lack one."""
+    vectors = SceneVectors(pool, {by: model.key})
+    found = [SceneVector(scene.scene_id, scene.made, unit(0, width)) for scene in vectors.lacking(EVERY_ID, 2)]
+    return vectors.write(by, found)
+
+
+def vectors_of(pool: Pool, model: IndexedModel) -> int:
+    return int(only(pool, "SELECT count(*) AS n FROM scene_embeddings WHERE model = %s", model.key)["n"])
+
+
+# Adopting
+
+
+def test_the_first_model_of_a_space_becomes_the_active_one_and_stays_it(pool: Pool) -> None:
+    models = SearchModels(pool)
+    assert models.active() == {}
+    models.adopt(By.PICTURE, OLD)
+    models.adopt(By.PICTURE, OLD)
+    assert models.active() == {By.PICTURE: OLD}
+    sentence = (
+        "all scenes are indexed by picture with word-vectors@1, not with new@2: set HEIMDEX_CLIP_MODEL and "
+        "HEIMDEX_CLIP_PRETRAINED to that model again, or embed them anew with `heimdex reembed`"
+    )
+    with pytest.raises(ConfigurationError) as raised:
+        models.adopt(By.PICTURE, NEW)
+    assert str(raised.value) == sentence
+    assert models.active() == {By.PICTURE: OLD}
+
+
+def test_vectors_from_before_decide_which_model_can_be_the_first(pool: Pool) -> None:
+    add_video(pool, OWNER, [Scene("the tide")])
+    models = SearchModels(pool)
+    with pytest.raises(ConfigurationError, match="set HEIMDEX_TEXT_MODEL to that model again"):
+        models.adopt(By.MEANING, MORE_MEANINGS)
+    assert models.active() == {}
+    models.adopt(By.MEANING, MEANINGS)
+    assert models.active() == {By.MEANING: MEANINGS}
+
+
+def test_of_two_that_adopt_at_once_one_is_refused(pool: Pool) -> None:
+    def adopt(model: IndexedModel) -> bool:
+        try:
+            SearchModels(pool).adopt(By.PICTURE, model)
+        except ConfigurationError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        adopted = set(zip(["old", "new"] * 4, threads.map(adopt, [OLD, NEW] * 4), strict=True))
+    assert sorted(done for _, done in adopted) == [False, True]
+
+
+# Switching
+
+
+def test_the_switch_waits_for_the_last_scene_and_is_one_moment_for_all_spaces(pool: Pool, models: SearchModels) -> None:
+    both = {By.PICTURE: NEW.key, By.MEANING: MORE_MEANINGS.key}
+    models.begin(By.PICTURE, NEW)
+    models.begin(By.MEANING, MORE_MEANINGS)
+    assert fill(pool) == 3
+    assert models.switch(both) == 2  # what says nothing means nothing
+    assert models.active() == {By.PICTURE: OLD, By.MEANING: MEANINGS}
+    assert fill(pool, MORE_MEANINGS, By.MEANING, 384) == 2
+    assert models.switch(both) == 0
+    assert models.by_state() == {
+        State.ACTIVE: {By.PICTURE: NEW, By.MEANING: MORE_MEANINGS},
+        State.FILLING: {},
+        State.PREVIOUS: {By.PICTURE: OLD, By.MEANING: MEANINGS},
+    }
+
+
+def test_missing_vectors_may_be_allowed(models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
+    assert models.switch(PICTURES) == 3
+    assert models.active()[By.PICTURE] == OLD
+    assert models.switch(PICTURES, allow_missing=True) == 3
+    assert models.active()[By.PICTURE] == NEW
+
+
+def test_what_is_embedded_last_counts_and_nobody_writes_scenes_meanwhile(pool: Pool, models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
+    with ThreadPoolExecutor(1) as threads:
+
+        def last() -> None:
+            writing.append(threads.submit(add_video, pool, OWNER, [Scene("late")]))
+            until_somebody_waits(pool)
+            fill(pool)
+
+        writing: list[object] = []
+        assert models.switch(PICTURES, last) == 0
+        (late,) = writing
+        with pytest.raises(ModelChanged):
+            late.result(timeout=10)  # type: ignore[attr-defined]
+    assert vectors_of(pool, NEW) == vectors_of(pool, OLD) == 3
+
+
+def test_a_model_that_is_not_being_filled_cannot_become_the_active_one(models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
+    models.begin(By.PICTURE, NEWER)
+    with pytest.raises(ConfigurationError, match="begin again"):
+        models.switch(PICTURES, allow_missing=True)
+    assert models.by_state()[State.FILLING] == {By.PICTURE: NEWER}
+    assert models.active()[By.PICTURE] == OLD
+
+
+def test_only_one_embeds_anew_at_a_time(database_url: str) -> None:
+    refused = pytest.raises(ConfigurationError, match="another `heimdex reembed` works")
+    with changing_alone(database_url), refused, changing_alone(database_url):
+        pass
+    with changing_alone(database_url):
+        pass
+
+
+# Going back
+
+
+def switched(models: SearchModels, by: By, model: IndexedModel) -> None:
+    models.begin(by, model)
+    models.switch({by: model.key}, allow_missing=True)
+
+
+def test_a_rollback_undoes_the_last_switch_and_a_second_one_that_rollback(models: SearchModels) -> None:
+    switched(models, By.MEANING, MORE_MEANINGS)
+    switched(models, By.PICTURE, NEW)
+    assert models.rollback() == {By.PICTURE: OLD}
+    assert models.active() == {By.PICTURE: OLD, By.MEANING: MORE_MEANINGS}
+    assert models.rollback() == {By.PICTURE: NEW}
+    assert models.by_state()[State.PREVIOUS] == {By.PICTURE: OLD, By.MEANING: MEANINGS}
+
+
+def test_a_rollback_leaves_alone_what_is_being_filled(models: SearchModels) -> None:
+    switched(models, By.PICTURE, NEW)
+    models.begin(By.PICTURE, NEWER)
+    models.rollback()
+    assert models.by_state() == {
+        State.ACTIVE: {By.PICTURE: OLD, By.MEANING: MEANINGS},
+        State.FILLING: {By.PICTURE: NEWER},
+        State.PREVIOUS: {By.PICTURE: NEW},
+    }
+
+
+def test_the_model_from_before_can_be_embedded_by_again(pool: Pool, models: SearchModels) -> None:
+    switched(models, By.PICTURE, NEW)
+    switched(models, By.PICTURE, OLD)
+    assert models.by_state()[State.PREVIOUS] == {By.PICTURE: NEW}
+    assert fill(pool, OLD) == 0
+
+
+def test_old_vectors_are_dropped_and_there_is_no_way_back(pool: Pool, models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
+    fill(pool)
+    models.switch(PICTURES)
+    models.begin(By.PICTURE, NEWER)
+    fill(pool, NEWER)
+    assert models.drop_old() == 6
+    assert (vectors_of(pool, OLD), vectors_of(pool, NEW), vectors_of(pool, NEWER)) == (0, 3, 0)
+    assert models.by_state()[State.PREVIOUS] == models.by_state()[State.FILLING] == {}
+    with pytest.raises(ConfigurationError, match="the old vectors were dropped"):
+        models.rollback()
+    assert only(pool, "SELECT count(*) AS n FROM scene_meanings")["n"] == 2
+
+
+def test_nothing_is_dropped_of_a_space_without_an_active_model(pool: Pool) -> None:
+    add_video(pool, OWNER, [Scene("the tide")])
+    assert SearchModels(pool).drop_old() == 0
+
+
+# The fence of those who write scenes
+
+
+def test_scenes_by_a_model_that_is_active_no_longer_are_refused_whole(pool: Pool, models: SearchModels) -> None:
+    switched(models, By.PICTURE, NEW)
+    video = claim_one(pool, VideoQueue(pool, "first", 60.0))
+    before = everything(pool)
+    with pytest.raises(ModelChanged, match="new@2 has become the picture model, the scenes were embedded by bundled@1"):
+        SceneStore(pool).replace(video.id, video.lease_token, transcript("tide"), scenes(video.id, "tide"), 1.0)
+    assert everything(pool) == before
+
+
+def test_a_switch_waits_for_a_writer_and_finds_what_it_wrote(pool: Pool, models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
+    fill(pool)
+    with ThreadPoolExecutor(1) as threads, pool.connection() as writer:
+        writer.execute("LOCK TABLE search_models IN ROW SHARE MODE")  # as one does that has begun to write
+        switching = threads.submit(models.switch, PICTURES)
+        until_somebody_waits(pool)
+        writer.execute(
+            "INSERT INTO video_scenes (video_id, index, start_s, end_s, key_frame_url) "
+            "SELECT id, 9, 0, 1, 'file:///late.jpg' FROM videos LIMIT 1"
+        )
+        writer.commit()
+        assert switching.result(timeout=10) == 1
+    assert models.active()[By.PICTURE] == OLD
+
+
+# Vectors of scenes that are there
+
+
+def test_scenes_that_lack_vectors_come_once_and_say_what_they_lack(pool: Pool, models: SearchModels) -> None:
+    vectors = SceneVectors(pool, {By.PICTURE: NEW.key, By.MEANING: TEXT.key})
+    found = [scene for ids in EVERY_ID.split(5) for scene in vectors.lacking(ids, 2)]
+    assert [scene.scene_id for scene in found] == sorted(scene.scene_id for scene in found)
+    assert [(scene.key_frame_url is None, scene.text) for scene in found] == [(False, None)] * 3
+    assert vectors.count_lacking() == 3
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM scene_meanings")
+        connection.execute("UPDATE video_scenes SET key_frame_url = NULL")  # from before key frames were kept
+    assert sorted(scene.text or "" for scene in vectors.lacking(EVERY_ID, 1)) == ["the moon", "the tide"]
+
+
+def test_a_scene_that_was_deleted_or_replaced_meanwhile_gets_no_vector(pool: Pool, models: SearchModels) -> None:
+    vectors = SceneVectors(pool, PICTURES)
+    gone, replaced, kept = [SceneVector(s.scene_id, s.made, unit(1)) for s in vectors.lacking(EVERY_ID, 10)]
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM video_scenes WHERE id = %s", (gone.scene_id,))
+        connection.execute("UPDATE video_scenes SET created_at = now() WHERE id = %s", (replaced.scene_id,))
+    assert vectors.write(By.PICTURE, [gone, replaced, kept]) == 1
+    assert vectors.write(By.PICTURE, [gone, replaced, kept]) == 0
+    stored = only(pool, "SELECT scene_id, embedding FROM scene_embeddings WHERE model = %s", NEW.key)
+    assert stored["scene_id"] == kept.scene_id
+    assert np.array_equal(stored["embedding"].to_numpy(), unit(1))
+
+
+def test_who_deletes_scenes_is_not_waited_for(pool: Pool, models: SearchModels) -> None:
+    vectors = SceneVectors(pool, PICTURES)
+    found: Sequence[SceneVector] = [SceneVector(s.scene_id, s.made, unit(1)) for s in vectors.lacking(EVERY_ID, 10)]
+    with pool.connection() as deleter:
+        deleter.execute("DELETE FROM video_scenes WHERE id = %s", (found[0].scene_id,))
+        assert vectors.write(By.PICTURE, found) == 2
+        deleter.rollback()
+    assert vectors.write(By.PICTURE, found) == 1
+
+
+def test_ranges_of_ids_leave_none_out() -> None:
+    ranges = EVERY_ID.split(7)
+    assert (ranges[0].after, ranges[-1].until) == (UUID(int=0), UUID(int=2**128 - 1))
+    assert [a.until for a in ranges[:-1]] == [b.after for b in ranges[1:]]
