@@ -17,7 +17,15 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from cluster import __version__, forget_command, launch, queue_commands, search_command, transcript_command
+from cluster import (
+    __version__,
+    forget_command,
+    index_command,
+    launch,
+    queue_commands,
+    search_command,
+    transcript_command,
+)
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
@@ -33,6 +41,7 @@ app = typer.Typer(
 )
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(db_app, name="db")
+app.add_typer(index_command.app, name="index")
 for command in (
     search_command.search,
     transcript_command.transcript,

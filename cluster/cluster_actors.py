@@ -11,9 +11,11 @@ from typing import Any
 
 from cluster import __version__
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule
 from cluster.ray_driver import Say
 from cluster.settings import Settings
+from cluster.store.database import open_pool
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ def start_actors(say: Say, settings: Settings, database_url: str, http_port: int
         _start_proxy(settings, http_port)  # while the workers load
         while not _is_ready(scheduler):
             pass
+        if settings.search_engine is not None:
+            _ensure_index(say, settings.search_engine, database_url)
         say("starting the HTTP endpoints")
         _start_application(settings, database_url)
 
@@ -94,6 +98,19 @@ def _is_ready(scheduler: Any) -> bool:
         logger.info("the scheduler is being started again: %s", error)
         time.sleep(READY_POLL_S)
         return False
+
+
+def _ensure_index(say: Say, engine: EngineAddress, database_url: str) -> None:
+    """The engine's index for the models that were loaded, built of all scenes if it is not there."""
+    from cluster.store.opensearch import open_client
+    from cluster.store.search_indexes import SearchIndexes
+    from cluster.store.search_models import SearchModels
+
+    with open_pool(database_url, max_size=4, name="heimdex-index") as pool:
+        models = SearchModels(pool).keys()
+        indexes = SearchIndexes(pool, database_url, open_client(engine), engine)
+        if indexes.ensure(models, lambda copied, total: say(f"building the search index: {copied} of {total} videos")):
+            say("the search index is built")
 
 
 def _start_proxy(settings: Settings, http_port: int) -> None:

@@ -17,6 +17,7 @@ from cluster.contracts.errors import HeimdexError
 from cluster.ray_node import port_is_free
 from cluster.report import result_console
 from cluster.settings import LOOPBACK, Settings
+from cluster.store.opensearch import check_engine, open_client
 
 LITTLE_SPACE_BYTES = 5 * 1024**3
 NEEDED_DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
@@ -45,6 +46,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("speech model", _speech_model),
         ("vision model", _vision_model),
         ("text model", _text_model),
+        ("search engine", _search_engine),
         ("tokens", _tokens),
     ]
     findings: list[Finding] = []
@@ -187,6 +189,15 @@ def _text_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.text import load_text_model
 
     yield Finding("text model", True, load_text_model(settings.text_model, "cpu").key)
+
+
+def _search_engine(settings: Settings) -> Iterator[Finding]:
+    if settings.search_engine is None:
+        yield Finding("search engine", True, "Postgres itself")
+        return
+    client = open_client(settings.search_engine)
+    check_engine(client)
+    yield Finding("search engine", True, f"OpenSearch {client.info()['version']['number']}")
 
 
 def _tokens(settings: Settings) -> Iterator[Finding]:

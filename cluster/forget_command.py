@@ -12,6 +12,8 @@ from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.forgetting import ForgottenPictures, find_own
 from cluster.store.forgetting import forget as forget_videos
+from cluster.store.index_follower import IndexFollower
+from cluster.store.opensearch import open_client
 from cluster.video_uris import expand
 
 
@@ -38,6 +40,8 @@ def forget(
         for video_id in forgotten:
             pictures.remove(video_id)
             due.note_removed(video_id)
+        if settings.search_engine is not None:
+            IndexFollower(pool, open_client(settings.search_engine)).follow_all(forgotten)
     typer.echo(f"{len(forgotten)} videos are forgotten")
 
 

@@ -21,6 +21,7 @@ from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prep
 from cluster.settings import Settings
 from cluster.store.database import EmbeddedPostgres, open_pool, running_url
 from cluster.store.migrations import apply_migrations
+from cluster.store.opensearch import check_engine, open_client
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
 
 
@@ -90,9 +91,12 @@ def up(settings: Settings, say: Say) -> ClusterState:
 
     Raises:
         ConfigurationError: a setting, a port or a model stands in the way; the message says how to mend it.
+        SearchUnavailable: the search engine that is set does not answer.
     """
     prepare_ray(loopback=settings.ray_address is None)
     _check_speech_model(settings)
+    if settings.search_engine is not None:
+        check_engine(open_client(settings.search_engine))
     http_port = _free_http_port(settings)
     settings.resolved_owner_id  # noqa: B018  made now, so that a data directory that cannot be written fails first
     with contextlib.ExitStack() as undo:

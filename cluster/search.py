@@ -35,6 +35,8 @@ STANDS_OUT = 2.5
 FAINT = 0.1
 """What a place counts in a list of which the scene does not stand out."""
 CACHED_QUERIES = 1024
+MAX_QUERY = 1000
+"""Letters of a query."""
 
 Embedding = NDArray[np.float32]
 Picture = NDArray[np.uint8]

@@ -14,10 +14,11 @@ from cluster import launch
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope
 from cluster.query_picture import read_picture
-from cluster.search import SceneHit, SearchRequest, SearchResults, SearchService
+from cluster.search import MAX_QUERY, SceneHit, SearchRequest, SearchResults, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.opensearch_documents import IndexedModels
+from cluster.store.search_engines import open_index
 
 
 def search(
@@ -39,6 +40,8 @@ def search(
     show: Annotated[bool, typer.Option("--open", help="Show the scenes' pictures in the browser.")] = False,
 ) -> None:
     """Find scenes by what was said, by what that means, and by what is to be seen."""
+    if len(text) > MAX_QUERY:
+        raise typer.BadParameter(f"a query has at most {MAX_QUERY} characters")
     if not text.strip() and image is None:
         raise typer.BadParameter("give words, or --image, or both")
     settings = load_settings()
@@ -84,7 +87,8 @@ def open_search(settings: Settings, pool: Pool) -> SearchService:
 
     vision = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
     text = load_text_model(settings.text_model, "cpu")
-    return SearchService(PostgresSearchIndex(pool), vision, text, pool, settings.search_weights)
+    index = open_index(pool, settings.search_engine, IndexedModels(vision.key, text.key))
+    return SearchService(index, vision, text, pool, settings.search_weights)
 
 
 def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:

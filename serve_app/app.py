@@ -6,6 +6,7 @@ application (``serve.yaml``); a replica opens its own database pool and loads it
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -16,10 +17,13 @@ from ray.serve import Application, Deployment
 
 from cluster import __version__
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import EngineAddress
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.opensearch import check_engine, open_client
+from cluster.store.opensearch_documents import IndexedModels
+from cluster.store.search_engines import open_index
 from serve_app import (
     admin_api,
     error_responses,
@@ -82,6 +86,8 @@ FILES: dict[Callable[..., Any], dict[str, Any]] = {transcript_api.read_own_trans
 
 DATABASE_WAIT_S = 5.0
 """How long a request waits for a database session before it is answered with 503."""
+ENGINE_WAIT_S = 5.0
+"""How long the search engine may take to say that it is there."""
 
 
 def build_api(parts: ApiParts) -> FastAPI:
@@ -153,6 +159,7 @@ class ReplicaConfig:
     clip_pretrained: str | None
     text_model: str
     weights: Weights
+    engine: EngineAddress | None = None
 
 
 class ApiReplica:
@@ -171,7 +178,14 @@ class ApiReplica:
         self._parts = ApiParts(
             pool=self._pool,
             verifier=TokenVerifier(config.auth),
-            search=SearchService(PostgresSearchIndex(self._pool), vision, text, self._pool, config.weights),
+            search=SearchService(
+                open_index(self._pool, config.engine, IndexedModels(vision.key, text.key)),
+                vision,
+                text,
+                self._pool,
+                config.weights,
+            ),
+            check_engine=config.engine and partial(check_engine, open_client(config.engine, ENGINE_WAIT_S)),
             allowed_schemes=config.allowed_schemes,
             cors_origins=config.cors_origins,
             limits=config.limits,
@@ -237,6 +251,7 @@ def build_app(args: dict[str, Any]) -> Application:
         clip_pretrained=settings.resolved_clip_pretrained,
         text_model=settings.text_model,
         weights=settings.search_weights,
+        engine=settings.search_engine,
         limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),
     )
     return api_deployment.bind(config)

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.errors import DatabaseUnavailable, SearchUnavailable
 from serve_app.schemas import Problem
 
 RETRY_AFTER_S = "5"
@@ -96,7 +96,7 @@ def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
         413: "The body is too large.",
         415: "The body is not JSON by its Content-Type.",
         429: "Too many videos within a minute; Retry-After says when to try again.",
-        503: "The database or the token issuer is away; Retry-After says when to try again.",
+        503: "The database, the search engine or the token issuer is away; Retry-After says when to try again.",
         504: "It took too long and was given up.",
     }
     return {code: {"model": Problem, "description": meaning[code]} for code in codes}
@@ -106,7 +106,8 @@ def install(api: FastAPI) -> None:
     """Give every error of the application the same shape."""
     api.add_exception_handler(RequestValidationError, _invalid_request)
     api.add_exception_handler(StarletteHTTPException, _refused)
-    api.add_exception_handler(DatabaseUnavailable, _database_unavailable)
+    api.add_exception_handler(DatabaseUnavailable, _unavailable)
+    api.add_exception_handler(SearchUnavailable, _unavailable)
     api.add_exception_handler(Exception, _unexpected)
     document = api.openapi
 
@@ -140,9 +141,10 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     return problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(error.errors())))
 
 
-async def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
-    detail = "The database is away; try again."
+    away = "search engine" if isinstance(error, SearchUnavailable) else "database"
+    detail = f"The {away} is away; try again."
     return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
 
 

@@ -6,7 +6,7 @@ from fastapi import Response, status
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
-from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.errors import DatabaseUnavailable, SearchUnavailable
 from cluster.contracts.stages import WorkerKind
 from cluster.store.worker_registry import SCHEDULER_KIND, seen_workers
 from serve_app.parts import ApiParts, Parts
@@ -38,11 +38,11 @@ async def alive() -> Alive:
 
 
 def ready(response: Response, parts: Parts) -> Readiness:
-    """Whether the database answers and a scheduler and workers of every kind announced themselves lately.
+    """Whether the database answers, so does the search engine, and a scheduler and all kinds of workers were seen lately.
 
     What stands in their way, a full disk for example, is said beside.
     """
-    states = _states(parts)
+    states = {**_states(parts), **_engine_state(parts)}
     all_ready = all(state.ready for state in states.values())
     if not all_ready:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
@@ -66,6 +66,17 @@ def _states(parts: ApiParts) -> dict[str, PartState]:
         troubles = {worker.trouble: None for worker in seen if worker.kind == kind and worker.trouble}
         states[str(kind)] = PartState(ready=able[kind] > 0, detail="; ".join([counts + late, *troubles]))
     return states
+
+
+def _engine_state(parts: ApiParts) -> dict[str, PartState]:
+    """Nothing where Postgres finds the scenes itself."""
+    if parts.check_engine is None:
+        return {}
+    try:
+        parts.check_engine()
+    except SearchUnavailable as error:
+        return {"search engine": PartState(ready=False, detail=str(error))}
+    return {"search engine": PartState(ready=True, detail="answers")}
 
 
 async def to_documentation() -> RedirectResponse:

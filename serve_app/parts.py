@@ -1,5 +1,6 @@
 """What the routes work with, handed to them by their application, and the parameters that they share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +19,8 @@ class ApiParts:
 
     ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages
     may call from a browser. ``limits``: what a request and an owner may ask for. ``worker_silence_s``: a worker
-    not seen for longer counts as gone.
+    not seen for longer counts as gone. ``check_engine`` raises SearchUnavailable while the engine beside Postgres that
+    finds the scenes, if there is one, is away.
     """
 
     pool: Pool
@@ -28,6 +30,7 @@ class ApiParts:
     cors_origins: tuple[str, ...] = ()
     limits: ApiLimits = DEFAULT_LIMITS
     worker_silence_s: float = SEEN_WITHIN_S
+    check_engine: Callable[[], None] | None = None
 
 
 def parts_of(request: Request) -> ApiParts:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from cluster.contracts.search import By, Scope
 from cluster.query_picture import read_picture
-from cluster.search import MAX_DEPTH, SearchRequest
+from cluster.search import MAX_DEPTH, MAX_QUERY, SearchRequest
 from cluster.search import SceneHit as Hit
 from serve_app.error_responses import BadRequest, NotFound
 from serve_app.guards import CurrentUser
@@ -43,7 +43,7 @@ def _dated(since: datetime) -> datetime:
 
 Words = Annotated[
     str,
-    Query(max_length=1000, description='Words: all must fit; "quoted", begin*, or, -without.'),
+    Query(max_length=MAX_QUERY, description='Words: all must fit; "quoted", begin*, or, -without.'),
     AfterValidator(_searchable),
 ]
 Lists = Annotated[

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from cluster.store.database import Pool
 from cluster.store.submissions import cancel
-from cluster.store.vocabulary import words_in
+from cluster.store.vocabulary import Vocabulary, words_in
 
 REMOVALS = 2
 """At once, and again when no worker can still be writing."""
@@ -48,15 +48,6 @@ SELECT f.id, f.owner_id,
 FROM forgotten AS f
 """
 
-_FORGET_WORDS = """
--- Words that no other scene of the owner has.
-DELETE FROM search_vocabulary AS w
-WHERE w.owner_id = %(owner)s AND w.word = ANY (%(words)s) AND NOT EXISTS (
-    SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
-    WHERE v.owner_id = w.owner_id AND s.text_index @@ quote_literal(w.word)::tsquery
-)
-"""
-
 _DUE = "SELECT video_id FROM forgotten_pictures WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT 100"
 
 _REMOVED = """
@@ -76,10 +67,9 @@ def forget(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> lis
     cancel(pool, ids, owner_id)
     with pool.connection() as connection:
         rows = connection.execute(_FORGET, {"ids": list(ids), "owner": owner_id}).fetchall()
-    for row in rows:  # by themselves: another transaction that adds a word must not wait for all the rest
-        words = sorted(words_in(row["texts"]))
-        with pool.autocommitted() as connection:
-            connection.execute(_FORGET_WORDS, {"owner": row["owner_id"], "words": words})
+    vocabulary = Vocabulary(pool)
+    for row in rows:
+        vocabulary.drop_unused(row["owner_id"], words_in(row["texts"]))
     return [row["id"] for row in rows]
 
 

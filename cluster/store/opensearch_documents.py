@@ -37,7 +37,7 @@ SELECT c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_
        p.embedding::text AS picture, m.embedding::text AS meaning,
        md5(concat_ws('|', p.embedding::text, m.embedding::text)) AS vectors
 FROM search_changes AS c
-JOIN videos AS v ON v.id = c.video_id
+LEFT JOIN videos AS v ON v.id = c.video_id
 LEFT JOIN video_scenes AS s ON s.video_id = c.video_id AND v.owner_id IS NOT NULL
 LEFT JOIN video_transcripts AS t ON t.video_id = c.video_id
 LEFT JOIN scene_embeddings AS p ON p.scene_id = s.id AND p.model = %(vision)s

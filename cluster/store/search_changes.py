@@ -61,6 +61,29 @@ FROM search_changes WHERE version <> indexed_version
 """
 
 
+_PAGE = """
+-- The next videos, of about so many scenes together, at least one.
+SELECT video_id FROM (
+    SELECT video_id, sum(most_scenes) OVER (ORDER BY video_id) - most_scenes AS before
+    FROM (
+        SELECT video_id, most_scenes FROM search_changes
+        WHERE %(last)s::uuid IS NULL OR video_id > %(last)s ORDER BY video_id LIMIT %(scenes)s
+    ) AS next
+) AS page
+WHERE before < %(scenes)s
+ORDER BY video_id
+"""
+
+_TOUCH_OR_ADD = """
+INSERT INTO search_changes AS change (video_id, version, most_scenes)
+SELECT found.video_id, nextval('search_versions'), found.most
+FROM unnest(%(videos)s::uuid[], %(most)s::int[]) AS found (video_id, most) ORDER BY found.video_id
+ON CONFLICT (video_id) DO UPDATE
+SET version = nextval('search_versions'), most_scenes = greatest(change.most_scenes, excluded.most_scenes),
+    changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+"""
+
+
 @dataclass(frozen=True)
 class Backlog:
     """Videos that the index has still to follow, since when, and those of which it will not have a document."""
@@ -74,6 +97,12 @@ def raise_version(connection: Connection[Any], video_id: UUID, scenes: int, left
     """Note within the caller's transaction that the video has so many scenes now."""
     later = LEFT_TO_WRITER if left_to_writer else timedelta(0)
     connection.execute(_RAISE, {"video": video_id, "scenes": scenes, "later": later})
+
+
+def page_of_videos(pool: Pool, last: UUID | None, scenes: int) -> list[UUID]:
+    """The videos that come after ``last`` by their ids, with about so many scenes together; none at the end."""
+    with pool.connection() as connection:
+        return [row["video_id"] for row in connection.execute(_PAGE, {"last": last, "scenes": scenes})]
 
 
 class SearchChanges:
@@ -91,6 +120,13 @@ class SearchChanges:
         """Have these videos brought in line once more, whatever the index has of them."""
         with self._pool.connection() as connection:
             connection.execute(_TOUCH, (sorted(video_ids),))
+
+    def touch_or_add(self, documents: Mapping[UUID, int]) -> None:
+        """As ``touch``, also of videos that never had scenes; so many documents there are of each at most."""
+        ordered = sorted(documents)
+        values = {"videos": ordered, "most": [documents[video_id] for video_id in ordered]}
+        with self._pool.connection() as connection:
+            connection.execute(_TOUCH_OR_ADD, values)
 
     def note_followed(self, versions: Mapping[UUID, int]) -> set[UUID]:
         """The index has these versions. Returns the videos of which that is all there is to follow."""

@@ -21,7 +21,7 @@ from cluster.store.database import Pool, connect
 from cluster.store.index_follower import FollowedIndex, send
 from cluster.store.opensearch import engine_errors
 from cluster.store.opensearch_documents import Document, IndexedModels, index_body, read_documents
-from cluster.store.search_changes import SearchChanges
+from cluster.store.search_changes import SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 1000
 SENDERS = 2
@@ -30,16 +30,6 @@ GRACE_S = 3.0
 """How long an index stays after the alias left it: longer than a search takes."""
 Progress = Callable[[int, int], None]
 """Told how many of how many videos are copied."""
-
-_PAGE = """
--- The next videos, of about so many scenes together, at least one.
-SELECT video_id, before FROM (
-    SELECT video_id, sum(most_scenes) OVER (ORDER BY video_id) - most_scenes AS before
-    FROM (SELECT video_id, most_scenes FROM search_changes WHERE video_id > %s ORDER BY video_id LIMIT %s) AS next
-) AS page
-WHERE before < %s
-ORDER BY video_id
-"""
 
 
 def alias_of(prefix: str, models: IndexedModels) -> str:
@@ -105,6 +95,24 @@ class SearchIndexes:
         with self._pool.connection() as connection:
             return connection.execute("SELECT * FROM search_indexes ORDER BY created_at").fetchall()
 
+    def described(self) -> list[dict[str, Any]]:
+        """For people: each index with its models, its state, and what OpenSearch says of its size."""
+        with engine_errors():
+            there = {
+                row["index"]: row
+                for row in self._client.cat.indices(index=f"{self._address.prefix}-*", format="json", bytes="b")
+            }
+        return [
+            {
+                "name": row["name"],
+                "state": row["state"] if row["name"] in there else f"{row['state']}, but gone from OpenSearch",
+                "models": f"{row['vision_model']}, {row['text_model']}",
+                "documents": int(there[row["name"]]["docs.count"]) if row["name"] in there else 0,
+                "megabytes": round(int(there[row["name"]]["store.size"]) / 1e6, 1) if row["name"] in there else 0,
+            }
+            for row in self.rows()
+        ]
+
     def _begin(self, alias: str, models: IndexedModels) -> FollowedIndex:
         """A new index, which from now on gets all that changes."""
         index = FollowedIndex(f"{alias}-{time.time_ns() // 1_000_000}", models)
@@ -133,15 +141,10 @@ class SearchIndexes:
                 progress(copied, max(copied, total))
 
     def _pages(self) -> Iterator[list[UUID]]:
-        """All videos by their ids, so many at a time as have about a page's scenes."""
-        last = UUID(int=0)
-        while True:
-            with self._pool.connection() as connection:
-                rows = connection.execute(_PAGE, (last, SCENES_PER_PAGE, SCENES_PER_PAGE)).fetchall()
-            if not rows:
-                return
-            last = rows[-1]["video_id"]
-            yield [row["video_id"] for row in rows]
+        last: UUID | None = None
+        while page := page_of_videos(self._pool, last, SCENES_PER_PAGE):
+            yield page
+            last = page[-1]
 
     def _documents(self, index: FollowedIndex, page: list[UUID]) -> list[tuple[FollowedIndex, Document]]:
         with self._pool.connection() as connection:

@@ -19,6 +19,7 @@ from psycopg.rows import DictRow
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.store.database import Pool, connect
+from cluster.store.opensearch_documents import IndexedModels
 from cluster.store.scene_vectors import EMBEDDINGS, count_lacking
 
 SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
@@ -123,6 +124,17 @@ class SearchModels:
     def active(self) -> Models:
         """The model of each space that has one."""
         return self.by_state()[State.ACTIVE]
+
+    def keys(self) -> IndexedModels:
+        """By whose vectors scenes are found now.
+
+        Raises:
+            ConfigurationError: no model is active in one of the spaces.
+        """
+        active = self.active()
+        if active.keys() != set(By):
+            raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
+        return IndexedModels(active[By.PICTURE].key, active[By.MEANING].key)
 
     def by_state(self) -> dict[State, Models]:
         """All models, as they stand at one moment."""

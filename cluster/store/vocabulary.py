@@ -29,6 +29,21 @@ ORDER BY new.word
 ON CONFLICT DO NOTHING
 """
 
+_ADD_OF_OWNER = """
+INSERT INTO search_vocabulary (owner_id, word, trigrams)
+SELECT %(owner)s, new.word, string_to_array(new.trigrams, '|')
+FROM unnest(%(words)s::text[], %(trigrams)s::text[]) AS new (word, trigrams)
+ON CONFLICT DO NOTHING
+"""
+
+_DROP_UNUSED = """
+DELETE FROM search_vocabulary AS w
+WHERE w.owner_id = %(owner)s AND w.word = ANY (%(words)s) AND NOT EXISTS (
+    SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
+    WHERE v.owner_id = w.owner_id AND s.text_index @@ quote_literal(w.word)::tsquery
+)
+"""
+
 _NEAREST = """
 -- Among the owner's words, the one most like each unknown word.
 SELECT asked.word, near.word AS meant
@@ -83,6 +98,28 @@ class Vocabulary:
                 _NEAREST, {"owner": owner_id, "least": LEAST_LIKENESS, **_asked(list(typed))}
             ).fetchall()
         return {typed[row["word"]]: row["meant"] for row in rows}
+
+    def all_words(self) -> dict[UUID, set[str]]:
+        """Every owner's words."""
+        words: dict[UUID, set[str]] = {}
+        with self._pool.connection() as connection:
+            for row in connection.execute("SELECT owner_id, word FROM search_vocabulary"):
+                words.setdefault(row["owner_id"], set()).add(row["word"])
+        return words
+
+    def mend(self, owner_id: UUID, missing: set[str], extra: set[str]) -> None:
+        """Add words of the owner's scenes, and remove those that none of them has."""
+        with self._pool.connection() as connection:
+            connection.execute(_ADD_OF_OWNER, {"owner": owner_id, **_asked(sorted(missing))})
+        self.drop_unused(owner_id, extra)
+
+    def drop_unused(self, owner_id: UUID, words: Iterable[str]) -> None:
+        """Remove those of the words that no scene of the owner has.
+
+        By itself: another transaction that adds a word must not wait for all that the caller does.
+        """
+        with self._pool.autocommitted() as connection:
+            connection.execute(_DROP_UNUSED, {"owner": owner_id, "words": sorted(words)})
 
 
 def _asked(words: list[str]) -> dict[str, object]:

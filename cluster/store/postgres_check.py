@@ -1,0 +1,138 @@
+"""Whether what Postgres finds scenes by is what their rows say: text indexes, vectors and vocabulary.
+
+Vectors that are missing are made by ``heimdex reembed``: only models can.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from cluster.contracts.search import By
+from cluster.store.database import Pool, connect
+from cluster.store.index_check import Kind, Progress, Verdict
+from cluster.store.scenes import TEXT_CONFIGURATIONS
+from cluster.store.search_changes import page_of_videos
+from cluster.store.search_models import SearchModels
+from cluster.store.vocabulary import Vocabulary, words_in
+
+SCENES_PER_PAGE = 2000
+_VECTOR_INDEXES = ("idx_scene_embeddings_cosine", "idx_scene_meanings_cosine", "idx_video_scenes_text_index")
+
+_INDEXED = """
+-- What each scene's text index should be.
+SELECT s.id, s.video_id, s.index, v.owner_id, coalesce(s.combined_text, '') AS text, s.text_index AS stored,
+       to_tsvector('simple', coalesce(s.combined_text, ''))
+       || to_tsvector(coalesce(known.configuration, 'simple')::regconfig, coalesce(s.combined_text, '')) AS wanted
+FROM video_scenes AS s
+JOIN videos AS v ON v.id = s.video_id
+LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
+LEFT JOIN unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
+    ON known.language = t.language
+WHERE s.video_id = ANY (%(videos)s)
+"""
+
+_CHECK = f"""
+SELECT i.video_id, i.index, i.owner_id, i.text,
+       i.stored IS NULL AS missing, i.stored IS DISTINCT FROM i.wanted AS stale,
+       %(vision)s::text IS NOT NULL AND NOT EXISTS (
+           SELECT FROM scene_embeddings AS e WHERE e.scene_id = i.id AND e.model = %(vision)s
+       ) OR %(text)s::text IS NOT NULL AND i.text <> '' AND NOT EXISTS (
+           SELECT FROM scene_meanings AS m WHERE m.scene_id = i.id AND m.model = %(text)s
+       ) AS unembedded
+FROM ({_INDEXED}) AS i
+ORDER BY i.video_id, i.index
+"""
+
+_MEND = f"""
+UPDATE video_scenes AS s SET text_index = i.wanted FROM ({_INDEXED}) AS i
+WHERE s.id = i.id AND i.stored IS DISTINCT FROM i.wanted
+"""
+
+
+class PostgresCheck:
+    """Compares, repairs and builds anew. ``url``: of the same database, for what takes longer than a pool allows."""
+
+    def __init__(self, pool: Pool, url: str) -> None:
+        self._pool = pool
+        self._url = url
+        self._vocabulary = Vocabulary(pool)
+
+    def verify(self, progress: Progress = lambda _: None) -> Verdict:
+        """Compare all scenes, and all owners' words."""
+        verdict = Verdict()
+        words: dict[UUID, set[str]] = {}
+        active = SearchModels(self._pool).active()
+        models = {
+            name: active[by].key if by in active else None
+            for name, by in (("vision", By.PICTURE), ("text", By.MEANING))
+        }
+        for page in self._pages():
+            with self._pool.connection() as connection:
+                rows = connection.execute(_CHECK, {**_values(page), **models}).fetchall()
+            for row in rows:
+                place = (row["video_id"], row["index"])
+                if row["owner_id"] is not None:
+                    words.setdefault(row["owner_id"], set()).update(words_in([row["text"]]))
+                if row["missing"]:
+                    verdict.note(place, Kind.MISSING)
+                elif row["stale"]:
+                    verdict.note(place, Kind.STALE_CONTENT)
+                if row["unembedded"]:
+                    verdict.note(place, Kind.STALE_MODEL)
+            verdict.compared += len(rows)
+            progress(verdict.compared)
+        self._compare_words(words, verdict)
+        return verdict
+
+    def repair(self) -> None:
+        """Mend text indexes and vocabulary where they differ."""
+        words: dict[UUID, set[str]] = {}
+        for page in self._pages():
+            with self._pool.connection() as connection:
+                connection.execute(_MEND, _values(page))
+            for owner_id, text in self._texts(page):
+                words.setdefault(owner_id, set()).update(words_in([text]))
+        for owner_id, known in self._vocabulary.all_words().items():
+            wanted = words.pop(owner_id, set())
+            self._vocabulary.mend(owner_id, missing=wanted - known, extra=known - wanted)
+        for owner_id, wanted in words.items():
+            self._vocabulary.mend(owner_id, missing=wanted, extra=set())
+
+    def rebuild(self) -> None:
+        """Mend what differs, and build the indexes anew; searches are answered meanwhile."""
+        self.repair()
+        with connect(self._url, name="heimdex-index", autocommit=True, statement_timeout_s=0) as connection:
+            for index in _VECTOR_INDEXES:
+                connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
+
+    def _pages(self) -> Iterator[list[UUID]]:
+        last: UUID | None = None
+        while page := page_of_videos(self._pool, last, SCENES_PER_PAGE):
+            yield page
+            last = page[-1]
+
+    def _texts(self, page: list[UUID]) -> Iterator[tuple[UUID, str]]:
+        statement = (
+            "SELECT v.owner_id, s.combined_text FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id "
+            "WHERE s.video_id = ANY (%s) AND v.owner_id IS NOT NULL AND s.combined_text IS NOT NULL"
+        )
+        with self._pool.connection() as connection:
+            rows = connection.execute(statement, (page,)).fetchall()
+        return ((row["owner_id"], row["combined_text"]) for row in rows)
+
+    def _compare_words(self, wanted: dict[UUID, set[str]], verdict: Verdict) -> None:
+        known = self._vocabulary.all_words()
+        for owner_id in wanted.keys() | known.keys():
+            for kind, words in (
+                (Kind.MISSING, wanted.get(owner_id, set()) - known.get(owner_id, set())),
+                (Kind.EXTRA, known.get(owner_id, set()) - wanted.get(owner_id, set())),
+            ):
+                verdict.note_words(owner_id, kind, words)
+
+
+def _values(videos: list[UUID]) -> dict[str, Any]:
+    return {
+        "videos": videos,
+        "languages": list(TEXT_CONFIGURATIONS),
+        "configurations": list(TEXT_CONFIGURATIONS.values()),
+    }
