@@ -8,19 +8,14 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Protocol
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cluster.contracts.search import By, QueryVector, RankedScene, Scope, TextEncoder, WordsQuery, parse_words
+from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery, parse_words
+from cluster.query_models import Picture, QueryModels
 from cluster.store.database import Pool
 from cluster.store.found_scenes import SceneRow, read_scenes, record_search
-from cluster.store.indexed_models import check_models
 from cluster.store.search_index import SearchIndex, vector_of
 from cluster.store.vocabulary import Vocabulary
 
@@ -34,27 +29,6 @@ STANDS_OUT = 2.5
 """Standard deviations above a list's mean."""
 FAINT = 0.1
 """What a place counts in a list of which the scene does not stand out."""
-CACHED_QUERIES = 1024
-
-Embedding = NDArray[np.float32]
-Picture = NDArray[np.uint8]
-
-
-class VisionEncoder(Protocol):
-    """What search needs of a vision model: words and pictures in one space."""
-
-    @property
-    def key(self) -> str:
-        """What stored embeddings of the same model are filed under."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        """Embeddings of the texts: float32[n, 512], L2-normalised."""
-        ...
-
-    def encode_images(self, pixels: Sequence[Picture]) -> Embedding:
-        """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, 512], L2-normalised."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -143,24 +117,14 @@ def _standing_out(scores: Sequence[float]) -> float:
 
 
 class SearchService:
-    """Searches one owner's scenes; safe to share between threads.
+    """Searches one owner's scenes; safe to share between threads."""
 
-    Raises:
-        ConfigurationError: the scenes that are stored were embedded by other models.
-    """
-
-    def __init__(
-        self, index: SearchIndex, vision: VisionEncoder, text: TextEncoder, pool: Pool, weights: Weights = EQUAL
-    ) -> None:
+    def __init__(self, index: SearchIndex, models: QueryModels, pool: Pool, weights: Weights = EQUAL) -> None:
         self._index = index
-        self._vision = vision
+        self._models = models
         self._pool = pool
         self._weights = weights
-        self._keys = {By.PICTURE: vision.key, By.MEANING: text.key}
         self._vocabulary = Vocabulary(pool)
-        self._seen = _cached(vision.encode_texts)
-        self._meant = _cached(text.encode)
-        check_models(pool, self._keys)
 
     def search(self, request: SearchRequest) -> SearchResults:
         """The best of the owner's scenes; the search is recorded as the owner's.
@@ -182,7 +146,8 @@ class SearchService:
 
     def similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene."""
-        vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, self._keys[By.PICTURE])
+        pictures, _ = self._models.current()
+        vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, pictures.key)
         if vector is None:
             return None
         near = self._index.nearest(By.PICTURE, vector, scope, limit + 1)
@@ -221,25 +186,17 @@ class SearchService:
 
     def _vectors(self, request: SearchRequest, text: str) -> dict[By, QueryVector]:
         """What is asked of the lists that measure by nearness."""
-        embeddings: dict[By, Embedding] = {}
+        pictures, meanings = self._models.current()
+        vectors: dict[By, QueryVector] = {}
         if text and self._counts(By.MEANING, request):
-            embeddings[By.MEANING] = self._meant(text)
+            vectors[By.MEANING] = meanings.meaning(text)
         if self._counts(By.PICTURE, request):
             if request.picture is not None:
-                embeddings[By.PICTURE] = self._vision.encode_images([request.picture])[0]
+                vectors[By.PICTURE] = pictures.like(request.picture)
             elif text:
-                embeddings[By.PICTURE] = self._seen(text)
-        return {by: QueryVector(self._keys[by], embedding) for by, embedding in embeddings.items()}
+                vectors[By.PICTURE] = pictures.shown_as(text)
+        return vectors
 
     def _hits(self, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
         scenes = read_scenes(self._pool, [match.scene_id for match in matches], words)
         return [SceneHit(scenes[match.scene_id], match) for match in matches if match.scene_id in scenes]
-
-
-def _cached(encode: Callable[[Sequence[str]], Embedding]) -> Callable[[str], Embedding]:
-    @lru_cache(CACHED_QUERIES)
-    def cached(text: str) -> Embedding:
-        embedding: Embedding = encode([text])[0]
-        return embedding
-
-    return cached

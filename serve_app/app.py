@@ -15,7 +15,9 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from cluster import __version__
+from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError
+from cluster.query_models import ModelLoaders, QueryModels
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
@@ -149,9 +151,8 @@ class ReplicaConfig:
     cors_origins: tuple[str, ...]
     allowed_schemes: frozenset[str]
     limits: ApiLimits
-    clip_model: str
-    clip_pretrained: str | None
-    text_model: str
+    vision: ModelName
+    text: ModelName
     weights: Weights
 
 
@@ -159,19 +160,16 @@ class ApiReplica:
     """One replica of the HTTP application: a database pool, the models that read queries, the routes."""
 
     def __init__(self, config: ReplicaConfig) -> None:
-        # Here and not above: torch takes seconds to import, and whoever merely deploys does not need it.
-        from cluster.models.text import load_text_model
-        from cluster.models.vision import load_vision_model
         from serve_app.loopback import stay_on_loopback
 
         stay_on_loopback()
-        vision = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
-        text = load_text_model(config.text_model, "cpu", threads=1)
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
+        loaders = ModelLoaders.on_cpu(config.vision, config.text, threads=1)
+        models = QueryModels(self._pool, loaders, ahead=True)
         self._parts = ApiParts(
             pool=self._pool,
             verifier=TokenVerifier(config.auth),
-            search=SearchService(PostgresSearchIndex(self._pool), vision, text, self._pool, config.weights),
+            search=SearchService(PostgresSearchIndex(self._pool), models, self._pool, config.weights),
             allowed_schemes=config.allowed_schemes,
             cors_origins=config.cors_origins,
             limits=config.limits,
@@ -233,9 +231,8 @@ def build_app(args: dict[str, Any]) -> Application:
         auth=AuthRules(settings.resolved_jwt_secret, settings.jwks_url, settings.resolved_admin_user_ids),
         cors_origins=settings.cors_origins,
         allowed_schemes=frozenset(settings.http_allowed_schemes),
-        clip_model=settings.clip_model,
-        clip_pretrained=settings.resolved_clip_pretrained,
-        text_model=settings.text_model,
+        vision=ModelName(settings.clip_model, settings.resolved_clip_pretrained),
+        text=ModelName(settings.text_model),
         weights=settings.search_weights,
         limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from api_client import ADMIN, SECRET, ApiMaker, WordMeanings, WordVectors
+from api_client import ADMIN, SECRET, ApiMaker, query_models
 from queued_videos import OWNER
 from starlette.testclient import TestClient
 
@@ -53,7 +53,7 @@ def make_api(pool: Pool) -> Iterator[ApiMaker]:
         parts = {
             "pool": used_pool,
             "verifier": TokenVerifier(AuthRules(SECRET, None, frozenset({ADMIN}))),
-            "search": SearchService(PostgresSearchIndex(used_pool), WordVectors(), WordMeanings(), used_pool),
+            "search": SearchService(PostgresSearchIndex(used_pool), query_models(used_pool), used_pool),
             "allowed_schemes": frozenset({"http", "https", "s3"}),
             **replaced,
         }
