@@ -5,7 +5,7 @@ The configurations are small and plain: they travel into the workers' constructo
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -64,7 +64,7 @@ class SpeechConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """What an embedder loads, and where."""
+    """What an embedder loads, and where, unless ``database_url`` says that other models are active by now."""
 
     model: str
     pretrained: str | None
@@ -73,6 +73,7 @@ class VisionConfig:
     labels_file: Path | None
     key_frame_px: int
     text_model: str
+    database_url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -241,17 +242,10 @@ class _VisionLoader:
     config: VisionConfig
 
     def __call__(self) -> LoadedWorker:
-        from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
-        from cluster.models.labels import load_labels
-        from cluster.models.text import load_text_model
-        from cluster.models.vision import load_vision_model
+        from actors.active_embedder import ActiveEmbedder
+        from actors.stages.scene_embedder import ScenesOfVideo
 
-        config = self.config
-        groups = load_labels(config.labels_file, config.model)
-        model = load_vision_model(config.model, config.pretrained, config.device, threads=config.threads)
-        batch_size = KEY_FRAMES_PER_BATCH["cuda" if config.device.startswith("cuda") else "cpu"]
-        models = SceneModels(model, load_text_model(config.text_model, config.device, config.threads))
-        embedder = SceneEmbedder(models, groups, config.key_frame_px, batch_size)
+        embedder = ActiveEmbedder(self.config)
 
         def describe(
             batch: Sequence[tuple[Iterable[SceneBlock], Iterable[Transcript]]],
@@ -263,8 +257,8 @@ class _VisionLoader:
             {"describe": describe},
             batched=frozenset({"describe"}),
             makes=MAKES,
-            device=config.device,
-            model=model.key,
+            device=self.config.device,
+            model=embedder.model,
         )
 
 

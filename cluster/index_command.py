@@ -12,13 +12,13 @@ from rich.table import Table
 
 from cluster import launch
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import ModelKeys
 from cluster.report import result_console
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.index_check import IndexCheck, Verdict
 from cluster.store.index_follower import FollowedIndex, IndexFollower
 from cluster.store.opensearch import open_client
-from cluster.store.opensearch_documents import IndexedModels
 from cluster.store.postgres_check import PostgresCheck
 from cluster.store.search_changes import SearchChanges
 from cluster.store.search_indexes import SearchIndexes
@@ -131,7 +131,7 @@ def _verify(settings: Settings, pool: Pool, url: str, repair: bool) -> list[tupl
 
 
 def _verify_one(pool: Pool, client: Any, row: dict[str, Any], repair: bool) -> Verdict:
-    index = FollowedIndex(row["name"], IndexedModels(row["vision_model"], row["text_model"]))
+    index = FollowedIndex(row["name"], ModelKeys(row["vision_model"], row["text_model"]))
     check = IndexCheck(pool, client, index)
     with _progress("scenes") as (bar, task):
         verdict = check.verify(lambda compared: bar.update(task, completed=compared))

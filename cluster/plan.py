@@ -90,6 +90,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
             labels_file=settings.labels_file,
             key_frame_px=settings.key_frame_px,
             text_model=settings.text_model,
+            database_url=database_url,
         ),
         writer=WriterConfig(database_url, settings.resolved_scenes_url, settings.search_engine),
         placements=_placements(settings, counts, hardware.cpus, speech_threads, vision_threads, gpus),

@@ -8,19 +8,15 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Protocol
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cluster.contracts.search import By, QueryVector, RankedScene, Scope, TextEncoder, WordsQuery, parse_words
+from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery, parse_words
+from cluster.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
 from cluster.store.database import Pool
 from cluster.store.found_scenes import SceneRow, read_scenes, record_search
-from cluster.store.indexed_models import check_models
+from cluster.store.search_engines import IndexOpener
 from cluster.store.search_index import SearchIndex, vector_of
 from cluster.store.vocabulary import Vocabulary
 
@@ -34,29 +30,8 @@ STANDS_OUT = 2.5
 """Standard deviations above a list's mean."""
 FAINT = 0.1
 """What a place counts in a list of which the scene does not stand out."""
-CACHED_QUERIES = 1024
 MAX_QUERY = 1000
 """Letters of a query."""
-
-Embedding = NDArray[np.float32]
-Picture = NDArray[np.uint8]
-
-
-class VisionEncoder(Protocol):
-    """What search needs of a vision model: words and pictures in one space."""
-
-    @property
-    def key(self) -> str:
-        """What stored embeddings of the same model are filed under."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        """Embeddings of the texts: float32[n, 512], L2-normalised."""
-        ...
-
-    def encode_images(self, pixels: Sequence[Picture]) -> Embedding:
-        """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, 512], L2-normalised."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -144,38 +119,39 @@ def _standing_out(scores: Sequence[float]) -> float:
     return statistics.fmean(scores) + STANDS_OUT * spread if spread > 0 else math.inf
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What answers one search: the models of one moment, and the index that has their vectors."""
+
+    index: SearchIndex
+    pictures: PictureQueries
+    meanings: MeaningQueries
+
+
 class SearchService:
-    """Searches one owner's scenes; safe to share between threads.
+    """Searches one owner's scenes; safe to share between threads."""
 
-    Raises:
-        ConfigurationError: the scenes that are stored were embedded by other models.
-    """
-
-    def __init__(
-        self, index: SearchIndex, vision: VisionEncoder, text: TextEncoder, pool: Pool, weights: Weights = EQUAL
-    ) -> None:
-        self._index = index
-        self._vision = vision
+    def __init__(self, open_index: IndexOpener, models: QueryModels, pool: Pool, weights: Weights = EQUAL) -> None:
+        self._open_index = open_index
+        self._models = models
         self._pool = pool
         self._weights = weights
-        self._keys = {By.PICTURE: vision.key, By.MEANING: text.key}
         self._vocabulary = Vocabulary(pool)
-        self._seen = _cached(vision.encode_texts)
-        self._meant = _cached(text.encode)
-        check_models(pool, self._keys)
 
     def search(self, request: SearchRequest) -> SearchResults:
         """The best of the owner's scenes; the search is recorded as the owner's.
 
         Raises:
             DatabaseUnavailable: Postgres is away.
+            SearchUnavailable: the search engine beside it is.
         """
         began = time.monotonic()
+        asked = self._asked()
         words, corrected = parse_words(request.text), None
         first: dict[By, list[RankedScene]] = {}
         if self._counts(By.WORDS, request) and words:
-            words, corrected, first[By.WORDS] = self._by_words(words, request.scope)
-        fused = self._fused(request, words, first)
+            words, corrected, first[By.WORDS] = self._by_words(asked, words, request.scope)
+        fused = self._fused(asked, request, words, first)
         end = request.offset + request.limit
         hits = self._hits(fused[request.offset : end], words)
         latency_ms = round((time.monotonic() - began) * 1000)
@@ -184,64 +160,64 @@ class SearchService:
 
     def similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene."""
-        vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, self._keys[By.PICTURE])
+        asked = self._asked()
+        vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, asked.pictures.key)
         if vector is None:
             return None
-        near = self._index.nearest(By.PICTURE, vector, scope, limit + 1)
+        near = asked.index.nearest(By.PICTURE, vector, scope, limit + 1)
         others = [scene for scene in near if scene.scene_id != scene_id][:limit]
         return self._hits(fuse({By.PICTURE: others}), WordsQuery(()))
 
     def _counts(self, by: By, request: SearchRequest) -> bool:
         return by in request.by and self._weights[by] > 0
 
-    def _by_words(self, words: WordsQuery, scope: Scope) -> tuple[WordsQuery, str | None, list[RankedScene]]:
+    def _asked(self) -> "_Asked":
+        pictures, meanings = self._models.current()
+        return _Asked(self._open_index(ModelKeys(pictures.key, meanings.key)), pictures, meanings)
+
+    def _by_words(
+        self, asked: "_Asked", words: WordsQuery, scope: Scope
+    ) -> tuple[WordsQuery, str | None, list[RankedScene]]:
         """The words, and what fits; where nothing does, those that were meant instead, also as one types them."""
-        found = self._index.words(words, scope, LIST_DEPTH)
+        found = asked.index.words(words, scope, LIST_DEPTH)
         corrections = {} if found else self._vocabulary.corrections(scope.owner_id, words.words)
         if corrections:
             meant = words.corrected(corrections)
-            found = self._index.words(meant, scope, LIST_DEPTH)
+            found = asked.index.words(meant, scope, LIST_DEPTH)
             if found:
                 return meant, str(meant), found
         return words, None, found
 
-    def _fused(self, request: SearchRequest, words: WordsQuery, first: dict[By, list[RankedScene]]) -> list[FusedScene]:
+    def _fused(
+        self, asked: "_Asked", request: SearchRequest, words: WordsQuery, first: dict[By, list[RankedScene]]
+    ) -> list[FusedScene]:
         """As many as the request needs, and more if there are any. Which come first never depends on how many.
 
         ``first``: what fits the words, where they count.
         """
-        vectors = self._vectors(request, words.plain or request.text.strip())
-        first |= {by: self._index.nearest(by, vector, request.scope, LIST_DEPTH) for by, vector in vectors.items()}
+        vectors = self._vectors(asked, request, words.plain or request.text.strip())
+        first |= {by: asked.index.nearest(by, vector, request.scope, LIST_DEPTH) for by, vector in vectors.items()}
         fused = fuse(first, self._weights)
         if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
             return fused
-        deep = {by: self._index.nearest(by, vector, request.scope, MAX_DEPTH) for by, vector in vectors.items()}
+        deep = {by: asked.index.nearest(by, vector, request.scope, MAX_DEPTH) for by, vector in vectors.items()}
         if By.WORDS in first:
-            deep[By.WORDS] = self._index.words(words, request.scope, MAX_DEPTH)
+            deep[By.WORDS] = asked.index.words(words, request.scope, MAX_DEPTH)
         known = {scene.scene_id for scene in fused}
         return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
 
-    def _vectors(self, request: SearchRequest, text: str) -> dict[By, QueryVector]:
+    def _vectors(self, asked: "_Asked", request: SearchRequest, text: str) -> dict[By, QueryVector]:
         """What is asked of the lists that measure by nearness."""
-        embeddings: dict[By, Embedding] = {}
+        vectors: dict[By, QueryVector] = {}
         if text and self._counts(By.MEANING, request):
-            embeddings[By.MEANING] = self._meant(text)
+            vectors[By.MEANING] = asked.meanings.meaning(text)
         if self._counts(By.PICTURE, request):
             if request.picture is not None:
-                embeddings[By.PICTURE] = self._vision.encode_images([request.picture])[0]
+                vectors[By.PICTURE] = asked.pictures.like(request.picture)
             elif text:
-                embeddings[By.PICTURE] = self._seen(text)
-        return {by: QueryVector(self._keys[by], embedding) for by, embedding in embeddings.items()}
+                vectors[By.PICTURE] = asked.pictures.shown_as(text)
+        return vectors
 
     def _hits(self, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
         scenes = read_scenes(self._pool, [match.scene_id for match in matches], words)
         return [SceneHit(scenes[match.scene_id], match) for match in matches if match.scene_id in scenes]
-
-
-def _cached(encode: Callable[[Sequence[str]], Embedding]) -> Callable[[str], Embedding]:
-    @lru_cache(CACHED_QUERIES)
-    def cached(text: str) -> Embedding:
-        embedding: Embedding = encode([text])[0]
-        return embedding
-
-    return cached

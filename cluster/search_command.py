@@ -11,14 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import launch
+from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope
+from cluster.query_models import ModelLoaders, QueryModels
 from cluster.query_picture import read_picture
 from cluster.search import MAX_QUERY, SceneHit, SearchRequest, SearchResults, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
-from cluster.store.opensearch_documents import IndexedModels
-from cluster.store.search_engines import open_index
+from cluster.store.search_engines import index_opener
 
 
 def search(
@@ -82,13 +83,9 @@ def _picture(path: Path) -> Any:
 
 def open_search(settings: Settings, pool: Pool) -> SearchService:
     """The search over ``pool``, with the configured models, which take a moment to load."""
-    from cluster.models.text import load_text_model
-    from cluster.models.vision import load_vision_model
-
-    vision = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
-    text = load_text_model(settings.text_model, "cpu")
-    index = open_index(pool, settings.search_engine, IndexedModels(vision.key, text.key))
-    return SearchService(index, vision, text, pool, settings.search_weights)
+    vision = ModelName(settings.clip_model, settings.resolved_clip_pretrained)
+    models = QueryModels(pool, ModelLoaders.on_cpu(vision, ModelName(settings.text_model)))
+    return SearchService(index_opener(pool, settings.search_engine), models, pool, settings.search_weights)
 
 
 def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:

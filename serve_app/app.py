@@ -16,14 +16,15 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from cluster import __version__
+from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress
+from cluster.query_models import ModelLoaders, QueryModels
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.opensearch import check_engine, open_client
-from cluster.store.opensearch_documents import IndexedModels
-from cluster.store.search_engines import open_index
+from cluster.store.search_engines import index_opener
 from serve_app import (
     admin_api,
     error_responses,
@@ -155,9 +156,8 @@ class ReplicaConfig:
     cors_origins: tuple[str, ...]
     allowed_schemes: frozenset[str]
     limits: ApiLimits
-    clip_model: str
-    clip_pretrained: str | None
-    text_model: str
+    vision: ModelName
+    text: ModelName
     weights: Weights
     engine: EngineAddress | None = None
 
@@ -166,26 +166,19 @@ class ApiReplica:
     """One replica of the HTTP application: a database pool, the models that read queries, the routes."""
 
     def __init__(self, config: ReplicaConfig) -> None:
-        # Here and not above: torch takes seconds to import, and whoever merely deploys does not need it.
-        from cluster.models.text import load_text_model
-        from cluster.models.vision import load_vision_model
         from serve_app.loopback import stay_on_loopback
 
         stay_on_loopback()
-        vision = load_vision_model(config.clip_model, config.clip_pretrained, "cpu", threads=1)
-        text = load_text_model(config.text_model, "cpu", threads=1)
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
+        loaders = ModelLoaders.on_cpu(config.vision, config.text, threads=1)
+        models = QueryModels(self._pool, loaders, ahead=True)
         self._parts = ApiParts(
             pool=self._pool,
             verifier=TokenVerifier(config.auth),
-            search=SearchService(
-                open_index(self._pool, config.engine, IndexedModels(vision.key, text.key)),
-                vision,
-                text,
-                self._pool,
-                config.weights,
-            ),
-            check_engine=config.engine and partial(check_engine, open_client(config.engine, ENGINE_WAIT_S)),
+            search=SearchService(index_opener(self._pool, config.engine), models, self._pool, config.weights),
+            check_engine=None
+            if config.engine is None
+            else partial(check_engine, open_client(config.engine, ENGINE_WAIT_S)),
             allowed_schemes=config.allowed_schemes,
             cors_origins=config.cors_origins,
             limits=config.limits,
@@ -247,9 +240,8 @@ def build_app(args: dict[str, Any]) -> Application:
         auth=AuthRules(settings.resolved_jwt_secret, settings.jwks_url, settings.resolved_admin_user_ids),
         cors_origins=settings.cors_origins,
         allowed_schemes=frozenset(settings.http_allowed_schemes),
-        clip_model=settings.clip_model,
-        clip_pretrained=settings.resolved_clip_pretrained,
-        text_model=settings.text_model,
+        vision=ModelName(settings.clip_model, settings.resolved_clip_pretrained),
+        text=ModelName(settings.text_model),
         weights=settings.search_weights,
         engine=settings.search_engine,
         limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),

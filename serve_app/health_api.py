@@ -38,7 +38,7 @@ async def alive() -> Alive:
 
 
 def ready(response: Response, parts: Parts) -> Readiness:
-    """Whether the database answers, so does the search engine, and a scheduler and all kinds of workers were seen lately.
+    """Whether database and search engine answer, and a scheduler and workers of every kind were seen lately.
 
     What stands in their way, a full disk for example, is said beside.
     """

@@ -66,8 +66,7 @@ class SceneEmbedder:
                 f"HEIMDEX_KEY_FRAME_PX is {key_frame_px}, smaller than the input of {model.name}: "
                 f"set it to at least {model.image_size_px}"
             )
-        self.model = model
-        self._text_model = models.text
+        self.models = models
         self._batch_size = batch_size
         self._groups = [(group, model.encode_texts([PROMPT.format(label) for label in group])) for group in groups]
 
@@ -86,7 +85,7 @@ class SceneEmbedder:
                 read.append([(n, scene.index, spoken[n].within(scene.start_s, scene.end_s)) for n, scene in batch])
                 yield [scene.key_frame for _, scene in batch]
 
-        for embeddings in self.model.encode_batches(key_frames()):
+        for embeddings in self.models.vision.encode_batches(key_frames()):
             tags = self._tags(embeddings)
             for (video, index, words), embedding, seen in zip(read.popleft(), embeddings, tags, strict=True):
                 descriptions[video].append(self._describe(index, embedding, seen, words))
@@ -94,7 +93,7 @@ class SceneEmbedder:
 
     def _with_meanings(self, videos: list[list[SceneDescription]]) -> list[list[SceneDescription]]:
         texts = [scene.combined_text for scenes in videos for scene in scenes if scene.combined_text]
-        meanings = iter(self._text_model.encode(texts))
+        meanings = iter(self.models.text.encode(texts))
         return [
             [replace(scene, meaning=next(meanings)) if scene.combined_text else scene for scene in scenes]
             for scenes in videos
@@ -111,9 +110,9 @@ class SceneEmbedder:
             visual_summary=summary,
             combined_text="\n".join(part for part in (words, summary) if part),
             embedding=embedding,
-            vision_model=self.model.key,
+            vision_model=self.models.vision.key,
             meaning=None,
-            text_model=self._text_model.key,
+            text_model=self.models.text.key,
         )
 
     def _tags(self, embeddings: NDArray[np.float32]) -> list[tuple[str, ...]]:

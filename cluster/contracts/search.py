@@ -25,6 +25,14 @@ class By(StrEnum):
 
 
 @dataclass(frozen=True)
+class ModelKeys:
+    """A model of pictures and one of texts, by what their vectors are filed under."""
+
+    vision: str
+    text: str
+
+
+@dataclass(frozen=True)
 class EngineAddress:
     """Where an OpenSearch is and who asks it. ``prefix``: what the names of its indexes begin with."""
 

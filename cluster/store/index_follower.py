@@ -13,9 +13,10 @@ from uuid import UUID
 from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import DocumentRefused, SearchUnavailable
+from cluster.contracts.search import ModelKeys
 from cluster.store.database import Pool
 from cluster.store.opensearch import engine_errors
-from cluster.store.opensearch_documents import Document, IndexedModels, read_documents
+from cluster.store.opensearch_documents import Document, read_documents
 from cluster.store.search_changes import SearchChanges
 
 MOST_BYTES = 8 * 1024**2
@@ -30,7 +31,7 @@ class FollowedIndex:
     """An index that is to be in line. It is written to by an alias, so that none is made anew that was removed."""
 
     name: str
-    models: IndexedModels
+    models: ModelKeys
 
     @property
     def writer(self) -> str:
@@ -105,7 +106,7 @@ class IndexFollower:
 
 def _followed(connection: Any) -> list[FollowedIndex]:
     rows = connection.execute("SELECT name, vision_model, text_model FROM search_indexes ORDER BY name")
-    return [FollowedIndex(row["name"], IndexedModels(row["vision_model"], row["text_model"])) for row in rows]
+    return [FollowedIndex(row["name"], ModelKeys(row["vision_model"], row["text_model"])) for row in rows]
 
 
 def send(client: OpenSearch, documents: Iterable[tuple[FollowedIndex, Document]]) -> dict[UUID, str]:

@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
-from cluster.contracts.search import By
+from cluster.contracts.search import By, ModelKeys
 
 TYPED = "text"
 """The words as they were typed. A field beside it has them stemmed in the scene's language."""
@@ -45,14 +45,6 @@ LEFT JOIN scene_meanings AS m ON m.scene_id = s.id AND m.model = %(text)s
 WHERE c.video_id = ANY (%(videos)s)
 ORDER BY c.video_id, s.index
 """
-
-
-@dataclass(frozen=True)
-class IndexedModels:
-    """The keys of the models whose vectors an index holds."""
-
-    vision: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ def stemmed(language: str) -> str:
 
 
 def read_documents(
-    connection: Connection[Any], video_ids: Sequence[UUID], models: IndexedModels
+    connection: Connection[Any], video_ids: Sequence[UUID], models: ModelKeys
 ) -> Iterator[list[Document]]:
     """The documents of each of the videos, also those that are to go; nothing of a video that never had any."""
     parameters = {"videos": list(video_ids), "vision": models.vision, "text": models.text}
@@ -124,7 +116,7 @@ def read_documents(
         yield _documents(rows, models)
 
 
-def _documents(rows: Sequence[dict[str, Any]], models: IndexedModels) -> list[Document]:
+def _documents(rows: Sequence[dict[str, Any]], models: ModelKeys) -> list[Document]:
     """Of the rows of one video."""
     first = rows[0]
     scenes = {row["index"]: row for row in rows if row["index"] is not None}
@@ -140,7 +132,7 @@ def _documents(rows: Sequence[dict[str, Any]], models: IndexedModels) -> list[Do
     ]
 
 
-def _body(row: dict[str, Any], models: IndexedModels) -> str:
+def _body(row: dict[str, Any], models: ModelKeys) -> str:
     """The document of a scene. Vectors are JSON already as Postgres writes them: reading them would take the most."""
     document = {
         "video_id": str(row["video_id"]),

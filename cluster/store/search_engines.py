@@ -1,16 +1,28 @@
 """Which engine finds the scenes, from the settings' address: Postgres itself, or the OpenSearch there."""
 
-from cluster.contracts.search import EngineAddress
+from collections.abc import Callable
+from functools import lru_cache
+
+from cluster.contracts.search import EngineAddress, ModelKeys
 from cluster.store.database import Pool
 from cluster.store.opensearch import open_client
-from cluster.store.opensearch_documents import IndexedModels
 from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.search_index import PostgresSearchIndex, SearchIndex
 from cluster.store.search_indexes import alias_of
 
+IndexOpener = Callable[[ModelKeys], SearchIndex]
+"""Opens the index of the vectors of some models."""
 
-def open_index(pool: Pool, engine: EngineAddress | None, models: IndexedModels) -> SearchIndex:
-    """The index that holds vectors of these models."""
+
+def index_opener(pool: Pool, engine: EngineAddress | None = None) -> IndexOpener:
+    """Indexes of Postgres, or of the engine beside it."""
     if engine is None:
-        return PostgresSearchIndex(pool)
-    return OpenSearchIndex(open_client(engine), alias_of(engine.prefix, models))
+        in_postgres = PostgresSearchIndex(pool)
+        return lambda _: in_postgres
+    client, prefix = open_client(engine), engine.prefix
+
+    @lru_cache(8)
+    def opened(models: ModelKeys) -> SearchIndex:
+        return OpenSearchIndex(client, alias_of(prefix, models))
+
+    return opened

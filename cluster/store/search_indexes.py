@@ -16,11 +16,11 @@ from uuid import UUID
 from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import EngineAddress
+from cluster.contracts.search import EngineAddress, ModelKeys
 from cluster.store.database import Pool, connect
 from cluster.store.index_follower import FollowedIndex, send
 from cluster.store.opensearch import engine_errors
-from cluster.store.opensearch_documents import Document, IndexedModels, index_body, read_documents
+from cluster.store.opensearch_documents import Document, index_body, read_documents
 from cluster.store.search_changes import SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 1000
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 """Told how many of how many videos are copied."""
 
 
-def alias_of(prefix: str, models: IndexedModels) -> str:
+def alias_of(prefix: str, models: ModelKeys) -> str:
     """The alias behind which the scenes with these models' vectors are."""
     digest = hashlib.sha256(f"{models.vision}|{models.text}".encode()).hexdigest()[:12]
     return f"{prefix}-{digest}"
@@ -47,7 +47,7 @@ class SearchIndexes:
         self._client = client
         self._address = address
 
-    def ensure(self, models: IndexedModels, progress: Progress = lambda *_: None) -> bool:
+    def ensure(self, models: ModelKeys, progress: Progress = lambda *_: None) -> bool:
         """Build the index that these models ask, unless it is there. Returns whether it was built.
 
         Raises SearchUnavailable, ConfigurationError when another process is building.
@@ -60,7 +60,7 @@ class SearchIndexes:
         self.rebuild(models, progress)
         return True
 
-    def rebuild(self, models: IndexedModels, progress: Progress = lambda *_: None) -> str:
+    def rebuild(self, models: ModelKeys, progress: Progress = lambda *_: None) -> str:
         """Build a new index of all scenes beside the one that is searched, then switch; returns its name.
 
         Searches are answered throughout. What an earlier, interrupted try left is removed first. Raises as ``ensure``.
@@ -81,7 +81,7 @@ class SearchIndexes:
             self._settle()
         return index.name
 
-    def drop_others(self, kept: IndexedModels) -> None:
+    def drop_others(self, kept: ModelKeys) -> None:
         """Remove the indexes of all other models."""
         with self._alone():
             self._execute(
@@ -113,7 +113,7 @@ class SearchIndexes:
             for row in self.rows()
         ]
 
-    def _begin(self, alias: str, models: IndexedModels) -> FollowedIndex:
+    def _begin(self, alias: str, models: ModelKeys) -> FollowedIndex:
         """A new index, which from now on gets all that changes."""
         index = FollowedIndex(f"{alias}-{time.time_ns() // 1_000_000}", models)
         self._execute(  # first, so that no index is left of which nobody knows

@@ -17,9 +17,8 @@ from psycopg import Connection, sql
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
+from cluster.contracts.search import By, ModelKeys
 from cluster.store.database import Pool, connect
-from cluster.store.opensearch_documents import IndexedModels
 from cluster.store.scene_vectors import EMBEDDINGS, count_lacking
 
 SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
@@ -125,7 +124,7 @@ class SearchModels:
         """The model of each space that has one."""
         return self.by_state()[State.ACTIVE]
 
-    def keys(self) -> IndexedModels:
+    def keys(self) -> ModelKeys:
         """By whose vectors scenes are found now.
 
         Raises:
@@ -134,7 +133,7 @@ class SearchModels:
         active = self.active()
         if active.keys() != set(By):
             raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
-        return IndexedModels(active[By.PICTURE].key, active[By.MEANING].key)
+        return ModelKeys(active[By.PICTURE].key, active[By.MEANING].key)
 
     def by_state(self) -> dict[State, Models]:
         """All models, as they stand at one moment."""

@@ -20,13 +20,13 @@ from starlette.testclient import TestClient
 from cluster.search import SearchService
 from cluster.store.database import EmbeddedPostgres, Pool, open_pool
 from cluster.store.migrations import apply_migrations
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_engines import index_opener
 from serve_app.app import ADMIN_ROUTES, USER_ROUTES, build_api
 from serve_app.auth import AuthRules, PublicKeys, TokenVerifier
 from serve_app.parts import ApiParts
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import KEY_SET_PATH, Issuer
-from tests.integration.api_client import ADMIN, ALICE, SECRET, WordMeanings, WordVectors, make_picture
+from tests.integration.api_client import ADMIN, ALICE, SECRET, make_picture, query_models
 
 BODIES: dict[str, Any] = {
     "/v1/videos": {"uri": "https://example.org/a.mp4"},
@@ -202,7 +202,7 @@ def _is_one_sentence(answer: Any) -> bool:
 
 
 def _client(pool: Pool, verifier: TokenVerifier) -> TestClient:
-    search = SearchService(PostgresSearchIndex(pool), WordVectors(), WordMeanings(), pool)
+    search = SearchService(index_opener(pool), query_models(pool), pool)
     parts = ApiParts(pool, verifier, search, frozenset({"https"}))
     return TestClient(build_api(parts), raise_server_exceptions=False)
 

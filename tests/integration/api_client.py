@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from cluster.active_models import ModelName
 from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
+from cluster.query_models import ModelLoaders, QueryModels, VisionEncoder
+from cluster.store.database import Pool
 from serve_app.auth import mint_token
 
 SECRET = "a secret of the tests, long enough for HS256"
@@ -45,6 +48,13 @@ class WordMeanings:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         meant = [" ".join(SYNONYMS.get(word, word) for word in text.lower().split()) for text in texts]
         return word_vectors(meant, MEANING_DIM)
+
+
+def query_models(pool: Pool, vision: VisionEncoder | None = None) -> QueryModels:
+    """Those two, or another for pictures, as the models that read queries; they need not be loaded."""
+    pictures, meanings = vision or WordVectors(), WordMeanings()
+    loaders = ModelLoaders(ModelName(pictures.key), lambda _: pictures, ModelName(meanings.key), lambda _: meanings)
+    return QueryModels(pool, loaders)
 
 
 def make_picture(colour: tuple[int, int, int] = (250, 10, 10), kind: str = "PNG") -> bytes:

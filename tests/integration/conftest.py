@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from api_client import ADMIN, SECRET, ApiMaker, WordMeanings, WordVectors
+from api_client import ADMIN, SECRET, ApiMaker, query_models
 from queued_videos import OWNER
 from starlette.testclient import TestClient
 
 from cluster.search import SearchService
 from cluster.store.database import Pool
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_engines import index_opener
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
 
@@ -53,7 +53,7 @@ def make_api(pool: Pool) -> Iterator[ApiMaker]:
         parts = {
             "pool": used_pool,
             "verifier": TokenVerifier(AuthRules(SECRET, None, frozenset({ADMIN}))),
-            "search": SearchService(PostgresSearchIndex(used_pool), WordVectors(), WordMeanings(), used_pool),
+            "search": SearchService(index_opener(used_pool), query_models(used_pool), used_pool),
             "allowed_schemes": frozenset({"http", "https", "s3"}),
             **replaced,
         }

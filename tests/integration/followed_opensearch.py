@@ -7,16 +7,15 @@ from contextlib import contextmanager
 from opensearchpy import OpenSearch
 from searchable import TEXT, VISION
 
-from cluster.contracts.search import By, EngineAddress, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.contracts.search import By, EngineAddress, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery
 from cluster.store.database import Pool
 from cluster.store.index_follower import IndexFollower
 from cluster.store.opensearch import open_client
-from cluster.store.opensearch_documents import IndexedModels
 from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.search_changes import SearchChanges
 from cluster.store.search_indexes import SearchIndexes, alias_of
 
-MODELS = IndexedModels(VISION.key, TEXT.key)
+MODELS = ModelKeys(VISION.key, TEXT.key)
 _numbers = itertools.count(1)
 
 

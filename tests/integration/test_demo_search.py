@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paraphrases import PARAPHRASES
 
 from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
+from cluster.active_models import ModelName
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import Segment, Transcript, Word, WrittenScene
 from cluster.contracts.search import By, Scope
@@ -19,10 +20,11 @@ from cluster.demo.truth import TrueScene
 from cluster.models.labels import load_labels
 from cluster.models.text import TextModel, load_text_model
 from cluster.models.vision import VisionModel, load_vision_model
+from cluster.query_models import ModelLoaders, QueryModels
 from cluster.search import SearchRequest, SearchService
 from cluster.store.database import Pool
 from cluster.store.scenes import SceneStore
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_engines import index_opener
 from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
 
@@ -63,7 +65,9 @@ def service(pool: Pool, model: VisionModel, text_model: TextModel) -> SearchServ
             for scene, description in zip(found, described, strict=True)
         ]
         SceneStore(pool).replace(video.id, video.lease_token, transcript, written, true[-1].end_s)
-    return SearchService(PostgresSearchIndex(pool), model, text_model, pool)
+    bundled = ModelName("bundled")
+    models = QueryModels(pool, ModelLoaders(bundled, lambda _: model, bundled, lambda _: text_model))
+    return SearchService(index_opener(pool), models, pool)
 
 
 def picture(clip: Path, scene: TrueScene) -> NDArray[np.uint8]:

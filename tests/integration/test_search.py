@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from api_client import ALICE, BOB, WordMeanings, WordVectors, headers, make_picture
+from api_client import ALICE, BOB, WordVectors, headers, make_picture, query_models
 from numpy.typing import NDArray
 from PIL import Image
 from searchable import Scene, add_video
@@ -18,14 +18,13 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, RankedScene, Scope
 from cluster.search import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
 from cluster.store.database import Pool
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_engines import index_opener
 
 ALICES = Scope(ALICE)
 
 
 def service(pool: Pool, vision: Any = None, weights: dict[By, float] | None = None) -> SearchService:
-    vision = vision or WordVectors()
-    return SearchService(PostgresSearchIndex(pool), vision, WordMeanings(), pool, {**EQUAL, **(weights or {})})
+    return SearchService(index_opener(pool), query_models(pool, vision), pool, {**EQUAL, **(weights or {})})
 
 
 # Fusion
@@ -314,14 +313,13 @@ def test_vectors_of_another_model_are_an_error_at_the_start(pool: Pool) -> None:
     class Another(WordVectors):
         key = "another@1"
 
-    service(pool, Another())  # nothing is stored yet
     add_video(pool, ALICE, [Scene("tide", "tide")])
     sentence = "all scenes are indexed by picture with word-vectors@1, not with another@1: set HEIMDEX_CLIP_MODEL"
     with pytest.raises(ConfigurationError, match=sentence):
         service(pool, Another())
-    add_video(pool, ALICE, [Scene("tide", "tide")], vision="another@1")
-    service(pool, Another())
     service(pool)
+    with pytest.raises(ConfigurationError, match=sentence):
+        service(pool, Another())
 
 
 def search(api: TestClient, user_id: UUID = ALICE, **parameters: Any) -> Any:

@@ -1,0 +1,129 @@
+"""The models that read queries: always those whose vectors are searched.
+
+How they become others is ``cluster.active_models``'; what is done with a query's vectors is ``cluster.search``'s.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.active_models import ActiveModel, ModelName
+from cluster.contracts.search import By, QueryVector, TextEncoder
+from cluster.store.database import Pool
+from cluster.store.search_models import SearchModels
+
+CACHED_QUERIES = 1024
+
+Embedding = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+
+class VisionEncoder(Protocol):
+    """What search needs of a vision model: words and pictures in one space."""
+
+    @property
+    def key(self) -> str:
+        """What stored embeddings of the same model are filed under."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        """Embeddings of the texts: float32[n, 512], L2-normalised."""
+        ...
+
+    def encode_images(self, pixels: Sequence[Picture]) -> Embedding:
+        """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, 512], L2-normalised."""
+        ...
+
+
+class PictureQueries:
+    """What is asked of the pictures' space, by one model; what was asked lately is remembered with it."""
+
+    def __init__(self, model: VisionEncoder) -> None:
+        self.key = model.key
+        self._model = model
+        self._seen = _cached(model.encode_texts)
+
+    def shown_as(self, text: str) -> QueryVector:
+        """What the text says is to be seen."""
+        return QueryVector(self.key, self._seen(text))
+
+    def like(self, picture: Picture) -> QueryVector:
+        """What looks like the picture."""
+        return QueryVector(self.key, self._model.encode_images([picture])[0])
+
+
+class MeaningQueries:
+    """What is asked of the meanings' space, by one model; what was asked lately is remembered with it."""
+
+    def __init__(self, model: TextEncoder) -> None:
+        self.key = model.key
+        self._meant = _cached(model.encode)
+
+    def meaning(self, text: str) -> QueryVector:
+        """What the text means."""
+        return QueryVector(self.key, self._meant(text))
+
+
+@dataclass(frozen=True)
+class ModelLoaders:
+    """Which models are configured, and how a model is loaded by its name."""
+
+    vision: ModelName
+    load_vision: Callable[[ModelName], VisionEncoder]
+    text: ModelName
+    load_text: Callable[[ModelName], TextEncoder]
+
+    @staticmethod
+    def on_cpu(vision: ModelName, text: ModelName, threads: int | None = None) -> "ModelLoaders":
+        """The real ones. ``threads``: torch's in this process; None leaves them alone."""
+        # Here and not above: torch takes seconds to import.
+        from cluster.models.text import load_text_model
+        from cluster.models.vision import load_vision_model
+
+        return ModelLoaders(
+            vision,
+            lambda model: load_vision_model(model.name, model.pretrained, "cpu", threads),
+            text,
+            lambda model: load_text_model(model.name, "cpu", threads),
+        )
+
+
+class QueryModels:
+    """The models of both spaces; safe to share between threads.
+
+    ``ahead``: a model that is about to become active is loaded beforehand.
+
+    Raises:
+        ConfigurationError: the scenes that are stored were embedded by other models, or one cannot be loaded.
+    """
+
+    def __init__(self, pool: Pool, loaders: ModelLoaders, *, ahead: bool = False) -> None:
+        self._models = SearchModels(pool)
+        self._pictures = ActiveModel(
+            self._models, By.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
+        )
+        self._meanings = ActiveModel(
+            self._models, By.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
+        )
+        self._ahead = ahead
+
+    def current(self) -> tuple[PictureQueries, MeaningQueries]:
+        """Those whose vectors are searched now: who asks both of one answer of this asks no mixture."""
+        stand = self._models.by_state()
+        if self._ahead:
+            self._pictures.load_ahead(stand)
+            self._meanings.load_ahead(stand)
+        return self._pictures.current(stand), self._meanings.current(stand)
+
+
+def _cached(encode: Callable[[Sequence[str]], Embedding]) -> Callable[[str], Embedding]:
+    @lru_cache(CACHED_QUERIES)
+    def cached(text: str) -> Embedding:
+        embedding: Embedding = encode([text])[0]
+        return embedding
+
+    return cached
