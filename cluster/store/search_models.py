@@ -131,7 +131,7 @@ class SearchModels:
             ConfigurationError: no model is active in one of the spaces.
         """
         active = self.active()
-        if active.keys() != set(By):
+        if active.keys() != EMBEDDINGS.keys():
             raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
         return ModelKeys(active[By.PICTURE].key, active[By.MEANING].key)
 
