@@ -4,6 +4,8 @@ What is in its indexes is ``opensearch_documents``', searching them ``opensearch
 Postgres ``index_follower``'s.
 """
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -17,10 +19,15 @@ TIMEOUT_S = 30.0
 """A query takes milliseconds, a bulk of documents seconds."""
 _OURS = {400, 404, 409}
 """Statuses that say something of what was asked; all others say that the engine cannot do it now."""
+_CONNECTION = re.compile(
+    r"^HTTPS?Connection\w*\(host='(.*?)', port='?(\d+)'?\): (?:Failed to establish a new connection: )?"
+)
+"""How urllib3 begins what it says of a connection."""
 
 
 def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSearch:
     """A client, safe to share between threads; nothing is asked yet. Certificates are verified."""
+    logging.getLogger("opensearch").setLevel(logging.ERROR)  # what fails is raised, and said in our own words
     parts = urlsplit(address.url)
     secure = parts.scheme == "https"
     return OpenSearch(
@@ -55,7 +62,7 @@ def _reason(error: TransportError) -> str:
     if error.status_code == 401:
         return "it wants another HEIMDEX_OPENSEARCH_USER or HEIMDEX_OPENSEARCH_PASSWORD"
     if not isinstance(error.status_code, int):  # the connection itself
-        return " ".join(str(error.info).split())[:300] or error.error
+        return _CONNECTION.sub(r"\1:\2: ", " ".join(str(error.info or error.error).split()))
     return f"{error.status_code} {error.error}"
 
 

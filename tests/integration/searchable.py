@@ -62,6 +62,7 @@ def add_video(
     SceneStore(pool).replace(video.id, video.lease_token, Transcript(language, (), "m"), written, float(len(written)))
     with pool.connection() as connection:  # as far as searching goes, it is done
         connection.execute("DELETE FROM video_leases WHERE video_id = %s", (video.id,))
+        connection.execute("UPDATE videos SET status = 'READY' WHERE id = %s", (video.id,))
     return [scene.id for scene in written]
 
 

@@ -1,0 +1,175 @@
+"""OpenSearch holds what Postgres says, whatever comes late, twice, or in the way."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from api_client import ALICE
+from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
+from searchable import Scene, add_video, found, seen
+
+from cluster.contracts.errors import ConfigurationError, DocumentRefused, SearchUnavailable
+from cluster.contracts.search import By, EngineAddress, Scope, parse_words
+from cluster.store.database import Pool
+from cluster.store.forgetting import forget
+from cluster.store.index_follower import FollowedIndex, IndexFollower, send
+from cluster.store.opensearch import open_client
+from cluster.store.opensearch_documents import read_documents
+from cluster.store.search_changes import SearchChanges, raise_version
+
+TIDES = [Scene("low tide", "the sea"), Scene("high tide", "the sea")]
+
+
+@pytest.fixture
+def engine(pool: Pool, database_url: str, opensearch_url: str) -> Iterator[FollowedOpenSearch]:
+    with followed_opensearch(pool, database_url, opensearch_url) as followed:
+        yield followed
+
+
+def videos(pool: Pool) -> list[UUID]:
+    with pool.connection() as connection:
+        return [row["video_id"] for row in connection.execute("SELECT video_id FROM search_changes ORDER BY version")]
+
+
+def tides(engine: FollowedOpenSearch) -> list[UUID]:
+    """What is found by words, and by pictures, which must be the same."""
+    index = engine.searched()
+    by_words = found(index.words(parse_words("tide"), Scope(ALICE), 10))
+    assert set(by_words) == set(found(index.nearest(By.PICTURE, seen("the sea"), Scope(ALICE), 10)))
+    return by_words
+
+
+def live(engine: FollowedOpenSearch) -> FollowedIndex:
+    (row,) = [row for row in engine.indexes.rows() if row["state"] == "live"]
+    return FollowedIndex(row["name"], MODELS)
+
+
+def test_a_video_is_found_once_it_was_followed_and_a_repeat_changes_nothing(
+    pool: Pool, engine: FollowedOpenSearch
+) -> None:
+    scenes = add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    assert tides(engine) == []
+    for _ in range(2):
+        engine.follower.follow(video)
+        assert set(tides(engine)) == set(scenes)
+        assert engine.changes.backlog().pending == 0
+
+
+def test_scenes_that_are_no_more_are_found_no_more(pool: Pool, engine: FollowedOpenSearch) -> None:
+    first, _ = add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    engine.follower.follow(video)
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM video_scenes WHERE video_id = %s AND index = 1", (video,))
+        raise_version(connection, video, 1)
+    engine.follower.follow(video)
+    assert tides(engine) == [first]
+
+
+def test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back(pool: Pool, engine: FollowedOpenSearch) -> None:
+    add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    index = live(engine)
+    with pool.connection() as connection:
+        (documents,) = read_documents(connection, [video], MODELS)
+    engine.follower.follow(video)
+    assert forget(pool, [video], ALICE) == [video]
+    assert engine.changes.due(10) == [video]  # left to nobody's attempt
+    engine.follower.follow_all(engine.changes.due(10))
+    assert tides(engine) == []
+    assert send(engine.client, [(index, document) for document in documents]) == {}
+    assert tides(engine) == []
+
+
+def test_a_write_that_comes_late_does_not_bring_an_index_back(pool: Pool, engine: FollowedOpenSearch) -> None:
+    add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    old = live(engine)
+    with pool.connection() as connection:
+        (documents,) = read_documents(connection, [video], MODELS)
+    engine.indexes.rebuild(MODELS)
+    assert not engine.client.indices.exists(index=old.name)
+    assert send(engine.client, [(old, document) for document in documents]) == {}
+    assert list(engine.client.indices.get(index=f"{engine.address.prefix}-*")) == [live(engine).name]
+
+
+def test_what_changes_while_it_is_followed_is_followed_too(
+    pool: Pool, engine: FollowedOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    changes: list[None] = []
+
+    def changed_meanwhile(*arguments: object) -> dict[UUID, str]:
+        if not changes:
+            changes.append(None)
+            with pool.connection() as connection:
+                connection.execute("UPDATE video_scenes SET combined_text = 'nothing' WHERE index = 1")
+                raise_version(connection, video, 2)
+        return send(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cluster.store.index_follower.send", changed_meanwhile)
+    engine.follower.follow(video)
+    assert found(engine.searched().words(parse_words("tide"), Scope(ALICE), 10)) == scenes[:1]
+    assert engine.changes.backlog().pending == 0
+
+
+def test_a_document_that_is_refused_fails_its_own_video_only(pool: Pool, engine: FollowedOpenSearch) -> None:
+    add_video(pool, ALICE, [Scene("tide", tags=("x" * 40_000,))])
+    scenes = add_video(pool, ALICE, TIDES)
+    poisoned, healthy = videos(pool)
+    refused = engine.follower.follow_all([poisoned, healthy])
+    assert list(refused) == [poisoned]
+    assert refused[poisoned].startswith("the search engine refuses scene 0: ")
+    assert set(found(engine.searched().words(parse_words("tide"), Scope(ALICE), 10))) == set(scenes)
+    backlog = engine.changes.backlog()
+    assert (backlog.pending, backlog.refused) == (0, 1)
+    engine.changes.touch([poisoned])
+    with pytest.raises(DocumentRefused, match="refuses scene 0"):
+        engine.follower.follow(poisoned)
+    assert engine.changes.due(10) == []  # until the video changes
+
+
+def test_without_an_index_and_without_an_engine_it_is_said(pool: Pool, opensearch_url: str) -> None:
+    add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    with pytest.raises(SearchUnavailable, match="has no index of the scenes yet"):
+        IndexFollower(pool, open_client(EngineAddress(opensearch_url))).follow(video)
+    with pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO search_indexes (name, alias, vision_model, text_model, state) "
+            "VALUES ('i', 'a', 'v', 't', 'live')"
+        )
+    with pytest.raises(SearchUnavailable, match=r"OpenSearch cannot be used: 127\.0\.0\.1:9: .*refused"):
+        IndexFollower(pool, open_client(EngineAddress("http://127.0.0.1:9"))).follow(video)
+    assert SearchChanges(pool).backlog().pending == 1
+
+
+def test_emptied_documents_are_purged_when_no_write_can_be_so_late(
+    pool: Pool, engine: FollowedOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = add_video(pool, ALICE, TIDES)
+    add_video(pool, ALICE, TIDES)
+    gone, kept = videos(pool)
+    engine.follower.follow_all([gone, kept])
+    forget(pool, [gone], ALICE)
+    engine.follower.follow(gone)
+    name = live(engine).name
+
+    def documents() -> int:
+        engine.client.indices.refresh(index=name)
+        return int(engine.client.count(index=name)["count"])
+
+    engine.follower.purge()
+    assert documents() == 2 * len(scenes)
+    monkeypatch.setattr("cluster.store.index_follower.LATEST_WRITE", "0s")
+    engine.follower.purge()
+    assert documents() == len(scenes)
+
+
+def test_another_clusters_index_is_not_taken(engine: FollowedOpenSearch, pool: Pool) -> None:
+    with pool.connection() as connection:
+        connection.execute("TRUNCATE search_indexes")
+    with pytest.raises(ConfigurationError, match="of another cluster: set HEIMDEX_OPENSEARCH_PREFIX"):
+        engine.indexes.rebuild(MODELS)
