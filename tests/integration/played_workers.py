@@ -52,7 +52,7 @@ class Workers:
         if isinstance(trouble, Exception):
             raise trouble
         if callable(trouble):
-            await trouble()
+            trouble = await trouble()
         failure = trouble if isinstance(trouble, StageFailure) else None
         value = {"download": LOCAL, "probe": INFO}.get(call, call)
         report = StageReport(RUN_S, 1, "10.0.0.1", f"{call}-worker", "cpu", RUN_S, failure)

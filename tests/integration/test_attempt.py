@@ -9,6 +9,7 @@ import pytest
 from played_workers import RUN_S, Workers, attempt
 from queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
+from actors.engine_outage import EngineOutage
 from cluster.contracts.errors import LeaseLost, NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
@@ -56,6 +57,62 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     )
     assert ledger["transcription"]["run_ms"] == pytest.approx(3 * RUN_S * 1000)  # three calls, one stage
     assert abs((ledger["finalizing"]["finished_at"] - stored["processing_finished_at"]) / MS) <= 1.0
+
+
+AWAY = StageFailure("SearchUnavailable", "OpenSearch cannot be used: it is away", blame=Blame.INTERRUPTION)
+
+
+def test_while_the_search_engine_is_away_a_video_waits_in_indexing_and_then_goes_on(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    outage, answers, told = EngineOutage(pause_s=0.05), [AWAY, AWAY, None], list[str | None]()
+
+    async def index() -> StageFailure | None:
+        told.append(outage.trouble)
+        return answers.pop(0)
+
+    workers = Workers(index=index)
+    assert attempt(pool, queue, video, workers, outage=outage) == []
+    assert told == [None, AWAY.message, AWAY.message]
+    assert outage.trouble is None
+    stored, run = row(pool, video.id), runs(pool, video.id)["indexing"]
+    assert (stored["status"], stored["interruptions"]) == ("READY", 0)
+    assert [call for call, _ in workers.calls if call in ("write", "index")] == ["write", "index", "index", "index"]
+    assert run["outcome"] == "completed"
+    assert run["run_ms"] == pytest.approx(4 * RUN_S * 1000)
+    assert run["wait_ms"] >= 2 * 50
+
+
+def test_what_is_stored_is_still_brought_to_the_search_engine(
+    pool: Pool, queue: VideoQueue, video: ClaimedVideo
+) -> None:
+    async def lost() -> StageFailure:
+        return StageFailure("WorkerLost", "it died", blame=Blame.INTERRUPTION)
+
+    def stored() -> None:
+        SceneStore(pool).replace(
+            video.id, video.lease_token, transcript("low tide"), scenes(video.id, "low tide"), 60.0
+        )
+
+    async def write() -> None:
+        await asyncio.to_thread(stored)
+
+    attempt(pool, queue, video, Workers(write=write, index=lost), outage=EngineOutage())
+    (again,) = queue.claim(10)
+    workers = Workers()
+    attempt(pool, queue, again, workers, outage=EngineOutage())
+    assert [call for call, _ in workers.calls] == ["index"]
+    assert row(pool, video.id)["status"] == "READY"
+    assert runs(pool, video.id)["indexing"]["outcome"] == "completed"
+
+
+def test_a_document_that_is_refused_fails_its_video(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
+    refused = StageFailure("DocumentRefused", "the search engine refuses scene 3: too long", blame=Blame.VIDEO)
+    attempt(pool, queue, video, Workers(index=refused), outage=EngineOutage())
+    stored = row(pool, video.id)
+    assert (stored["status"], stored["processing_stage"], stored["error_message"]) == (
+        "FAILED", "indexing", refused.message,
+    )  # fmt: skip
 
 
 def test_finalizing_is_charged_with_what_the_removal_took_and_not_with_its_wait(

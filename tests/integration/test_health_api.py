@@ -1,9 +1,13 @@
 """Whether the process is alive and whether the cluster behind it can work, asked by whoever watches it."""
 
+from functools import partial
+
 from api_client import ApiMaker
 from starlette.testclient import TestClient
 
+from cluster.contracts.search import EngineAddress
 from cluster.store.database import Pool
+from cluster.store.opensearch import check_engine, open_client
 
 
 def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool: Pool) -> None:
@@ -38,6 +42,20 @@ def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool
         connection.execute("UPDATE cluster_workers SET seen_at = seen_at - interval '31 s' WHERE kind = 'media'")
     silent = api.get("/readyz")
     assert (silent.status_code, silent.json()["parts"]["media"]["ready"]) == (503, False)
+
+
+def test_a_search_engine_that_is_away_is_told(make_api: ApiMaker, opensearch_url: str) -> None:
+    def parts(url: str) -> dict[str, dict[str, object]]:
+        client = open_client(EngineAddress(url))
+        found: dict[str, dict[str, object]] = (
+            make_api(check_engine=partial(check_engine, client)).get("/readyz").json()["parts"]
+        )
+        return found
+
+    assert parts(opensearch_url)["search engine"] == {"ready": True, "detail": "answers"}
+    away = parts("http://127.0.0.1:9")["search engine"]
+    assert away["ready"] is False
+    assert str(away["detail"]).startswith("OpenSearch cannot be used: 127.0.0.1:9: ")
 
 
 def test_what_stands_in_the_schedulers_way_is_shown(api: TestClient, pool: Pool) -> None:
