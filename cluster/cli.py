@@ -17,7 +17,15 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from cluster import __version__, forget_command, launch, queue_commands, search_command, transcript_command
+from cluster import (
+    __version__,
+    forget_command,
+    launch,
+    queue_commands,
+    reembed_command,
+    search_command,
+    transcript_command,
+)
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
@@ -42,6 +50,7 @@ for command in (
     forget_command.forget,
 ):
     app.command()(command)
+app.command("reembed")(reembed_command.reembed_scenes)
 
 Uris = Annotated[
     list[str], typer.Argument(help="Files, folders, globs, or file://, http(s)://, s3:// URIs.", show_default=False)
