@@ -20,9 +20,15 @@ from rich.console import Console
 from cluster import (
     __version__,
     forget_command,
+<<<<<<< HEAD
     index_command,
     launch,
     queue_commands,
+=======
+    launch,
+    queue_commands,
+    reembed_command,
+>>>>>>> reembed
     search_command,
     transcript_command,
 )
@@ -51,6 +57,7 @@ for command in (
     forget_command.forget,
 ):
     app.command()(command)
+app.command("reembed")(reembed_command.reembed_scenes)
 
 Uris = Annotated[
     list[str], typer.Argument(help="Files, folders, globs, or file://, http(s)://, s3:// URIs.", show_default=False)

@@ -51,7 +51,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
     Raises:
         ConfigurationError: a GPU is asked for and there is none, or the workers do not fit on those there are.
     """
-    device = _device(settings, hardware)
+    device = device_for(settings, hardware)
     gpus = hardware.gpus if device == "cuda" else 0.0
     counts = _counts(settings, hardware, gpus)
     if gpus and settings.ray_address is None:  # elsewhere, an autoscaler may add machines
@@ -103,7 +103,8 @@ def _mark(database_url: str) -> str:
     return hashlib.sha256(database_url.encode()).hexdigest()[:12]
 
 
-def _device(settings: Settings, hardware: Hardware) -> str:
+def device_for(settings: Settings, hardware: Hardware) -> str:
+    """Where models run: ``cpu`` or ``cuda``. Raises ConfigurationError when there is no GPU and one is asked for."""
     if settings.device == "cuda" and hardware.gpus < 1:
         raise ConfigurationError("HEIMDEX_DEVICE is cuda, but Ray sees no GPU: set it to auto or cpu")
     if settings.device == "auto":

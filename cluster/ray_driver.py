@@ -60,14 +60,14 @@ def connected(place: RayPlace) -> Iterator[None]:
 
 
 @contextmanager
-def ray_of_this_process() -> Iterator[None]:
-    """A small Ray of this process alone, for what reads with Ray Data while no cluster is up."""
+def ray_of_this_process(cpus: int = 1) -> Iterator[None]:
+    """A Ray of this process alone, for what works with Ray Data while no cluster is up."""
     prepare_ray(loopback=True)
     import ray
 
     ray.init(
         address="local",  # never one that happens to run on this machine
-        num_cpus=1,
+        num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=256 * 1024**2,
         log_to_driver=False,
@@ -137,7 +137,7 @@ def _work(
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        with _told_shortly(), connected(place):
+        with told_shortly(), connected(place):
             work(speaks.send, *arguments, **keywords)
     except HeimdexError as error:
         speaks.send(error)
@@ -151,7 +151,7 @@ def _work(
 
 
 @contextmanager
-def _told_shortly() -> Iterator[None]:
+def told_shortly() -> Iterator[None]:
     """An error of ours that an actor raised is raised as it was; Ray's own, once it died, as NodeLost."""
     from ray.exceptions import RayError, RayTaskError
 

@@ -217,9 +217,7 @@ class Settings(BaseSettings):
     @property
     def resolved_clip_pretrained(self) -> str | None:
         """The weights' tag: as set, else the default of the default architecture."""
-        if self.clip_pretrained is None and self.clip_model == "ViT-B-32":
-            return "laion2b_s34b_b79k"
-        return self.clip_pretrained
+        return pretrained_of(self.clip_model, self.clip_pretrained)
 
     @property
     def search_engine(self) -> EngineAddress | None:
@@ -273,6 +271,13 @@ class Settings(BaseSettings):
             return frozenset(self.admin_user_ids)
         local = self.jwt_secret is None and self.jwks_url is None
         return frozenset({self.resolved_owner_id}) if local else frozenset()
+
+
+def pretrained_of(clip_model: str, pretrained: str | None) -> str | None:
+    """The weights' tag of an open_clip model: as given, else the default of the default architecture."""
+    if pretrained is None and clip_model == "ViT-B-32":
+        return "laion2b_s34b_b79k"
+    return pretrained
 
 
 def load_settings(**overrides: Any) -> Settings:

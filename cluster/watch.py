@@ -143,9 +143,11 @@ def _where(standings: Sequence[Standing]) -> str:
 
 def _left_text(standings: Sequence[Standing], elapsed_s: float) -> str:
     left_s = estimate_left_s(standings, elapsed_s)
-    if not left_s:
-        return ""
-    minutes, seconds = divmod(round(left_s), 60)
+    return f", about {in_words(left_s)} left" if left_s else ""
+
+
+def in_words(duration_s: float) -> str:
+    """A duration by its two largest units: 2 h 5 min, 2 min 5 s."""
+    minutes, seconds = divmod(round(duration_s), 60)
     hours, minutes = divmod(minutes, 60)
-    text = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f", about {text} left"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -23,7 +23,7 @@ Keys = Mapping[By, str]
 EMBEDDINGS = {By.PICTURE: sql.Identifier("scene_embeddings"), By.MEANING: sql.Identifier("scene_meanings")}
 """Where each space's vectors lie."""
 
-_CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url IS NOT NULL"), By.MEANING: sql.SQL("s.combined_text <> ''")}
+_CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL("s.combined_text <> ''")}
 """What a scene must have, or nothing of it can be lacking."""
 
 _MADE = sql.SQL("(extract(epoch FROM coalesce(s.created_at, 'epoch')) * 1000000)::bigint")

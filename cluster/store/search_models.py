@@ -21,6 +21,7 @@ from cluster.contracts.search import By, ModelKeys
 from cluster.store.database import Pool, connect
 from cluster.store.scene_vectors import EMBEDDINGS, count_lacking
 
+_OPTIONS = {By.PICTURE: "--vision", By.MEANING: "--text"}
 SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
 """The settings that name a space's model."""
 
@@ -158,7 +159,7 @@ class SearchModels:
         if other not in (None, model.key):
             raise ConfigurationError(
                 f"all scenes are indexed by {by} with {other}, not with {model.key}: set {SETTINGS[by]} to that model "
-                "again, or embed them anew with `heimdex reembed`"
+                f"again, or embed them anew: `heimdex reembed {_OPTIONS[by]} MODEL`"
             )
 
     def begin(self, by: By, model: IndexedModel) -> None:
@@ -171,7 +172,7 @@ class SearchModels:
             connection.execute(_BEGIN, _values(by, model))
 
     def switch(
-        self, models: Mapping[By, str], last: Callable[[], None] = lambda: None, *, allow_missing: bool = False
+        self, models: Mapping[By, str], last: Callable[[], object] = lambda: None, *, allow_missing: bool = False
     ) -> int:
         """Search by ``models``, by their keys, from now on, if no scene lacks a vector of theirs, or ``allow_missing``.
 

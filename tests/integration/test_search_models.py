@@ -57,7 +57,7 @@ def test_the_first_model_of_a_space_becomes_the_active_one_and_stays_it(pool: Po
     assert models.active() == {By.PICTURE: OLD}
     sentence = (
         "all scenes are indexed by picture with word-vectors@1, not with new@2: set HEIMDEX_CLIP_MODEL and "
-        "HEIMDEX_CLIP_PRETRAINED to that model again, or embed them anew with `heimdex reembed`"
+        "HEIMDEX_CLIP_PRETRAINED to that model again, or embed them anew: `heimdex reembed --vision MODEL`"
     )
     with pytest.raises(ConfigurationError) as raised:
         models.adopt(By.PICTURE, NEW)

@@ -1,0 +1,224 @@
+"""Embeds what is stored anew, by other models or where something is missing, and has searches change over to it.
+
+    ray job submit --working-dir . -- python -m cluster.reembed --vision ViT-L-14 --pretrained datacomp_xl_s13b_b90k
+
+Owns the order of things: begin, embed what is lacking until nothing is, switch. Embedding is ``cluster.reembedding``'s,
+the switch ``cluster.store.search_models``'. ``heimdex reembed`` is the same in whichever Ray there is.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from cluster.active_models import ModelName
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By
+from cluster.ray_driver import Say
+from cluster.settings import Settings
+from cluster.store.database import open_pool
+from cluster.store.scene_vectors import EVERY_ID, SceneVectors
+from cluster.store.search_models import IndexedModel, Models, SearchModels, changing_alone
+from cluster.watch import in_words
+
+if TYPE_CHECKING:  # both bring Ray along, which is not to be imported before it is known which one
+    from cluster.reembedding import Pass, Reembedding
+
+SAY_EVERY_S = 5.0
+PAGE = 1000
+FEW = 32
+"""So many scenes at most should be embedded while nobody may write any."""
+MOST_ROUNDS = 20
+STATEMENT_TIMEOUT_S = 3600.0
+"""Counting millions of scenes takes its time."""
+
+OpenRay = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Models to embed by; without any, by those that are active. ``allow_missing``: switch in spite of bad scenes."""
+
+    models: dict[By, ModelName] = field(default_factory=dict)
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a wish: how many scenes were embedded, why others were not, and which models became active.
+
+    ``lacking``: how many scenes have no vector of the models all the same.
+    """
+
+    embedded: int
+    failures: dict[UUID, str]
+    lacking: int
+    switched: Models
+
+
+def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Say) -> Outcome:
+    """Embed what lacks vectors of the models that are wished for, and search by them once nothing does.
+
+    A Ray is opened if there is anything to embed. Whenever it is interrupted, all that was embedded stays, and the same
+    wish goes on from there.
+
+    Raises:
+        ConfigurationError: a model cannot be used, or another re-embedding is under way.
+        DatabaseUnavailable, NodeLost: something died.
+    """
+    with (
+        changing_alone(url),
+        open_pool(url, max_size=4, name="heimdex-reembed", statement_timeout_s=STATEMENT_TIMEOUT_S) as pool,
+    ):
+        models = SearchModels(pool)
+        wanted = _wanted(settings, models, wish, say)
+        active = models.active()
+        new = {by: model for by, model in wanted.items() if active.get(by) != model}
+        for by, model in new.items():
+            models.begin(by, model)
+        keys = {by: model.key for by, model in new.items()}
+        filling = _Filling(SceneVectors(pool, {by: model.key for by, model in wanted.items()}), say)
+        if filling.vectors.count_lacking() == 0 and (not keys or models.switch(keys) == 0):
+            return Outcome(0, {}, 0, new)
+        with open_ray():
+            from cluster.reembedding import Hands, Reembedding
+
+            filling.work(Reembedding(url, wanted, Hands.free(settings)))
+            lacking = filling.switch(models, keys, wish.allow_missing)
+        return Outcome(filling.embedded, filling.failures, lacking, new if not lacking or wish.allow_missing else {})
+
+
+class _Filling:
+    """A re-embedding under way: what was embedded, what failed, and how fast it goes."""
+
+    def __init__(self, vectors: SceneVectors, say: Say) -> None:
+        self.vectors = vectors
+        self.embedded = 0
+        self.failures: dict[UUID, str] = {}
+        self._say = say
+
+    def work(self, reembedding: "Reembedding") -> None:
+        """Pass over all scenes until a pass finds nothing more that it could embed."""
+        self._reembedding = reembedding
+        before, lacking = None, self.vectors.count_lacking()
+        while lacking > len(self.failures) and (before is None or lacking < before):
+            self.failures = {}  # they are tried again
+            self._say(f"{lacking} scenes to embed; the models are being loaded")
+            pace = _Pace(lacking, self._say)
+            for done in reembedding.run(lacking):
+                self._note(done)
+                pace.tell(done.scenes)
+            before, lacking = lacking, self.vectors.count_lacking()
+
+    def switch(self, models: SearchModels, keys: dict[By, str], allow_missing: bool) -> int:
+        """Switch, once what other processes write meanwhile is embedded too; returns how many scenes are lacking."""
+        lacking = models.switch(keys) if keys else self.vectors.count_lacking()
+        if not keys:
+            return lacking
+        if not lacking:
+            return 0
+        for _ in range(MOST_ROUNDS):
+            if self._rest() <= FEW:
+                break
+        # At last nobody may write until the few that came since then are embedded: else this need never end.
+        return models.switch(keys, self._rest, allow_missing=allow_missing)
+
+    def _rest(self) -> int:
+        """Embed what is lacking by now and did not fail; returns how many scenes."""
+        lacking = (scene for scene in self.vectors.lacking(EVERY_ID, PAGE) if scene.scene_id not in self.failures)
+        before = self.embedded
+        for done in self._reembedding.run_alone(lacking):
+            self._note(done)
+        return self.embedded - before
+
+    def _note(self, done: "Pass") -> None:
+        self.embedded += done.scenes - len(done.failures)
+        self.failures |= {failure.scene_id: failure.reason for failure in done.failures}
+
+
+class _Pace:
+    """Says now and then how far it is, how fast, and how long it will take."""
+
+    def __init__(self, scenes: int, say: Say) -> None:
+        self._scenes = scenes
+        self._say = say
+        self._done = self._timed = 0
+        self._began_s: float | None = None
+        self._said_s = 0.0
+
+    def tell(self, scenes: int) -> None:
+        """So many more are done. Until the first ones are, models were being loaded: that is no part of the pace."""
+        now_s = time.monotonic()
+        self._done += scenes
+        if self._began_s is None:
+            self._began_s = self._said_s = now_s
+            return
+        self._timed += scenes
+        if now_s - self._said_s < SAY_EVERY_S:
+            return
+        self._said_s = now_s
+        pace = self._timed / (now_s - self._began_s)
+        left = in_words(max(0, self._scenes - self._done) / pace)
+        self._say(f"{self._done} of {self._scenes} scenes, {pace:.0f} a second, about {left} left")
+
+
+def _wanted(settings: Settings, models: SearchModels, wish: Wish, say: Say) -> Models:
+    """The models that are wished for, by their keys; without a wish the active ones."""
+    active, configured = models.active(), configured_models(settings)
+    if wish.models:
+        say("looking at the models")
+        for by in wish.models.keys() - active.keys():
+            # Nothing has searched since models are kept account of: without this there would be no way back.
+            try:
+                models.adopt(by, identified(settings, by, configured[by]))
+            except ConfigurationError as error:
+                say(f"there will be no way back to the {by} model of before: {error}")
+        return {by: identified(settings, by, model) for by, model in wish.models.items()}
+    for by in configured.keys() - active.keys():
+        models.adopt(by, identified(settings, by, configured[by]))
+    return models.active()
+
+
+def configured_models(settings: Settings) -> dict[By, ModelName]:
+    """The models that the settings name."""
+    return {
+        By.PICTURE: ModelName(settings.clip_model, settings.resolved_clip_pretrained),
+        By.MEANING: ModelName(settings.text_model),
+    }
+
+
+def identified(settings: Settings, by: By, model: ModelName) -> IndexedModel:
+    """A model with the key that its vectors are filed under, which takes loading it.
+
+    Raises:
+        ConfigurationError: it cannot be loaded, its vectors are of another width, or it wants larger key frames.
+    """
+    # Here and not above: torch takes seconds to import.
+    from cluster.models.text import load_text_model
+    from cluster.models.vision import load_vision_model
+
+    name = str(Path(model.name).absolute()) if Path(model.name).is_dir() else model.name  # read by other processes
+    if by is By.MEANING:
+        return IndexedModel(load_text_model(name, "cpu").key, name, None)
+    vision = load_vision_model(name, model.pretrained, "cpu")
+    if vision.image_size_px > settings.key_frame_px:
+        raise ConfigurationError(
+            f"vision model {vision.name} reads pictures of {vision.image_size_px} px, key frames are kept with "
+            f"{settings.key_frame_px} (HEIMDEX_KEY_FRAME_PX): choose a model that reads smaller ones"
+        )
+    return IndexedModel(vision.key, name, model.pretrained)
+
+
+def main() -> None:
+    """Run the command as a job of Ray; errors that the cluster raises on purpose are one line, no traceback."""
+    from cluster.reembed_command import run_job
+
+    sys.exit(run_job())
+
+
+if __name__ == "__main__":
+    main()

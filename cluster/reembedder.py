@@ -1,0 +1,156 @@
+"""Embeds scenes that are there already, in one process: holds the models, reads key frames, writes vectors.
+
+No video is decoded: the picture of a scene is its key frame, its text what is stored. No Ray: which scenes, and how
+many work on them, is ``cluster.reembedding``'s.
+"""
+
+import io
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from actors.worker_kinds import KEY_FRAMES_PER_BATCH
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By
+from cluster.models.read_ahead import read_ahead
+from cluster.store.database import open_pool
+from cluster.store.scene_vectors import LackingScene, SceneVector, SceneVectors
+from cluster.store.search_models import IndexedModel
+
+FETCHERS, WRITERS = 8, 2
+"""Threads: a key frame may come from far away, and a vector's way into the index takes a while."""
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be made, by which models, and on what: it travels to those who do it."""
+
+    database_url: str = field(repr=False)
+    models: Mapping[By, IndexedModel]
+    device: str
+    threads: int
+
+    @property
+    def keys(self) -> dict[By, str]:
+        """What the vectors are filed under."""
+        return {by: model.key for by, model in self.models.items()}
+
+    @property
+    def batch_size(self) -> int:
+        """Scenes that the models compute at once."""
+        return KEY_FRAMES_PER_BATCH["cuda" if self.device.startswith("cuda") else "cpu"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A scene that cannot be embedded, and why."""
+
+    scene_id: UUID
+    reason: str
+
+
+class Reembedder:
+    """Holds the models.
+
+    Raises:
+        ConfigurationError: one cannot be loaded here, or is another one than elsewhere.
+    """
+
+    def __init__(self, work: Work) -> None:
+        # Here and not above: torch takes seconds to import, which whoever merely starts this need not wait for.
+        from cluster.models.text import load_text_model
+        from cluster.models.vision import load_vision_model
+
+        self._batch_size = work.batch_size
+        pictures, meanings = work.models.get(By.PICTURE), work.models.get(By.MEANING)
+        self._vision = (
+            None
+            if pictures is None
+            else load_vision_model(pictures.name, pictures.pretrained, work.device, work.threads)
+        )
+        self._text = None if meanings is None else load_text_model(meanings.name, work.device, work.threads)
+        for wanted, loaded in ((pictures, self._vision), (meanings, self._text)):
+            if wanted is not None and loaded is not None and wanted.key != loaded.key:
+                raise ConfigurationError(
+                    f"the model {wanted.name} is {loaded.key} on one machine and {wanted.key} on another: bring the "
+                    "same files to all"
+                )
+        self._vectors = SceneVectors(open_pool(work.database_url, max_size=WRITERS, name="heimdex-reembed"), work.keys)
+        self._fetchers = ThreadPoolExecutor(FETCHERS)
+        self._writers = ThreadPoolExecutor(WRITERS)
+
+    def embed(self, scenes: Sequence[LackingScene]) -> list[Failure]:
+        """Embed what each of the scenes lacks and write it, batch by batch; returns those of which it failed.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away.
+        """
+        failures: list[Failure] = []
+        writing = [*self._embed_meanings(scenes, failures), *self._embed_pictures(scenes, failures)]
+        for written in writing:
+            written.result()
+        return failures
+
+    def _embed_meanings(self, scenes: Sequence[LackingScene], failures: list[Failure]) -> Iterator["Future[int]"]:
+        said = [(scene, scene.text) for scene in scenes if scene.text is not None]
+        if self._text is not None and said:
+            embeddings = self._text.encode([text for _, text in said])
+            yield self._write(By.MEANING, [scene for scene, _ in said], embeddings, failures)
+
+    def _embed_pictures(self, scenes: Sequence[LackingScene], failures: list[Failure]) -> Iterator["Future[int]"]:
+        if self._vision is None:
+            return
+        with_picture = [scene for scene in scenes if scene.key_frame_url is not None]
+        starts = range(0, len(with_picture), self._batch_size)
+        fetched = map(self._fetch, (with_picture[start : start + self._batch_size] for start in starts))
+        shown: deque[list[LackingScene]] = deque()
+
+        def batches() -> Iterator[list[Picture]]:
+            for batch in read_ahead(fetched):
+                failures.extend(found for found in batch if isinstance(found, Failure))
+                good = [found for found in batch if not isinstance(found, Failure)]
+                if good:
+                    shown.append([scene for scene, _ in good])
+                    yield [picture for _, picture in good]
+
+        for embeddings in self._vision.encode_batches(batches()):
+            yield self._write(By.PICTURE, shown.popleft(), embeddings, failures)
+
+    def _fetch(self, scenes: Sequence[LackingScene]) -> list[tuple[LackingScene, Picture] | Failure]:
+        return list(self._fetchers.map(_with_key_frame, scenes))
+
+    def _write(
+        self, by: By, scenes: Sequence[LackingScene], embeddings: NDArray[np.float32], failures: list[Failure]
+    ) -> "Future[int]":
+        made = []
+        for scene, embedding in zip(scenes, embeddings, strict=True):
+            if np.isfinite(embedding).all():
+                made.append(SceneVector(scene.scene_id, scene.made, embedding))
+            else:
+                failures.append(Failure(scene.scene_id, f"the {by} model makes no numbers of it"))
+        return self._writers.submit(self._vectors.write, by, made)
+
+
+def _with_key_frame(scene: LackingScene) -> tuple[LackingScene, Picture] | Failure:
+    try:
+        return scene, read_key_frame(scene.key_frame_url or "")
+    except Exception as error:  # each file system has errors of its own, and so has each way in which a file is broken
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return Failure(scene.scene_id, f"{scene.key_frame_url}: {reason}")
+
+
+def read_key_frame(url: str) -> Picture:
+    """The picture at ``url``, RGB."""
+    with fsspec.open(url, "rb") as file:
+        encoded = file.read()
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,0 +1,236 @@
+"""Other models for what is stored, on a real Ray: searched by the old ones until all have changed, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+import ray
+from small_ray import small_ray
+from stored_scenes import bundled_models, other_text_model, other_vision_model, store_clips
+
+from cluster.active_models import ModelName
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By, Scope
+from cluster.models.text import load_text_model
+from cluster.models.vision import load_vision_model
+from cluster.query_models import ModelLoaders, QueryModels
+from cluster.reembed import Outcome, Wish, reembed
+from cluster.search import SearchRequest, SearchService
+from cluster.settings import Settings, load_settings
+from cluster.store.database import Pool
+from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_models import SearchModels, State
+
+OWNER = UUID(int=1)
+QUERY = "a red circle in front of the sea"
+BUNDLED = ModelName("bundled")
+
+# Ray Data's own, when it reads its own defaults.
+pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning")
+
+
+@dataclass(frozen=True)
+class Others:
+    """Directories with other models."""
+
+    vision: Path
+    text: Path
+
+    @property
+    def wish(self) -> Wish:
+        return Wish({By.PICTURE: ModelName(str(self.vision)), By.MEANING: ModelName(str(self.text))})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_this_module() -> Iterator[None]:
+    with small_ray():
+        yield
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
+    folder = tmp_path_factory.mktemp("models")
+    return Others(other_vision_model(folder / "other-vision"), other_text_model(folder / "other-text"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(data_dir=tmp_path / "data", clip_model="bundled", text_model="bundled", owner_id=OWNER)
+
+
+@pytest.fixture
+def service(pool: Pool) -> SearchService:
+    """As a process that searches holds it from before to after."""
+    loaders = ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1)
+    return SearchService(PostgresSearchIndex(pool), QueryModels(pool, loaders, ahead=True), pool)
+
+
+def nearest(service: SearchService, by: By) -> float:
+    """The similarity of what is found first, which tells by which model it was looked for."""
+    (hit,) = service.search(SearchRequest(Scope(OWNER), QUERY, by=frozenset({by}), limit=1)).hits
+    return round(hit.match.similarities[by], 4)
+
+
+def nearest_stored(pool: Pool, by: By, encoded: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", key: str) -> float:
+    """The same among the stored vectors of a model."""
+    table = {By.PICTURE: "scene_embeddings", By.MEANING: "scene_meanings"}[by]
+    with pool.connection() as connection:
+        rows = connection.execute(f"SELECT embedding FROM {table} WHERE model = %s", (key,)).fetchall()
+    return round(max(float(row["embedding"].to_numpy() @ encoded) for row in rows), 4)
+
+
+def change(settings: Settings, url: str, wish: Wish, said: list[str] | None = None) -> Outcome:
+    return reembed(settings, url, wish, nullcontext, (said if said is not None else []).append)
+
+
+def vectors_of(pool: Pool, key: str) -> int:
+    with pool.connection() as connection:
+        row = connection.execute("SELECT count(*) AS n FROM scene_embeddings WHERE model = %s", (key,)).fetchone()
+    return 0 if row is None else int(row["n"])
+
+
+def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
+    pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
+) -> None:
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=4)
+    old = {by: nearest(service, by) for by in (By.PICTURE, By.MEANING)}
+    found: list[dict[By, float]] = []
+    over = threading.Event()
+
+    def keep_searching() -> None:
+        while not over.wait(0.05):
+            found.append({by: nearest(service, by) for by in (By.PICTURE, By.MEANING)})
+
+    searcher = threading.Thread(target=keep_searching)
+    searcher.start()
+    said: list[str] = []
+    try:
+        outcome = change(settings, database_url, others.wish, said)
+    finally:
+        over.set()
+        searcher.join()
+    assert (outcome.embedded, outcome.failures, outcome.lacking) == (scenes, {}, 0)
+    assert said[:2] == ["looking at the models", f"{scenes} scenes to embed; the models are being loaded"]
+    vision = load_vision_model(str(others.vision), None, "cpu", 1)
+    text = load_text_model(str(others.text), "cpu", 1)
+    new = {
+        By.PICTURE: nearest_stored(pool, By.PICTURE, vision.encode_texts([QUERY])[0], vision.key),
+        By.MEANING: nearest_stored(pool, By.MEANING, text.encode([QUERY])[0], text.key),
+    }
+    for by in (By.PICTURE, By.MEANING):
+        answers = [answer[by] for answer in found] + [nearest(service, by)]
+        turn = answers.index(new[by])
+        assert new[by] != old[by]
+        assert turn >= 2
+        assert set(answers[:turn]) == {old[by]}
+        assert set(answers[turn:]) == {new[by]}
+
+    # Back at once, and forth again without anything to embed.
+    models = SearchModels(pool)
+    models.rollback()
+    assert {by: nearest(service, by) for by in old} == old
+    assert change(settings, database_url, others.wish).embedded == 0
+    assert {by: nearest(service, by) for by in new} == new
+
+
+def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
+    pool: Pool, database_url: str, tmp_path: Path, settings: Settings
+) -> None:
+    """Those of the bundled models, from before they were lost."""
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes")
+    models = bundled_models()
+    with pool.connection() as connection:
+        before = connection.execute(
+            "SELECT e.scene_id, e.embedding AS picture, m.embedding AS meaning FROM scene_embeddings AS e "
+            "LEFT JOIN scene_meanings AS m USING (scene_id)"
+        ).fetchall()
+        connection.execute("DELETE FROM scene_embeddings")
+        connection.execute("DELETE FROM scene_meanings")
+    assert change(settings, database_url, Wish()).embedded == scenes
+    assert {by: model.key for by, model in SearchModels(pool).active().items()} == {
+        By.PICTURE: models.vision.key,
+        By.MEANING: models.text.key,
+    }
+    with pool.connection() as connection:
+        pictures, meanings = (
+            {
+                row["scene_id"]: row["embedding"]
+                for row in connection.execute(f"SELECT scene_id, embedding FROM {table}")
+            }
+            for table in ("scene_embeddings", "scene_meanings")
+        )
+    for row in before:
+        assert row["picture"].to_numpy() @ pictures[row["scene_id"]].to_numpy() > 0.99  # a JPEG was made of the picture
+        if row["meaning"] is not None:
+            assert np.allclose(row["meaning"].to_numpy(), meanings[row["scene_id"]].to_numpy(), atol=1e-4)
+
+
+def test_a_bad_key_frame_is_named_and_nothing_is_switched_unless_allowed(
+    pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
+) -> None:
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes")
+    missing, broken, *_ = sorted((tmp_path / "scenes").rglob("*-key.jpg"))
+    missing.unlink()
+    broken.write_bytes(broken.read_bytes()[:500])
+    wish = Wish({By.PICTURE: ModelName(str(others.vision))})
+    old = nearest(service, By.PICTURE)
+    outcome = change(settings, database_url, wish)
+    assert (outcome.embedded, outcome.lacking, outcome.switched) == (scenes - 2, 2, {})
+    assert sorted(reason.partition(".jpg")[0].rpartition("/")[2] for reason in outcome.failures.values()) == sorted(
+        path.stem for path in (missing, broken)
+    )
+    assert nearest(service, By.PICTURE) == old
+    allowed = change(settings, database_url, Wish(wish.models, allow_missing=True))
+    assert (allowed.embedded, allowed.lacking, list(allowed.switched)) == (0, 2, [By.PICTURE])
+    assert nearest(service, By.PICTURE) != old
+
+
+def test_killed_it_goes_on_where_it_was(
+    pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others
+) -> None:
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=24)
+    SearchModels(pool)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
+        "HEIMDEX_DATABASE_URL": database_url,
+        "HEIMDEX_DATA_DIR": str(settings.data_dir),
+        "HEIMDEX_CLIP_MODEL": "bundled",
+        "HEIMDEX_TEXT_MODEL": "bundled",
+        "HEIMDEX_RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+    }
+    command = [sys.executable, "-m", "cluster.cli", "reembed", "--vision", str(others.vision)]
+    key = load_vision_model(str(others.vision), None, "cpu", 1).key
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    while not vectors_of(pool, key):  # there is nobody who could tell
+        assert first.poll() is None
+        threading.Event().wait(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    active = SearchModels(pool).by_state()
+    assert (list(active[State.ACTIVE]), active[State.FILLING][By.PICTURE].key) == ([By.PICTURE], key)
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    assert vectors_of(pool, key) == scenes
+    again = int(second.stdout.split()[0])
+    assert 0 < again < scenes
+    assert f"searches are by picture {key} from now on" in second.stdout
+    assert SearchModels(pool).active()[By.PICTURE].key == key
+
+
+def test_models_that_cannot_be_used_are_refused_in_a_sentence(
+    pool: Pool, database_url: str, tmp_path: Path, settings: Settings
+) -> None:
+    with pytest.raises(ConfigurationError, match="not an open_clip model"):
+        change(settings, database_url, Wish({By.PICTURE: ModelName(str(tmp_path))}))
+    with pytest.raises(ConfigurationError, match="reads pictures of 96 px, key frames are kept with 64"):
+        change(settings.model_copy(update={"key_frame_px": 64}), database_url, Wish({By.PICTURE: BUNDLED}))
+    assert SearchModels(pool).by_state()[State.FILLING] == {}
