@@ -62,13 +62,20 @@ LIMIT %(limit)s
 
 _NEAREST = sql.SQL(
     """
--- Along the vector index, which is walked on until enough scenes pass the filter.
-SELECT e.scene_id, (1 - (e.embedding <=> %(embedding)s))::float8 AS score
-FROM {embeddings} AS e
-JOIN video_scenes AS s ON s.id = e.scene_id
-JOIN videos AS v ON v.id = s.video_id
-WHERE e.model = %(model)s AND {scope}
-ORDER BY e.embedding <=> %(embedding)s
+-- Along the vector index, which is walked on until enough scenes pass the filter. What a walk comes upon late may be
+-- nearer than what it has found: it is put in order at the end, and a few scenes are looked for as if they were many.
+WITH near AS MATERIALIZED (
+    SELECT e.scene_id, e.embedding <=> %(embedding)s AS distance
+    FROM {embeddings} AS e
+    JOIN video_scenes AS s ON s.id = e.scene_id
+    JOIN videos AS v ON v.id = s.video_id
+    WHERE e.model = %(model)s AND {scope}
+    ORDER BY e.embedding <=> %(embedding)s
+    LIMIT greatest(%(limit)s, 100)
+)
+SELECT scene_id, (1 - distance)::float8 AS score
+FROM near
+ORDER BY distance + 0, scene_id  -- + 0, or else the planner takes the walk's order for sorted
 LIMIT %(limit)s
 """
 )
@@ -87,7 +94,7 @@ SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 """
 )
 
-WALKING_ON = "strict_order"
+WALKING_ON = "relaxed_order"
 """How pgvector walks on."""
 _WALK_ON = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away.
