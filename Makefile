@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour notebook opensearch lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a table, two searches
 	@$(BIN)/heimdex demo
@@ -44,6 +44,9 @@ bench-quick: $(INSTALLED) ## the same in small, to be seen only
 
 bench-hour: $(INSTALLED) ## an hour of 1080p: time per stage and memory, kept in tests/benchmarks/hour.md
 	@$(BIN)/python -m tests.benchmarks.hour
+
+bench-search: $(INSTALLED) ## recall and speed of the search, kept in tests/benchmarks/search.md (SCENES="100000 1000000")
+	@$(BIN)/python -m tests.benchmarks.search $(if $(SCENES),--scenes $(SCENES))
 
 notebook: $(INSTALLED) ## open the capacity analysis
 	@$(BIN)/jupyter lab notebooks/capacity_analysis.ipynb

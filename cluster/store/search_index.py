@@ -63,13 +63,20 @@ LIMIT %(limit)s
 
 _NEAREST = sql.SQL(
     """
--- Along the vector index, which is walked on until enough scenes pass the filter.
-SELECT e.scene_id, (1 - (e.embedding <=> %(embedding)s))::float8 AS score
-FROM {embeddings} AS e
-JOIN video_scenes AS s ON s.id = e.scene_id
-JOIN videos AS v ON v.id = s.video_id
-WHERE e.model = %(model)s AND {scope}
-ORDER BY e.embedding <=> %(embedding)s
+-- Along the vector index, which is walked on until enough scenes pass the filter. What a walk comes upon late may be
+-- nearer than what it has found: it is put in order at the end, and a few scenes are looked for as if they were many.
+WITH near AS MATERIALIZED (
+    SELECT e.scene_id, e.embedding <=> %(embedding)s AS distance
+    FROM {embeddings} AS e
+    JOIN video_scenes AS s ON s.id = e.scene_id
+    JOIN videos AS v ON v.id = s.video_id
+    WHERE e.model = %(model)s AND {scope}
+    ORDER BY e.embedding <=> %(embedding)s
+    LIMIT greatest(%(limit)s, 100)
+)
+SELECT scene_id, (1 - distance)::float8 AS score
+FROM near
+ORDER BY distance + 0, scene_id  -- + 0, or else the planner takes the walk's order for sorted
 LIMIT %(limit)s
 """
 )
@@ -88,10 +95,12 @@ SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 """
 )
 
+WALKING_ON = "relaxed_order"
+"""How pgvector walks on."""
 _WALK_ON = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away.
 SELECT set_config('hnsw.ef_search', %(candidates)s, true),
-       (SELECT set_config('hnsw.iterative_scan', 'strict_order', true) FROM pg_extension
+       (SELECT set_config('hnsw.iterative_scan', %(walking_on)s, true) FROM pg_extension
         WHERE extname = 'vector' AND string_to_array(extversion, '.')::int[] >= '{0,8}')
 """
 
@@ -106,18 +115,8 @@ class PostgresSearchIndex:
         """See :class:`SearchIndex`."""
         if not query:
             return []
-        asked = TsQuery(query)
-        statement = _WORDS.format(
-            stemmed=asked.within(sql.SQL("configuration::regconfig")),
-            typed=asked.within(sql.SQL("'simple'::regconfig")),
-            scope=_filter(scope),
-        )
-        languages = {
-            "languages": list(TEXT_CONFIGURATIONS),
-            "configurations": list(TEXT_CONFIGURATIONS.values()),
-        }
         with self._pool.connection() as connection:
-            return _ranked(connection, statement, {**_values(scope, limit), **asked.parameters, **languages})
+            return _ranked(connection, *words_that_fit(query, scope, limit))
 
     def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
@@ -127,12 +126,29 @@ class PostgresSearchIndex:
         """
         values = {**_values(scope, limit), "embedding": Vector(vector.embedding), "model": vector.model}
         with self._pool.connection() as connection:
-            connection.execute(_WALK_ON, {"candidates": str(min(1000, max(100, 2 * limit)))})
+            connection.execute(_WALK_ON, {"candidates": str(candidates(limit)), "walking_on": WALKING_ON})
             found = _ranked(connection, walk_along_index(by, scope), values)
             if len(found) == limit:
                 return found
             exactly = _NEAREST_EXACTLY.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
             return _ranked(connection, exactly, values)
+
+
+def candidates(limit: int) -> int:
+    """How many scenes a walk along the vector index holds at once: the more, the more of the nearest it finds."""
+    return min(1000, max(100, 2 * limit))
+
+
+def words_that_fit(query: WordsQuery, scope: Scope, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement that finds a scope's scenes by words, and its parameters."""
+    asked = TsQuery(query)
+    statement = _WORDS.format(
+        stemmed=asked.within(sql.SQL("configuration::regconfig")),
+        typed=asked.within(sql.SQL("'simple'::regconfig")),
+        scope=_filter(scope),
+    )
+    languages = {"languages": list(TEXT_CONFIGURATIONS), "configurations": list(TEXT_CONFIGURATIONS.values())}
+    return statement, {**_values(scope, limit), **asked.parameters, **languages}
 
 
 def walk_along_index(by: By, scope: Scope) -> sql.Composed:

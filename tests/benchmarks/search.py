@@ -1,0 +1,103 @@
+"""``make bench-search``: how well and how fast scenes are found, by engine and by how many there are.
+
+Recall is held against comparing all vectors, the whole request against the bare engine, in one run. The servers are the
+benchmark's own and gone afterwards. A full run of 100,000 or 1,000,000 scenes replaces its section of search.md.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from cluster.contracts.search import By, QueryVector, TextEncoder
+from cluster.search import LIST_DEPTH, VisionEncoder
+from cluster.store.database import open_pool
+from tests.benchmarks.machine import machine
+from tests.benchmarks.made_scenes import MOST, Scenery
+from tests.benchmarks.postgres_server import postgres_server
+from tests.benchmarks.search_engines import PostgresEngine
+from tests.benchmarks.search_latency import Parties, SearchClient, measure_common_words, measure_latency
+from tests.benchmarks.search_recall import OWNERS, Recall, exactly_nearest, measure_recall
+from tests.benchmarks.search_report import Found, section
+from tests.benchmarks.search_server import bundled_models, search_server
+
+KEPT = Path(__file__).with_name("search.md")
+SIZES, SIZE_QUICK = (100_000, 1_000_000), 5_000
+QUERIES, QUERIES_QUICK = 500, 60
+NEAREST_ASKED, NEAREST_ASKED_QUICK = 300, 50
+_HEAD = "# Finding scenes"
+
+Models = tuple[VisionEncoder, TextEncoder]
+Say = Callable[[str], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(prog="make bench-search", description=__doc__)
+    parser.add_argument("--scenes", type=int, nargs="+", metavar="N", help="how many (default: 100,000)")
+    parser.add_argument("--quick", action="store_true", help="few scenes, few queries; search.md stays as it is")
+    options = parser.parse_args(arguments)
+    models = bundled_models()
+    for scenes in options.scenes or [SIZE_QUICK if options.quick else SIZES[0]]:
+        title, report = section(_measure(scenes, options.quick, models), machine(["pgvector"]))
+        print(report, flush=True)
+        if scenes in SIZES and not options.quick:
+            _keep(title, report)
+
+
+def _measure(scenes: int, quick: bool, models: Models) -> Found:
+    def say(text: str) -> None:
+        print(f"{scenes:,} scenes: {text}", file=sys.stderr, flush=True)
+
+    vision, text = models
+    scenery = Scenery(scenes)
+    queries = scenery.queries(QUERIES_QUICK if quick else QUERIES)
+    with _postgres(models) as (url, engine):
+        filled = engine.fill(scenery, say)
+        recalls = _recalls(engine, scenery, models, NEAREST_ASKED_QUICK if quick else NEAREST_ASKED, say)
+        with search_server(url) as port, closing(SearchClient(port, MOST)) as client:
+            parties = Parties(engine, client, vision, text, scenery.spaces)
+            latencies = measure_latency(parties, queries, say)
+            common = measure_common_words(parties, scenery)
+    return Found(engine.name, scenes, filled, recalls, latencies, common)
+
+
+@contextmanager
+def _postgres(models: Models) -> Iterator[tuple[str, PostgresEngine]]:
+    """The URL of a server of our own, and the engine on it."""
+    vision, text = models
+    keys = {By.MEANING: text.key, By.PICTURE: vision.key}
+    with (
+        postgres_server() as server,
+        open_pool(server.url, max_size=3, name="bench") as pool,
+        closing(PostgresEngine(server, pool, keys)) as engine,
+    ):
+        yield server.url, engine
+
+
+def _recalls(engine: PostgresEngine, scenery: Scenery, models: Models, queries: int, say: Say) -> list[Recall]:
+    vision, text = models
+    keys = {By.MEANING: text.key, By.PICTURE: vision.key}
+    asked = [f"nearest to {number}" for number in range(queries)]
+    rows = {by: np.stack([space.asked_by(one) for one in asked]) for by, space in scenery.spaces.items()}
+    say("all vectors are compared with what is asked")
+    exact = exactly_nearest(scenery, rows, list(OWNERS))
+    vectors = {by: [QueryVector(keys[by], row) for row in matrix] for by, matrix in rows.items()}
+    return measure_recall(engine, exact, vectors, LIST_DEPTH, say)
+
+
+def _keep(title: str, report: str) -> None:
+    """In the place of the section of the same title, or behind the others."""
+    before = KEPT.read_text() if KEPT.exists() else _HEAD
+    sections = {one.partition("\n")[0]: one.strip() for one in re.split("^(?=## )", before, flags=re.MULTILINE)}
+    sections[title] = report.strip()
+    KEPT.write_text("\n\n".join(sections.values()) + "\n")
+    print(f"kept in {KEPT.name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Search engines as the benchmarks see them: filled with scenes, asked through the product, asked without it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pgvector import Vector
+from psycopg import Connection, sql
+from psycopg.rows import DictRow
+
+from cluster.contracts.search import By, QueryVector, Scope, WordsQuery
+from cluster.search import LIST_DEPTH
+from cluster.store.database import EmbeddedPostgres, Pool, connect
+from cluster.store.search_index import (
+    EMBEDDINGS,
+    WALKING_ON,
+    PostgresSearchIndex,
+    SearchIndex,
+    candidates,
+    walk_along_index,
+    words_that_fit,
+)
+from cluster.store.vocabulary import trigrams
+from tests.benchmarks.made_scenes import HUNDREDTH, MOST, SCENES_PER_VIDEO, TENTH, MadeScenes, Scenery
+
+_BUILD_MEMORY = "4GB"
+"""For a million pictures in one go: 2 KiB each and their neighbours."""
+_FILLED = ("video_scenes", "scene_embeddings", "scene_meanings")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query as the engines get it."""
+
+    words: WordsQuery
+    vectors: Mapping[By, QueryVector]
+    scope: Scope
+
+
+@dataclass
+class Filled:
+    """How long it took to store the scenes, and each index: what it took and its size."""
+
+    stored_s: float = 0.0
+    indexes: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+
+class SearchEngine(Protocol):
+    """One of them."""
+
+    name: str
+    index: SearchIndex
+
+    def fill(self, scenery: Scenery, say: Callable[[str], None]) -> Filled:
+        """Hold these scenes and no others."""
+        ...
+
+    def ask_bare(self, by: By, asked: Asked, limit: int) -> int:
+        """Ask for one list with what the product would send, and nothing around it; how many were found."""
+        ...
+
+
+class PostgresEngine:
+    """Full text and pgvector on a server with its defaults."""
+
+    name = "Postgres"
+
+    def __init__(self, server: EmbeddedPostgres, pool: Pool, models: Mapping[By, str]) -> None:
+        self.index: SearchIndex = PostgresSearchIndex(pool)
+        self._models = models
+        self._connection = connect(server.url, name="bare", autocommit=True, statement_timeout_s=0)
+        self._connection.execute(
+            "SELECT set_config('hnsw.iterative_scan', %s, false), set_config('hnsw.ef_search', %s, false)",
+            (WALKING_ON, str(candidates(LIST_DEPTH))),
+        )
+
+    def close(self) -> None:
+        """End the session that asks without the product."""
+        self._connection.close()
+
+    def fill(self, scenery: Scenery, say: Callable[[str], None]) -> Filled:
+        """See :class:`SearchEngine`. Indexes that grow slowly are built when all rows are there."""
+        filled = Filled()
+        connection = self._connection
+        connection.execute("TRUNCATE videos CASCADE")
+        indexes = connection.execute(_SLOW_INDEXES, (list(_FILLED),)).fetchall()
+        for index in indexes:
+            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index["name"])))
+        began_s = time.monotonic()
+        self._store(scenery, say)
+        filled.stored_s = time.monotonic() - began_s
+        connection.execute(f"SET maintenance_work_mem = '{_BUILD_MEMORY}'")
+        for index in indexes:
+            began_s = time.monotonic()
+            connection.execute(index["definition"])
+            spent_s = time.monotonic() - began_s
+            size = connection.execute("SELECT pg_relation_size(%s::regclass) AS size", (index["name"],)).fetchone()
+            assert size is not None
+            filled.indexes[index["name"]] = (spent_s, size["size"])
+            say(f"{index['name']}: {spent_s:.0f} s, {size['size'] >> 20} MiB")
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+        return filled
+
+    def ask_bare(self, by: By, asked: Asked, limit: int) -> int:
+        """See :class:`SearchEngine`."""
+        if by is By.WORDS:
+            statement, parameters = words_that_fit(asked.words, asked.scope, limit)
+        else:
+            vector = asked.vectors[by]
+            statement = walk_along_index(by, asked.scope)
+            parameters = {"embedding": Vector(vector.embedding), "model": vector.model, "limit": limit}
+            parameters["owner"] = asked.scope.owner_id
+        return len(self._connection.execute(statement, parameters).fetchall())
+
+    def _store(self, scenery: Scenery, say: Callable[[str], None]) -> None:
+        self._connection.execute(_STAGED)
+        _copy(
+            self._connection,
+            "COPY search_vocabulary (owner_id, word, trigrams) FROM STDIN",
+            [(owner, word, trigrams(word)) for owner in (MOST, TENTH, HUNDREDTH) for word in scenery.words],
+        )
+        stored = 0
+        for made in scenery:
+            with self._connection.transaction():
+                self._store_some(made)
+            stored += len(made.scenes)
+            if stored % 100_000 == 0:
+                say(f"{stored:,} scenes are stored")
+
+    def _store_some(self, made: MadeScenes) -> None:
+        connection = self._connection
+        # What refers to what is right by construction.
+        connection.execute("SET LOCAL session_replication_role = replica")
+        videos = list(zip(made.videos, made.owners, strict=True))
+        _copy(
+            connection,
+            _COPY_VIDEOS,
+            [(video, owner, f"s3://bucket/{video}.mp4", "a.mp4", "READY") for video, owner in videos],
+        )
+        _copy(connection, _COPY_TRANSCRIPTS, [(video, "en", "made", 0, "[]") for video in made.videos])
+        places = [divmod(number, SCENES_PER_VIDEO) for number in range(len(made.scenes))]
+        rows = zip(made.scenes, places, made.texts, strict=True)
+        connection.execute("TRUNCATE staged")
+        _copy(connection, "COPY staged FROM STDIN", [(scene, made.videos[v], n, text) for scene, (v, n), text in rows])
+        connection.execute(_UNSTAGE)
+        for by, vectors in made.vectors.items():
+            copy = sql.SQL("COPY {} (scene_id, model, embedding) FROM STDIN (FORMAT BINARY)").format(EMBEDDINGS[by])
+            embedded = zip(made.scenes, vectors, strict=True)
+            _copy(connection, copy, [(scene, self._models[by], v) for scene, v in embedded], ["uuid", "text", "vector"])
+
+
+_SLOW_INDEXES = """
+-- Those of vectors and of words.
+SELECT indexname AS name, indexdef AS definition FROM pg_indexes
+WHERE tablename = ANY (%s) AND indexdef ~ 'USING (hnsw|gin)' ORDER BY name
+"""
+_STAGED = "CREATE TEMPORARY TABLE IF NOT EXISTS staged (id uuid, video_id uuid, index int, said text)"
+_UNSTAGE = """
+INSERT INTO video_scenes (id, video_id, index, start_s, end_s, transcript_segment, combined_text, text_index)
+SELECT id, video_id, index, index, index + 1, said, said, to_tsvector('simple', said) || to_tsvector('english', said)
+FROM staged
+"""
+_COPY_VIDEOS = "COPY videos (id, owner_id, storage_path, filename, status) FROM STDIN"
+_COPY_TRANSCRIPTS = "COPY video_transcripts (video_id, language, model, word_count, segments) FROM STDIN"
+
+
+def _copy(
+    connection: Connection[DictRow], copy: Any, rows: Sequence[tuple[Any, ...]], types: Sequence[str] | None = None
+) -> None:
+    with connection.cursor() as cursor, cursor.copy(copy) as into:
+        if types is not None:
+            into.set_types(types)
+        for row in rows:
+            into.write_row(row)

@@ -1,0 +1,145 @@
+"""How long a search takes by HTTP, and what of it is the models' and what the bare engine's.
+
+Query by query in turn: the engine's three lists without anything around them, the two models alone, the whole request,
+and the same request once more, for which the models need not be asked. What a query reads from disk, all find read.
+"""
+
+import http.client
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlencode
+from uuid import UUID
+
+import numpy as np
+
+from cluster.contracts.search import By, QueryVector, Scope, TextEncoder, parse_words
+from cluster.search import LIST_DEPTH, VisionEncoder
+from serve_app.auth import mint_token
+from tests.benchmarks.made_scenes import MOST, Scenery, VectorSpace
+from tests.benchmarks.search_engines import Asked, SearchEngine
+from tests.benchmarks.search_server import SECRET
+
+WHOLE, AGAIN, MODELS, BARE = "whole", "again", "models", "bare"
+REACH = 2.0
+_WARM_UP = 20
+_COMMON_PLACES = (0, 10, 30, 100)
+_TIMES = 5
+_TOKEN_LIFETIME = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What each part of each query took, in ms: by part one figure a query, in the queries' order."""
+
+    ms: Mapping[str, Sequence[float]]
+
+    def percentiles(self, part: str) -> tuple[float, float, float]:
+        """The 50th, 95th and 99th."""
+        p50, p95, p99 = np.percentile(self.ms[part], [50, 95, 99])
+        return float(p50), float(p95), float(p99)
+
+    def ratio(self, part: str) -> float:
+        """The 95th percentile of a part over that of the bare lists."""
+        return self.percentiles(part)[1] / self.percentiles(BARE)[1]
+
+
+class SearchClient:
+    """Asks the HTTP application for one owner, over a connection that stays."""
+
+    def __init__(self, port: int, owner: UUID) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._headers = {"Authorization": f"Bearer {mint_token(SECRET, owner, _TOKEN_LIFETIME)}"}
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def search(self, query: str) -> int:
+        """How many scenes were found."""
+        self._connection.request("GET", f"/v1/search?{urlencode({'q': query})}", headers=self._headers)
+        response = self._connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise SystemExit(f"{query!r} was answered with {response.status}: {body.decode()}")
+        return len(json.loads(body)["items"])
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Who takes part."""
+
+    engine: SearchEngine
+    client: SearchClient
+    vision: VisionEncoder
+    text: TextEncoder
+    spaces: Mapping[By, VectorSpace]
+
+    def asked(self, query: str) -> Asked:
+        """What the engine gets of a query."""
+        keys = {By.MEANING: self.text.key, By.PICTURE: self.vision.key}
+        vectors = {by: QueryVector(keys[by], space.asked_by(query)) for by, space in self.spaces.items()}
+        return Asked(parse_words(query), vectors, Scope(MOST))
+
+
+def measure_latency(parties: Parties, queries: Sequence[str], say: Callable[[str], None]) -> Latencies:
+    """Each query once by each way, after all have been asked once."""
+    ms: dict[str, list[float]] = defaultdict(list)
+    for query in queries[:_WARM_UP]:
+        parties.client.search(query)
+        parties.text.encode([query])
+        parties.vision.encode_texts([query])
+    queries = queries[_WARM_UP:]
+    every = [(query, parties.asked(query)) for query in queries]
+    for _, asked in every:
+        for by in By:
+            parties.engine.ask_bare(by, asked, LIST_DEPTH)
+    for number, (query, asked) in enumerate(every, 1):
+        lists = [_ms(parties.engine.ask_bare, by, asked, LIST_DEPTH) for by in By]
+        for by, spent in zip(By, lists, strict=True):
+            ms[f"{BARE}: {by}"].append(spent)
+        ms[BARE].append(sum(lists))
+        ms[MODELS].append(_ms(_encode, parties, query))
+        ms[WHOLE].append(_ms(parties.client.search, query))
+        ms[AGAIN].append(_ms(parties.client.search, query))
+        if number % 100 == 0:
+            say(f"{number} of {len(every)} queries")
+    return Latencies(ms)
+
+
+@dataclass(frozen=True)
+class CommonWord:
+    """A word that very many scenes have: what it costs alone."""
+
+    word: str
+    scenes: int
+    words_ms: float
+    request_ms: float
+
+
+def measure_common_words(parties: Parties, scenery: Scenery) -> list[CommonWord]:
+    """Some of the most frequent ones, the median of a few times each."""
+    return [_common(parties, scenery.words[place], scenery.scenes) for place in _COMMON_PLACES]
+
+
+def _common(parties: Parties, word: str, all_scenes: int) -> CommonWord:
+    asked = parties.asked(word)
+    count = parties.engine.ask_bare(By.WORDS, asked, all_scenes)
+    parties.client.search(word)
+    alone = [_ms(parties.engine.ask_bare, By.WORDS, asked, LIST_DEPTH) for _ in range(_TIMES)]
+    whole = [_ms(parties.client.search, word) for _ in range(_TIMES)]
+    return CommonWord(word, count, statistics.median(alone), statistics.median(whole))
+
+
+def _encode(parties: Parties, query: str) -> None:
+    parties.text.encode([query])
+    parties.vision.encode_texts([query])
+
+
+def _ms(work: Callable[..., object], *arguments: object) -> float:
+    began_s = time.perf_counter()
+    work(*arguments)
+    return (time.perf_counter() - began_s) * 1000
