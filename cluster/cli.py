@@ -20,15 +20,10 @@ from rich.console import Console
 from cluster import (
     __version__,
     forget_command,
-<<<<<<< HEAD
     index_command,
     launch,
     queue_commands,
-=======
-    launch,
-    queue_commands,
     reembed_command,
->>>>>>> reembed
     search_command,
     transcript_command,
 )

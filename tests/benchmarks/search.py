@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cluster.contracts.search import By, QueryVector, TextEncoder
-from cluster.search import LIST_DEPTH, VisionEncoder
+from cluster.query_models import VisionEncoder
+from cluster.search import LIST_DEPTH
 from cluster.store.database import open_pool
 from tests.benchmarks.machine import machine
 from tests.benchmarks.made_scenes import MOST, Scenery

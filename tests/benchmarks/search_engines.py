@@ -12,8 +12,8 @@ from psycopg.rows import DictRow
 from cluster.contracts.search import By, QueryVector, Scope, WordsQuery
 from cluster.search import LIST_DEPTH
 from cluster.store.database import EmbeddedPostgres, Pool, connect
+from cluster.store.scene_vectors import EMBEDDINGS
 from cluster.store.search_index import (
-    EMBEDDINGS,
     WALKING_ON,
     PostgresSearchIndex,
     SearchIndex,

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 import numpy as np
 import uvicorn
 
+from cluster.active_models import ModelName
 from cluster.contracts.search import By, TextEncoder
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.search import Embedding, Picture, SearchService, VisionEncoder
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.query_models import Embedding, ModelLoaders, Picture, QueryModels, VisionEncoder
+from cluster.search import SearchService
+from cluster.store.search_engines import index_opener
 from serve_app.app import build_api, open_api_pool
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
@@ -81,7 +83,8 @@ def main(url: str) -> None:
     spaces = vector_spaces()
     seen, meant = _SeenElsewhere(vision, spaces[By.PICTURE]), _MeantElsewhere(text, spaces[By.MEANING])
     with open_api_pool(url) as pool, socket.create_server(("127.0.0.1", 0)) as listening:
-        search = SearchService(PostgresSearchIndex(pool), seen, meant, pool)
+        loaders = ModelLoaders(ModelName(seen.key), lambda _: seen, ModelName(meant.key), lambda _: meant)
+        search = SearchService(index_opener(pool), QueryModels(pool, loaders), pool)
         verifier = TokenVerifier(AuthRules(SECRET, None, frozenset()))
         api = build_api(ApiParts(pool, verifier, search, allowed_schemes=frozenset({"s3"})))
         # The client stays away while the engine is asked without it.

@@ -27,7 +27,7 @@ from cluster.reembed import Outcome, Wish, reembed
 from cluster.search import SearchRequest, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_engines import index_opener
 from cluster.store.search_models import SearchModels, State
 
 OWNER = UUID(int=1)
@@ -71,7 +71,7 @@ def settings(tmp_path: Path) -> Settings:
 def service(pool: Pool) -> SearchService:
     """As a process that searches holds it from before to after."""
     loaders = ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1)
-    return SearchService(PostgresSearchIndex(pool), QueryModels(pool, loaders, ahead=True), pool)
+    return SearchService(index_opener(pool), QueryModels(pool, loaders, ahead=True), pool)
 
 
 def nearest(service: SearchService, by: By) -> float:
