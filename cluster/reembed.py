@@ -1,6 +1,6 @@
 """Embeds what is stored anew, by other models or where something is missing, and has searches change over to it.
 
-    ray job submit --working-dir . -- python -m cluster.reembed --vision ViT-L-14 --pretrained datacomp_xl_s13b_b90k
+    ray job submit --working-dir . -- python -m cluster.reembed --vision ViT-B-16 --pretrained laion2b_s34b_b88k
 
 Owns the order of things: begin, embed what is lacking until nothing is, switch. Embedding is ``cluster.reembedding``'s,
 the switch ``cluster.store.search_models``'. ``heimdex reembed`` is the same in whichever Ray there is.
@@ -72,7 +72,7 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
     """
     with (
         changing_alone(url),
-        open_pool(url, max_size=4, name="heimdex-reembed", statement_timeout_s=STATEMENT_TIMEOUT_S) as pool,
+        open_pool(url, max_size=4, name="heimdex-reembed-command", statement_timeout_s=STATEMENT_TIMEOUT_S) as pool,
     ):
         models = SearchModels(pool)
         wanted = _wanted(settings, models, wish, say)

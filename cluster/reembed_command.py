@@ -113,8 +113,8 @@ def _drop_old(settings: Settings, url: str) -> None:
         for by, old in models.by_state()[State.PREVIOUS].items():
             if configured_models(settings)[by] == ModelName(old.name, old.pretrained):
                 raise ConfigurationError(
-                    f"{old.name} is what {SETTINGS[by]} still say, by which nothing could start without its vectors: "
-                    f"set {models.active()[by].name}, and start the cluster again, before"
+                    f"{SETTINGS[by]}: still {old.name}, by which nothing could start without its vectors; set "
+                    f"{models.active()[by].name} and start the cluster again, then drop them"
                 )
         typer.echo(f"{models.drop_old()} old vectors were dropped")
 
@@ -143,6 +143,7 @@ def _listed(models: Models) -> str:
 @contextmanager
 def _ray_at_hand(settings: Settings) -> Iterator[None]:
     """The cluster's that is up, else the one of the settings, else one of this process."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray warns of how Ray Data starts its actors
     state = launch.find(settings)
     if state is not None:
         opened = connected(launch.ray_of(state))

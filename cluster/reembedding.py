@@ -98,6 +98,7 @@ class Reembedding:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what failed is told by whoever called
+        hands = self._hands
         ranges = EVERY_ID.split(max(READERS, min(MOST_RANGES, lacking // self._call_size)))
         edges = [{"after": str(ids.after), "until": str(ids.until)} for ids in ranges]
         with told_shortly():
@@ -112,9 +113,9 @@ class Reembedding:
                     _Actor,
                     fn_constructor_args=(self._work,),
                     batch_size=self._call_size,
-                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self._hands.actors),
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=hands.actors, initial_size=hands.actors),
                     num_cpus=EMBEDDER_CPUS,
-                    num_gpus=self._hands.gpus,
+                    num_gpus=hands.gpus,
                 )
             )
             for row in passes.iter_rows():

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import av
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -26,6 +25,7 @@ from cluster.store.scenes import SceneStore
 from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
 
+KEY_FRAME_PX = 288
 NOISE = 0.2
 
 
@@ -63,7 +63,8 @@ def _pictures(clip: Path, at_s: list[float]) -> Iterator[Any]:
         for frame in container.decode(video=0):
             if waiting and frame.time is not None and frame.time >= waiting[0]:
                 waiting.pop(0)
-                yield frame.to_ndarray(format="rgb24")
+                width_px = round(frame.width * KEY_FRAME_PX / frame.height)
+                yield frame.reformat(width_px, KEY_FRAME_PX, "rgb24").to_ndarray()
 
 
 def store_clips(pool: Pool, owner_id: UUID, folder: Path, copies: int = 1) -> int:
@@ -98,7 +99,3 @@ def _with_other_weights(directory: Path, folder: Path) -> Path:
                 weights[name] = (tensor.float() + NOISE * tensor.float().std() * noise).to(tensor.dtype)
         save_file(weights, file, {"format": "pt"})
     return folder
-
-
-def same(first: Any, second: Any) -> bool:
-    return bool(np.allclose(first, second, atol=1e-5))

@@ -28,7 +28,7 @@ from cluster.search import SearchRequest, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool
 from cluster.store.search_engines import index_opener
-from cluster.store.search_models import SearchModels, State
+from cluster.store.search_models import IndexedModel, SearchModels, State
 
 OWNER = UUID(int=1)
 QUERY = "a red circle in front of the sea"
@@ -101,7 +101,7 @@ def vectors_of(pool: Pool, key: str) -> int:
 def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
 ) -> None:
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=4)
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=3)
     old = {by: nearest(service, by) for by in (By.PICTURE, By.MEANING)}
     found: list[dict[By, float]] = []
     over = threading.Event()
@@ -197,8 +197,8 @@ def test_a_bad_key_frame_is_named_and_nothing_is_switched_unless_allowed(
 def test_killed_it_goes_on_where_it_was(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others
 ) -> None:
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=24)
-    SearchModels(pool)
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=12)
+    SearchModels(pool).adopt(By.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
         "HEIMDEX_DATABASE_URL": database_url,
@@ -222,6 +222,10 @@ def test_killed_it_goes_on_where_it_was(
     assert vectors_of(pool, key) == scenes
     again = int(second.stdout.split()[0])
     assert 0 < again < scenes
+    assert second.stderr.splitlines()[:2] == [
+        "looking at the models", f"{again} scenes to embed; the models are being loaded"
+    ]  # fmt: skip
+    assert "set HEIMDEX_CLIP_MODEL and" in second.stderr.splitlines()[2]
     assert f"searches are by picture {key} from now on" in second.stdout
     assert SearchModels(pool).active()[By.PICTURE].key == key
 

@@ -1,0 +1,81 @@
+"""Other models for a cluster that is up: what serves and what embeds follows by itself, without a restart."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from command_line import CommandLine
+from stored_scenes import bundled_models, other_vision_model
+
+from cluster.demo import clips
+from cluster.models.vision import load_vision_model
+from cluster.store.database import Pool
+
+
+@pytest.fixture(scope="module")
+def other(cluster_folder: Path) -> Path:
+    return other_vision_model(cluster_folder / "other-vision")
+
+
+def vectors(pool: Pool) -> dict[str, int]:
+    """How many scenes have a vector, by model."""
+    with pool.connection() as connection:
+        rows = connection.execute("SELECT model, count(*) AS n FROM scene_embeddings GROUP BY model").fetchall()
+    return {row["model"]: row["n"] for row in rows}
+
+
+def test_a_cluster_that_is_up_changes_over_and_back(
+    heimdex: CommandLine,
+    cluster_state: dict[str, Any],
+    cluster_pool: Pool,
+    http: httpx.Client,
+    demo_results: list[dict[str, Any]],
+    other: Path,
+) -> None:
+    old, new = bundled_models().vision.key, load_vision_model(str(other), None, "cpu", 1).key
+    filled = heimdex.run("reembed")
+    assert (filled.returncode, filled.stdout) == (0, "0 scenes were embedded\n")
+    before = vectors(cluster_pool)
+    assert list(before) == [old]
+
+    job = ["job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster.reembed", "--vision", str(other)]
+    folder = Path(heimdex.folder) / "reembed-job"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", *job],
+        env={
+            **heimdex.environment,
+            "RAY_AUTH_MODE": "token",
+            "RAY_API_SERVER_ADDRESS": cluster_state["dashboard_url"],
+        },
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{before[old]} scenes were embedded" in done.stdout
+    assert f"searches are by picture {new} from now on" in done.stdout
+    assert "Traceback" not in done.stdout
+
+    # The cluster's settings still say the old model.
+    answer = http.get("/v1/search", params={"q": "a red circle", "by": "picture"})
+    assert (answer.status_code, len(answer.json()["items"])) == (200, 10)
+    (result,) = heimdex.json("process", str(clips()[0]))
+    assert result["status"] == "READY"
+    assert vectors(cluster_pool) == {old: before[old], new: before[old] + result["scenes"]}
+
+    back = heimdex.run("reembed", "--rollback")
+    assert back.stdout.splitlines() == [
+        f"searches are by picture {old} again", f"{result['scenes']} scenes were embedded"
+    ]  # fmt: skip
+    dropped = heimdex.run("reembed", "--drop-old")
+    assert dropped.stdout == f"{before[old] + result['scenes']} old vectors were dropped\n"
+    assert vectors(cluster_pool) == {old: before[old] + result["scenes"]}
+    assert http.get("/v1/search", params={"q": "a red circle", "by": "picture"}).status_code == 200
+    refused = heimdex.run("reembed", "--rollback")
+    assert (refused.returncode, refused.stderr[:36]) == (2, "error: there are no previous models:")
