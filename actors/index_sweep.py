@@ -6,20 +6,17 @@ import time
 
 from cluster.contracts.errors import DatabaseUnavailable, SearchUnavailable
 from cluster.store.index_follower import IndexFollower
-from cluster.store.search_changes import SearchChanges
 
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 2.0
 PURGE_S = 3600.0
-VIDEOS_AT_ONCE = 20
 
 
 class IndexSweep:
     """Works off what is due. What cannot be done stays due."""
 
-    def __init__(self, changes: SearchChanges, follower: IndexFollower) -> None:
-        self._changes = changes
+    def __init__(self, follower: IndexFollower) -> None:
         self._follower = follower
         self._purged_s = time.monotonic()
 
@@ -36,9 +33,7 @@ class IndexSweep:
 
     def sweep(self) -> None:
         """Bring all that is due in line. Raises DatabaseUnavailable, SearchUnavailable."""
-        while video_ids := self._changes.due(VIDEOS_AT_ONCE):
-            for video_id, reason in self._follower.follow_all(video_ids).items():
-                logger.warning("%s: %s", video_id, reason)
+        self._follower.follow_due()
         if time.monotonic() - self._purged_s >= PURGE_S:
             self._purged_s = time.monotonic()
             self._follower.purge()

@@ -40,7 +40,6 @@ from cluster.store.index_follower import IndexFollower
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.opensearch import open_client
 from cluster.store.queue_signals import notifications
-from cluster.store.search_changes import SearchChanges
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.video_queue import VideoQueue
 from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState
@@ -151,7 +150,7 @@ class VideoScheduler:
             sweeps.append(PictureSweep(ForgottenPictures(self._database), pictures).sweep_forever)
         if self._config.engine is not None:
             follower = IndexFollower(self._database, open_client(self._config.engine))
-            sweeps.append(IndexSweep(SearchChanges(self._database), follower).sweep_forever)
+            sweeps.append(IndexSweep(follower).sweep_forever)
         return sweeps
 
     def stop(self, grace_s: float) -> None:

@@ -20,9 +20,12 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.ray_driver import Say
 from cluster.settings import Settings
-from cluster.store.database import open_pool
+from cluster.store.database import Pool, open_pool
+from cluster.store.index_follower import IndexFollower
+from cluster.store.opensearch import open_client
 from cluster.store.scene_vectors import EVERY_ID, SceneVectors
-from cluster.store.search_models import IndexedModel, Models, SearchModels, changing_alone
+from cluster.store.search_indexes import SearchIndexes
+from cluster.store.search_models import IndexedModel, Models, SearchModels, changing_alone, keys_of
 from cluster.watch import in_words
 
 if TYPE_CHECKING:  # both bring Ray along, which is not to be imported before it is known which one
@@ -82,14 +85,46 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
             models.begin(by, model)
         keys = {by: model.key for by, model in new.items()}
         filling = _Filling(SceneVectors(pool, {by: model.key for by, model in wanted.items()}), say)
-        if filling.vectors.count_lacking() == 0 and (not keys or models.switch(keys) == 0):
-            return Outcome(0, {}, 0, new)
+        index = _Index(settings, url, pool, {**active, **new}, say)
+        if filling.vectors.count_lacking() == 0:
+            index.prepare()
+            if not keys or models.switch(keys) == 0:
+                return Outcome(0, {}, 0, new)
         with open_ray():
             from cluster.reembedding import Hands, Reembedding
 
             filling.work(Reembedding(url, wanted, Hands.free(settings)))
+            if wish.allow_missing or not filling.failures:
+                index.prepare()
             lacking = filling.switch(models, keys, wish.allow_missing)
+        index.follow()
         return Outcome(filling.embedded, filling.failures, lacking, new if not lacking or wish.allow_missing else {})
+
+
+class _Index:
+    """The engine's index for the models that searches change over to; nothing where Postgres finds the scenes."""
+
+    def __init__(self, settings: Settings, url: str, pool: Pool, models: Models, say: Say) -> None:
+        self._say = say
+        self._indexes: SearchIndexes | None = None
+        if settings.search_engine is not None:
+            self._models = keys_of(models)
+            client = open_client(settings.search_engine)
+            self._follower = IndexFollower(pool, client)
+            self._indexes = SearchIndexes(pool, url, client, settings.search_engine)
+
+    def prepare(self) -> None:
+        """Have it built of the vectors that there are by now; whatever is written later, it follows."""
+        if self._indexes is not None:
+            self._indexes.ensure(self._models, self._tell)
+
+    def follow(self) -> None:
+        """Bring it in line with what was written last, also where no cluster is up that would."""
+        if self._indexes is not None:
+            self._follower.follow_due()
+
+    def _tell(self, copied: int, total: int) -> None:
+        self._say(f"building the search index: {copied} of {total} videos")
 
 
 class _Filling:

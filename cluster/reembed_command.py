@@ -19,6 +19,8 @@ from cluster.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_p
 from cluster.reembed import STATEMENT_TIMEOUT_S, Outcome, Wish, configured_models, reembed
 from cluster.settings import Settings, load_settings, pretrained_of
 from cluster.store.database import open_pool
+from cluster.store.opensearch import open_client
+from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SETTINGS, Models, SearchModels, State, changing_alone
 
 SHOWN_FAILURES = 5
@@ -116,6 +118,9 @@ def _drop_old(settings: Settings, url: str) -> None:
                     f"{SETTINGS[by]}: still {old.name}, by which nothing could start without its vectors; set "
                     f"{models.active()[by].name} and start the cluster again, then drop them"
                 )
+        if settings.search_engine is not None:
+            indexes = SearchIndexes(pool, url, open_client(settings.search_engine), settings.search_engine)
+            indexes.drop_others(models.keys())
         typer.echo(f"{models.drop_old()} old vectors were dropped")
 
 

@@ -5,6 +5,7 @@ than what it has. So a write that comes late, or twice, changes nothing.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from cluster.store.opensearch import engine_errors
 from cluster.store.opensearch_documents import Document, read_documents
 from cluster.store.search_changes import SearchChanges
 
+logger = logging.getLogger(__name__)
+
+VIDEOS_AT_ONCE = 20
 MOST_BYTES = 8 * 1024**2
 """What one request carries."""
 LATEST_WRITE = "1d"
@@ -69,6 +73,12 @@ class IndexFollower:
             # Gone are those that are done, and those that are refused; what was changed meanwhile is left.
             left &= versions.keys() - self._changes.note_followed(versions)
         return refused
+
+    def follow_due(self) -> None:
+        """Bring all in line that nobody else takes care of. Raises SearchUnavailable."""
+        while video_ids := self._changes.due(VIDEOS_AT_ONCE):
+            for video_id, reason in self.follow_all(video_ids).items():
+                logger.warning("%s: %s", video_id, reason)
 
     def purge(self) -> None:
         """Remove emptied documents for good, once no write can be so late."""

@@ -40,6 +40,19 @@ LIMIT %(limit)s
 """
 )
 
+_TOUCH_FOLLOWED = """
+-- An index that holds vectors of the model, in a search engine beside Postgres, is to get these too.
+WITH locked AS (
+    SELECT c.video_id FROM search_changes AS c
+    WHERE c.video_id IN (SELECT s.video_id FROM video_scenes AS s WHERE s.id = ANY (%(scenes)s))
+      AND EXISTS (SELECT FROM search_indexes AS i WHERE %(model)s IN (i.vision_model, i.text_model))
+    ORDER BY c.video_id FOR UPDATE
+)
+UPDATE search_changes AS c
+SET version = nextval('search_versions'), changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+FROM locked WHERE c.video_id = locked.video_id
+"""
+
 _WRITE = sql.SQL(
     """
 -- Whoever deletes scenes locks them in any order: they are not waited for, or each might wait for the other.
@@ -128,6 +141,8 @@ class SceneVectors:
         # Two who write the same ones meet them in the same order.
         ordered = sorted(vectors, key=lambda vector: vector.scene_id)
         with self._pool.connection() as connection, connection.cursor() as cursor:
+            # First, so that nothing is waited for while scenes are held.
+            cursor.execute(_TOUCH_FOLLOWED, {"scenes": [v.scene_id for v in ordered], "model": self._keys[by]})
             cursor.executemany(statement, [(self._keys[by], Vector(v.embedding), v.scene_id, v.made) for v in ordered])
             return max(0, cursor.rowcount)
 

@@ -126,15 +126,8 @@ class SearchModels:
         return self.by_state()[State.ACTIVE]
 
     def keys(self) -> ModelKeys:
-        """By whose vectors scenes are found now.
-
-        Raises:
-            ConfigurationError: no model is active in one of the spaces.
-        """
-        active = self.active()
-        if active.keys() != EMBEDDINGS.keys():
-            raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
-        return ModelKeys(active[By.PICTURE].key, active[By.MEANING].key)
+        """By whose vectors scenes are found now. Raises as :func:`keys_of`."""
+        return keys_of(self.active())
 
     def by_state(self) -> dict[State, Models]:
         """All models, as they stand at one moment."""
@@ -233,6 +226,17 @@ class SearchModels:
             if count == 0:
                 return dropped
             dropped += count
+
+
+def keys_of(models: Models) -> ModelKeys:
+    """The keys of a model of each space.
+
+    Raises:
+        ConfigurationError: there is none of one of the spaces.
+    """
+    if models.keys() != EMBEDDINGS.keys():
+        raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
+    return ModelKeys(models[By.PICTURE].key, models[By.MEANING].key)
 
 
 def active_while_written(connection: Connection[DictRow]) -> dict[By, str]:

@@ -37,7 +37,6 @@ from cluster.store.index_follower import IndexFollower
 from cluster.store.opensearch import open_client
 from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.scenes import SceneStore
-from cluster.store.search_changes import SearchChanges
 from cluster.store.search_indexes import SearchIndexes, alias_of
 from cluster.store.search_models import IndexedModel, SearchModels
 from cluster.store.submissions import submit
@@ -77,8 +76,7 @@ class Indexed:
         self.address = EngineAddress(engine.url, prefix="chaos")
         self.client = open_client(self.address)
         self.follower = IndexFollower(pool, self.client)
-        self.changes = SearchChanges(pool)
-        self.sweep = IndexSweep(self.changes, self.follower)
+        self.sweep = IndexSweep(self.follower)
         self._scenes = SceneStore(pool)
 
     def claim(self, count: int) -> list[ClaimedVideo]:

@@ -19,7 +19,7 @@ from stored_scenes import bundled_models, other_text_model, other_vision_model, 
 
 from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, Scope
+from cluster.contracts.search import By, ModelKeys, Scope
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.query_models import ModelLoaders, QueryModels
@@ -27,7 +27,11 @@ from cluster.reembed import Outcome, Wish, reembed
 from cluster.search import SearchRequest, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool
+from cluster.store.index_check import IndexCheck
+from cluster.store.index_follower import FollowedIndex, IndexFollower
+from cluster.store.opensearch import open_client
 from cluster.store.search_engines import index_opener
+from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import IndexedModel, SearchModels, State
 
 OWNER = UUID(int=1)
@@ -62,16 +66,42 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
     return Others(other_vision_model(folder / "other-vision"), other_text_model(folder / "other-text"))
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(data_dir=tmp_path / "data", clip_model="bundled", text_model="bundled", owner_id=OWNER)
+@pytest.fixture(params=["postgres"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    engine = {}
+    if request.param == "opensearch":
+        url = request.getfixturevalue("opensearch_url")
+        engine = {"opensearch_url": url, "opensearch_prefix": f"reembed-{tmp_path.name.replace('_', '-')}"}
+    return load_settings(
+        data_dir=tmp_path / "data", clip_model="bundled", text_model="bundled", owner_id=OWNER, **engine
+    )
 
 
 @pytest.fixture
-def service(pool: Pool) -> SearchService:
+def service(pool: Pool, settings: Settings) -> SearchService:
     """As a process that searches holds it from before to after."""
-    loaders = ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1)
-    return SearchService(index_opener(pool), QueryModels(pool, loaders, ahead=True), pool)
+    models = QueryModels(pool, ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1), ahead=True)
+    return SearchService(index_opener(pool, settings.search_engine), models, pool)
+
+
+def index_all(settings: Settings, pool: Pool, url: str) -> None:
+    """As ``up`` and the writers do, where the settings name an engine."""
+    if settings.search_engine is not None:
+        client = open_client(settings.search_engine)
+        SearchIndexes(pool, url, client, settings.search_engine).ensure(SearchModels(pool).keys())
+
+
+def assert_no_difference(settings: Settings, pool: Pool, url: str, indexes: int) -> None:
+    """All indexes of the engine that the settings name are true to Postgres, and there are so many."""
+    if settings.search_engine is not None:
+        client = open_client(settings.search_engine)
+        IndexFollower(pool, client).follow_due()
+        rows = SearchIndexes(pool, url, client, settings.search_engine).rows()
+        assert [row["state"] for row in rows] == ["live"] * indexes
+        for row in rows:
+            models = ModelKeys(row["vision_model"], row["text_model"])
+            verdict = IndexCheck(pool, client, FollowedIndex(row["name"], models)).verify()
+            assert (verdict.differences, verdict.compared > 0) == (0, True), verdict
 
 
 def nearest(service: SearchService, by: By) -> float:
@@ -98,10 +128,12 @@ def vectors_of(pool: Pool, key: str) -> int:
     return 0 if row is None else int(row["n"])
 
 
+@pytest.mark.parametrize("settings", ["postgres", "opensearch"], indirect=True)
 def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
 ) -> None:
     scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=3)
+    index_all(settings, pool, database_url)
     old = {by: nearest(service, by) for by in (By.PICTURE, By.MEANING)}
     found: list[dict[By, float]] = []
     over = threading.Event()
@@ -119,6 +151,7 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
         over.set()
         searcher.join()
     assert (outcome.embedded, outcome.failures, outcome.lacking) == (scenes, {}, 0)
+    assert_no_difference(settings, pool, database_url, 2)
     assert said[:2] == ["looking at the models", f"{scenes} scenes to embed; the models are being loaded"]
     vision = load_vision_model(str(others.vision), None, "cpu", 1)
     text = load_text_model(str(others.text), "cpu", 1)
@@ -140,6 +173,7 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     assert {by: nearest(service, by) for by in old} == old
     assert change(settings, database_url, others.wish).embedded == 0
     assert {by: nearest(service, by) for by in new} == new
+    assert_no_difference(settings, pool, database_url, 2)
 
 
 def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
