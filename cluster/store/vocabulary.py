@@ -41,6 +41,8 @@ DELETE FROM search_vocabulary AS w
 WHERE w.owner_id = %(owner)s AND w.word = ANY (%(words)s) AND NOT EXISTS (
     SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
     WHERE v.owner_id = w.owner_id AND s.text_index @@ quote_literal(w.word)::tsquery
+      -- The text index has stems too: whoever said "days" did not say "day".
+      AND lower(s.combined_text) ~ ('(^|[^[:alpha:]])' || w.word || '($|[^[:alpha:]])')
 )
 """
 

@@ -100,6 +100,14 @@ def test_work_on_it_stops_and_a_late_write_is_refused(pool: Pool, queue: VideoQu
         assert only(pool, f"SELECT count(*) AS n FROM {table}")["n"] == 0, table
 
 
+def test_a_word_that_others_say_in_another_form_only_is_forgotten(pool: Pool) -> None:
+    """The text index has the stem of "days", which is "day"."""
+    gone = ended_video(pool, ALICE, "one day")
+    ended_video(pool, ALICE, "many days")
+    forget(pool, [gone])
+    assert Vocabulary(pool).all_words() == {ALICE: {"many", "days"}}
+
+
 def test_what_waits_is_never_claimed(pool: Pool, queue: VideoQueue) -> None:
     ids = enqueue(pool, 2)
     assert forget(pool, ids[:1]) == ids[:1]
