@@ -12,8 +12,10 @@ from tests.chaos import (
     queue,
     ray_kills,
     ray_report,
+    reembed_kills,
     refused_tokens,
     refused_uris,
+    search_faults,
 )
 from tests.chaos import rights as sql_rights
 from tests.chaos.queue_report import Counts
@@ -100,6 +102,17 @@ def ray(seed: int, progress: Progress) -> Outcome:
     return Outcome(_of_ray(counts), counts.violations)
 
 
+def search(seed: int, progress: Progress) -> Outcome:
+    engine = search_faults.run(seed, progress=progress)
+    models = reembed_kills.run(seed, progress=progress)
+    done = (
+        f"{engine.videos} videos, OpenSearch killed {engine.engine_kills} times; rebuild killed {engine.builder_kills} "
+        f"times, re-embedding {models.kills} times, during {engine.searches + models.searches:,} searches; "
+        f"{engine.compared:,} documents compared"
+    )
+    return Outcome(done, engine.violations + models.violations)
+
+
 def _of_ray(counts: ray_report.Counts) -> str:
     ended = f"{sum(counts.ended.values())} videos ({_listed(counts.ended)}) in {counts.attempts} attempts"
     return f"{ended}; killed: {_listed(counts.killed)}"
@@ -116,4 +129,5 @@ PARTS: dict[str, Callable[[int, Progress], Outcome]] = {
     "media": hostile_media,
     "faults": fault_matrix,
     "ray": ray,
+    "search": search,
 }
