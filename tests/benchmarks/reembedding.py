@@ -24,7 +24,7 @@ from cluster.models.vision import load_vision_model
 from cluster.ray_driver import ray_of_this_process
 from cluster.reembedder import read_key_frame
 from cluster.settings import load_settings
-from cluster.store.database import Pool, open_pool
+from cluster.store.database import Pool, connect, open_pool
 from cluster.store.scene_vectors import EVERY_ID, LackingScene, SceneVectors
 from cluster.store.search_models import IndexedModel, SearchModels
 from tests.benchmarks.postgres_server import postgres_server
@@ -88,8 +88,8 @@ class Stored:
         def work() -> None:
             seen.extend(done.scenes for done in reembedding.run(len(self.scenes)))
 
-        worker = threading.Thread(target=work)
-        with self.pool.connection() as connection:
+        worker = threading.Thread(target=work, daemon=True)
+        with connect(self.url, statement_timeout_s=0) as connection:
             _wait_for_actors(self.pool, 0)  # those of the round before end
             connection.execute("LOCK TABLE video_scenes IN ACCESS EXCLUSIVE MODE")
             worker.start()
