@@ -79,8 +79,8 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
     ):
         models = SearchModels(pool)
         wanted = _wanted(settings, models, wish, say)
-        active = models.active()
-        new = {by: model for by, model in wanted.items() if active.get(by) != model}
+        active = {by: model.key for by, model in models.active().items()}
+        new = {by: model for by, model in wanted.items() if active.get(by) != model.key}
         for by, model in new.items():
             models.begin(by, model)
         keys = {by: model.key for by, model in new.items()}
@@ -151,11 +151,12 @@ class _Filling:
 
     def switch(self, models: SearchModels, keys: dict[By, str], allow_missing: bool) -> int:
         """Switch, once what other processes write meanwhile is embedded too; returns how many scenes are lacking."""
-        lacking = models.switch(keys) if keys else self.vectors.count_lacking()
         if not keys:
+            return self.vectors.count_lacking()
+        lacking = models.switch(keys)
+        if not lacking or (lacking <= len(self.failures) and not allow_missing):
             return lacking
-        if not lacking:
-            return 0
+        self._reembedding.make_ready()
         for _ in range(MOST_ROUNDS):
             if self._rest() <= FEW:
                 break

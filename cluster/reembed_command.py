@@ -4,9 +4,11 @@ Which Ray embeds is decided here; how is ``cluster.reembed``'s.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -148,7 +150,6 @@ def _listed(models: Models) -> str:
 @contextmanager
 def _ray_at_hand(settings: Settings) -> Iterator[None]:
     """The cluster's that is up, else the one of the settings, else one of this process."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray warns of how Ray Data starts its actors
     state = launch.find(settings)
     if state is not None:
         opened = connected(launch.ray_of(state))
@@ -156,8 +157,22 @@ def _ray_at_hand(settings: Settings) -> Iterator[None]:
         opened = connected(RayPlace(settings.ray_address, ours=False))
     else:
         opened = ray_of_this_process(settings.cpus or os.cpu_count() or 1)
-    with opened:
+    with _ray_writes_into(settings.data_dir / "logs" / "reembed.log"), opened:
         yield
+
+
+@contextmanager
+def _ray_writes_into(log_file: Path) -> Iterator[None]:
+    """What Ray writes to standard error past Python, such as how it finds Ray Data's actors, goes into a file."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("a") as log, os.fdopen(os.dup(2), "w", buffering=1) as people:
+        os.dup2(log.fileno(), 2)
+        python, sys.stderr = sys.stderr, people
+        try:
+            yield
+        finally:
+            sys.stderr = python
+            os.dup2(people.fileno(), 2)
 
 
 @contextmanager

@@ -121,19 +121,26 @@ class Reembedding:
             for row in passes.iter_rows():
                 yield _told(row["answer"])
 
+    def make_ready(self) -> None:
+        """Have one actor loaded that stays, for :meth:`run_alone`. Raises as :meth:`run`."""
+        self._alone([])
+
     def run_alone(self, scenes: Iterable[LackingScene]) -> Iterator[Pass]:
-        """Embed these by one actor that stays: for few scenes, which need not wait until models have been loaded.
+        """Embed these by the actor that stays: for few scenes, which need not wait until models have been loaded.
 
         Raises as :meth:`run`.
         """
+        for call in _calls(scenes, self._call_size):
+            yield self._alone(call)
+
+    def _alone(self, call: list[LackingScene]) -> Pass:
         import ray
 
         with told_shortly():
-            for call in _calls(scenes, self._call_size):
-                if self._kept is None:
-                    actor = ray.remote(num_cpus=EMBEDDER_CPUS, num_gpus=self._hands.gpus)(_Actor)
-                    self._kept = actor.remote(self._work)
-                yield _told(ray.get(self._kept.embed.remote(call)))
+            if self._kept is None:
+                actor = ray.remote(num_cpus=EMBEDDER_CPUS, num_gpus=self._hands.gpus)(_Actor)
+                self._kept = actor.remote(self._work)
+            return _told(ray.get(self._kept.embed.remote(call)))
 
 
 @dataclass(frozen=True)

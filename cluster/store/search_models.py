@@ -56,6 +56,7 @@ INSERT INTO search_models (space, model, name, pretrained, state)
 VALUES (%(space)s, %(model)s, %(name)s, %(pretrained)s, 'filling')
 ON CONFLICT (space, model) DO UPDATE
 SET state = 'filling', name = excluded.name, pretrained = excluded.pretrained, changed_at = clock_timestamp()
+WHERE search_models.state <> 'active'
 """
 
 # The spaces that were switched last, together: their active rows are of the same moment.
@@ -156,7 +157,7 @@ class SearchModels:
             )
 
     def begin(self, by: By, model: IndexedModel) -> None:
-        """Note that vectors of ``model`` are being made, in place of one that was not finished."""
+        """Note that vectors of ``model`` are being made, in place of one not finished. The active one stays that."""
         with self._pool.connection() as connection:
             connection.execute(_CHANGE)
             connection.execute(

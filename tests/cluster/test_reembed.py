@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -18,7 +19,7 @@ from small_ray import small_ray
 from stored_scenes import bundled_models, other_text_model, other_vision_model, store_clips
 
 from cluster.active_models import ModelName
-from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.errors import ConfigurationError, ModelChanged
 from cluster.contracts.search import By, ModelKeys, Scope
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
@@ -95,6 +96,8 @@ def assert_no_difference(settings: Settings, pool: Pool, url: str, indexes: int)
     """All indexes of the engine that the settings name are true to Postgres, and there are so many."""
     if settings.search_engine is not None:
         client = open_client(settings.search_engine)
+        with pool.connection() as connection:  # nobody else follows here
+            connection.execute("UPDATE search_changes SET due_at = clock_timestamp()")
         IndexFollower(pool, client).follow_due()
         rows = SearchIndexes(pool, url, client, settings.search_engine).rows()
         assert [row["state"] for row in rows] == ["live"] * indexes
@@ -142,15 +145,27 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
         while not over.wait(0.05):
             found.append({by: nearest(service, by) for by in (By.PICTURE, By.MEANING)})
 
-    searcher = threading.Thread(target=keep_searching)
-    searcher.start()
     said: list[str] = []
-    try:
-        outcome = change(settings, database_url, others.wish, said)
-    finally:
-        over.set()
-        searcher.join()
-    assert (outcome.embedded, outcome.failures, outcome.lacking) == (scenes, {}, 0)
+    stored = [scenes]
+
+    def keep_writing() -> None:
+        """As workers do that have loaded the old models, until these are refused."""
+        while len(said) < 2:
+            over.wait(0.05)
+        with suppress(ModelChanged):
+            while not over.wait(0.2):
+                stored.append(store_clips(pool, OWNER, tmp_path / "scenes"))
+            raise AssertionError("scenes by the old models are written to the end")
+
+    with ThreadPoolExecutor(2) as threads:
+        others_at_work = [threads.submit(keep_searching), threads.submit(keep_writing)]
+        try:
+            outcome = change(settings, database_url, others.wish, said)
+            others_at_work[1].result(timeout=60)
+        finally:
+            over.set()
+        others_at_work[0].result(timeout=60)
+    assert (outcome.embedded >= sum(stored), outcome.failures, outcome.lacking) == (True, {}, 0)
     assert_no_difference(settings, pool, database_url, 2)
     assert said[:2] == ["looking at the models", f"{scenes} scenes to embed; the models are being loaded"]
     vision = load_vision_model(str(others.vision), None, "cpu", 1)
@@ -166,6 +181,8 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
         assert turn >= 2
         assert set(answers[:turn]) == {old[by]}
         assert set(answers[turn:]) == {new[by]}
+
+    assert vectors_of(pool, vision.key) == vectors_of(pool, bundled_models().vision.key) >= sum(stored)
 
     # Back at once, and forth again without anything to embed.
     models = SearchModels(pool)

@@ -141,6 +141,12 @@ def test_a_model_that_is_not_being_filled_cannot_become_the_active_one(models: S
     assert models.active()[By.PICTURE] == OLD
 
 
+def test_the_active_model_stays_that_although_its_vectors_are_made_again(models: SearchModels) -> None:
+    models.begin(By.PICTURE, OLD)
+    assert models.by_state()[State.FILLING] == {}
+    assert models.active()[By.PICTURE] == OLD
+
+
 def test_only_one_embeds_anew_at_a_time(database_url: str) -> None:
     refused = pytest.raises(ConfigurationError, match="another `heimdex reembed` works")
     with changing_alone(database_url), refused, changing_alone(database_url):

@@ -1,0 +1,59 @@
+"""The guards of which models are searched: one per space, changed whole, and nobody writes by another."""
+
+from tests.chaos.guards_trial import Guard
+
+MODELS = "cluster/store/search_models.py"
+VECTORS = "cluster/store/scene_vectors.py"
+SCENES = "cluster/store/scenes.py"
+HOLDERS = "cluster/active_models.py"
+
+_TESTS = "tests/integration/test_search_models.py::"
+_HOLDERS = "tests/integration/test_active_models.py::"
+
+SEARCHED = [
+    Guard(
+        "models: scenes by one that is active no longer",
+        SCENES,
+        "if active.get(by, model) != model:",
+        "if active.get(by, model) is None:",
+        (f"{_TESTS}test_scenes_by_a_model_that_is_active_no_longer_are_refused_whole",),
+    ),
+    Guard(
+        "models: they stay active while scenes are written",
+        MODELS,
+        "LOCK TABLE search_models IN ROW SHARE MODE",
+        "LOCK TABLE search_models IN ACCESS SHARE MODE",
+        (f"{_TESTS}test_what_is_embedded_last_counts_and_nobody_writes_scenes_meanwhile",),
+    ),
+    Guard(
+        "models: no switch while a vector is lacking",
+        MODELS,
+        "if not lacking or allow_missing:",
+        "if lacking is not None or allow_missing:",
+        (
+            f"{_TESTS}test_the_switch_waits_for_the_last_scene_and_is_one_moment_for_all_spaces",
+            f"{_TESTS}test_a_switch_waits_for_a_writer_and_finds_what_it_wrote",
+        ),
+    ),
+    Guard(
+        "models: the first one fits the vectors that there are",
+        MODELS,
+        "OR EXISTS (SELECT FROM {vectors} WHERE model = %(model)s))",
+        "OR true)",
+        (f"{_TESTS}test_vectors_from_before_decide_which_model_can_be_the_first",),
+    ),
+    Guard(
+        "models: a scene that was replaced meanwhile",
+        VECTORS,
+        "WHERE s.id = %s AND {made} = %s FOR",
+        "WHERE s.id = %s AND 0 * {made} = 0 * %s FOR",
+        (f"{_TESTS}test_a_scene_that_was_deleted_or_replaced_meanwhile_gets_no_vector",),
+    ),
+    Guard(
+        "models: the same name with other weights",
+        HOLDERS,
+        "if loaded.key != model.key:",
+        "if loaded.key is None:",
+        (f"{_HOLDERS}test_the_same_name_with_other_weights_is_refused",),
+    ),
+]
