@@ -33,28 +33,38 @@ class SearchIndex(Protocol):
         ...
 
 
+_ASKED = sql.SQL(
+    """
+-- The query as each language stems it where that makes a difference, as typed for the others, and all of them united.
+WITH asked AS (
+    SELECT known.language, typed.query || typed.query AS typed, typed.query || ({stemmed}) AS query
+    FROM unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
+    CROSS JOIN (SELECT {typed} AS query) AS typed
+)
+SELECT min(typed::text) AS typed,
+       coalesce(array_agg(language) FILTER (WHERE query <> typed), '{{}}') AS languages,
+       coalesce(array_agg(query::text) FILTER (WHERE query <> typed), '{{}}') AS queries,
+       string_agg(DISTINCT '(' || query::text || ')', ' | ') FILTER (WHERE numnode(query) > 0) AS united
+FROM asked
+"""
+)
+
 _WORDS = sql.SQL(
     """
 -- Scenes whose words fit, typed or stemmed in the video's language.
--- The union of all languages' queries goes through the index; each scene is then held to its own language's.
-WITH stemmed AS MATERIALIZED (
-    SELECT language, {stemmed} AS query
-    FROM unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
-), typed AS MATERIALIZED (
-    SELECT {typed} AS query
-), united AS MATERIALIZED (
-    SELECT string_agg('(' || query::text || ')', ' | ')::tsquery AS query
-    FROM (SELECT query FROM stemmed UNION SELECT query FROM typed) AS every (query) WHERE numnode(query) > 0
-)
+-- The union of all languages' queries goes through the index; each scene is then held to its own language's, in a CASE
+-- since the planner would take that for a rare thing and fetch video by video.
 SELECT s.id AS scene_id, ts_rank_cd(s.text_index, asked.query, 1)::float8 AS score
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
-CROSS JOIN typed
-LEFT JOIN stemmed ON stemmed.language = t.language
-CROSS JOIN LATERAL (SELECT typed.query || coalesce(stemmed.query, typed.query) AS query) AS asked
+CROSS JOIN LATERAL (
+    SELECT coalesce(
+        (%(queries)s::text[]::tsquery[])[array_position(%(languages)s::text[], t.language)], %(typed)s::tsquery
+    ) AS query
+) AS asked
 WHERE {scope}
-  AND s.text_index @@ (SELECT query FROM united) AND s.text_index @@ asked.query
+  AND s.text_index @@ %(united)s::tsquery AND CASE WHEN s.text_index @@ asked.query THEN true END
 ORDER BY score DESC, s.video_id, s.index
 LIMIT %(limit)s
 """
@@ -118,7 +128,10 @@ class PostgresSearchIndex:
         if not query:
             return []
         with self._pool.connection() as connection:
-            return _ranked(connection, *words_that_fit(query, scope, limit))
+            asked = connection.execute(*as_languages_ask(query)).fetchone()
+            if asked is None or asked["united"] is None:
+                return []
+            return _ranked(connection, scenes_that_fit(scope), {**_values(scope, limit), **asked})
 
     def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
@@ -141,16 +154,22 @@ def candidates(limit: int) -> int:
     return min(1000, max(100, 2 * limit))
 
 
-def words_that_fit(query: WordsQuery, scope: Scope, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement that finds a scope's scenes by words, and its parameters."""
+def as_languages_ask(query: WordsQuery) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement that makes of a query the parameters of :func:`scenes_that_fit`, and its own parameters.
+
+    They are constants there: how many scenes have the words decides how these are best looked for.
+    """
     asked = TsQuery(query)
-    statement = _WORDS.format(
-        stemmed=asked.within(sql.SQL("configuration::regconfig")),
-        typed=asked.within(sql.SQL("'simple'::regconfig")),
-        scope=_filter(scope),
+    statement = _ASKED.format(
+        stemmed=asked.within(sql.SQL("configuration::regconfig")), typed=asked.within(sql.SQL("'simple'::regconfig"))
     )
     languages = {"languages": list(TEXT_CONFIGURATIONS), "configurations": list(TEXT_CONFIGURATIONS.values())}
-    return statement, {**_values(scope, limit), **asked.parameters, **languages}
+    return statement, {**asked.parameters, **languages}
+
+
+def scenes_that_fit(scope: Scope) -> sql.Composed:
+    """The statement that finds a scope's scenes by words."""
+    return _WORDS.format(scope=_filter(scope))
 
 
 def walk_along_index(by: By, scope: Scope) -> sql.Composed:
@@ -175,7 +194,8 @@ def _ranked(
     connection: Connection[DictRow], statement: sql.Composed, parameters: Mapping[str, Any]
 ) -> list[RankedScene]:
     with connection.cursor(row_factory=class_row(RankedScene)) as cursor:
-        return cursor.execute(statement, parameters).fetchall()
+        # Planned anew each time: how many scenes an owner or a word has differs too much for one plan.
+        return cursor.execute(statement, parameters, prepare=False).fetchall()
 
 
 def vector_of(pool: Pool, scene_id: UUID, owner_id: UUID, by: By, model: str) -> QueryVector | None:
