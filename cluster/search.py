@@ -9,8 +9,9 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 from uuid import UUID
 
@@ -35,6 +36,8 @@ STANDS_OUT = 2.5
 FAINT = 0.1
 """What a place counts in a list of which the scene does not stand out."""
 CACHED_QUERIES = 1024
+THREADS = 8
+"""So many lists are asked for at once, beside those of words."""
 
 Embedding = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -105,6 +108,8 @@ class SearchResults:
     more: bool = False
 
 
+Near = Future[tuple[QueryVector, list[RankedScene]]]
+"""A list that is being asked for: what was asked, and the list."""
 Weights = Mapping[By, float]
 EQUAL: Weights = dict.fromkeys(By, 1.0)
 
@@ -158,6 +163,7 @@ class SearchService:
         self._weights = weights
         self._keys = {By.PICTURE: vision.key, By.MEANING: text.key}
         self._vocabulary = Vocabulary(pool)
+        self._threads = ThreadPoolExecutor(THREADS, "search")
         self._seen = _cached(vision.encode_texts)
         self._meant = _cached(text.encode)
         check_models(pool, self._keys)
@@ -170,10 +176,13 @@ class SearchService:
         """
         began = time.monotonic()
         words, corrected = parse_words(request.text), None
+        near = self._near(request, words)  # as if nothing were misspelt, while the words are looked for
         first: dict[By, list[RankedScene]] = {}
         if self._counts(By.WORDS, request) and words:
             words, corrected, first[By.WORDS] = self._by_words(words, request.scope)
-        fused = self._fused(request, words, first)
+        if corrected is not None:
+            near = self._near(request, words)
+        fused = self._fused(request, words, first, near)
         end = request.offset + request.limit
         hits = self._hits(fused[request.offset : end], words)
         latency_ms = round((time.monotonic() - began) * 1000)
@@ -203,33 +212,44 @@ class SearchService:
                 return meant, str(meant), found
         return words, None, found
 
-    def _fused(self, request: SearchRequest, words: WordsQuery, first: dict[By, list[RankedScene]]) -> list[FusedScene]:
+    def _fused(
+        self, request: SearchRequest, words: WordsQuery, first: dict[By, list[RankedScene]], near: Mapping[By, Near]
+    ) -> list[FusedScene]:
         """As many as the request needs, and more if there are any. Which come first never depends on how many.
 
-        ``first``: what fits the words, where they count.
+        ``first``: what fits the words, where they count; ``near``: the other lists.
         """
-        vectors = self._vectors(request, words.plain or request.text.strip())
-        first |= {by: self._index.nearest(by, vector, request.scope, LIST_DEPTH) for by, vector in vectors.items()}
+        asked = {by: one.result() for by, one in near.items()}
+        first |= {by: scenes for by, (_, scenes) in asked.items()}
         fused = fuse(first, self._weights)
         if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
             return fused
-        deep = {by: self._index.nearest(by, vector, request.scope, MAX_DEPTH) for by, vector in vectors.items()}
+        deep = {by: self._index.nearest(by, vector, request.scope, MAX_DEPTH) for by, (vector, _) in asked.items()}
         if By.WORDS in first:
             deep[By.WORDS] = self._index.words(words, request.scope, MAX_DEPTH)
         known = {scene.scene_id for scene in fused}
         return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
 
-    def _vectors(self, request: SearchRequest, text: str) -> dict[By, QueryVector]:
-        """What is asked of the lists that measure by nearness."""
-        embeddings: dict[By, Embedding] = {}
+    def _near(self, request: SearchRequest, words: WordsQuery) -> dict[By, Near]:
+        """The lists that measure by nearness, each on its way in a thread of its own."""
+        text = words.plain or request.text.strip()
+        encoders: dict[By, Callable[[], Embedding]] = {}
         if text and self._counts(By.MEANING, request):
-            embeddings[By.MEANING] = self._meant(text)
+            encoders[By.MEANING] = partial(self._meant, text)
         if self._counts(By.PICTURE, request):
             if request.picture is not None:
-                embeddings[By.PICTURE] = self._vision.encode_images([request.picture])[0]
+                encoders[By.PICTURE] = partial(self._shown, request.picture)
             elif text:
-                embeddings[By.PICTURE] = self._seen(text)
-        return {by: QueryVector(self._keys[by], embedding) for by, embedding in embeddings.items()}
+                encoders[By.PICTURE] = partial(self._seen, text)
+        return {by: self._threads.submit(self._nearest, by, encode, request.scope) for by, encode in encoders.items()}
+
+    def _nearest(self, by: By, encode: Callable[[], Embedding], scope: Scope) -> tuple[QueryVector, list[RankedScene]]:
+        vector = QueryVector(self._keys[by], encode())
+        return vector, self._index.nearest(by, vector, scope, LIST_DEPTH)
+
+    def _shown(self, picture: Picture) -> Embedding:
+        embedding: Embedding = self._vision.encode_images([picture])[0]
+        return embedding
 
     def _hits(self, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
         scenes = read_scenes(self._pool, [match.scene_id for match in matches], words)
