@@ -81,7 +81,7 @@ WITH near AS MATERIALIZED (
     JOIN videos AS v ON v.id = s.video_id
     WHERE e.model = %(model)s AND {scope}
     ORDER BY e.embedding <=> %(embedding)s
-    LIMIT greatest(%(limit)s, 100)
+    LIMIT greatest(%(limit)s, {least})
 )
 SELECT scene_id, (1 - distance)::float8 AS score
 FROM near
@@ -108,10 +108,23 @@ WALKING_ON = "relaxed_order"
 """How pgvector walks on."""
 _WALK_ON = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away.
-SELECT set_config('hnsw.ef_search', %(candidates)s, true),
+SELECT (SELECT reltuples FROM pg_class WHERE oid = 'video_scenes'::regclass) AS scenes,
+       set_config('hnsw.ef_search', %(candidates)s, true),
        (SELECT set_config('hnsw.iterative_scan', %(walking_on)s, true) FROM pg_extension
         WHERE extname = 'vector' AND string_to_array(extversion, '.')::int[] >= '{0,8}')
 """
+
+_IN_SCOPE = sql.SQL(
+    """
+-- About how many scenes a scope has: what the planner knows is there at once, counting takes longer than searching.
+EXPLAIN (FORMAT JSON) SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id WHERE {scope}
+"""
+)
+
+LEAST_WALKED = 100
+"""A walk looks for so many scenes, even where fewer are wanted."""
+COST_OF_A_STEP = 2
+"""What a step of a walk takes, where comparing one scene after the other takes 1."""
 
 EMBEDDINGS = {By.PICTURE: sql.Identifier("scene_embeddings"), By.MEANING: sql.Identifier("scene_meanings")}
 """Where each space's vectors lie."""
@@ -136,17 +149,30 @@ class PostgresSearchIndex:
     def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
 
-        Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all it meets
-        is outside the scope or another model's: what it then misses is looked for exactly.
+        Approximate (HNSW) where the scope has plenty of scenes. A walk along the index meets those of all others too:
+        where it would take more than comparing all of the scope's, these are compared. So they are where a walk has
+        ended early, since nearly all it met was outside the scope or another model's.
         """
         values = {**_values(scope, limit), "embedding": Vector(vector.embedding), "model": vector.model}
         with self._pool.connection() as connection:
-            connection.execute(_WALK_ON, {"candidates": str(candidates(limit)), "walking_on": WALKING_ON})
-            found = _ranked(connection, walk_along_index(by, scope), values)
-            if len(found) == limit:
-                return found
+            if _is_worth_a_walk(connection, scope, limit):
+                found = _ranked(connection, walk_along_index(by, scope), values)
+                if len(found) == limit:
+                    return found
             exactly = _NEAREST_EXACTLY.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
             return _ranked(connection, exactly, values)
+
+
+def _is_worth_a_walk(connection: Connection[DictRow], scope: Scope, limit: int) -> bool:
+    """Whether the vector index leads to the nearest scenes sooner than all of the scope; prepares for the walk."""
+    walk = {"candidates": str(candidates(limit)), "walking_on": WALKING_ON}
+    known = connection.execute(_WALK_ON, walk).fetchone()
+    plan = connection.execute(_IN_SCOPE.format(scope=_filter(scope)), _values(scope, limit), prepare=False).fetchone()
+    assert known is not None
+    assert plan is not None
+    own = plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]
+    # A walk of so many scenes of the scope meets scenes / own times as many; multiplied out, since own may be 0.
+    return bool(own * own > COST_OF_A_STEP * max(limit, LEAST_WALKED) * known["scenes"])
 
 
 def candidates(limit: int) -> int:
@@ -174,7 +200,7 @@ def scenes_that_fit(scope: Scope) -> sql.Composed:
 
 def walk_along_index(by: By, scope: Scope) -> sql.Composed:
     """The statement that finds a scope's nearest scenes along the vector index."""
-    return _NEAREST.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
+    return _NEAREST.format(embeddings=EMBEDDINGS[by], scope=_filter(scope), least=LEAST_WALKED)
 
 
 def _filter(scope: Scope) -> sql.Composable:
