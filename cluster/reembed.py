@@ -85,7 +85,7 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
             models.begin(by, model)
         keys = {by: model.key for by, model in new.items()}
         filling = _Filling(SceneVectors(pool, {by: model.key for by, model in wanted.items()}), say)
-        index = _Index(settings, url, pool, {**active, **new}, say)
+        index = _Index(settings, url, pool, {**models.active(), **new}, say)
         if filling.vectors.count_lacking() == 0:
             index.prepare()
             if not keys or models.switch(keys) == 0:

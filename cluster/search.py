@@ -8,8 +8,10 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery, parse_words
@@ -32,6 +34,8 @@ FAINT = 0.1
 """What a place counts in a list of which the scene does not stand out."""
 MAX_QUERY = 1000
 """Letters of a query."""
+THREADS = 8
+"""So many lists are asked for at once, beside those of words."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class SearchResults:
     more: bool = False
 
 
+Near = Future[tuple[QueryVector, list[RankedScene]]]
+"""A list that is being asked for: what was asked, and the list."""
 Weights = Mapping[By, float]
 EQUAL: Weights = dict.fromkeys(By, 1.0)
 
@@ -137,6 +143,7 @@ class SearchService:
         self._pool = pool
         self._weights = weights
         self._vocabulary = Vocabulary(pool)
+        self._threads = ThreadPoolExecutor(THREADS, "search")
 
     def search(self, request: SearchRequest) -> SearchResults:
         """The best of the owner's scenes; the search is recorded as the owner's.
@@ -148,10 +155,13 @@ class SearchService:
         began = time.monotonic()
         asked = self._asked()
         words, corrected = parse_words(request.text), None
+        near = self._near(asked, request, words)  # as if nothing were misspelt, while the words are looked for
         first: dict[By, list[RankedScene]] = {}
         if self._counts(By.WORDS, request) and words:
             words, corrected, first[By.WORDS] = self._by_words(asked, words, request.scope)
-        fused = self._fused(asked, request, words, first)
+        if corrected is not None:
+            near = self._near(asked, request, words)
+        fused = self._fused(asked, request, words, first, near)
         end = request.offset + request.limit
         hits = self._hits(fused[request.offset : end], words)
         latency_ms = round((time.monotonic() - began) * 1000)
@@ -189,35 +199,51 @@ class SearchService:
         return words, None, found
 
     def _fused(
-        self, asked: "_Asked", request: SearchRequest, words: WordsQuery, first: dict[By, list[RankedScene]]
+        self,
+        asked: "_Asked",
+        request: SearchRequest,
+        words: WordsQuery,
+        first: dict[By, list[RankedScene]],
+        near: Mapping[By, Near],
     ) -> list[FusedScene]:
         """As many as the request needs, and more if there are any. Which come first never depends on how many.
 
-        ``first``: what fits the words, where they count.
+        ``first``: what fits the words, where they count; ``near``: the other lists.
         """
-        vectors = self._vectors(asked, request, words.plain or request.text.strip())
-        first |= {by: asked.index.nearest(by, vector, request.scope, LIST_DEPTH) for by, vector in vectors.items()}
+        found = {by: one.result() for by, one in near.items()}
+        first |= {by: scenes for by, (_, scenes) in found.items()}
         fused = fuse(first, self._weights)
         if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
             return fused
-        deep = {by: asked.index.nearest(by, vector, request.scope, MAX_DEPTH) for by, vector in vectors.items()}
+        deep = {by: asked.index.nearest(by, vector, request.scope, MAX_DEPTH) for by, (vector, _) in found.items()}
         if By.WORDS in first:
             deep[By.WORDS] = asked.index.words(words, request.scope, MAX_DEPTH)
         known = {scene.scene_id for scene in fused}
         return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
 
-    def _vectors(self, asked: "_Asked", request: SearchRequest, text: str) -> dict[By, QueryVector]:
-        """What is asked of the lists that measure by nearness."""
-        vectors: dict[By, QueryVector] = {}
+    def _near(self, asked: "_Asked", request: SearchRequest, words: WordsQuery) -> dict[By, Near]:
+        """The lists that measure by nearness, each on its way in a thread of its own."""
+        text = words.plain or request.text.strip()
+        encoders: dict[By, Callable[[], QueryVector]] = {}
         if text and self._counts(By.MEANING, request):
-            vectors[By.MEANING] = asked.meanings.meaning(text)
+            encoders[By.MEANING] = partial(asked.meanings.meaning, text)
         if self._counts(By.PICTURE, request):
             if request.picture is not None:
-                vectors[By.PICTURE] = asked.pictures.like(request.picture)
+                encoders[By.PICTURE] = partial(asked.pictures.like, request.picture)
             elif text:
-                vectors[By.PICTURE] = asked.pictures.shown_as(text)
-        return vectors
+                encoders[By.PICTURE] = partial(asked.pictures.shown_as, text)
+        return {
+            by: self._threads.submit(_nearest, asked.index, by, encode, request.scope)
+            for by, encode in encoders.items()
+        }
 
     def _hits(self, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
         scenes = read_scenes(self._pool, [match.scene_id for match in matches], words)
         return [SceneHit(scenes[match.scene_id], match) for match in matches if match.scene_id in scenes]
+
+
+def _nearest(
+    index: SearchIndex, by: By, encode: Callable[[], QueryVector], scope: Scope
+) -> tuple[QueryVector, list[RankedScene]]:
+    vector = encode()
+    return vector, index.nearest(by, vector, scope, LIST_DEPTH)

@@ -34,28 +34,38 @@ class SearchIndex(Protocol):
         ...
 
 
+_ASKED = sql.SQL(
+    """
+-- The query as each language stems it where that makes a difference, as typed for the others, and all of them united.
+WITH asked AS (
+    SELECT known.language, typed.query || typed.query AS typed, typed.query || ({stemmed}) AS query
+    FROM unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
+    CROSS JOIN (SELECT {typed} AS query) AS typed
+)
+SELECT min(typed::text) AS typed,
+       coalesce(array_agg(language) FILTER (WHERE query <> typed), '{{}}') AS languages,
+       coalesce(array_agg(query::text) FILTER (WHERE query <> typed), '{{}}') AS queries,
+       string_agg(DISTINCT '(' || query::text || ')', ' | ') FILTER (WHERE numnode(query) > 0) AS united
+FROM asked
+"""
+)
+
 _WORDS = sql.SQL(
     """
 -- Scenes whose words fit, typed or stemmed in the video's language.
--- The union of all languages' queries goes through the index; each scene is then held to its own language's.
-WITH stemmed AS MATERIALIZED (
-    SELECT language, {stemmed} AS query
-    FROM unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
-), typed AS MATERIALIZED (
-    SELECT {typed} AS query
-), united AS MATERIALIZED (
-    SELECT string_agg('(' || query::text || ')', ' | ')::tsquery AS query
-    FROM (SELECT query FROM stemmed UNION SELECT query FROM typed) AS every (query) WHERE numnode(query) > 0
-)
+-- The union of all languages' queries goes through the index; each scene is then held to its own language's, in a CASE
+-- since the planner would take that for a rare thing and fetch video by video.
 SELECT s.id AS scene_id, ts_rank_cd(s.text_index, asked.query, 1)::float8 AS score
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
-CROSS JOIN typed
-LEFT JOIN stemmed ON stemmed.language = t.language
-CROSS JOIN LATERAL (SELECT typed.query || coalesce(stemmed.query, typed.query) AS query) AS asked
+CROSS JOIN LATERAL (
+    SELECT coalesce(
+        (%(queries)s::text[]::tsquery[])[array_position(%(languages)s::text[], t.language)], %(typed)s::tsquery
+    ) AS query
+) AS asked
 WHERE {scope}
-  AND s.text_index @@ (SELECT query FROM united) AND s.text_index @@ asked.query
+  AND s.text_index @@ %(united)s::tsquery AND CASE WHEN s.text_index @@ asked.query THEN true END
 ORDER BY score DESC, s.video_id, s.index
 LIMIT %(limit)s
 """
@@ -72,7 +82,7 @@ WITH near AS MATERIALIZED (
     JOIN videos AS v ON v.id = s.video_id
     WHERE e.model = %(model)s AND {scope}
     ORDER BY e.embedding <=> %(embedding)s
-    LIMIT greatest(%(limit)s, 100)
+    LIMIT greatest(%(limit)s, {least})
 )
 SELECT scene_id, (1 - distance)::float8 AS score
 FROM near
@@ -99,10 +109,23 @@ WALKING_ON = "relaxed_order"
 """How pgvector walks on."""
 _WALK_ON = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away.
-SELECT set_config('hnsw.ef_search', %(candidates)s, true),
+SELECT (SELECT reltuples FROM pg_class WHERE oid = 'video_scenes'::regclass) AS scenes,
+       set_config('hnsw.ef_search', %(candidates)s, true),
        (SELECT set_config('hnsw.iterative_scan', %(walking_on)s, true) FROM pg_extension
         WHERE extname = 'vector' AND string_to_array(extversion, '.')::int[] >= '{0,8}')
 """
+
+_IN_SCOPE = sql.SQL(
+    """
+-- About how many scenes a scope has: what the planner knows is there at once, counting takes longer than searching.
+EXPLAIN (FORMAT JSON) SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id WHERE {scope}
+"""
+)
+
+LEAST_WALKED = 100
+"""A walk looks for so many scenes, even where fewer are wanted."""
+COST_OF_A_STEP = 2
+"""What a step of a walk takes, where comparing one scene after the other takes 1."""
 
 
 class PostgresSearchIndex:
@@ -116,22 +139,38 @@ class PostgresSearchIndex:
         if not query:
             return []
         with self._pool.connection() as connection:
-            return _ranked(connection, *words_that_fit(query, scope, limit))
+            asked = connection.execute(*as_languages_ask(query)).fetchone()
+            if asked is None or asked["united"] is None:
+                return []
+            return _ranked(connection, scenes_that_fit(scope), {**_values(scope, limit), **asked})
 
     def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
 
-        Approximate (HNSW) where there are plenty of scenes. A walk along the index ends early when nearly all it meets
-        is outside the scope or another model's: what it then misses is looked for exactly.
+        Approximate (HNSW) where the scope has plenty of scenes. A walk along the index meets those of all others too:
+        where it would take more than comparing all of the scope's, these are compared. So they are where a walk has
+        ended early, since nearly all it met was outside the scope or another model's.
         """
         values = {**_values(scope, limit), "embedding": Vector(vector.embedding), "model": vector.model}
         with self._pool.connection() as connection:
-            connection.execute(_WALK_ON, {"candidates": str(candidates(limit)), "walking_on": WALKING_ON})
-            found = _ranked(connection, walk_along_index(by, scope), values)
-            if len(found) == limit:
-                return found
+            if _is_worth_a_walk(connection, scope, limit):
+                found = _ranked(connection, walk_along_index(by, scope), values)
+                if len(found) == limit:
+                    return found
             exactly = _NEAREST_EXACTLY.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
             return _ranked(connection, exactly, values)
+
+
+def _is_worth_a_walk(connection: Connection[DictRow], scope: Scope, limit: int) -> bool:
+    """Whether the vector index leads to the nearest scenes sooner than all of the scope; prepares for the walk."""
+    walk = {"candidates": str(candidates(limit)), "walking_on": WALKING_ON}
+    known = connection.execute(_WALK_ON, walk).fetchone()
+    plan = connection.execute(_IN_SCOPE.format(scope=_filter(scope)), _values(scope, limit), prepare=False).fetchone()
+    assert known is not None
+    assert plan is not None
+    own = plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]
+    # A walk of so many scenes of the scope meets scenes / own times as many; multiplied out, since own may be 0.
+    return bool(own * own > COST_OF_A_STEP * max(limit, LEAST_WALKED) * known["scenes"])
 
 
 def candidates(limit: int) -> int:
@@ -139,21 +178,27 @@ def candidates(limit: int) -> int:
     return min(1000, max(100, 2 * limit))
 
 
-def words_that_fit(query: WordsQuery, scope: Scope, limit: int) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement that finds a scope's scenes by words, and its parameters."""
+def as_languages_ask(query: WordsQuery) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement that makes of a query the parameters of :func:`scenes_that_fit`, and its own parameters.
+
+    They are constants there: how many scenes have the words decides how these are best looked for.
+    """
     asked = TsQuery(query)
-    statement = _WORDS.format(
-        stemmed=asked.within(sql.SQL("configuration::regconfig")),
-        typed=asked.within(sql.SQL("'simple'::regconfig")),
-        scope=_filter(scope),
+    statement = _ASKED.format(
+        stemmed=asked.within(sql.SQL("configuration::regconfig")), typed=asked.within(sql.SQL("'simple'::regconfig"))
     )
     languages = {"languages": list(TEXT_CONFIGURATIONS), "configurations": list(TEXT_CONFIGURATIONS.values())}
-    return statement, {**_values(scope, limit), **asked.parameters, **languages}
+    return statement, {**asked.parameters, **languages}
+
+
+def scenes_that_fit(scope: Scope) -> sql.Composed:
+    """The statement that finds a scope's scenes by words."""
+    return _WORDS.format(scope=_filter(scope))
 
 
 def walk_along_index(by: By, scope: Scope) -> sql.Composed:
     """The statement that finds a scope's nearest scenes along the vector index."""
-    return _NEAREST.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
+    return _NEAREST.format(embeddings=EMBEDDINGS[by], scope=_filter(scope), least=LEAST_WALKED)
 
 
 def _filter(scope: Scope) -> sql.Composable:
@@ -173,7 +218,8 @@ def _ranked(
     connection: Connection[DictRow], statement: sql.Composed, parameters: Mapping[str, Any]
 ) -> list[RankedScene]:
     with connection.cursor(row_factory=class_row(RankedScene)) as cursor:
-        return cursor.execute(statement, parameters).fetchall()
+        # Planned anew each time: how many scenes an owner or a word has differs too much for one plan.
+        return cursor.execute(statement, parameters, prepare=False).fetchall()
 
 
 def vector_of(pool: Pool, scene_id: UUID, owner_id: UUID, by: By, model: str) -> QueryVector | None:

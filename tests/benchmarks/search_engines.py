@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from pgvector import Vector
@@ -17,9 +18,10 @@ from cluster.store.search_index import (
     WALKING_ON,
     PostgresSearchIndex,
     SearchIndex,
+    as_languages_ask,
     candidates,
+    scenes_that_fit,
     walk_along_index,
-    words_that_fit,
 )
 from cluster.store.vocabulary import trigrams
 from tests.benchmarks.made_scenes import HUNDREDTH, MOST, SCENES_PER_VIDEO, TENTH, MadeScenes, Scenery
@@ -56,8 +58,8 @@ class SearchEngine(Protocol):
         """Hold these scenes and no others."""
         ...
 
-    def ask_bare(self, by: By, asked: Asked, limit: int) -> int:
-        """Ask for one list with what the product would send, and nothing around it; how many were found."""
+    def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
+        """Asks for one list with what the product sends, all made ready, and says how many were found."""
         ...
 
 
@@ -103,16 +105,23 @@ class PostgresEngine:
         connection.execute("CHECKPOINT")
         return filled
 
-    def ask_bare(self, by: By, asked: Asked, limit: int) -> int:
+    def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
         """See :class:`SearchEngine`."""
+        scope = {"owner": asked.scope.owner_id, "limit": limit}
         if by is By.WORDS:
-            statement, parameters = words_that_fit(asked.words, asked.scope, limit)
-        else:
-            vector = asked.vectors[by]
-            statement = walk_along_index(by, asked.scope)
-            parameters = {"embedding": Vector(vector.embedding), "model": vector.model, "limit": limit}
-            parameters["owner"] = asked.scope.owner_id
-        return len(self._connection.execute(statement, parameters).fetchall())
+            question, words = as_languages_ask(asked.words)
+            return partial(self._fitting, question.as_bytes(), words, scenes_that_fit(asked.scope).as_bytes(), scope)
+        vector = asked.vectors[by]
+        near = {**scope, "embedding": Vector(vector.embedding), "model": vector.model}
+        return partial(self._count, walk_along_index(by, asked.scope).as_bytes(), near)
+
+    def _fitting(self, question: bytes, words: dict[str, Any], statement: bytes, scope: dict[str, Any]) -> int:
+        asked = self._connection.execute(question, words).fetchone()
+        assert asked is not None
+        return self._count(statement, {**scope, **asked})
+
+    def _count(self, statement: bytes, parameters: dict[str, Any]) -> int:
+        return len(self._connection.execute(statement, parameters, prepare=False).fetchall())
 
     def _store(self, scenery: Scenery, say: Callable[[str], None]) -> None:
         self._connection.execute(_STAGED)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -87,28 +88,36 @@ class Parties:
 
 
 def measure_latency(parties: Parties, queries: Sequence[str], say: Callable[[str], None]) -> Latencies:
-    """Each query once by each way, after all have been asked once."""
-    ms: dict[str, list[float]] = defaultdict(list)
+    """Each query once in each way, after the engine has read once what it needs for all."""
     for query in queries[:_WARM_UP]:
-        parties.client.search(query)
-        parties.text.encode([query])
-        parties.vision.encode_texts([query])
+        for way in _around(parties, query).values():
+            way()
     queries = queries[_WARM_UP:]
-    every = [(query, parties.asked(query)) for query in queries]
-    for _, asked in every:
-        for by in By:
-            parties.engine.ask_bare(by, asked, LIST_DEPTH)
-    for number, (query, asked) in enumerate(every, 1):
-        lists = [_ms(parties.engine.ask_bare, by, asked, LIST_DEPTH) for by in By]
-        for by, spent in zip(By, lists, strict=True):
-            ms[f"{BARE}: {by}"].append(spent)
-        ms[BARE].append(sum(lists))
-        ms[MODELS].append(_ms(_encode, parties, query))
-        ms[WHOLE].append(_ms(parties.client.search, query))
-        ms[AGAIN].append(_ms(parties.client.search, query))
-        if number % 100 == 0:
-            say(f"{number} of {len(every)} queries")
+    for query in queries:
+        for way in _bare(parties, query).values():
+            way()
+    ms: dict[str, list[float]] = defaultdict(list)
+    for number, query in enumerate(queries):
+        bare, around = _bare(parties, query), _around(parties, query)
+        # In turn the one and the other first, since what was asked just before is found a little faster.
+        for part, way in {**around, **bare}.items() if number % 2 else {**bare, **around}.items():
+            ms[part].append(_ms(way))
+        ms[BARE].append(sum(ms[part][-1] for part in bare))
+        if number % 100 == 99:
+            say(f"{number + 1} of {len(queries)} queries")
     return Latencies(ms)
+
+
+def _around(parties: Parties, query: str) -> dict[str, Callable[[], object]]:
+    """What is timed beside the engine, by what it is called."""
+    search = partial(parties.client.search, query)
+    return {MODELS: partial(_encode, parties, query), WHOLE: search, AGAIN: search}
+
+
+def _bare(parties: Parties, query: str) -> dict[str, Callable[[], object]]:
+    """The engine's three lists."""
+    asked = parties.asked(query)
+    return {f"{BARE}: {by}": parties.engine.bare(by, asked, LIST_DEPTH) for by in By}
 
 
 @dataclass(frozen=True)
@@ -128,11 +137,11 @@ def measure_common_words(parties: Parties, scenery: Scenery) -> list[CommonWord]
 
 def _common(parties: Parties, word: str, all_scenes: int) -> CommonWord:
     asked = parties.asked(word)
-    count = parties.engine.ask_bare(By.WORDS, asked, all_scenes)
-    parties.client.search(word)
-    alone = [_ms(parties.engine.ask_bare, By.WORDS, asked, LIST_DEPTH) for _ in range(_TIMES)]
-    whole = [_ms(parties.client.search, word) for _ in range(_TIMES)]
-    return CommonWord(word, count, statistics.median(alone), statistics.median(whole))
+    count = parties.engine.bare(By.WORDS, asked, all_scenes)()
+    words, search = parties.engine.bare(By.WORDS, asked, LIST_DEPTH), partial(parties.client.search, word)
+    words()
+    search()
+    return CommonWord(word, count, *(statistics.median(_ms(way) for _ in range(_TIMES)) for way in (words, search)))
 
 
 def _encode(parties: Parties, query: str) -> None:
@@ -140,7 +149,7 @@ def _encode(parties: Parties, query: str) -> None:
     parties.vision.encode_texts([query])
 
 
-def _ms(work: Callable[..., object], *arguments: object) -> float:
+def _ms(work: Callable[[], object]) -> float:
     began_s = time.perf_counter()
-    work(*arguments)
+    work()
     return (time.perf_counter() - began_s) * 1000

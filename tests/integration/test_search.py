@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -15,10 +16,11 @@ from searchable import Scene, add_video
 from starlette.testclient import TestClient
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, RankedScene, Scope
+from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
 from cluster.search import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
 from cluster.store.database import Pool
 from cluster.store.search_engines import index_opener
+from cluster.store.search_index import PostgresSearchIndex
 
 ALICES = Scope(ALICE)
 
@@ -175,6 +177,25 @@ def test_a_query_is_encoded_once(pool: Pool) -> None:
     for _ in range(3):
         searching.search(SearchRequest(ALICES, "red circle"))
     assert encoder.asked == 1
+
+
+def test_all_lists_are_asked_for_at_once(pool: Pool) -> None:
+    everybody = threading.Barrier(len(By), timeout=30)
+
+    class Meeting(PostgresSearchIndex):
+        def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
+            everybody.wait()
+            return super().words(query, scope, limit)
+
+        def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+            everybody.wait()
+            return super().nearest(by, vector, scope, limit)
+
+    (scene,) = add_video(pool, ALICE, [Scene("red circle")])
+    meeting = Meeting(pool)
+    searching = SearchService(lambda _: meeting, query_models(pool), pool)
+    (hit,) = searching.search(SearchRequest(ALICES, "red circle")).hits
+    assert (hit.scene.scene_id, set(hit.match.ranks)) == (scene, set(By))
 
 
 # Pages
