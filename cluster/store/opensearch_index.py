@@ -39,36 +39,53 @@ class OpenSearchIndex:
         A query of more clauses than OpenSearch takes is asked in parts, of which each scene's best counts; a single
         alternative that is too long for that is looked for as it was typed only.
         """
-        languages = self._languages.get()
+        if not query:
+            return []
         best: dict[UUID, RankedScene] = {}
-        for queries in _in_parts([_alternative(clauses, languages) for clauses in query.alternatives]):
-            asked = {"bool": {"filter": _filter(scope), "must": {"dis_max": {"queries": queries}}}}
-            for scene in self._ranked(asked, limit):
+        for search in self.words_searches(query, scope, limit):
+            for scene in self._ranked(search):
                 if scene.scene_id not in best or best[scene.scene_id].score < scene.score:
                     best[scene.scene_id] = scene
         return sorted(best.values(), key=lambda scene: -scene.score)[:limit]
 
+    def words_searches(self, query: WordsQuery, scope: Scope, limit: int) -> list[Query]:
+        """What is sent to find words: the bodies of one search, seldom of more."""
+        languages = self._languages.get()
+        parts = _in_parts([_alternative(clauses, languages) for clauses in query.alternatives])
+        return [
+            _search({"bool": {"filter": _filter(scope), "must": {"dis_max": {"queries": queries}}}}, limit)
+            for queries in parts
+        ]
+
     def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`. Approximate where plenty of scenes are in the scope, else exact."""
-        conditions = [*_filter(scope), {"term": {MODEL_FIELDS[by]: vector.model}}]
-        candidates = min(_MOST_CANDIDATES, max(_LEAST_CANDIDATES, 2 * limit))
-        knn = {"vector": vector.embedding.tolist(), "k": candidates, "filter": {"bool": {"filter": conditions}}}
-        ranked = self._ranked({"knn": {by.value: knn}}, limit)
         # Lucene's score of a cosine is (1 + cosine) / 2.
+        ranked = self._ranked(nearest_search(by, vector, scope, limit))
         return [RankedScene(scene.scene_id, 2 * scene.score - 1) for scene in ranked]
 
-    def _ranked(self, query: Query, limit: int) -> list[RankedScene]:
-        body = {
-            "size": limit,
-            "query": query,
-            "sort": [{"_score": "desc"}, {"video_id": "asc"}, {"index": "asc"}],
-            "track_total_hits": False,
-            "_source": False,
-            "docvalue_fields": ["scene_id"],
-        }
+    def _ranked(self, search: Query) -> list[RankedScene]:
         with engine_errors():
-            found = self._client.search(index=self._alias, body=body)
+            found = self._client.search(index=self._alias, body=search)
         return [RankedScene(UUID(hit["fields"]["scene_id"][0]), hit["sort"][0]) for hit in found["hits"]["hits"]]
+
+
+def nearest_search(by: By, vector: QueryVector, scope: Scope, limit: int) -> Query:
+    """What is sent to find the nearest vectors: the body of a search."""
+    conditions = [*_filter(scope), {"term": {MODEL_FIELDS[by]: vector.model}}]
+    candidates = min(_MOST_CANDIDATES, max(_LEAST_CANDIDATES, 2 * limit))
+    knn = {"vector": vector.embedding.tolist(), "k": candidates, "filter": {"bool": {"filter": conditions}}}
+    return _search({"knn": {by.value: knn}}, limit)
+
+
+def _search(query: Query, limit: int) -> Query:
+    return {
+        "size": limit,
+        "query": query,
+        "sort": [{"_score": "desc"}, {"video_id": "asc"}, {"index": "asc"}],
+        "track_total_hits": False,
+        "_source": False,
+        "docvalue_fields": ["scene_id"],
+    }
 
 
 def _filter(scope: Scope) -> list[Query]:

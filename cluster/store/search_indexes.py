@@ -69,8 +69,8 @@ class SearchIndexes:
             self._settle()
             alias = alias_of(self._address.prefix, models)
             self._refuse_strangers(alias)
-            index = self._begin(alias, models)
-            self._copy(index, progress)
+            index = self.begin(alias, models)
+            self.copy(index, progress)
             with engine_errors():
                 self._client.indices.refresh(index=index.name)
             self._execute(
@@ -113,7 +113,7 @@ class SearchIndexes:
             for row in self.rows()
         ]
 
-    def _begin(self, alias: str, models: ModelKeys) -> FollowedIndex:
+    def begin(self, alias: str, models: ModelKeys) -> FollowedIndex:
         """A new index, which from now on gets all that changes."""
         index = FollowedIndex(f"{alias}-{time.time_ns() // 1_000_000}", models)
         self._execute(  # first, so that no index is left of which nobody knows
@@ -126,7 +126,7 @@ class SearchIndexes:
             self._client.indices.create(index=index.name, body=body)
         return index
 
-    def _copy(self, index: FollowedIndex, progress: Progress) -> None:
+    def copy(self, index: FollowedIndex, progress: Progress) -> None:
         """All videos' documents, page by page, whatever changes meanwhile: the newer version of each stays."""
         total, copied = self._count(), 0
         with ThreadPoolExecutor(SENDERS) as senders:

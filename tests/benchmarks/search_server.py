@@ -14,7 +14,7 @@ import numpy as np
 import uvicorn
 
 from cluster.active_models import ModelName
-from cluster.contracts.search import By, TextEncoder
+from cluster.contracts.search import By, EngineAddress, TextEncoder
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.query_models import Embedding, ModelLoaders, Picture, QueryModels, VisionEncoder
@@ -63,9 +63,9 @@ class _MeantElsewhere:
 
 
 @contextmanager
-def search_server(url: str) -> Iterator[int]:
-    """Such a process on the database at ``url``: its port. Gone afterwards."""
-    command = [sys.executable, "-m", "tests.benchmarks.search_server", url]
+def search_server(url: str, engine: EngineAddress | None) -> Iterator[int]:
+    """Such a process on the database at ``url``, and the engine beside it: its port. Gone afterwards."""
+    command = [sys.executable, "-m", "tests.benchmarks.search_server", url, *([engine.url] if engine else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -77,14 +77,16 @@ def search_server(url: str) -> Iterator[int]:
             process.terminate()
 
 
-def main(url: str) -> None:
+def main(url: str, engine_url: str | None = None) -> None:
     """Serve until told to end."""
     vision, text = bundled_models()
     spaces = vector_spaces()
     seen, meant = _SeenElsewhere(vision, spaces[By.PICTURE]), _MeantElsewhere(text, spaces[By.MEANING])
     with open_api_pool(url) as pool, socket.create_server(("127.0.0.1", 0)) as listening:
         loaders = ModelLoaders(ModelName(seen.key), lambda _: seen, ModelName(meant.key), lambda _: meant)
-        search = SearchService(index_opener(pool), QueryModels(pool, loaders), pool)
+        search = SearchService(
+            index_opener(pool, EngineAddress(engine_url) if engine_url else None), QueryModels(pool, loaders), pool
+        )
         verifier = TokenVerifier(AuthRules(SECRET, None, frozenset()))
         api = build_api(ApiParts(pool, verifier, search, allowed_schemes=frozenset({"s3"})))
         # The client stays away while the engine is asked without it.
@@ -94,4 +96,4 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
