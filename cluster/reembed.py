@@ -32,7 +32,6 @@ SAY_EVERY_S = 5.0
 PAGE = 1000
 FEW = 32
 """So many scenes at most should be embedded while nobody may write any."""
-MOST_ROUNDS = 20
 STATEMENT_TIMEOUT_S = 3600.0
 """Counting millions of scenes takes its time."""
 
@@ -122,9 +121,9 @@ class _Filling:
         if not lacking or (lacking <= len(self.failures) and not allow_missing):
             return lacking
         self._reembedding.make_ready()
-        for _ in range(MOST_ROUNDS):
-            if self._rest() <= FEW:
-                break
+        before, came = None, self._rest()
+        while came > FEW and (before is None or came < before / 2):
+            before, came = came, self._rest()
         # At last nobody may write until the few that came since then are embedded: else this need never end.
         return models.switch(keys, self._rest, allow_missing=allow_missing)
 
