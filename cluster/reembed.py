@@ -33,9 +33,10 @@ if TYPE_CHECKING:  # both bring Ray along, which is not to be imported before it
 
 SAY_EVERY_S = 5.0
 PAGE = 1000
+FOR_ONE = 1000
+"""So many scenes are left to one actor that stays: each pass waits until models have been loaded."""
 FEW = 32
 """So many scenes at most should be embedded while nobody may write any."""
-MOST_ROUNDS = 20
 STATEMENT_TIMEOUT_S = 3600.0
 """Counting millions of scenes takes its time."""
 
@@ -137,10 +138,10 @@ class _Filling:
         self._say = say
 
     def work(self, reembedding: "Reembedding") -> None:
-        """Pass over all scenes until a pass finds nothing more that it could embed."""
+        """Pass over all scenes until no more are lacking than one actor embeds while others would be loading."""
         self._reembedding = reembedding
         before, lacking = None, self.vectors.count_lacking()
-        while lacking > len(self.failures) and (before is None or lacking < before):
+        while lacking > len(self.failures) and (before is None or FOR_ONE < lacking < before):
             self.failures = {}  # they are tried again
             self._say(f"{lacking} scenes to embed; the models are being loaded")
             pace = _Pace(lacking, self._say)
@@ -152,14 +153,17 @@ class _Filling:
     def switch(self, models: SearchModels, keys: dict[By, str], allow_missing: bool) -> int:
         """Switch, once what other processes write meanwhile is embedded too; returns how many scenes are lacking."""
         if not keys:
+            if self.vectors.count_lacking() > len(self.failures):
+                self._reembedding.make_ready()
+                self._rest()
             return self.vectors.count_lacking()
         lacking = models.switch(keys)
         if not lacking or (lacking <= len(self.failures) and not allow_missing):
             return lacking
         self._reembedding.make_ready()
-        for _ in range(MOST_ROUNDS):
-            if self._rest() <= FEW:
-                break
+        before, came = None, self._rest()
+        while came > FEW and (before is None or came < before / 2):
+            before, came = came, self._rest()
         # At last nobody may write until the few that came since then are embedded: else this need never end.
         return models.switch(keys, self._rest, allow_missing=allow_missing)
 

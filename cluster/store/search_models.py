@@ -33,6 +33,8 @@ _DROPPED_AT_ONCE = 5000
 _KEEP = "LOCK TABLE search_models IN ROW SHARE MODE"
 _CHANGE = "LOCK TABLE search_models IN EXCLUSIVE MODE"
 
+_MAY_TAKE_LONG = "SET LOCAL idle_in_transaction_session_timeout = '3min'"
+
 _ADOPT = sql.SQL(
     """
 -- The first model of a space, unless all vectors that there are were made by others.
@@ -178,6 +180,7 @@ class SearchModels:
         """
         with self._pool.connection() as connection:
             connection.execute(_CHANGE)
+            connection.execute(_MAY_TAKE_LONG)
             last()
             lacking = count_lacking(connection, models)
             if not lacking or allow_missing:

@@ -67,9 +67,9 @@ def _pictures(clip: Path, at_s: list[float]) -> Iterator[Any]:
                 yield frame.reformat(width_px, KEY_FRAME_PX, "rgb24").to_ndarray()
 
 
-def store_clips(pool: Pool, owner_id: UUID, folder: Path, copies: int = 1) -> int:
+def store_clips(pool: Pool, owner_id: UUID, folder: Path, copies: int = 1, most: int = 8) -> int:
     """The demo's clips, each so many times, with their key frames in ``folder``; returns how many scenes there are."""
-    submit(pool, owner_id, [Submission(uri=str(clip)) for clip in clips() for _ in range(copies)])
+    submit(pool, owner_id, [Submission(uri=str(clip)) for clip in clips()[:most] for _ in range(copies)])
     writer = SceneWriter(SceneStore(pool), str(folder))
     return sum(
         writer.write(video.id, video.lease_token, [block], descriptions, transcript)

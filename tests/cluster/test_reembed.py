@@ -153,8 +153,8 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
         while len(said) < 2:
             over.wait(0.05)
         with suppress(ModelChanged):
-            while not over.wait(0.2):
-                stored.append(store_clips(pool, OWNER, tmp_path / "scenes"))
+            while not over.wait(0.5):
+                stored.append(store_clips(pool, OWNER, tmp_path / "scenes", most=1))
             raise AssertionError("scenes by the old models are written to the end")
 
     with ThreadPoolExecutor(2) as threads:
