@@ -50,6 +50,12 @@ FROM asked
 """
 )
 
+PLAN_WORDS = """
+-- What a search reads is mostly in memory, and whoever searches meanwhile needs a CPU too.
+SELECT set_config('random_page_cost', '1.1', %(locally)s),
+       set_config('max_parallel_workers_per_gather', '0', %(locally)s)
+"""
+
 _WORDS = sql.SQL(
     """
 -- Scenes whose words fit, typed or stemmed in the video's language.
@@ -139,6 +145,7 @@ class PostgresSearchIndex:
         if not query:
             return []
         with self._pool.connection() as connection:
+            connection.execute(PLAN_WORDS, {"locally": True})
             asked = connection.execute(*as_languages_ask(query)).fetchone()
             if asked is None or asked["united"] is None:
                 return []

@@ -15,6 +15,7 @@ from cluster.search import LIST_DEPTH
 from cluster.store.database import EmbeddedPostgres, Pool, connect
 from cluster.store.scene_vectors import EMBEDDINGS
 from cluster.store.search_index import (
+    PLAN_WORDS,
     WALKING_ON,
     PostgresSearchIndex,
     SearchIndex,
@@ -72,13 +73,16 @@ class PostgresEngine:
         self.index: SearchIndex = PostgresSearchIndex(pool)
         self._models = models
         self._connection = connect(server.url, name="bare", autocommit=True, statement_timeout_s=0)
+        self._for_words = connect(server.url, name="bare", autocommit=True, statement_timeout_s=0)
+        self._for_words.execute(PLAN_WORDS, {"locally": False})
         self._connection.execute(
             "SELECT set_config('hnsw.iterative_scan', %s, false), set_config('hnsw.ef_search', %s, false)",
             (WALKING_ON, str(candidates(LIST_DEPTH))),
         )
 
     def close(self) -> None:
-        """End the session that asks without the product."""
+        """End the sessions that ask without the product."""
+        self._for_words.close()
         self._connection.close()
 
     def fill(self, scenery: Scenery, say: Callable[[str], None]) -> Filled:
@@ -113,14 +117,14 @@ class PostgresEngine:
             return partial(self._fitting, question.as_bytes(), words, scenes_that_fit(asked.scope).as_bytes(), scope)
         vector = asked.vectors[by]
         near = {**scope, "embedding": Vector(vector.embedding), "model": vector.model}
-        return partial(self._count, walk_along_index(by, asked.scope).as_bytes(), near)
+        return partial(self._near, walk_along_index(by, asked.scope).as_bytes(), near)
 
     def _fitting(self, question: bytes, words: dict[str, Any], statement: bytes, scope: dict[str, Any]) -> int:
-        asked = self._connection.execute(question, words).fetchone()
+        asked = self._for_words.execute(question, words).fetchone()
         assert asked is not None
-        return self._count(statement, {**scope, **asked})
+        return len(self._for_words.execute(statement, {**scope, **asked}, prepare=False).fetchall())
 
-    def _count(self, statement: bytes, parameters: dict[str, Any]) -> int:
+    def _near(self, statement: bytes, parameters: dict[str, Any]) -> int:
         return len(self._connection.execute(statement, parameters, prepare=False).fetchall())
 
     def _store(self, scenery: Scenery, say: Callable[[str], None]) -> None:

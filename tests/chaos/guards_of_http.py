@@ -103,7 +103,7 @@ HTTP = [
     Guard(
         "a search has an end",
         SEARCH,
-        "Query(max_length=1000, ",
+        "Query(max_length=MAX_QUERY, ",
         "Query(",
         (f"{_ROUTES}test_a_search_has_an_end",),
     ),
@@ -138,7 +138,7 @@ HTTP = [
     Guard(
         "a database that is away is a 503",
         ERRORS,
-        "    api.add_exception_handler(DatabaseUnavailable, _database_unavailable)\n",
+        "    api.add_exception_handler(DatabaseUnavailable, _unavailable)\n",
         "",
         (f"{_DOORS}test_a_database_that_is_away_is_a_503_that_says_when_to_come_back",),
     ),

@@ -22,6 +22,7 @@ _OTHERS_CHANGE = f"{_HTTP}test_another_users_videos_can_be_neither_cancelled_nor
 _OTHERS_SEE = f"{_HTTP}test_another_users_videos_are_as_if_they_did_not_exist"
 _BAD = f"{_HTTP}test_a_bad_submission_is_400_and_nothing_is_enqueued"
 _OTHERS_SCENES = "tests/integration/test_scene_guards.py::test_nobody_finds_anothers_scenes"
+_INDEX_SUITE = "tests/integration/test_search_index.py::"
 
 _FAIRNESS = [
     Guard(
@@ -158,9 +159,9 @@ _CHANGES = [
     Guard(
         "pictures are found in one's own scenes",
         INDEX,
-        "WHERE e.model = %(model)s AND {scope}\nORDER BY",
-        "WHERE e.model = %(model)s\nORDER BY",
-        (f"{_OTHERS_SCENES}[pictures-1]",),
+        "WHERE e.model = %(model)s AND {scope}\n    ORDER BY",
+        "WHERE e.model = %(model)s\n    ORDER BY",
+        (f"{_INDEX_SUITE}test_an_owner_with_few_scenes_among_many_finds_all_of_them[postgres]",),
     ),
     Guard(
         "pictures are found in one's own scenes, also without the index",

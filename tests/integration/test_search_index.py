@@ -163,6 +163,8 @@ def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index
             assert len(ranked) == min(limit, len(ours))
             assert [s.score for s in ranked] == sorted((s.score for s in ranked), reverse=True)
     assert words(index, "circle") == []
+    # Bob has so many that the vector index is walked along, past Alice's, which are nearer.
+    assert set(found(index.nearest(By.PICTURE, seen("blue square"), Scope(BOB), 4))).isdisjoint(ours)
     mine = index.nearest(By.PICTURE, seen("red circle 7"), Scope(BOB), 4)
     assert len(mine) == 4
     assert mine[0].score == pytest.approx(1.0, abs=1e-5)
