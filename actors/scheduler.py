@@ -70,11 +70,8 @@ class SchedulerConfig:
     """The embedded Postgres, where the cluster brought it along: started again when it died."""
     scenes_url: str | None = None
     """Where the pictures of scenes lie, those of forgotten videos to be removed."""
-
-    @property
-    def engine(self) -> EngineAddress | None:
-        """The engine beside Postgres that finds the scenes."""
-        return self.plan.writer.engine
+    engine: EngineAddress | None = None
+    """The engine beside Postgres that finds the scenes."""
 
 
 class VideoScheduler:

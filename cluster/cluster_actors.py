@@ -83,6 +83,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         owner_cap=settings.max_in_flight_per_owner,
         postgres_dir=None if settings.database_url else settings.postgres_dir,
         scenes_url=settings.resolved_scenes_url,
+        engine=settings.search_engine,
     )
     return start_actor(SCHEDULER_NAME, config)
 
