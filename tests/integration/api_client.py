@@ -1,6 +1,7 @@
 """Who asks in the API tests, with which tokens, and encoders for where models do not matter."""
 
 import io
+import subprocess
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -22,6 +23,8 @@ ADMIN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 ALICE = UUID("aaaaaaaa-0000-4000-8000-000000000002")
 BOB = UUID("aaaaaaaa-0000-4000-8000-000000000003")
 
+Heimdex = Callable[..., "subprocess.CompletedProcess[bytes]"]
+"""Runs the command of that name with some arguments."""
 ApiMaker = Callable[..., TestClient]
 """Makes a client; keyword arguments replace the application's parts."""
 

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_client import ADMIN, SECRET, ApiMaker, query_models
+from api_client import ADMIN, SECRET, ApiMaker, Heimdex, query_models
 from queued_videos import OWNER
 from starlette.testclient import TestClient
 
@@ -16,8 +16,6 @@ from cluster.store.database import Pool
 from cluster.store.search_engines import index_opener
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
-
-Heimdex = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_client import Heimdex
 from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
 from queued_videos import OWNER
 from searchable import Scene, add_video
 
 from cluster.store.database import Pool
 from cluster.store.opensearch_documents import document_id
-
-Heimdex = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture

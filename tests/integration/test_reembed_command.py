@@ -1,6 +1,6 @@
 """``heimdex reembed`` where nothing is embedded: going back, dropping, and what is refused."""
 
-from conftest import Heimdex
+from api_client import Heimdex
 
 from cluster.contracts.search import By
 from cluster.store.database import Pool
