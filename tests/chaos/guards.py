@@ -27,6 +27,7 @@ from tests.chaos.guards_of_leases import LEASES
 from tests.chaos.guards_of_media import MEDIA
 from tests.chaos.guards_of_models import SEARCHED
 from tests.chaos.guards_of_places import PLACES
+from tests.chaos.guards_of_search import ENGINE
 from tests.chaos.guards_of_sources import SOURCES
 from tests.chaos.guards_of_sql import SQL
 from tests.chaos.guards_of_submissions import SUBMISSIONS
@@ -36,7 +37,21 @@ from tests.chaos.guards_of_writes import WRITES
 from tests.chaos.guards_trial import Copy, Guard, Seen, StaleGuard
 
 ROOT = Path(__file__).parents[2]
-GUARDS = [*LEASES, *WRITES, *WAYS, *SUBMISSIONS, *SQL, *TOKENS, *HTTP, *SOURCES, *FETCHES, *MEDIA, *PLACES, *SEARCHED]
+GUARDS = [
+    *LEASES,
+    *WRITES,
+    *WAYS,
+    *SUBMISSIONS,
+    *SQL,
+    *TOKENS,
+    *HTTP,
+    *SOURCES,
+    *FETCHES,
+    *MEDIA,
+    *PLACES,
+    *SEARCHED,
+    *ENGINE,
+]
 JOBS = min(2, os.cpu_count() or 1)
 WHOLE_S = 600.0
 """Longest time for all the tests on the whole sources."""
