@@ -1,0 +1,72 @@
+"""The guards of a search engine beside Postgres: it is never ahead of the truth, behind it for good, or another's."""
+
+from tests.chaos.guards_trial import Guard
+
+FOLLOWER = "cluster/store/index_follower.py"
+INDEXES = "cluster/store/search_indexes.py"
+INDEX = "cluster/store/opensearch_index.py"
+FORGETTING = "cluster/store/forgetting.py"
+SCENES = "cluster/store/scenes.py"
+
+_FOLLOWED = "tests/integration/test_index_follower.py::"
+_CHECKED = "tests/integration/test_index_check.py::"
+_FOUND = "tests/integration/test_search_index.py::"
+
+ENGINE = [
+    Guard(
+        "engine: what is older is refused",
+        FOLLOWER,
+        ', "version": document.version, "version_type": "external_gte"}',
+        "}",
+        (f"{_FOLLOWED}test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back",),
+    ),
+    Guard(
+        "engine: an index that was removed is not made anew",
+        FOLLOWER,
+        ", require_alias=True)",
+        ")",
+        (f"{_FOLLOWED}test_a_write_that_comes_late_does_not_bring_an_index_back",),
+    ),
+    Guard(
+        "engine: what changes meanwhile is followed",
+        FOLLOWER,
+        "left &= versions.keys() - self._changes.note_followed(versions)",
+        "left = self._changes.note_followed(versions) & set()",
+        (f"{_FOLLOWED}test_what_changes_while_it_is_followed_is_followed_too",),
+    ),
+    Guard(
+        "engine: scenes are noted where they are written",
+        SCENES,
+        "            raise_version(connection, video_id, len(scenes))\n",
+        "",
+        (f"{_FOLLOWED}test_a_video_is_found_once_it_was_followed_and_a_repeat_changes_nothing",),
+    ),
+    Guard(
+        "engine: what is forgotten is noted",
+        FORGETTING,
+        "    FROM found WHERE c.video_id = found.video_id\n",
+        "    FROM found WHERE c.video_id = found.video_id AND false\n",
+        (f"{_FOLLOWED}test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back",),
+    ),
+    Guard(
+        "engine: everybody finds their own",
+        INDEX,
+        '= [{"term": {"owner_id": str(scope.owner_id)}}]',
+        "= []",
+        (f"{_FOUND}test_only_the_scope_is_searched[opensearch]",),
+    ),
+    Guard(
+        "engine: one builds at a time",
+        INDEXES,
+        'if row is None or not row["got"]:',
+        "if row is None:",
+        (f"{_CHECKED}test_one_builds_at_a_time",),
+    ),
+    Guard(
+        "engine: another cluster's index is not taken",
+        INDEXES,
+        "            self._refuse_strangers(alias)\n",
+        "",
+        (f"{_FOLLOWED}test_another_clusters_index_is_not_taken",),
+    ),
+]
