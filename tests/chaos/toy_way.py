@@ -21,6 +21,7 @@ from uuid import UUID, uuid5
 import numpy as np
 
 from actors.stage_actor import SMALL_BYTES, LoadedWorker
+from actors.video_path import ENGINE_CALL
 from actors.worker_kinds import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES, Placement
 from cluster.contracts.errors import DeviceFailure
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock, SpeechWindow
@@ -125,7 +126,8 @@ class _ToyLoader:
         gc.disable()  # what videos took is given back without it
         pool = open_pool(self.plan.database_url, min_size=1, max_size=2, name="toy-worker")
         toys = _Toys(self.plan, SceneStore(pool), StageResults(pool))
-        calls = {name: getattr(toys, name) for name in (*MAKES, "discard", "list_downloads")}
+        names = MAKES.keys() - {ENGINE_CALL} | {"discard", "list_downloads"}  # Postgres finds the scenes itself
+        calls = {name: getattr(toys, name) for name in names}
         return LoadedWorker(calls, batched=frozenset({"describe", "transcribe"}), makes=MAKES)
 
 
