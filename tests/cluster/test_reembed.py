@@ -245,10 +245,21 @@ def test_a_bad_key_frame_is_named_and_nothing_is_switched_unless_allowed(
     assert nearest(service, By.PICTURE) != old
 
 
+COPIED = 40
+COPY = """
+-- More scenes of the same key frames: several calls' worth.
+INSERT INTO video_scenes (id, video_id, index, start_s, end_s, key_frame_url, combined_text)
+SELECT gen_random_uuid(), video_id, index + 1000 * n, start_s, end_s, key_frame_url, combined_text
+FROM video_scenes, generate_series(1, %(copies)s) AS n
+"""
+
+
 def test_killed_it_goes_on_where_it_was(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others
 ) -> None:
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=12)
+    scenes = store_clips(pool, OWNER, tmp_path / "scenes") * (1 + COPIED)
+    with pool.connection() as connection:
+        connection.execute(COPY, {"copies": COPIED})
     SearchModels(pool).adopt(By.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
