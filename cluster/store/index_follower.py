@@ -32,10 +32,14 @@ _CONFLICT, _NOT_FOUND, _BAD_REQUEST = 409, 404, 400
 
 @dataclass(frozen=True)
 class FollowedIndex:
-    """An index that is to be in line. It is written to by an alias, so that none is made anew that was removed."""
+    """An index that is to be in line. It is written to by an alias, so that none is made anew that was removed.
+
+    ``live``: searches are answered by it, so it must be there.
+    """
 
     name: str
     models: ModelKeys
+    live: bool = False
 
     @property
     def writer(self) -> str:
@@ -115,14 +119,18 @@ class IndexFollower:
 
 
 def _followed(connection: Any) -> list[FollowedIndex]:
-    rows = connection.execute("SELECT name, vision_model, text_model FROM search_indexes ORDER BY name")
-    return [FollowedIndex(row["name"], ModelKeys(row["vision_model"], row["text_model"])) for row in rows]
+    rows = connection.execute("SELECT name, vision_model, text_model, state FROM search_indexes ORDER BY name")
+    return [
+        FollowedIndex(row["name"], ModelKeys(row["vision_model"], row["text_model"]), row["state"] == "live")
+        for row in rows
+    ]
 
 
 def send(client: OpenSearch, documents: Iterable[tuple[FollowedIndex, Document]]) -> dict[UUID, str]:
     """Write documents, unless newer ones are there. Returns why one was refused, of the videos of which one was.
 
-    An index that was removed meanwhile gets nothing. Raises SearchUnavailable; what was written before stays.
+    An index that was removed meanwhile gets nothing, unless it is live. Raises SearchUnavailable; what was written
+    before stays.
     """
     refused: dict[UUID, str] = {}
     for part in _in_requests(documents):
@@ -130,7 +138,9 @@ def send(client: OpenSearch, documents: Iterable[tuple[FollowedIndex, Document]]
             answer = client.bulk(body="".join(_line(index, document) for index, document in part), require_alias=True)
         if not answer["errors"]:
             continue
-        for (_, document), item in zip(part, answer["items"], strict=True):
+        for (index, document), item in zip(part, answer["items"], strict=True):
+            if index.live and item["index"]["status"] == _NOT_FOUND:
+                raise SearchUnavailable(f"OpenSearch has lost the index {index.name}: run `heimdex index rebuild`")
             reason = _refusal(document, item["index"])
             if reason is not None:
                 refused.setdefault(document.video_id, reason)

@@ -146,6 +146,19 @@ def test_without_an_index_and_without_an_engine_it_is_said(pool: Pool, opensearc
     assert SearchChanges(pool).backlog().pending == 1
 
 
+def test_a_live_index_that_is_gone_is_waited_for(pool: Pool, engine: FollowedOpenSearch) -> None:
+    scenes = add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    lost = live(engine).name
+    engine.client.indices.delete(index=lost)
+    with pytest.raises(SearchUnavailable, match=f"has lost the index {lost}: run `heimdex index rebuild`"):
+        engine.follower.follow(video)
+    assert engine.changes.backlog().pending == 1
+    engine.indexes.rebuild(MODELS)
+    engine.follower.follow(video)
+    assert set(tides(engine)) == set(scenes)
+
+
 def test_emptied_documents_are_purged_when_no_write_can_be_so_late(
     pool: Pool, engine: FollowedOpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
