@@ -104,14 +104,13 @@ def _is_ready(scheduler: Any) -> bool:
 def _ensure_index(say: Say, engine: EngineAddress, database_url: str) -> None:
     """The engine's index for the models that were loaded, built of all scenes if it is not there."""
     from cluster.store.opensearch import open_client
-    from cluster.store.search_indexes import SearchIndexes
+    from cluster.store.search_indexes import SearchIndexes, said_now_and_then
     from cluster.store.search_models import SearchModels
 
     with open_pool(database_url, max_size=4, name="heimdex-index") as pool:
         models = SearchModels(pool).keys()
         indexes = SearchIndexes(pool, database_url, open_client(engine), engine)
-        if indexes.ensure(models, lambda copied, total: say(f"building the search index: {copied} of {total} videos")):
-            say("the search index is built")
+        indexes.ensure(models, said_now_and_then(say))
 
 
 def _start_proxy(settings: Settings, http_port: int) -> None:

@@ -24,7 +24,7 @@ from cluster.store.database import Pool, open_pool
 from cluster.store.index_follower import IndexFollower
 from cluster.store.opensearch import open_client
 from cluster.store.scene_vectors import EVERY_ID, SceneVectors
-from cluster.store.search_indexes import SearchIndexes
+from cluster.store.search_indexes import SearchIndexes, said_now_and_then
 from cluster.store.search_models import IndexedModel, Models, SearchModels, changing_alone, keys_of
 from cluster.watch import in_words
 
@@ -117,15 +117,12 @@ class _Index:
     def prepare(self) -> None:
         """Have it built of the vectors that there are by now; whatever is written later, it follows."""
         if self._indexes is not None:
-            self._indexes.ensure(self._models, self._tell)
+            self._indexes.ensure(self._models, said_now_and_then(self._say))
 
     def follow(self) -> None:
         """Bring it in line with what was written last, also where no cluster is up that would."""
         if self._indexes is not None:
             self._follower.follow_due()
-
-    def _tell(self, copied: int, total: int) -> None:
-        self._say(f"building the search index: {copied} of {total} videos")
 
 
 class _Filling:

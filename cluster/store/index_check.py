@@ -113,10 +113,7 @@ class IndexCheck:
             if until is None:
                 break
             last = until
-        verdict = self._looked_at_again(verdict)
-        for place in self._outside():
-            verdict.note(place, Kind.MISSING)
-        return verdict
+        return self._looked_at_again(verdict)
 
     def repair(self, verdict: Verdict, follower: IndexFollower) -> dict[UUID, str]:
         """Bring the videos that differ in line, and nothing else; returns which of them have a refused document."""
@@ -177,16 +174,6 @@ class IndexCheck:
             if len(hits) < DOCUMENTS_PER_REQUEST:
                 return
             body["search_after"] = hits[-1]["sort"]
-
-    def _outside(self) -> list[Place]:
-        """Scenes that the outbox does not know of, as some by another hand might be."""
-        statement = (
-            "SELECT s.video_id, s.index FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id "
-            "WHERE v.owner_id IS NOT NULL AND NOT EXISTS "
-            "(SELECT FROM search_changes AS c WHERE c.video_id = s.video_id) ORDER BY s.video_id, s.index"
-        )
-        with self._pool.connection() as connection:
-            return [(row["video_id"], row["index"]) for row in connection.execute(statement)]
 
     def _most_documents(self, videos: Sequence[UUID]) -> dict[UUID, int]:
         """Of each of the videos, one more than the highest number among its documents and scenes."""

@@ -16,7 +16,7 @@ from cluster.store.search_models import SearchModels
 from cluster.store.vocabulary import Vocabulary, words_in
 
 SCENES_PER_PAGE = 2000
-_VECTOR_INDEXES = ("idx_scene_embeddings_cosine", "idx_scene_meanings_cosine", "idx_video_scenes_text_index")
+_INDEXES = ("idx_scene_embeddings_cosine", "idx_scene_meanings_cosine", "idx_video_scenes_text_index")
 
 _INDEXED = """
 -- What each scene's text index should be.
@@ -102,7 +102,7 @@ class PostgresCheck:
         """Mend what differs, and build the indexes anew; searches are answered meanwhile."""
         self.repair()
         with connect(self._url, name="heimdex-index", autocommit=True, statement_timeout_s=0) as connection:
-            for index in _VECTOR_INDEXES:
+            for index in _INDEXES:
                 connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
 
     def _pages(self) -> Iterator[list[UUID]]:

@@ -66,8 +66,9 @@ _PAGE = """
 SELECT video_id FROM (
     SELECT video_id, sum(most_scenes) OVER (ORDER BY video_id) - most_scenes AS before
     FROM (
-        SELECT video_id, most_scenes FROM search_changes
-        WHERE %(last)s::uuid IS NULL OR video_id > %(last)s ORDER BY video_id LIMIT %(scenes)s
+        SELECT v.id AS video_id, coalesce(c.most_scenes, 0) AS most_scenes
+        FROM videos AS v LEFT JOIN search_changes AS c ON c.video_id = v.id
+        WHERE %(last)s::uuid IS NULL OR v.id > %(last)s ORDER BY v.id LIMIT %(scenes)s
     ) AS next
 ) AS page
 WHERE before < %(scenes)s
@@ -100,7 +101,10 @@ def raise_version(connection: Connection[Any], video_id: UUID, scenes: int, left
 
 
 def page_of_videos(pool: Pool, last: UUID | None, scenes: int) -> list[UUID]:
-    """The videos that come after ``last`` by their ids, with about so many scenes together; none at the end."""
+    """The videos that come after ``last`` by their ids, with about so many scenes together; none at the end.
+
+    All there are, also those that the outbox does not know.
+    """
     with pool.connection() as connection:
         return [row["video_id"] for row in connection.execute(_PAGE, {"last": last, "scenes": scenes})]
 

@@ -30,6 +30,20 @@ GRACE_S = 3.0
 """How long an index stays after the alias left it: longer than a search takes."""
 Progress = Callable[[int, int], None]
 """Told how many of how many videos are copied."""
+SAY_EVERY_S = 5.0
+
+
+def said_now_and_then(say: Callable[[str], None]) -> Progress:
+    """Puts progress into words, the last one and others every few seconds."""
+    said_s = time.monotonic()
+
+    def tell(copied: int, total: int) -> None:
+        nonlocal said_s
+        if copied == total or time.monotonic() - said_s >= SAY_EVERY_S:
+            said_s = time.monotonic()
+            say(f"building the search index: {copied} of {total} videos")
+
+    return tell
 
 
 def alias_of(prefix: str, models: ModelKeys) -> str:
@@ -164,7 +178,7 @@ class SearchIndexes:
 
     def _count(self) -> int:
         with self._pool.connection() as connection:
-            row = connection.execute("SELECT count(*) AS n FROM search_changes").fetchone()
+            row = connection.execute("SELECT count(*) AS n FROM videos").fetchone()
         assert row is not None
         return int(row["n"])
 
