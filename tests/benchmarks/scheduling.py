@@ -146,7 +146,9 @@ def _running(url: str, schedulers: Schedulers, plan: IdlePlan) -> Iterator[None]
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    ready.wait()
+    while not ready.wait(1.0):
+        if not thread.is_alive():
+            raise SystemExit("the scheduler has ended before it was ready")
     try:
         yield
     finally:

@@ -6,9 +6,7 @@ benchmark's own and gone afterwards. A full run of 100,000 or 1,000,000 scenes r
 
 import argparse
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,13 +22,13 @@ from tests.benchmarks import reembedding
 from tests.benchmarks.machine import machine
 from tests.benchmarks.made_scenes import MOST, Scenery
 from tests.benchmarks.opensearch_engine import OpenSearchEngine
+from tests.benchmarks.opensearch_server import opensearch_server
 from tests.benchmarks.postgres_server import postgres_server
 from tests.benchmarks.search_engines import PostgresEngine, SearchEngine
 from tests.benchmarks.search_latency import Parties, SearchClient, measure_common_words, measure_latency
 from tests.benchmarks.search_recall import OWNERS, Recall, exactly_nearest, measure_recall
 from tests.benchmarks.search_report import Found, section
 from tests.benchmarks.search_server import bundled_models, search_server
-from tests.real_opensearch import RealOpenSearch
 
 KEPT = Path(__file__).with_name("search.md")
 SIZES, SIZE_QUICK = (100_000, 1_000_000), 5_000
@@ -130,22 +128,16 @@ def _postgres(models: Models) -> Iterator[Opened]:
 def _opensearch(models: Models) -> Iterator[Opened]:
     vision, text = models
     keys = {By.MEANING: text.key, By.PICTURE: vision.key}
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-bench-opensearch-"))
-    server = RealOpenSearch(folder / "opensearch")
-    try:
-        server.start()
-        with (
-            _postgres(models) as (url, _, postgres),
-            open_pool(url, max_size=8, name="bench") as pool,
-        ):
-            SearchModels(pool).adopt(By.PICTURE, IndexedModel(vision.key, "bundled", None))
-            SearchModels(pool).adopt(By.MEANING, IndexedModel(text.key, "bundled", None))
-            assert isinstance(postgres, PostgresEngine)
-            with closing(OpenSearchEngine(postgres, pool, url, server.url, keys)) as engine:
-                yield url, engine.address, engine
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
+    with (
+        opensearch_server() as server,
+        _postgres(models) as (url, _, postgres),
+        open_pool(url, max_size=8, name="bench") as pool,
+    ):
+        SearchModels(pool).adopt(By.PICTURE, IndexedModel(vision.key, "bundled", None))
+        SearchModels(pool).adopt(By.MEANING, IndexedModel(text.key, "bundled", None))
+        assert isinstance(postgres, PostgresEngine)
+        with closing(OpenSearchEngine(postgres, pool, url, server.url, keys)) as engine:
+            yield url, engine.address, engine
 
 
 ENGINES = {"postgres": _postgres, "opensearch": _opensearch}

@@ -6,11 +6,9 @@ Afterwards no scene lacks a vector and no document differs. ``python -m tests.ch
 import argparse
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,9 +32,10 @@ from cluster.store.search_changes import SearchChanges
 from cluster.store.search_engines import index_opener
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SearchModels, keys_of
+from tests.benchmarks.opensearch_server import opensearch_server
 from tests.benchmarks.postgres_server import postgres_server
 from tests.cluster.stored_scenes import other_vision_model, store_clips
-from tests.real_opensearch import QUICK_START, RealOpenSearch
+from tests.real_opensearch import QUICK_START
 
 OWNER = UUID(int=7)
 COPIES = 8
@@ -108,22 +107,19 @@ def run(seed: int, kills: int = 10, progress: Progress = print) -> Counts:
 
 @contextmanager
 def _scene(counts: Counts) -> Iterator[_Scene]:
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-chaos-reembed-"))
-    engine = RealOpenSearch(folder / "opensearch", java_options=QUICK_START)
-    try:
-        engine.start()
-        with postgres_server() as server, open_pool(server.url, max_size=8, name="chaos") as pool:
-            counts.scenes = store_clips(pool, OWNER, folder / "scenes", copies=COPIES)
-            with pool.connection() as connection:
-                connection.execute("DELETE FROM video_leases")
-            scene = _Scene(pool, server.url, folder, EngineAddress(engine.url))
-            QueryModels(pool, ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1))  # they are the active ones from now on
-            client = open_client(scene.address)
-            SearchIndexes(pool, server.url, client, scene.address).ensure(SearchModels(pool).keys())
-            yield scene
-    finally:
-        engine.stop()
-        shutil.rmtree(folder)
+    with (
+        opensearch_server(QUICK_START) as engine,
+        postgres_server() as server,
+        open_pool(server.url, max_size=8, name="chaos") as pool,
+    ):
+        scene = _Scene(pool, server.url, engine.folder.parent, EngineAddress(engine.url))
+        counts.scenes = store_clips(pool, OWNER, scene.folder / "scenes", copies=COPIES)
+        with pool.connection() as connection:
+            connection.execute("DELETE FROM video_leases")
+        QueryModels(pool, ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1))  # they are the active ones from now on
+        client = open_client(scene.address)
+        SearchIndexes(pool, server.url, client, scene.address).ensure(SearchModels(pool).keys())
+        yield scene
 
 
 def _takes_s(scene: _Scene, model: str, counts: Counts) -> float:

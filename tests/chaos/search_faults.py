@@ -9,17 +9,14 @@ import json
 import os
 import queue
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -41,6 +38,7 @@ from cluster.store.search_indexes import SearchIndexes, alias_of
 from cluster.store.search_models import IndexedModel, SearchModels
 from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
+from tests.benchmarks.opensearch_server import opensearch_server
 from tests.benchmarks.postgres_server import postgres_server
 from tests.real_opensearch import QUICK_START, RealOpenSearch
 
@@ -150,17 +148,14 @@ def run(seed: int, videos: int = 200, kills: int = 20, builder_kills: int = 10, 
 
 @contextmanager
 def _indexed(rng: random.Random) -> Iterator[Indexed]:
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-chaos-search-"))
-    engine = RealOpenSearch(folder / "opensearch", java_options=QUICK_START)
-    try:
-        engine.start()
-        with postgres_server() as server, open_pool(server.url, max_size=16, name="chaos") as pool:
-            for by, key in ((By.PICTURE, MODELS.vision), (By.MEANING, MODELS.text)):
-                SearchModels(pool).adopt(by, IndexedModel(key, key, None))
-            yield Indexed(pool, server.url, engine, rng)
-    finally:
-        engine.stop()
-        shutil.rmtree(folder)
+    with (
+        opensearch_server(QUICK_START) as engine,
+        postgres_server() as server,
+        open_pool(server.url, max_size=16, name="chaos") as pool,
+    ):
+        for by, key in ((By.PICTURE, MODELS.vision), (By.MEANING, MODELS.text)):
+            SearchModels(pool).adopt(by, IndexedModel(key, key, None))
+        yield Indexed(pool, server.url, engine, rng)
 
 
 class _Writers:

@@ -48,6 +48,18 @@ class CommandLine:
             text=True,
         )
 
+    def submit_job(self, dashboard_url: str, folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+        """``ray job submit`` of a command, with ``folder`` as its working directory, to the job's end."""
+        return subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", ".", "--", *command],
+            env={**self.environment, "RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": dashboard_url},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
     def json(self, *arguments: str) -> Any:
         """What the command prints with --json, whatever its exit status."""
         done = self.run(*arguments, "--json")

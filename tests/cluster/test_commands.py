@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -128,32 +127,8 @@ def test_a_ray_job_names_the_bad_row_and_the_corrupt_file_and_ends_with_1(
     (folder / "videos.csv").write_text(
         f"uri,language\n{clips()[0]},en\n,en\n{folder / 'corrupt.mp4'},\n{clips()[1]},\n"
     )
-    job = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ray.scripts.scripts",
-            "job",
-            "submit",
-            "--working-dir",
-            ".",
-            "--",
-            "python",
-            "-m",
-            "cluster.batch",
-            "--manifest",
-            "videos.csv",
-        ],
-        env={
-            **heimdex.environment,
-            "RAY_AUTH_MODE": "token",
-            "RAY_API_SERVER_ADDRESS": cluster_state["dashboard_url"],
-        },
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+    job = heimdex.submit_job(
+        cluster_state["dashboard_url"], folder, "python", "-m", "cluster.batch", "--manifest", "videos.csv"
     )
     output = job.stdout + job.stderr
     assert job.returncode == 1, output

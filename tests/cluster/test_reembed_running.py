@@ -1,7 +1,5 @@
 """Other models for a cluster that is up: what serves and what embeds follows by itself, without a restart."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +39,10 @@ def test_a_cluster_that_is_up_changes_over_and_back(
     before = vectors(cluster_pool)
     assert list(before) == [old]
 
-    job = ["job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster.reembed", "--vision", str(other)]
     folder = Path(heimdex.folder) / "reembed-job"
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", *job],
-        env={
-            **heimdex.environment,
-            "RAY_AUTH_MODE": "token",
-            "RAY_API_SERVER_ADDRESS": cluster_state["dashboard_url"],
-        },
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+    done = heimdex.submit_job(
+        cluster_state["dashboard_url"], folder, "python", "-m", "cluster.reembed", "--vision", str(other)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{before[old]} scenes were embedded" in done.stdout
