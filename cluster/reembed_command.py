@@ -6,7 +6,7 @@ Which Ray embeds is decided here; how is ``cluster.reembed``'s.
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -163,9 +163,12 @@ def _ray_at_hand(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _ray_writes_into(log_file: Path) -> Iterator[None]:
-    """What Ray writes to standard error past Python, such as how it finds Ray Data's actors, goes into a file."""
+    """What Ray says meanwhile, such as how it finds Ray Data's actors, goes into a file.
+
+    That is what it writes to standard error past Python, and to standard output, where nobody else writes yet.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("a") as log, os.fdopen(os.dup(2), "w", buffering=1) as people:
+    with log_file.open("a") as log, redirect_stdout(log), os.fdopen(os.dup(2), "w", buffering=1) as people:
         os.dup2(log.fileno(), 2)
         python, sys.stderr = sys.stderr, people
         try:
