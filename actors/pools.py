@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -352,6 +352,8 @@ class Pool:
 
     def _settle(self, worker: _Worker, batch: list[_Item], replies: list[StageReply]) -> None:
         worker.peak_memory_bytes = replies[0].peak_memory_bytes
+        if worker.info is not None:
+            worker.info = replace(worker.info, model=replies[-1].model)
         for item, reply in zip(batch, replies, strict=True):
             if not item.reply.done():
                 item.reply.set_result(reply)

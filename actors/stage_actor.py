@@ -76,13 +76,15 @@ def _packed(part: Any) -> "bytes | ray.ObjectRef[Any]":
 class StageReply:
     """What a worker answers for one item: how it was measured and, unless it failed, its (small) value.
 
-    ``node_id`` is Ray's name of the worker's node; ``peak_memory_bytes`` its process's largest resident set so far.
+    ``node_id`` is Ray's name of the worker's node; ``peak_memory_bytes`` its process's largest resident set so far;
+    ``model`` what it has loaded by now.
     """
 
     report: StageReport
     value: Any
     node_id: str
     peak_memory_bytes: int
+    model: str | None = None
 
 
 def is_device_failure(reply: StageReply) -> bool:
@@ -120,15 +122,15 @@ class LoadedWorker:
 
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
     ``Share``s, or of plain values, in the same order. ``makes`` says of what type the value of a call is, or every part
-    of one that comes in parts; calls that are not named are not checked. ``niceness``: how far its process stands back
-    behind the other kinds of workers.
+    of one that comes in parts; calls that are not named are not checked. ``model`` answers which one is loaded by now.
+    ``niceness``: how far its process stands back behind the other kinds of workers.
     """
 
     calls: Mapping[str, Callable[..., Any]]
     batched: frozenset[str] = frozenset()
     makes: Mapping[str, type] = field(default_factory=dict)
     device: str = "cpu"
-    model: str | None = None
+    model: Callable[[], str | None] = lambda: None
     niceness: int = 0
 
 
@@ -163,7 +165,7 @@ class StageActor:
             node_id=context.get_node_id(),
             node=ray.util.get_node_ip_address(),
             device=self._loaded.device,
-            model=self._loaded.model,
+            model=self._loaded.model(),
             pid=os.getpid(),
         )
 
@@ -212,12 +214,14 @@ class StageActor:
         # Linux counts KiB.
         peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         node_id = ray.get_runtime_context().get_node_id()
+        model = self._loaded.model()
         return [
             StageReply(
                 self._report(share, run_s * (share.weight / whole if whole > 0 else 1 / batch_size), batch_size),
                 None if isinstance(share.value, StageFailure) else share.value,
                 node_id,
                 peak_memory_bytes,
+                model,
             )
             for share in shares
         ]

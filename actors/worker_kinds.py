@@ -233,7 +233,7 @@ class _SpeechLoader:
             batched=frozenset({"transcribe"}),
             makes=MAKES,
             device=config.device,
-            model=transcriber.model_name,
+            model=lambda: transcriber.model_name,
         )
 
 
@@ -258,7 +258,7 @@ class _VisionLoader:
             batched=frozenset({"describe"}),
             makes=MAKES,
             device=self.config.device,
-            model=embedder.model,
+            model=lambda: embedder.model,
         )
 
 

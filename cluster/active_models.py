@@ -54,9 +54,7 @@ class ActiveModel(Generic[Model]):
         self._lock = threading.Lock()
         self._ahead: set[str] = set()
         stand = models.by_state()
-        active = stand[State.ACTIVE].get(by)
-        known = [_named(model) for space in stand.values() for found, model in space.items() if found is by]
-        named = _named(active) if active is not None and configured in known else configured
+        named = to_be_loaded(stand, by, configured)
         first = load(named)
         models.adopt(by, IndexedModel(first.key, named.name, named.pretrained))
         self._loaded = {first.key: first}
@@ -97,6 +95,13 @@ class ActiveModel(Generic[Model]):
                 f"{model.key}: bring the same files here"
             )
         return loaded
+
+
+def to_be_loaded(stand: Stand, by: By, configured: ModelName) -> ModelName:
+    """The model that a process with these settings begins with: the active one, also where they name an earlier one."""
+    active = stand[State.ACTIVE].get(by)
+    known = [_named(model) for space in stand.values() for found, model in space.items() if found is by]
+    return _named(active) if active is not None and configured in known else configured
 
 
 def _named(model: IndexedModel) -> ModelName:

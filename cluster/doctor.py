@@ -13,11 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import launch
+from cluster.active_models import ModelName, Stand, to_be_loaded
 from cluster.contracts.errors import HeimdexError
+from cluster.contracts.search import By
 from cluster.ray_node import port_is_free
 from cluster.report import result_console
 from cluster.settings import LOOPBACK, Settings
 from cluster.store.opensearch import check_engine, open_client
+from cluster.store.search_models import SETTINGS, SearchModels, State
 
 LITTLE_SPACE_BYTES = 5 * 1024**3
 NEEDED_DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
@@ -177,18 +180,44 @@ def _vision_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.labels import load_labels
     from cluster.models.vision import load_vision_model
 
-    model = load_vision_model(settings.clip_model, settings.resolved_clip_pretrained, "cpu")
+    stand = _models_of_scenes(settings)
+    configured = ModelName(settings.clip_model, settings.resolved_clip_pretrained)
+    named = to_be_loaded(stand, By.PICTURE, configured)
+    model = load_vision_model(named.name, named.pretrained, "cpu")
     seen = f"{model.key}, {model.image_size_px} px"
     fits = settings.key_frame_px >= model.image_size_px
     yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
-    groups = load_labels(settings.labels_file, settings.clip_model)
+    yield from _other_model(By.PICTURE, model.key, stand)
+    groups = load_labels(settings.labels_file, named.name)
     yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
 
 
 def _text_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.text import load_text_model
 
-    yield Finding("text model", True, load_text_model(settings.text_model, "cpu").key)
+    stand = _models_of_scenes(settings)
+    key = load_text_model(to_be_loaded(stand, By.MEANING, ModelName(settings.text_model)).name, "cpu").key
+    yield Finding("text model", True, key)
+    yield from _other_model(By.MEANING, key, stand)
+
+
+def _models_of_scenes(settings: Settings) -> Stand:
+    """Those whose vectors are stored; none where there is no database yet."""
+    from cluster.store.database import open_pool
+    from cluster.store.migrations import pending_migrations
+
+    url = launch.existing_database_url(settings)
+    if url is None or pending_migrations(url):
+        return {state: {} for state in State}
+    with open_pool(url, max_size=1, name="heimdex-doctor") as pool:
+        return SearchModels(pool).by_state()
+
+
+def _other_model(by: By, key: str, stand: Stand) -> Iterator[Finding]:
+    active = stand[State.ACTIVE].get(by)
+    if active is not None and active.key != key:
+        mend = f"set {SETTINGS[by]} to {active.name}, or embed the scenes anew by `heimdex reembed`"
+        yield Finding(f"vectors by {by}", False, f"all are {active.key}'s, the settings name {key}", mend)
 
 
 def _search_engine(settings: Settings) -> Iterator[Finding]:

@@ -46,6 +46,7 @@ def ray_of_this_module() -> Iterator[None]:
 
 
 def toys() -> LoadedWorker:
+    loaded = ["toys"]
     return LoadedWorker(
         {
             "echo": lambda value: value,
@@ -61,10 +62,11 @@ def toys() -> LoadedWorker:
             "too_few": lambda batch: batch[1:],
             "weigh": _weigh,
             "stall": _stall,
+            "load": lambda name: loaded.append(name),
             "break_device": lambda _: _fail("DeviceFailure", "the GPU is gone"),
         },
         batched=frozenset({"double", "too_few", "weigh", "stall", "break_device"}),
-        model="toys",
+        model=lambda: loaded[-1],
         niceness=2,
     )
 
@@ -625,6 +627,16 @@ def test_a_cancelled_item_leaves_the_queue_and_the_worker_goes_on(tmp_path: Path
         until.touch()
         assert (await pool.run("echo", (3,), deadline_s=LONG_S)).value == 3
         assert [view.name for view in pool.view()] == ["media-1"]
+
+    run(scenario)
+
+
+def test_a_worker_is_seen_with_the_model_that_it_has_loaded_by_now() -> None:
+    async def scenario(pool: Pool) -> None:
+        await pool.run("load", ("other toys",), deadline_s=LONG_S)
+        (seen,) = pool.view()
+        assert seen.info is not None
+        assert (seen.info.worker, seen.info.model) == ("media-1", "other toys")
 
     run(scenario)
 
