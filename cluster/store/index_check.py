@@ -17,7 +17,7 @@ from cluster.contracts.search import By
 from cluster.store.database import Pool
 from cluster.store.index_follower import FollowedIndex, IndexFollower
 from cluster.store.opensearch import engine_errors
-from cluster.store.opensearch_documents import MODEL_FIELDS, searched_fields
+from cluster.store.opensearch_documents import MODEL_FIELDS, VECTORS, searched_fields
 from cluster.store.search_changes import SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 2000
@@ -25,11 +25,11 @@ DOCUMENTS_PER_REQUEST = 5000
 EXAMPLES = 5
 Progress = Callable[[int], None]
 
-_SCENES = """
-SELECT s.video_id, s.index, v.owner_id, v.created_at, coalesce(s.tags, '{}') AS tags,
+_SCENES = f"""
+SELECT s.video_id, s.index, v.owner_id, v.created_at, coalesce(s.tags, '{{}}') AS tags,
        coalesce(s.combined_text, '') AS text, t.language,
        p.model AS picture_model, m.model AS meaning_model,
-       md5(concat_ws('|', p.embedding::text, m.embedding::text)) AS vectors
+       {VECTORS} AS vectors
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id AND v.owner_id IS NOT NULL
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id

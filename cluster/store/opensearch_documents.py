@@ -30,12 +30,15 @@ ANALYZERS = {
 MODEL_FIELDS = {By.PICTURE: "picture_model", By.MEANING: "meaning_model"}
 _DIMENSIONS = {By.PICTURE: EMBEDDING_DIM, By.MEANING: MEANING_DIM}
 
-_DOCUMENTS = """
+VECTORS = "concat_ws('|', md5(vector_send(p.embedding)), md5(vector_send(m.embedding)))"
+"""SQL for what tells vectors ``p`` and ``m`` of a scene from others, without writing out their numbers."""
+
+_DOCUMENTS = f"""
 -- What can be found of some videos, and of which version that is; a row without a scene where nothing can be.
 SELECT c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_id, v.created_at,
-       coalesce(s.tags, '{}') AS tags, coalesce(s.combined_text, '') AS text, t.language,
+       coalesce(s.tags, '{{}}') AS tags, coalesce(s.combined_text, '') AS text, t.language,
        p.embedding::text AS picture, m.embedding::text AS meaning,
-       md5(concat_ws('|', p.embedding::text, m.embedding::text)) AS vectors
+       {VECTORS} AS vectors
 FROM search_changes AS c
 LEFT JOIN videos AS v ON v.id = c.video_id
 LEFT JOIN video_scenes AS s ON s.video_id = c.video_id AND v.owner_id IS NOT NULL
