@@ -23,8 +23,8 @@ from cluster.store.database import open_pool
 from cluster.store.scene_vectors import EVERY_ID, IdRange, LackingScene, SceneVectors
 from cluster.store.search_models import Models
 
-BATCHES_PER_CALL = 8
-"""So many of the models' batches share a call, whose ends are waited for."""
+BATCHES_PER_CALL = 4
+"""So many of the models' batches share a call: few, or an actor has long been idle when the last one ends its own."""
 MOST_RANGES = 2000
 READER_CPUS, EMBEDDER_CPUS = 0.02, 0.05
 """What Ray reserves: it must find room beside the workers of a cluster that is up."""
@@ -113,7 +113,7 @@ class Reembedding:
                     _Actor,
                     fn_constructor_args=(self._work,),
                     batch_size=self._call_size,
-                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=hands.actors, initial_size=hands.actors),
+                    compute=ray.data.ActorPoolStrategy(size=hands.actors),
                     num_cpus=EMBEDDER_CPUS,
                     num_gpus=hands.gpus,
                 )

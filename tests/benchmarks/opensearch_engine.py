@@ -55,7 +55,7 @@ class OpenSearchEngine:
 
     def fill(self, scenery: Scenery, say: Say) -> Filled:
         """See :class:`SearchEngine`."""
-        filled = Filled(self._postgres.fill(scenery, say).stored_s)
+        filled = self._postgres.store(scenery, say)
         self.note_changes()
         began_s = time.monotonic()
         name = self._indexes.rebuild(self._keys, lambda copied, total: say(f"{copied:,} of {total:,} videos indexed"))

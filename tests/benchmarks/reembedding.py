@@ -37,7 +37,7 @@ from tests.cluster.stored_scenes import store_clips
 
 REACH = 0.85
 LEAST_COSINE = 0.999
-COPIES, COPIES_QUICK = 60, 15
+COPIES, COPIES_QUICK = 120, 30
 POLL_S = 0.05
 BATCH = KEY_FRAMES_PER_BATCH["cpu"]
 CPUS = os.cpu_count() or 1

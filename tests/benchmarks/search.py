@@ -37,6 +37,8 @@ NEAREST_ASKED, NEAREST_ASKED_QUICK = 300, 50
 ROUNDS, ROUNDS_QUICK = 3, 1
 INDEXED = 20_000
 """Scenes that are indexed in each round."""
+HEAP = "-Xms4g -Xmx4g"
+"""OpenSearch's: for a million scenes, whose graphs of neighbours are merged there."""
 _HEAD = "# Finding scenes"
 
 Models = tuple[VisionEncoder, TextEncoder]
@@ -129,7 +131,7 @@ def _opensearch(models: Models) -> Iterator[Opened]:
     vision, text = models
     keys = {By.MEANING: text.key, By.PICTURE: vision.key}
     with (
-        opensearch_server() as server,
+        opensearch_server(HEAP) as server,
         _postgres(models) as (url, _, postgres),
         open_pool(url, max_size=8, name="bench") as pool,
     ):

@@ -87,15 +87,9 @@ class PostgresEngine:
 
     def fill(self, scenery: Scenery, say: Callable[[str], None]) -> Filled:
         """See :class:`SearchEngine`. Indexes that grow slowly are built when all rows are there."""
-        filled = Filled()
         connection = self._connection
-        connection.execute("TRUNCATE videos CASCADE")
         indexes = connection.execute(_SLOW_INDEXES, (list(_FILLED),)).fetchall()
-        for index in indexes:
-            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index["name"])))
-        began_s = time.monotonic()
-        self._store(scenery, say)
-        filled.stored_s = time.monotonic() - began_s
+        filled = self.store(scenery, say)
         connection.execute(f"SET maintenance_work_mem = '{_BUILD_MEMORY}'")
         for index in indexes:
             began_s = time.monotonic()
@@ -108,6 +102,18 @@ class PostgresEngine:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
         return filled
+
+    def store(self, scenery: Scenery, say: Callable[[str], None]) -> Filled:
+        """Hold these scenes, without an index of vectors or words: for an engine that has its own."""
+        connection = self._connection
+        connection.execute("TRUNCATE videos CASCADE")
+        for index in connection.execute(_SLOW_INDEXES, (list(_FILLED),)).fetchall():
+            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index["name"])))
+        began_s = time.monotonic()
+        self._store(scenery, say)
+        stored_s = time.monotonic() - began_s
+        connection.execute("VACUUM ANALYZE")
+        return Filled(stored_s)
 
     def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
         """See :class:`SearchEngine`."""
