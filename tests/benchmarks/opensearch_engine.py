@@ -78,12 +78,21 @@ class OpenSearchEngine:
             (search,) = self._index.words_searches(asked.words, asked.scope, limit)
         else:
             search = nearest_search(by, asked.vectors[by], asked.scope, limit)
-        return partial(self._count, json.dumps(search))
+        return partial(self._found, json.dumps(search))
 
-    def _count(self, body: str) -> int:
+    def count(self, asked: Asked) -> int:
+        """See :class:`SearchEngine`."""
+        (search,) = self._index.words_searches(asked.words, asked.scope, 0)
+        return int(self._answer(json.dumps({**search, "track_total_hits": True}))["total"]["value"])
+
+    def _found(self, body: str) -> int:
+        return len(self._answer(body)["hits"])
+
+    def _answer(self, body: str) -> dict[str, Any]:
         path = f"/{alias_of(self.address.prefix, self._keys)}/_search"
         self._connection.request("POST", path, body, {"Content-Type": "application/json"})
-        return len(json.loads(self._connection.getresponse().read())["hits"]["hits"])
+        hits: dict[str, Any] = json.loads(self._connection.getresponse().read())["hits"]
+        return hits
 
     def compare_bulk(self, rounds: int, say: Say) -> Comparison:
         """All that Postgres holds, indexed by the product, against ready-made documents that are sent as they are."""

@@ -29,6 +29,7 @@ from tests.benchmarks.made_scenes import HUNDREDTH, MOST, SCENES_PER_VIDEO, TENT
 
 _BUILD_MEMORY = "4GB"
 """For a million pictures in one go: 2 KiB each and their neighbours."""
+_ALL = 2**31 - 1
 _FILLED = ("video_scenes", "scene_embeddings", "scene_meanings")
 
 
@@ -61,6 +62,10 @@ class SearchEngine(Protocol):
 
     def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
         """Asks for one list with what the product sends, all made ready, and says how many were found."""
+        ...
+
+    def count(self, asked: Asked) -> int:
+        """How many scenes have the words."""
         ...
 
 
@@ -124,6 +129,10 @@ class PostgresEngine:
         vector = asked.vectors[by]
         near = {**scope, "embedding": Vector(vector.embedding), "model": vector.model}
         return partial(self._near, walk_along_index(by, asked.scope).as_bytes(), near)
+
+    def count(self, asked: Asked) -> int:
+        """See :class:`SearchEngine`."""
+        return self.bare(By.WORDS, asked, _ALL)()
 
     def _fitting(self, question: bytes, words: dict[str, Any], statement: bytes, scope: dict[str, Any]) -> int:
         asked = self._for_words.execute(question, words).fetchone()

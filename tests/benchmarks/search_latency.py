@@ -132,12 +132,12 @@ class CommonWord:
 
 def measure_common_words(parties: Parties, scenery: Scenery) -> list[CommonWord]:
     """Some of the most frequent ones, the median of a few times each."""
-    return [_common(parties, scenery.words[place], scenery.scenes) for place in _COMMON_PLACES]
+    return [_common(parties, scenery.words[place]) for place in _COMMON_PLACES]
 
 
-def _common(parties: Parties, word: str, all_scenes: int) -> CommonWord:
+def _common(parties: Parties, word: str) -> CommonWord:
     asked = parties.asked(word)
-    count = parties.engine.bare(By.WORDS, asked, all_scenes)()
+    count = parties.engine.count(asked)
     words, search = parties.engine.bare(By.WORDS, asked, LIST_DEPTH), partial(parties.client.search, word)
     words()
     search()
