@@ -5,7 +5,6 @@ models'. Above ``cluster.store``, below ``serve_app`` and the commands.
 """
 
 import math
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
+
+import numpy as np
 
 from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery, parse_words
 from cluster.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
@@ -119,10 +120,9 @@ def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) ->
 
 def _standing_out(scores: Sequence[float]) -> float:
     """The least score that stands out: infinity where none does."""
-    if len(scores) < 2:
+    if not scores or min(scores) == max(scores):
         return math.inf
-    spread = statistics.pstdev(scores)
-    return statistics.fmean(scores) + STANDS_OUT * spread if spread > 0 else math.inf
+    return float(np.mean(scores) + STANDS_OUT * np.std(scores))
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,8 @@ class OpenSearchEngine:
         """All that Postgres holds, indexed by the product, against ready-made documents that are sent as they are."""
         bodies, count = self._rendered()
         bare = partial(self._send_all, bodies)
-        self._build()  # nothing is cold
-        bare()
+        for warm in (self._build, bare, self._build, bare):  # until Java has compiled what is hot
+            warm()
         ours, theirs = in_turn([Side("heimdex", self._build), Side("OpenSearch alone", bare)], rounds, say)
         fastest = [count / min(spent.wall_s for spent in side) for side in (ours, theirs)]
         return Comparison(

@@ -34,7 +34,7 @@ KEPT = Path(__file__).with_name("search.md")
 SIZES, SIZE_QUICK = (100_000, 1_000_000), 5_000
 QUERIES, QUERIES_QUICK = 500, 60
 NEAREST_ASKED, NEAREST_ASKED_QUICK = 300, 50
-ROUNDS, ROUNDS_QUICK = 3, 1
+ROUNDS, ROUNDS_QUICK = 5, 1
 INDEXED = 20_000
 """Scenes that are indexed in each round."""
 HEAP = "-Xms4g -Xmx4g"
