@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cluster import launch
 from cluster.active_models import ModelName, Stand, to_be_loaded
-from cluster.contracts.errors import HeimdexError
+from cluster.contracts.errors import DatabaseUnavailable, HeimdexError
 from cluster.contracts.search import By
 from cluster.ray_node import port_is_free
 from cluster.report import result_console
@@ -202,15 +202,18 @@ def _text_model(settings: Settings) -> Iterator[Finding]:
 
 
 def _models_of_scenes(settings: Settings) -> Stand:
-    """Those whose vectors are stored; none where there is no database yet."""
+    """Those whose vectors are stored; none where no database can say so, which is another finding."""
     from cluster.store.database import open_pool
     from cluster.store.migrations import pending_migrations
 
     url = launch.existing_database_url(settings)
-    if url is None or pending_migrations(url):
-        return {state: {} for state in State}
-    with open_pool(url, max_size=1, name="heimdex-doctor") as pool:
-        return SearchModels(pool).by_state()
+    try:
+        if url is not None and not pending_migrations(url):
+            with open_pool(url, max_size=1, name="heimdex-doctor") as pool:
+                return SearchModels(pool).by_state()
+    except DatabaseUnavailable:
+        pass
+    return {state: {} for state in State}
 
 
 def _other_model(by: By, key: str, stand: Stand) -> Iterator[Finding]:

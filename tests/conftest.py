@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,6 +20,7 @@ from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
 from tests.missing_part import skip_but_on_ci
 from tests.opensearch_program import NotInstalled
+from tests.own_server import running
 from tests.real_opensearch import QUICK_START, RealOpenSearch
 
 # Nobody will miss these databases when the machine goes down.
@@ -61,15 +62,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
-    # Not pytest's own folder, whose path may be too long for a socket and which root would have to open.
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
-    server = EmbeddedPostgres(folder / "postgres", UNSAFE_BUT_FAST)
-    try:
-        server.start()
+    with running(lambda folder: EmbeddedPostgres(folder / "postgres", UNSAFE_BUT_FAST)) as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -104,17 +98,14 @@ def pool(database_url: str) -> Iterator[Pool]:
 @pytest.fixture(scope="session")
 def opensearch() -> Iterator[RealOpenSearch]:
     """Not started before a test asks for it. Whoever kills it starts it again."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-test-opensearch-"))
-    server = RealOpenSearch(folder / "opensearch", java_options=QUICK_START)
-    try:
+    with ExitStack() as stack:
         try:
-            server.start()
+            server = stack.enter_context(
+                running(lambda folder: RealOpenSearch(folder / "opensearch", java_options=QUICK_START))
+            )
         except NotInstalled as missing:
             skip_but_on_ci(str(missing))
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -61,18 +61,16 @@ class SearchIndexes:
         self._client = client
         self._address = address
 
-    def ensure(self, models: ModelKeys, progress: Progress = lambda *_: None) -> bool:
-        """Build the index that these models ask, unless it is there. Returns whether it was built.
+    def ensure(self, models: ModelKeys, progress: Progress = lambda *_: None) -> None:
+        """Build the index that these models ask, unless it is there.
 
         Raises SearchUnavailable, ConfigurationError when another process is building.
         """
         alias = alias_of(self._address.prefix, models)
         with engine_errors():
             there = self._client.indices.exists_alias(name=alias)
-        if there and any(row["alias"] == alias and row["state"] == "live" for row in self.rows()):
-            return False
-        self.rebuild(models, progress)
-        return True
+        if not there or all(row["alias"] != alias or row["state"] != "live" for row in self.rows()):
+            self.rebuild(models, progress)
 
     def rebuild(self, models: ModelKeys, progress: Progress = lambda *_: None) -> str:
         """Build a new index of all scenes beside the one that is searched, then switch; returns its name.

@@ -1,10 +1,7 @@
 """A Postgres server of a benchmark's own, with its defaults: what is committed is durable. Gone afterwards."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
@@ -12,6 +9,7 @@ import psutil
 from cluster.store.database import EmbeddedPostgres, connect
 from cluster.store.migrations import apply_migrations
 from cluster.store.postmaster import read_postmaster_file
+from tests.own_server import running
 
 OWNERS = 3
 
@@ -27,15 +25,9 @@ FROM generate_series(1, %(count)s) AS n, (SELECT clock_timestamp() AS moment) AS
 @contextmanager
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """The server, with the cluster's tables in its own database."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-queue-bench-"))
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
-        server.start()
+    with running(lambda folder: EmbeddedPostgres(folder / "postgres")) as server:
         apply_migrations(server.url)
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 def server_cpu_s(server: EmbeddedPostgres) -> float:

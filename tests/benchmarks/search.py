@@ -22,13 +22,14 @@ from tests.benchmarks import reembedding
 from tests.benchmarks.machine import machine
 from tests.benchmarks.made_scenes import MOST, Scenery
 from tests.benchmarks.opensearch_engine import OpenSearchEngine
-from tests.benchmarks.opensearch_server import opensearch_server
 from tests.benchmarks.postgres_server import postgres_server
 from tests.benchmarks.search_engines import PostgresEngine, SearchEngine
 from tests.benchmarks.search_latency import Parties, SearchClient, measure_common_words, measure_latency
 from tests.benchmarks.search_recall import OWNERS, Recall, exactly_nearest, measure_recall
 from tests.benchmarks.search_report import Found, section
 from tests.benchmarks.search_server import bundled_models, search_server
+from tests.own_server import running
+from tests.real_opensearch import RealOpenSearch
 
 KEPT = Path(__file__).with_name("search.md")
 SIZES, SIZE_QUICK = (100_000, 1_000_000), 5_000
@@ -131,7 +132,7 @@ def _opensearch(models: Models) -> Iterator[Opened]:
     vision, text = models
     keys = {By.MEANING: text.key, By.PICTURE: vision.key}
     with (
-        opensearch_server(HEAP) as server,
+        running(lambda folder: RealOpenSearch(folder / "opensearch", java_options=HEAP)) as server,
         _postgres(models) as (url, _, postgres),
         open_pool(url, max_size=8, name="bench") as pool,
     ):

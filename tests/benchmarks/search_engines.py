@@ -104,7 +104,6 @@ class PostgresEngine:
             assert size is not None
             filled.indexes[index["name"]] = (spent_s, size["size"])
             say(f"{index['name']}: {spent_s:.0f} s, {size['size'] >> 20} MiB")
-        connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
         return filled
 

@@ -32,10 +32,10 @@ from cluster.store.search_changes import SearchChanges
 from cluster.store.search_engines import index_opener
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SearchModels, keys_of
-from tests.benchmarks.opensearch_server import opensearch_server
 from tests.benchmarks.postgres_server import postgres_server
 from tests.cluster.stored_scenes import other_vision_model, store_clips
-from tests.real_opensearch import QUICK_START
+from tests.own_server import running
+from tests.real_opensearch import QUICK_START, RealOpenSearch
 
 OWNER = UUID(int=7)
 COPIES = 8
@@ -108,7 +108,7 @@ def run(seed: int, kills: int = 10, progress: Progress = print) -> Counts:
 @contextmanager
 def _scene(counts: Counts) -> Iterator[_Scene]:
     with (
-        opensearch_server(QUICK_START) as engine,
+        running(lambda folder: RealOpenSearch(folder / "opensearch", java_options=QUICK_START)) as engine,
         postgres_server() as server,
         open_pool(server.url, max_size=8, name="chaos") as pool,
     ):

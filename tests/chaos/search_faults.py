@@ -38,8 +38,8 @@ from cluster.store.search_indexes import SearchIndexes, alias_of
 from cluster.store.search_models import IndexedModel, SearchModels
 from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
-from tests.benchmarks.opensearch_server import opensearch_server
 from tests.benchmarks.postgres_server import postgres_server
+from tests.own_server import running
 from tests.real_opensearch import QUICK_START, RealOpenSearch
 
 OWNER = UUID(int=7)
@@ -149,7 +149,7 @@ def run(seed: int, videos: int = 200, kills: int = 20, builder_kills: int = 10, 
 @contextmanager
 def _indexed(rng: random.Random) -> Iterator[Indexed]:
     with (
-        opensearch_server(QUICK_START) as engine,
+        running(lambda folder: RealOpenSearch(folder / "opensearch", java_options=QUICK_START)) as engine,
         postgres_server() as server,
         open_pool(server.url, max_size=16, name="chaos") as pool,
     ):

@@ -46,3 +46,11 @@ def test_doctor_finds_settings_that_name_a_model_of_which_there_is_no_vector(set
     assert not wrong.ok
     assert "all are ViT-B-32/openai@1's, the settings name bundled" in wrong.seen
     assert "set HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED to ViT-B-32" in wrong.mend
+
+
+def test_doctor_looks_at_the_models_without_a_database_too(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"})
+    findings = found(nowhere)
+    assert not findings["database"].ok
+    assert findings["text model"].seen == load_text_model("bundled", "cpu").key
+    assert findings["vision model"].ok
