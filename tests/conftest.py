@@ -18,6 +18,7 @@ from psycopg import sql
 from cluster.ray_node import prepare_ray
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
+from tests.existing_database import existing_database, make_template
 from tests.missing_part import skip_but_on_ci
 from tests.opensearch_program import NotInstalled
 from tests.own_server import running
@@ -86,6 +87,21 @@ def database_url(postgres_server: EmbeddedPostgres, migrated_template: str) -> I
 def bare_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """A database of the test's own with nothing in it."""
     with new_database(postgres_server.url, "template0") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def existing_server() -> Iterator[EmbeddedPostgres]:
+    """A server with the roles and the database of ``tests.existing_database``; started when a test asks for it."""
+    with running(lambda folder: EmbeddedPostgres(folder / "postgres", UNSAFE_BUT_FAST)) as server:
+        make_template(server.url)
+        yield server
+
+
+@pytest.fixture
+def existing_url(existing_server: EmbeddedPostgres) -> Iterator[str]:
+    """A database of an existing deployment, of the test's own, entered as the owner of its tables."""
+    with existing_database(existing_server.url) as url:
         yield url
 
 
