@@ -26,7 +26,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def batch(
-    manifest: Annotated[str, typer.Option(help="csv, jsonl or parquet with the columns uri and language (optional).")],
+    manifest: Annotated[str, typer.Option(help="csv, jsonl, JSON or parquet: columns uri, language (optional).")],
 ) -> None:
     """Enqueue the videos of a manifest on the cluster this job runs on, wait for them, print a summary."""
     import ray

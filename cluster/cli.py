@@ -31,6 +31,7 @@ from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
+from cluster.video_uris import folder_without_videos
 
 app = typer.Typer(
     name="heimdex",
@@ -133,6 +134,7 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
     from cluster.store.submissions import submit as enqueue
     from cluster.watch import watch
 
+    _refuse_bare_folders(uris)
     settings = load_settings()
     submissions = _submissions(expand(uris), language, priority)
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
@@ -157,7 +159,7 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
 def submit(
     uris: Annotated[list[str] | None, typer.Argument(help="As for `process`.", show_default=False)] = None,
     manifest: Annotated[
-        str | None, typer.Option(help="csv, jsonl or parquet with the columns uri and language.")
+        str | None, typer.Option(help="csv, jsonl, JSON array or parquet with the columns uri and language.")
     ] = None,
     language: Language = None,
     priority: Priority = 0,
@@ -171,6 +173,7 @@ def submit(
 
     if (manifest is None) == (not uris):
         raise typer.BadParameter("give either URIs or --manifest")
+    _refuse_bare_folders(uris or [])
     settings = load_settings()
     submissions = _submissions(expand(uris or []), language, priority)
     bad_rows: Sequence[Any] = []
@@ -271,8 +274,20 @@ def _submissions(uris: Sequence[str], language: str | None, priority: int) -> li
     return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
 
 
+def _refuse_bare_folders(uris: Sequence[str]) -> None:
+    """Where there is nothing but folders without videos, no cluster is brought up to say so."""
+    sentences = [folder_without_videos(uri) for uri in uris]
+    if sentences and all(sentences):
+        for sentence in sentences:
+            _say(f"error: {sentence}")
+        raise typer.Exit(2)
+
+
 def _read_manifest(settings: Settings, manifest: str) -> Any:
-    from cluster.manifest import read_manifest
+    from cluster.manifest import needs_ray, read_manifest
+
+    if not needs_ray(manifest):
+        return read_manifest(manifest)
     from cluster.ray_driver import connected, ray_of_this_process
 
     state = launch.find(settings)

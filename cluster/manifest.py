@@ -1,14 +1,15 @@
-"""Manifests: many videos in one csv, jsonl or parquet file, read with Ray Data.
+"""Manifests: many videos in one file, as csv, json lines, a json array or parquet.
 
-A row has ``uri`` and optionally ``language``. A bad row is named with its line; it keeps none of the others out.
+A row has ``uri`` and optionally ``language`` and ``priority``. A bad row is named with its line; it keeps none of the
+others out. A small local file is read in this process; a large or remote one by Ray Data, with the same reader.
 """
 
-import csv
-import io
+import itertools
 import json
 import posixpath
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,26 @@ import pydantic
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
+from cluster.manifest_text import FORMATS, ManifestRow, by_column, read_rows
 from cluster.storage import expand
 from cluster.video_uris import local_path
 
-FORMATS = (".csv", ".jsonl", ".parquet")
 READER_CPUS = 0.1
 """What reading reserves: it must find room beside workers that hold most of a small machine."""
+LARGE_BYTES = 64 * 2**20
+"""A manifest of this size is read by Ray Data, whichever node that is on."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A manifest row that cannot be submitted: its line (or row, in a parquet file) and what is wrong with it."""
+    """A manifest row that cannot be submitted: its line (or row, in a parquet file) and what is wrong with it.
+
+    ``sheet_row``: its number in a spreadsheet, where that is another one.
+    """
 
     line: int
     reason: str
+    sheet_row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,28 +47,96 @@ class Manifest:
     bad_rows: list[BadRow]
 
 
+def needs_ray(path: str) -> bool:
+    """Whether ``read_manifest`` wants Ray to be initialised.
+
+    Raises ``ConfigurationError`` for a local file that is not there or of no known format.
+    """
+    _suffix_of(path)
+    local = local_path(path)
+    if local is None:
+        return True
+    if not local.is_file():
+        raise ConfigurationError(f"{path}: {'a folder, no manifest' if local.is_dir() else 'no such manifest'}")
+    return local.stat().st_size >= LARGE_BYTES
+
+
 def read_manifest(path: str) -> Manifest:
-    """Read a manifest by path or fsspec URL. Ray must be initialised. Relative URIs are relative to the manifest.
+    """Read a manifest by path or fsspec URL. Relative URIs are relative to the manifest.
 
     Raises:
         ConfigurationError: the file cannot be read or is of no known format.
     """
-    suffix = posixpath.splitext(path)[1].lower()
-    if suffix not in FORMATS:
-        raise ConfigurationError(f"{path}: a manifest is one of {', '.join(FORMATS)}")
-    if "://" not in path and not Path(path).is_file():
-        raise ConfigurationError(f"{path}: no such manifest")
+    suffix = _suffix_of(path)
+    rows = _rows_by_ray(path, suffix) if needs_ray(path) else _rows_here(path, suffix)
     submissions: list[Submission] = []
     bad_rows: list[BadRow] = []
-    for line, fields, reason in _rows(path, suffix):
+    for row in rows:
+        reason = row.reason
         if reason is None:
             try:
-                submissions += _submissions(fields, path)
+                submissions += _submissions(row.fields, path)
                 continue
             except (pydantic.ValidationError, ValueError) as error:
                 reason = _reason(error)
-        bad_rows.append(BadRow(line, reason))
+        bad_rows.append(BadRow(row.line, reason, row.sheet_row))
     return Manifest(submissions, bad_rows)
+
+
+def _suffix_of(path: str) -> str:
+    suffix = posixpath.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise ConfigurationError(f"{path}: a manifest is one of {', '.join(FORMATS)}")
+    return suffix
+
+
+def _rows_here(path: str, suffix: str) -> Iterator[ManifestRow]:
+    local = local_path(path)
+    assert local is not None  # a remote one needs Ray
+    try:
+        if suffix == ".parquet":
+            yield from _parquet_rows(local)
+        else:
+            yield from read_rows(local.read_bytes(), suffix)
+    except Exception as error:  # whatever the format's library raises
+        raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[ManifestRow]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as table:
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in table.iter_batches())
+        yield from (_parquet_row(number, row) for number, row in enumerate(rows, 1))
+
+
+def _parquet_row(number: int, row: dict[str, Any]) -> ManifestRow:
+    try:
+        return ManifestRow(number, by_column(row))
+    except ValueError as error:
+        return ManifestRow(number, reason=str(error))
+
+
+def _rows_by_ray(path: str, suffix: str) -> Iterator[ManifestRow]:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    place, needs = _as_ray_reads(path)
+
+    def parse(file: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"row": json.dumps(asdict(row))} for row in read_rows(file["bytes"], suffix)]
+
+    try:
+        if suffix == ".parquet":
+            table = ray.data.read_parquet(place, **needs)
+            yield from (_parquet_row(number, row) for number, row in enumerate(table.iter_rows(), 1))
+            return
+        rows = ray.data.read_binary_files(place, **needs).flat_map(parse, num_cpus=READER_CPUS).iter_rows()
+        yield from (ManifestRow(**json.loads(row["row"])) for row in rows)
+    except Exception as error:
+        raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None
 
 
 def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
@@ -75,89 +150,21 @@ def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
     return str(local.absolute()), {"num_cpus": READER_CPUS, "resources": this_node}
 
 
-def _rows(path: str, suffix: str) -> Iterator[tuple[int, dict[str, Any], str | None]]:
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    place, needs = _as_ray_reads(path)
-    try:
-        if suffix == ".parquet":
-            table = ray.data.read_parquet(place, **needs)
-            yield from ((number, row, None) for number, row in enumerate(table.iter_rows(), 1))
-            return
-        parse = _parse_csv if suffix == ".csv" else _parse_jsonl
-        lines = ray.data.read_binary_files(place, **needs).flat_map(parse, num_cpus=READER_CPUS)
-        yield from ((row["line"], json.loads(row["fields"]), row["reason"] or None) for row in lines.iter_rows())
-    except Exception as error:
-        raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None
-
-
-def _parse_csv(file: dict[str, Any]) -> list[dict[str, Any]]:
-    text, broken = _decoded(file["bytes"])
-    if broken:
-        return [broken]
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[dict[str, Any]] = []
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1  # where the row begins: a quoted field may have several lines
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            rows.append(_row(line, {}, f"not valid csv: {error}"))
-            continue
-        if values is None:
-            return rows if header else [*rows, _row(1, {}, "the header has no column uri: it is empty")]
-        if header is None and values:
-            header = values
-            if "uri" not in header:
-                return [_row(line, {}, f"the header has no column uri: it is {', '.join(header)}")]
-        elif header is not None and values:
-            rows.append(_csv_row(line, header, values))
-
-
-def _csv_row(line: int, header: list[str], values: list[str]) -> dict[str, Any]:
-    surplus = len(values) - len(header)
-    reason = f"{surplus} fields more than the header has" if surplus > 0 else None
-    return _row(line, {name: value for name, value in zip(header, values, strict=False) if value}, reason)
-
-
-def _parse_jsonl(file: dict[str, Any]) -> list[dict[str, Any]]:
-    text, broken = _decoded(file["bytes"])
-    if broken:
-        return [broken]
-    return [_parse_json(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
-def _parse_json(number: int, line: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        return _row(number, {}, f"not valid JSON: {error.msg} at column {error.colno}")
-    if not isinstance(fields, dict):
-        return _row(number, {}, "not a JSON object")
-    return _row(number, fields, None)
-
-
-def _row(line: int, fields: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    return {"line": line, "fields": json.dumps(fields), "reason": reason or ""}
-
-
-def _decoded(content: bytes) -> tuple[str, dict[str, Any] | None]:
-    try:
-        return content.decode("utf-8-sig"), None
-    except UnicodeDecodeError as error:
-        return "", _row(content[: error.start].count(b"\n") + 1, {}, "not UTF-8 text")
-
-
 def _submissions(fields: dict[str, Any], manifest: str) -> list[Submission]:
-    given = Submission.model_validate({name: value for name, value in fields.items() if value is not None})
+    given = Submission.model_validate({**fields, **_language_code(fields.get("language"))})
     uri = given.uri
     if "://" not in uri and not posixpath.isabs(uri):
         uri = posixpath.join(posixpath.dirname(manifest), uri)
     return [given.model_copy(update={"uri": found}) for found in expand([uri])]
+
+
+def _language_code(written: Any) -> dict[str, str]:
+    """The language's code of what may be one with a region, in any case: ``en-US``, ``EN``."""
+    found = _LANGUAGE.fullmatch(written) if isinstance(written, str) else None
+    return {"language": found[1].lower()} if found else {}
+
+
+_LANGUAGE = re.compile("([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")
 
 
 def _reason(error: ValueError) -> str:

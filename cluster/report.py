@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cluster.contracts.stages import Stage
 from cluster.manifest import BadRow
+from cluster.video_uris import shown, told_apart
 
 Result = dict[str, Any]
 """A video as ``cluster.store.results.read_results`` gives it."""
@@ -28,9 +29,9 @@ def video_table(results: Sequence[Result]) -> Table:
     table.add_column("status")
     for column in ("scenes", "words", "duration s", "queue s", "processing s", "RTF"):
         table.add_column(column, justify="right")
-    for result in results:
+    for name, result in zip(_names(results), results, strict=True):
         table.add_row(
-            escape(result["filename"]),
+            escape(name),
             "[green]READY[/]" if result["status"] == "READY" else f"[red]{result['status']}[/]",
             str(result["scenes"]),
             str(result["words"]),
@@ -82,17 +83,21 @@ def print_summary(results: Sequence[Result]) -> None:
 
 
 def print_failures(results: Sequence[Result]) -> None:
-    """One line per failed video on standard error: file, stage, reason."""
-    for result in results:
+    """One line per failed video on standard error: file (its URI where names repeat), stage, reason."""
+    for name, result in zip(_names(results), results, strict=True):
         if result["status"] == "FAILED":
-            line = f"FAILED  {result['filename']}: {result['processing_stage']}: {result['error_message']}"
-            print(line, file=sys.stderr)
+            print(f"FAILED  {name}: {result['processing_stage']}: {result['error_message']}", file=sys.stderr)
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    return told_apart((result["filename"], shown(result["uri"])) for result in results)
 
 
 def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:
     """One line per bad manifest row on standard error."""
     for row in bad_rows:
-        print(f"{manifest}:{row.line}: {row.reason}", file=sys.stderr)
+        where = f" (row {row.sheet_row} of the sheet)" if row.sheet_row is not None else ""
+        print(f"{manifest}:{row.line}: {row.reason}{where}", file=sys.stderr)
 
 
 def _number(value: float | None, digits: int, divisor: float = 1.0) -> str:

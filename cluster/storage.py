@@ -26,7 +26,15 @@ import fsspec
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, NoSpace, TransientFailure
 from cluster.contracts.media import LocalVideo
-from cluster.video_uris import check_remote, expand, filename_of, local_path, scheme_of, shown
+from cluster.video_uris import (
+    check_remote,
+    expand,
+    filename_of,
+    folder_without_videos,
+    local_path,
+    scheme_of,
+    shown,
+)
 from cluster.web_source import STALL_S, Deadline, open_web
 
 __all__ = ["FetchLimits", "expand", "fetch", "filename_of", "scheme_of"]
@@ -84,10 +92,13 @@ def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
     except (OSError, ValueError) as error:
         raise _local_failure(path, error) from error
     if not path.is_file():
-        what = "a folder, not a video file" if path.is_dir() else "not a regular file"
-        raise InvalidVideo(f"{what}: {path}")
+        raise InvalidVideo(folder_without_videos(uri) or f"{_what_it_is(path)}: {path}")
     _check_size(size, limits)
     return LocalVideo(path=path, size_bytes=size, temporary=False)
+
+
+def _what_it_is(path: Path) -> str:
+    return "a folder, not a video file" if path.is_dir() else "not a regular file"
 
 
 def _local_failure(path: Path, error: OSError | ValueError) -> HeimdexError:

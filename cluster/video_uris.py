@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -86,6 +87,16 @@ def _expanded(uri: str) -> list[str]:
     return [str(path)]
 
 
+def folder_without_videos(uri: str) -> str | None:
+    """A sentence about the local folder that ``uri`` names, when it holds no video; None for anything else."""
+    path = local_path(uri)
+    if path is None or "\0" in uri or not path.is_dir() or _videos_below(path.absolute()):
+        return None
+    if not any(path.iterdir()):
+        return f"the folder is empty: {shown(uri)}"
+    return f"the folder holds no video, a file that ends in {_SUFFIXES.replace(' ', ', ')}: {shown(uri)}"
+
+
 def _videos_below(folder: Path) -> list[str]:
     videos: list[Path] = []
     for place, folders, files in os.walk(folder):
@@ -119,6 +130,13 @@ def shown(uri: str) -> str:
         rest = re.split("[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def told_apart(videos: Iterable[tuple[str, str]]) -> list[str]:
+    """What lines about several videos call each, by name and place: its name, where several share it its place."""
+    known = list(videos)
+    count = Counter(name for name, _ in known)
+    return [name if count[name] == 1 else place for name, place in known]
 
 
 def _on_one_line(text: str) -> str:

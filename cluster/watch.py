@@ -5,6 +5,7 @@ Watching changes nothing: whoever stops watching leaves the videos on their way.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +19,7 @@ from cluster.contracts.stages import REQUIRES
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
 from cluster.store.results import Standing, read_standings
+from cluster.video_uris import told_apart
 
 POLL_S = 0.4
 SHOWN_IN_FLIGHT = 10
@@ -75,6 +77,7 @@ def estimate_left_s(standings: Sequence[Standing], elapsed_s: float) -> float | 
 
 
 def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -> Iterator[list[Standing]]:
+    """What is read again and again, each video under the name that tells it apart from the others."""
     while True:
         meanwhile()
         try:
@@ -82,7 +85,8 @@ def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -
         except DatabaseUnavailable:
             time.sleep(POLL_S)
             continue
-        yield standings
+        names = told_apart((standing.filename, standing.place) for standing in standings)
+        yield [replace(standing, filename=name) for standing, name in zip(standings, names, strict=True)]
         if all(standing.settled for standing in standings):
             return
         time.sleep(POLL_S)

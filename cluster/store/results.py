@@ -1,7 +1,7 @@
 """What became of submitted videos, as ``--json``, progress and summaries show it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from psycopg.rows import class_row
 from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.store.database import Pool
 from cluster.store.stage_ledger import latest_runs
+from cluster.video_uris import shown
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Standing:
     error_message: str | None
     stages: list[str]
     done_stages: int
+    place: str = ""
+    """Where it is read from, as messages may show it: without what may be secret."""
 
     @property
     def settled(self) -> bool:
@@ -36,7 +39,8 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
     with pool.connection() as connection, connection.cursor(row_factory=class_row(Standing)) as cursor:
         cursor.execute(
             """
-            SELECT v.id, v.filename, v.status::text AS status, v.processing_stage, v.duration_s, v.error_message,
+            SELECT v.id, v.filename, v.storage_path AS place, v.status::text AS status, v.processing_stage,
+                   v.duration_s, v.error_message,
                    coalesce(r.stages, '{}') AS stages, coalesce(r.done_stages, 0) AS done_stages
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
@@ -49,7 +53,7 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
             """,
             (list(ids),),
         )
-        return cursor.fetchall()
+        return [replace(standing, place=shown(standing.place)) for standing in cursor.fetchall()]
 
 
 def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Manifests read by a real Ray Data: what goes in, and which line is named for what does not."""
+"""Manifests read here and by a real Ray Data: what goes in, and which line is named for what does not."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from small_ray import small_ray
 
+from cluster import manifest as manifests
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
 from cluster.manifest import BadRow, Manifest, read_manifest
@@ -21,6 +22,13 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:Depreca
 def ray_of_this_module() -> Iterator[None]:
     with small_ray():
         yield
+
+
+@pytest.fixture(autouse=True, params=["here", "by Ray"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of the two reads: the rows are the same."""
+    if request.param == "by Ray":
+        monkeypatch.setattr(manifests, "LARGE_BYTES", 0)
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def test_columns_that_no_manifest_has_are_named(tmp_path: Path) -> None:
     [
         ("", "the header has no column uri: it is empty"),
         ("\n\n", "the header has no column uri: it is empty"),
-        ("path,language\nx,en\n", "the header has no column uri: it is path, language"),
+        ("title,language\nx,en\n", "the header has no column uri: it is title, language"),
     ],
 )
 def test_a_csv_without_its_header_is_one_bad_row(tmp_path: Path, content: str, reason: str) -> None:
@@ -169,10 +177,10 @@ def test_a_manifest_may_have_a_strange_name(tmp_path: Path) -> None:
     assert uris(read(folder, "a [b]?.csv", "uri\nhttps://host/1.mp4\n")) == ["https://host/1.mp4"]
 
 
-def test_text_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:
-    manifest = read(tmp_path, "m.csv", "uri\nhttps://host/1.mp4\nhttps://host/ä.mp4\n".encode("latin-1"))
-    assert manifest == Manifest([], [BadRow(3, "not UTF-8 text")])
-    assert read(tmp_path, "m.jsonl", b"\xff\xfe{") == Manifest([], [BadRow(1, "not UTF-8 text")])
+def test_manifest_that_is_no_text_names_the_line(tmp_path: Path) -> None:
+    damaged = "uri\nhttps://host/ö.mp4\n".encode() + "https://host/ä.mp4\n".encode("latin-1")
+    assert read(tmp_path, "m.csv", damaged) == Manifest([], [BadRow(3, "not UTF-8 text")])
+    assert read(tmp_path, "m.jsonl", b"\xff\xfe{") == Manifest([], [BadRow(1, "not UTF-16 text")])
 
 
 @pytest.mark.parametrize(

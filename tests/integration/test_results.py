@@ -9,12 +9,14 @@ from queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
 
 from cluster.contracts.results import StageFailure, StageReport, Transcript
 from cluster.contracts.stages import Blame, Outcome, Stage
-from cluster.contracts.videos import ClaimedVideo
+from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool
 from cluster.store.results import count_by_status, in_flight, read_results, read_standings
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
+from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
+from cluster.watch import watch_lines
 
 REPORT = StageReport(run_s=0.5, batch_size=1, node="n", worker="w", device="cpu", resource_s=0.5)
 TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
@@ -38,6 +40,21 @@ def test_standings_come_in_the_order_asked_for(pool: Pool) -> None:
     assert [result["id"] for result in read_results(pool, asked)] == [str(video_id) for video_id in asked]
     assert read_standings(pool, [uuid4()]) == []
     assert (read_standings(pool, []), read_results(pool, [])) == ([], [])
+
+
+def test_lines_name_the_uri_where_names_repeat(pool: Pool, queue: VideoQueue) -> None:
+    uris = [f"https://host/{n}/a.mp4?X-Amz-Signature=secret" for n in range(2)]
+    ids = submit(pool, OWNER, [Submission(uri=uri) for uri in [*uris, "/videos/b.mp4"]])
+    for video in queue.claim(3):
+        queue.fail(video, Stage.METADATA.value, StageFailure("InvalidVideo", "no pictures", Blame.VIDEO))
+    said: list[str] = []
+    watch_lines(pool, ids, said.append)
+    assert sorted(said) == [
+        "[1/3] FAILED  https://host/0/a.mp4: metadata: no pictures",
+        "[2/3] FAILED  https://host/1/a.mp4: metadata: no pictures",
+        "[3/3] FAILED  b.mp4: metadata: no pictures",
+    ]
+    assert read_standings(pool, ids)[0].place == "https://host/0/a.mp4"
 
 
 def test_a_standing_names_what_runs_and_counts_what_is_done(pool: Pool, queue: VideoQueue) -> None:

@@ -14,6 +14,7 @@ from cluster.report import print_bad_rows, print_failures, print_summary, stage_
 def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[str, Any]:
     return {
         "filename": name,
+        "uri": f"/videos/{name}",
         "status": status,
         "processing_stage": "completed" if status == "READY" else "metadata",
         "error_message": None if status == "READY" else "no pictures",
@@ -92,3 +93,26 @@ def test_failures_and_bad_rows_go_to_standard_error(capsys: pytest.CaptureFixtur
         "list.csv:3: uri: is missing",
         "list.csv:9: not UTF-8 text",
     ]
+
+
+def test_names_that_repeat_are_told_apart_by_uri(capsys: pytest.CaptureFixture[str]) -> None:
+    same = [
+        result("a.mp4", "FAILED", uri="https://host/1/a.mp4?X-Amz-Signature=secret#t"),
+        result("a.mp4", "FAILED", uri="https://me:secret@host/2/a.mp4"),
+        result("a.mp4", uri="/videos/[x]/a.mp4"),
+        result("b.mp4", "FAILED"),
+    ]
+    print_failures(same)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "FAILED  https://host/1/a.mp4: metadata: no pictures",
+        "FAILED  https://host/2/a.mp4: metadata: no pictures",
+        "FAILED  b.mp4: metadata: no pictures",
+    ]
+    names = [row[0] for row in cells(video_table(same))]
+    assert names == ["https://host/1/a.mp4", "https://host/2/a.mp4", "/videos/\\[x]/a.mp4", "b.mp4"]
+
+
+def test_a_bad_row_is_named_as_the_sheet_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_bad_rows("list.csv", [BadRow(4, "uri: is missing", sheet_row=3)])
+    assert capsys.readouterr().err == "list.csv:4: uri: is missing (row 3 of the sheet)\n"

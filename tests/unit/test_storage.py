@@ -14,7 +14,9 @@ from urllib.parse import quote
 
 import fsspec
 import pytest
+from typer.testing import CliRunner
 
+from cluster.cli import app
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
 from cluster.storage import FetchLimits, fetch
 from cluster.video_uris import expand, filename_of
@@ -248,6 +250,30 @@ def test_folders_and_globs_stand_for_the_videos_in_them(tmp_path: Path, monkeypa
     assert expand(["**/*.webm", "b.mp4"]) == [f"{here}/deep/c.webm", f"{here}/b.mp4"]
     assert expand(["[x].mp4"]) == [f"{here}/[x].mp4"]
     assert expand([f"file://{here}/deep"]) == [f"{here}/deep/c.webm"]
+
+
+def test_a_folder_without_videos_says_so(tmp_path: Path) -> None:
+    assert refusal(str(tmp_path), tmp_path / "scratch") == f"the folder is empty: {tmp_path}"
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "a.mp4").touch()
+    sentence = refusal(tmp_path.as_uri(), tmp_path / "scratch")
+    assert sentence.startswith("the folder holds no video, a file that ends in 3g2, ")
+    assert sentence.endswith(f": {tmp_path.as_uri()}")
+
+
+@pytest.mark.parametrize("command", ["process", "submit"])
+def test_a_command_on_bare_folders_alone_starts_nothing(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIMDEX_DATA_DIR", str(tmp_path / "data"))
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    done = CliRunner().invoke(app, [command, *map(str, folders)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [f"error: the folder is empty: {folder}" for folder in folders]
+    assert not (tmp_path / "data").exists()
 
 
 def test_what_names_no_video_stays_to_fail_by_itself(tmp_path: Path) -> None:

@@ -1,0 +1,314 @@
+"""The rows of a manifest out of its bytes, as spreadsheets, editors and programs write them.
+
+Owns encodings, separators, headers and which line of the file a row begins on. Leaves what a row means to ``manifest``.
+Pure: bytes in, rows out, so that a row is the same whichever process reads it.
+"""
+
+import codecs
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
+COLUMNS = {
+    "uri": "uri",
+    "url": "uri",
+    "path": "uri",
+    "file": "uri",
+    "link": "uri",
+    "language": "language",
+    "lang": "language",
+    "priority": "priority",
+}
+"""The names that a column may have, in any case, and the field of a submission that each stands for."""
+
+_BOMS = (  # UTF-32's begins as UTF-16's does
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SEPARATORS = ",;\t|"
+_SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"]|\\t)"?[ ,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
+"""What Excel takes for no row of the sheet."""
+_LETTERS_BEYOND_ASCII = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """A row: its fields by column, or the reason why it cannot be read.
+
+    ``line``: the line of the file that it begins on (in parquet: the row), from 1. ``sheet_row``: its number in a
+    spreadsheet, where that is another one.
+    """
+
+    line: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    sheet_row: int | None = None
+
+
+def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
+    """The rows of a manifest of any format but parquet; empty ones are left out."""
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        yield ManifestRow(1, reason="this is a spreadsheet's own format: export it as CSV (UTF-8)")
+        return
+    try:
+        text = _decoded(content, legacy="json" not in suffix)
+    except _Unreadable as error:
+        yield ManifestRow(error.line, reason=error.reason)
+        return
+    yield from _json_rows(text) if "json" in suffix else _csv_rows(text)
+
+
+def by_column(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's values by field: columns in any case and with blanks around, values without; empty ones left out.
+
+    Raises ``ValueError`` where two columns mean the same.
+    """
+    row: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, value in fields.items():
+        known = _field_of(name)
+        stripped = value.strip() if isinstance(value, str) else value
+        if known in sources:
+            raise ValueError(_twice(sources[known], name))
+        sources[known] = name
+        if stripped is not None and stripped != "":
+            row[known] = stripped
+    return row
+
+
+def _field_of(column: str) -> str:
+    name = column.strip()
+    return COLUMNS.get(name.casefold(), name)
+
+
+def _twice(first: str, second: str) -> str:
+    if _field_of(first) == first.strip() == second.strip():
+        return f"there are two columns {first.strip()}: keep one"
+    return f"the columns {first.strip()} and {second.strip()} mean the same: keep one"
+
+
+# Text
+
+
+class _Unreadable(Exception):
+    """Bytes that are no text."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.reason = reason
+
+
+def _decoded(content: bytes, *, legacy: bool) -> str:
+    """The text, without its byte order mark. ``legacy``: what is no UTF-8 may be Windows-1252."""
+    encoding, text = _encoding_of(content)
+    try:
+        return text.decode(encoding)
+    except UnicodeDecodeError as error:
+        # A text that has letters in UTF-8 is a damaged one, not another encoding whose names would all be wrong.
+        if legacy and encoding == "utf-8" and text is content and not _LETTERS_BEYOND_ASCII.search(content):
+            return _windows_text(content)
+        line = len(_LINE_END.findall(text[: error.start].decode(encoding, "replace"))) + 1
+        raise _Unreadable(line, f"not {encoding.upper().removesuffix('-LE').removesuffix('-BE')} text") from None
+
+
+def _windows_text(content: bytes) -> str:
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise _Unreadable(line, "neither UTF-8 nor Windows-1252 text: export it as CSV (UTF-8)") from None
+
+
+def _encoding_of(content: bytes) -> tuple[str, bytes]:
+    """The encoding by the byte order mark, or by the zeros of its first letter; and what follows the mark."""
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            return encoding, content[len(mark) :]
+    if content[:1] != b"\0" and content[1:2] == b"\0":
+        return "utf-16-le", content
+    if content[:1] == b"\0" and content[1:2] not in {b"", b"\0"}:
+        return "utf-16-be", content
+    return "utf-8", content
+
+
+# CSV
+
+
+def _csv_rows(text: str) -> Iterator[ManifestRow]:
+    marked = _SEP_LINE.match(text)
+    if marked:
+        separator = marked["separator"].replace("\\t", "\t")
+        text, hidden = text[marked.end() :], 1
+    else:
+        separator, hidden = _separator_of(text), 0
+    records = _records(text, separator, hidden)
+    header: list[str] | None = None
+    for row, values in records:
+        if row.reason is not None:
+            yield row
+        elif not any(value.strip() for value in values):
+            continue
+        elif header is not None:
+            yield _csv_row(row, header, values)
+        elif reason := _wrong_header(values):
+            yield ManifestRow(row.line, reason=reason)
+            return
+        else:
+            header = values
+    if header is None:
+        yield ManifestRow(1, reason=_wrong_header([]))
+
+
+def _separator_of(text: str) -> str:
+    """The separator by which the header has the column of URIs, the one with the most columns if several do."""
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip(f"{_SEPARATORS} \n")), "")
+
+    def columns(separator: str) -> tuple[bool, int]:
+        names: list[str] = next(_reader(first, separator, strict=False), [])
+        return "uri" in map(_field_of, names), len(names)
+
+    return max(_SEPARATORS, key=columns)
+
+
+def _reader(text: str, separator: str, *, strict: bool) -> Any:
+    lines = io.StringIO(text, newline="")
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
+
+
+def _records(text: str, separator: str, hidden: int) -> Iterator[tuple[ManifestRow, list[str]]]:
+    """Every record with where it begins; ``hidden``: lines above that no spreadsheet shows."""
+    reader = _reader(text, separator, strict=True)
+    for sheet_row in itertools.count(1):
+        line = reader.line_num + 1 + hidden  # a quoted field may have several lines
+        shown_as = sheet_row if sheet_row != line else None
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            yield ManifestRow(line, reason=_csv_error(error), sheet_row=shown_as), []
+            continue
+        if values is None:
+            return
+        yield ManifestRow(line, sheet_row=shown_as), values
+
+
+def _csv_error(error: csv.Error) -> str:
+    if "end of data" in str(error):
+        return "not valid csv: the quote that opens here is never closed; what follows it was not read"
+    return f"not valid csv: {error}"
+
+
+def _wrong_header(names: list[str]) -> str | None:
+    named = [name.strip() for name in names if name.strip()]
+    if "uri" not in map(_field_of, named):
+        return f"the header has no column uri: it is {', '.join(named) or 'empty'}"
+    pairs = itertools.combinations(named, 2)
+    return next((_twice(name, other) for name, other in pairs if _field_of(name) == _field_of(other)), None)
+
+
+def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> ManifestRow:
+    surplus = len([value for value in values[len(header) :] if value.strip()])
+    unnamed = [value for name, value in zip(header, values, strict=False) if value.strip() and not name.strip()]
+    reason = None
+    if surplus:
+        reason = f"{surplus} fields more than the header has"
+    elif unnamed:
+        reason = f"{unnamed[0].strip()[:40]!r} is in a column without a name"
+    fields = {name.strip(): value for name, value in zip(header, values, strict=False) if name.strip()}
+    return ManifestRow(row.line, by_column(fields), reason, row.sheet_row)
+
+
+# JSON
+
+
+def _json_rows(text: str) -> Iterator[ManifestRow]:
+    """One object a line, or one array of objects over any number of lines."""
+    lines = _LINE_END.split(text)
+    if text.lstrip().startswith("[") and not _is_one_of_several(lines):
+        yield from _array_rows(text)
+        return
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                value = _DECODER.decode(line)
+            except (ValueError, RecursionError) as error:
+                yield ManifestRow(number, reason=_json_error(error))
+            else:
+                yield _json_row(number, value)
+
+
+def _is_one_of_several(lines: list[str]) -> bool:
+    """Whether an array begins and ends in the first line, and others follow."""
+    filled = [line for line in lines if line.strip()]
+    try:
+        return len(filled) > 1 and isinstance(json.loads(filled[0]), list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _array_rows(text: str) -> Iterator[ManifestRow]:
+    counted, line, place = 0, 1, _after_space(text, text.index("[") + 1)
+    while True:
+        line += len(_LINE_END.findall(text, counted, place))
+        counted = place
+        if text[place : place + 1] == "]":
+            if text[place + 1 :].strip():
+                yield ManifestRow(line, reason="not valid JSON: something follows the end of the array")
+            return
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            yield ManifestRow(line, reason=_json_error(error))
+            return
+        yield _json_row(line, value)
+        place = _after_space(text, place)
+        if text[place : place + 1] == ",":
+            place = _after_space(text, place + 1)
+        elif text[place : place + 1] != "]":
+            yield ManifestRow(line, reason="not valid JSON: the array is not closed after this object")
+            return
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    assert found is not None  # it matches nothing, too
+    return found.end()
+
+
+def _json_row(line: int, value: Any) -> ManifestRow:
+    if not isinstance(value, dict):
+        return ManifestRow(line, reason="not a JSON object")
+    try:
+        return ManifestRow(line, by_column(value))
+    except ValueError as error:
+        return ManifestRow(line, reason=str(error))
+
+
+def _json_error(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error.msg} at column {error.colno}"
+    return "not valid JSON: nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ValueError(_twice(name, name))
+        fields[name] = value
+    return fields
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""Other separators of lines may be part of a name."""
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder(object_pairs_hook=_only_once)
