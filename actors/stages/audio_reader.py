@@ -16,6 +16,8 @@ from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 from actors.stages.media_file import OpenMedia, PresentationClock, Tally, check_extent, packets
+from actors.stages.mix_down import mixable
+from actors.stages.sound_layout import disown, drop_custom_order
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 
@@ -48,7 +50,7 @@ def speech_windows(
     window = _Window()
     begin_s: float | None = None
     tick_s = float(stream.time_base or 0)
-    for frame in _frames(media, stream, tally):
+    for frame in mixable(_frames(media, stream, tally)):
         time_s = window.end_s
         if frame.pts is not None and tick_s:
             stated_s = frame.pts * tick_s - start_s
@@ -81,6 +83,7 @@ def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
 
 
 def _frames(media: OpenMedia, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
+    drop_custom_order(stream)
     for packet in packets(media, [stream], tally):
         tally.packets += 1
         try:
@@ -88,6 +91,8 @@ def _frames(media: OpenMedia, stream: AudioStream, tally: Tally) -> Iterator[Aud
         except av.error.FFmpegError as error:
             tally.note_failure(error)
             continue
+        for frame in frames:
+            disown(frame.layout)
         yield from (frame for frame in frames if frame.samples)
 
 
@@ -120,8 +125,7 @@ class _Resampler:
         try:
             samples = _arrays(self._resampler.resample(frame))
         except av.error.ArgumentError as error:
-            form_name = f"{frame.layout.nb_channels} channels, {frame.sample_rate} Hz, {frame.format.name}"
-            raise InvalidVideo(f"the sound ({form_name}) cannot be mixed to one channel") from error
+            raise InvalidVideo(f"the sound cannot be resampled from {frame.sample_rate} Hz") from error
         return np.concatenate([before, *samples])
 
     def flush(self) -> Samples:
