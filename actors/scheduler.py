@@ -39,7 +39,7 @@ from cluster.store.forgetting import ForgottenPictures
 from cluster.store.index_follower import IndexFollower
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.opensearch import open_client
-from cluster.store.queue_signals import notifications
+from cluster.store.queue_signals import can_listen, notifications
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.video_queue import VideoQueue
 from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState
@@ -110,7 +110,9 @@ class VideoScheduler:
         """
         await asyncio.to_thread(self._recovery.reap_own)
         loop = asyncio.get_running_loop()
-        threads = [threading.Thread(target=work, args=(loop,), daemon=True) for work in (self._beat, self._listen)]
+        threads = [threading.Thread(target=self._beat, args=(loop,), daemon=True)]
+        if can_listen(self._config.database_url):
+            threads.append(threading.Thread(target=self._listen, args=(loop,), daemon=True))
         if self._config.postgres_dir is not None:
             server = EmbeddedPostgres(self._config.postgres_dir)
             threads.append(threading.Thread(target=self._keep_postgres, args=(server,), daemon=True))

@@ -27,6 +27,7 @@ from cluster import (
     search_command,
     transcript_command,
 )
+from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
 from cluster.settings import Settings, load_settings
@@ -267,7 +268,8 @@ def db_url() -> None:
     if url is None:
         _say("error: the embedded Postgres does not run: `heimdex up` starts it")
         raise typer.Exit(2)
-    print(url)
+    way = DatabaseUrl.read(url)
+    print(way.direct or way.url)
 
 
 def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:

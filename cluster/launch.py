@@ -47,7 +47,7 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
 
 def existing_database_url(settings: Settings) -> str | None:
     """The database's URL if one is set or the embedded one runs; starts nothing."""
-    return settings.database_url or running_url(settings.postgres_dir)
+    return settings.resolved_database_url or running_url(settings.postgres_dir)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
     http_port = _free_http_port(settings)
     settings.resolved_owner_id  # noqa: B018  made now, so that a data directory that cannot be written fails first
     with contextlib.ExitStack() as undo:
-        url = settings.database_url
+        url = settings.resolved_database_url
         if url is None:
             say("starting Postgres")
             undo.callback(embedded(settings).stop)

@@ -19,12 +19,13 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, EngineAddress
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
-SECRETS = {"jwt_secret", "database_url", "opensearch_url", "opensearch_password"}
+SECRETS = {"jwt_secret", "database_url", "database_direct_url", "opensearch_url", "opensearch_password"}
 """Settings whose value never appears in a message."""
 
 
@@ -54,6 +55,15 @@ class Settings(BaseSettings):
         None,
         pattern=r"^postgres(ql)?://",
         description="A PostgreSQL 15+ with pgvector; unset: an embedded one in the data directory.",
+    )
+    database_pooler: Literal["transaction"] | None = Field(
+        None,
+        description="`transaction`: HEIMDEX_DATABASE_URL leads to a pooler that keeps no session; unset: to a server.",
+    )
+    database_direct_url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="The same database past the pooler, for LISTEN, locks and long statements; unset: polling only.",
     )
     opensearch_url: str | None = Field(
         None,
@@ -206,6 +216,10 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _agree(self) -> "Settings":
+        if self.database_direct_url is not None and self.database_pooler is None:
+            raise ValueError("database_direct_url: set it along with database_pooler")
+        if self.database_pooler is not None and self.database_url is None:
+            raise ValueError("database_pooler: set it along with database_url")
         if self.opensearch_password is not None and self.opensearch_user is None:
             raise ValueError("opensearch_user: set it along with opensearch_password")
         if self.opensearch_ca_file is not None and not self.opensearch_ca_file.is_file():
@@ -213,6 +227,13 @@ class Settings(BaseSettings):
         if self.ray_address is not None and (self.cpus is not None):
             raise ValueError("cpus: only for a Ray that `up` starts itself; unset it or ray_address")
         return self
+
+    @property
+    def resolved_database_url(self) -> str | None:
+        """The database's URL as the store reads it: it says whether a pooler is in front; None: embedded."""
+        if self.database_url is None or self.database_pooler is None or DatabaseUrl.read(self.database_url).pooled:
+            return self.database_url
+        return str(DatabaseUrl(self.database_url, True, self.database_direct_url))
 
     @property
     def resolved_clip_pretrained(self) -> str | None:

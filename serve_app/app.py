@@ -231,12 +231,13 @@ def build_app(args: dict[str, Any]) -> Application:
         ConfigurationError: a setting is missing or wrong; the sentence names it.
     """
     settings = load_settings(**args)
-    if settings.database_url is None:
+    database_url = settings.resolved_database_url
+    if database_url is None:
         raise ConfigurationError(
             "HEIMDEX_DATABASE_URL is not set: deployed by itself, the HTTP side needs the URL of the database"
         )
     config = ReplicaConfig(
-        database_url=settings.database_url,
+        database_url=database_url,
         auth=AuthRules(settings.resolved_jwt_secret, settings.jwks_url, settings.resolved_admin_user_ids),
         cors_origins=settings.cors_origins,
         allowed_schemes=frozenset(settings.http_allowed_schemes),

@@ -1,10 +1,12 @@
 """How the cluster reaches Postgres: sessions, the pool, and what an error of the connection means.
 
-Every session is in UTC, has a statement timeout, compiles nothing and knows pgvector. The server that runs when no
+Every session is in UTC, has a statement timeout, compiles nothing and knows pgvector. Behind a transaction pooler no
+session is kept: there the same holds for each transaction, nothing is prepared, and locks last as long as a
+transaction. Single statements (``autocommitted``) have the server's own settings there. The server that runs when no
 other is configured is ``cluster.store.embedded``'s; what is in the database is the other modules'.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,10 +20,20 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolClosed
 
+from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
 from cluster.store.embedded import EmbeddedPostgres, running_url
 
-__all__ = ["EmbeddedPostgres", "Pool", "connect", "is_connection_lost", "open_pool", "place", "running_url"]
+__all__ = [
+    "EmbeddedPostgres",
+    "Pool",
+    "advisory_lock",
+    "connect",
+    "is_connection_lost",
+    "open_pool",
+    "place",
+    "running_url",
+]
 
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60.0
@@ -40,23 +52,53 @@ def connect(
     name: str = "heimdex",
     autocommit: bool = False,
     statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    needs_session: bool = False,
 ) -> Connection[DictRow]:
     """A session of its own, for what must not borrow from a pool (migrations, LISTEN). 0 s: no timeout.
 
+    ``needs_session``: past a transaction pooler, where a direct URL is known. Through a pooler, the timeouts hold for
+    the first transaction.
+
     Raises DatabaseUnavailable when Postgres cannot be reached, ConfigurationError when ``url`` is none.
     """
-    conninfo = _conninfo(url, name)
+    way = DatabaseUrl.read(url)
+    if needs_session and way.direct is not None:
+        way = DatabaseUrl(way.direct)
     try:
-        connection = Connection[DictRow].connect(conninfo, row_factory=dict_row)
+        connection = Connection[DictRow].connect(_conninfo(way.url, name), **_options(way))
         try:
-            _prepare_session(connection, statement_timeout_s)
+            _prepare_session(connection, statement_timeout_s, pooled=way.pooled)
+            if way.pooled and not autocommit:
+                _begin_pooled(connection, statement_timeout_s)
         except BaseException:
             connection.close()
             raise
     except OperationalError as error:
         raise DatabaseUnavailable(f"Postgres at {place(url)} cannot be reached: {_one_line(error)}") from error
-    connection.autocommit = autocommit
+    if autocommit:
+        connection.autocommit = True
     return connection
+
+
+@contextmanager
+def advisory_lock(url: str, key: int, *, name: str, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock of the whole database; yields whether it is held, which it always is with ``wait``.
+
+    It ends with its connection. Behind a transaction pooler the connection holds a transaction, which takes one of the
+    pooler's sessions.
+    """
+    way = DatabaseUrl.read(url)
+    in_transaction = way.pooled and way.direct is None
+    function = "pg_advisory" + ("_xact" if in_transaction else "") + "_lock"
+    with connect(
+        url, name=name, autocommit=not in_transaction, statement_timeout_s=0, needs_session=True
+    ) as connection:
+        if wait:
+            connection.execute(f"SELECT {function}(%s)", [key])
+            yield True
+        else:
+            row = connection.execute(f"SELECT {function.replace('pg_', 'pg_try_')}(%s) AS held", [key]).fetchone()
+            yield row is not None and bool(row["held"])
 
 
 def open_pool(
@@ -68,27 +110,42 @@ def open_pool(
     Sessions opened before the vector extension exists do not know vectors: migrate first.
     """
     connect(url, name=name).close()
-    return Pool(
-        _conninfo(url, name),
+    way = DatabaseUrl.read(url)
+    pool = Pool(
+        _conninfo(way.url, name),
         connection_class=Connection[DictRow],
-        kwargs={"row_factory": dict_row},
+        kwargs=_options(way),
         min_size=min_size,
         max_size=max_size,
         name=name,
-        configure=partial(_prepare_session, statement_timeout_s=statement_timeout_s),
+        configure=partial(_prepare_session, statement_timeout_s=statement_timeout_s, pooled=way.pooled),
         check=ConnectionPool.check_connection,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_timeout=CONNECT_TIMEOUT_S,  # the pool's default pauses ever longer, for up to five minutes
-        open=True,
+        open=False,
     )
+    if way.pooled:
+        pool.begin = partial(_begin_pooled, statement_timeout_s=statement_timeout_s)
+    pool.open()
+    return pool
 
 
 class Pool(ConnectionPool[Connection[DictRow]]):
     """A pool that raises DatabaseUnavailable when the connection failed, or took too long, and not the statement."""
 
+    begin: Callable[[Connection[DictRow]], None] | None = None
+    """Called at the beginning of each transaction, where a pooler keeps no session."""
+
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection[DictRow]]:
         """One transaction: committed at the end of the block, rolled back by an exception."""
+        with self._session(timeout) as connection:
+            if self.begin is not None:
+                self.begin(connection)
+            yield connection
+
+    @contextmanager
+    def _session(self, timeout: float | None = None) -> Iterator[Connection[DictRow]]:
         borrowed: Connection[DictRow] | None = None
         try:
             with super().connection(timeout) as borrowed:
@@ -109,7 +166,7 @@ class Pool(ConnectionPool[Connection[DictRow]]):
     @contextmanager
     def autocommitted(self) -> Iterator[Connection[DictRow]]:
         """A session in which each statement is committed by the server at once: no process can stop in between."""
-        with self.connection() as connection:
+        with self._session() as connection:
             connection.autocommit = True
             try:
                 yield connection
@@ -139,9 +196,14 @@ def _conninfo(url: str, name: str) -> str:
     return make_conninfo(**{**defaults, **parts, "application_name": name})
 
 
+def _options(way: DatabaseUrl) -> dict[str, Any]:
+    """A pooler hands the next transaction to a session that knows nothing of what was prepared in another."""
+    return {"row_factory": dict_row, **({"prepare_threshold": None} if way.pooled else {})}
+
+
 def _parse(url: str) -> dict[str, Any]:
     try:
-        return dict(conninfo_to_dict(url))
+        return dict(conninfo_to_dict(DatabaseUrl.read(url).url))
     except psycopg.ProgrammingError:
         # libpq's own text would quote the URL, password and all.
         raise ConfigurationError(
@@ -149,24 +211,35 @@ def _parse(url: str) -> dict[str, Any]:
         ) from None
 
 
-def _prepare_session(connection: Connection[Any], statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> None:
-    """UTC, the timeouts, no compiling and pgvector.
+def _prepare_session(
+    connection: Connection[Any], statement_timeout_s: float = STATEMENT_TIMEOUT_S, *, pooled: bool = False
+) -> None:
+    """UTC, the timeouts, no compiling and pgvector; of a pooled session only the last, which the client keeps.
 
     A server that has a compiler would take a tenth of a second over each claim, since many videos wait.
     By SET, since connection poolers in front of Postgres refuse the ``options`` parameter.
     """
-    connection.execute(
-        "SELECT set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false), "
-        "set_config('statement_timeout', %s, false), "
-        "set_config('idle_in_transaction_session_timeout', %s, false)",
-        [
-            str(round(statement_timeout_s * 1000)),
-            str(round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0)),
-        ],
-    )
+    if not pooled:
+        connection.execute(_settings("SET", statement_timeout_s))
     if TypeInfo.fetch(connection, "vector") is not None:
         register_vector(connection)
     connection.commit()
+
+
+def _begin_pooled(connection: Connection[Any], statement_timeout_s: float) -> None:
+    """The settings of one transaction, behind a pooler: the next one may be in another session."""
+    connection.execute(_settings("SET LOCAL", statement_timeout_s))
+
+
+def _settings(command: str, statement_timeout_s: float) -> bytes:
+    """One message without a snapshot, so that the isolation level of the transaction can still be set."""
+    values = {
+        "TimeZone": "'UTC'",
+        "jit": "off",
+        "statement_timeout": round(statement_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0),
+    }
+    return "; ".join(f"{command} {setting} = {value}" for setting, value in values.items()).encode()
 
 
 def _one_line(error: Exception) -> str:

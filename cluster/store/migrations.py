@@ -6,8 +6,6 @@ applied, and the lock that lets two start at once.
 
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import LiteralString
@@ -17,7 +15,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
-from cluster.store.database import connect, is_connection_lost
+from cluster.store.database import advisory_lock, connect, is_connection_lost
 
 _ADVISORY_LOCK = 0x6865696D646578  # "heimdex"; one per database
 _FILE_NAME = re.compile(r"(\d{3})_\w+\.sql")
@@ -30,6 +28,12 @@ CREATE TABLE IF NOT EXISTS public.heimdex_migrations (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 """
+
+# "already exists, skipping" is the normal case. The timeouts: a pooler keeps none of the session's.
+_MAY_TAKE_LONG = (
+    b"SET LOCAL client_min_messages = warning; SET LOCAL statement_timeout = 0; "
+    b"SET LOCAL idle_in_transaction_session_timeout = 0"
+)
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,9 @@ def apply_migrations(url: str) -> list[Migration]:
     Waits for another process that migrates the same database. Raises ConfigurationError when an applied file
     has changed since, when the server is too old, or when a file fails.
     """
-    with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0) as connection:
+    with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0, needs_session=True) as connection:
         _refuse_old_server(connection)
-        with _migrating_alone(connection):
-            connection.execute("SET client_min_messages = warning")  # "already exists, skipping" is the normal case
+        with advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True):
             connection.execute(_RECORD_TABLE)
             pending = _pending(connection)
             for migration in pending:
@@ -83,6 +86,7 @@ def apply_migrations(url: str) -> list[Migration]:
 def _apply(connection: Connection[DictRow], migration: Migration) -> None:
     try:
         with connection.transaction():
+            connection.execute(_MAY_TAKE_LONG)
             # Bytes, since the text is no literal; without parameters it may hold many statements.
             connection.execute(migration.text.encode())
             connection.execute(
@@ -113,16 +117,6 @@ def _pending(connection: Connection[DictRow]) -> list[Migration]:
                 "restore the file, and put the change into a new migration"
             )
     return [migration for migration in migrations if migration.number not in applied]
-
-
-@contextmanager
-def _migrating_alone(connection: Connection[DictRow]) -> Iterator[None]:
-    connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
 
 
 def _refuse_old_server(connection: Connection[DictRow]) -> None:

@@ -101,7 +101,9 @@ class PostgresCheck:
     def rebuild(self) -> None:
         """Mend what differs, and build the indexes anew; searches are answered meanwhile."""
         self.repair()
-        with connect(self._url, name="heimdex-index", autocommit=True, statement_timeout_s=0) as connection:
+        with connect(
+            self._url, name="heimdex-index", autocommit=True, statement_timeout_s=0, needs_session=True
+        ) as connection:
             for index in _INDEXES:
                 connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
 

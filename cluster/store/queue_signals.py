@@ -5,6 +5,7 @@ from typing import Any
 
 from psycopg import Connection, OperationalError
 
+from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.store.database import connect, place
 
@@ -16,12 +17,18 @@ def notify(connection: Connection[Any]) -> None:
     connection.execute(f"NOTIFY {CHANNEL}")
 
 
+def can_listen(url: str) -> bool:
+    """Whether notifications arrive: behind a transaction pooler they do only where a direct URL is known."""
+    way = DatabaseUrl.read(url)
+    return not way.pooled or way.direct is not None
+
+
 def notifications(url: str, wait_s: float) -> Iterator[bool]:
     """Listen: yields True for a notification, False after ``wait_s`` seconds without one.
 
     Holds a session of its own. Raises DatabaseUnavailable when it is lost.
     """
-    with connect(url, name="heimdex-listener", autocommit=True) as connection:
+    with connect(url, name="heimdex-listener", autocommit=True, needs_session=True) as connection:
         try:
             connection.execute(f"LISTEN {CHANNEL}")
             while True:

@@ -17,12 +17,13 @@ from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress, ModelKeys
-from cluster.store.database import Pool, connect
+from cluster.store.database import Pool, advisory_lock
 from cluster.store.index_follower import FollowedIndex, send
 from cluster.store.opensearch import engine_errors
 from cluster.store.opensearch_documents import Document, index_body, read_documents
 from cluster.store.search_changes import SearchChanges, page_of_videos
 
+_ADVISORY_LOCK = 0x696E6465786573  # "indexes"; one per database
 SCENES_PER_PAGE = 1000
 SENDERS = 2
 """Pages that are sent at once, while the next one is read."""
@@ -221,11 +222,8 @@ class SearchIndexes:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One at a time; a process that dies lets go at once."""
-        with connect(self._url, name="heimdex-index", autocommit=True) as connection:
-            row = connection.execute(
-                "SELECT pg_try_advisory_lock(hashtext('heimdex.search_indexes')) AS got"
-            ).fetchone()
-            if row is None or not row["got"]:
+        with advisory_lock(self._url, _ADVISORY_LOCK, name="heimdex-index") as held:
+            if not held:
                 raise ConfigurationError("another process is building an index just now: wait until it is done")
             yield
 

@@ -18,7 +18,7 @@ from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, ModelKeys
-from cluster.store.database import Pool, connect
+from cluster.store.database import Pool, advisory_lock
 from cluster.store.scene_vectors import EMBEDDINGS, count_lacking
 
 _OPTIONS = {By.PICTURE: "--vision", By.MEANING: "--text"}
@@ -257,9 +257,8 @@ def changing_alone(url: str) -> Iterator[None]:
     Raises:
         ConfigurationError: somebody does.
     """
-    with connect(url, name="heimdex reembed lock", autocommit=True) as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s) AS locked", [_ADVISORY_LOCK]).fetchone()
-        if row is None or not row["locked"]:
+    with advisory_lock(url, _ADVISORY_LOCK, name="heimdex reembed lock") as held:
+        if not held:
             raise ConfigurationError("another `heimdex reembed` works on this database: wait for its end, or end it")
         yield
 
