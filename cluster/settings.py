@@ -25,7 +25,7 @@ from cluster.contracts.search import By, EngineAddress
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
-SECRETS = {"jwt_secret", "database_url", "database_direct_url", "opensearch_url", "opensearch_password"}
+SECRETS = {"jwt_secret", "database_url", "database_direct_url", "opensearch_url", "opensearch_password", "storage_key"}
 """Settings whose value never appears in a message."""
 
 
@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     opensearch_shards: Annotated[int, Field(ge=1)] = Field(
         1, description="Shards of an index that is built; about one for every 10 million scenes."
     )
+    storage_root: str | None = Field(
+        None,
+        description="Where relative storage paths are read: a directory, fsspec URL, or http(s) URL of a storage API.",
+    )
+    storage_key: str | None = Field(None, description="Key for a storage root by http(s), sent as Bearer and apikey.")
     scenes_url: str | None = Field(
         None,
         description="Where thumbnails and key frames go: a directory or any fsspec URL; unset: the data directory.",
@@ -220,6 +225,8 @@ class Settings(BaseSettings):
             raise ValueError("database_direct_url: set it along with database_pooler")
         if self.database_pooler is not None and self.database_url is None:
             raise ValueError("database_pooler: set it along with database_url")
+        if self.storage_key is not None and not (self.storage_root or "").lower().startswith(("http://", "https://")):
+            raise ValueError("storage_key: only for a storage_root that is an http(s) URL")
         if self.opensearch_password is not None and self.opensearch_user is None:
             raise ValueError("opensearch_user: set it along with opensearch_password")
         if self.opensearch_ca_file is not None and not self.opensearch_ca_file.is_file():

@@ -7,7 +7,8 @@ video's fault or the network's. Leaves what a URI says by itself to ``video_uris
 Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through ``web_source``, every other scheme
 through fsspec, without its URL chaining (``zip::http://``). Which server answers for ``s3://`` or ``gs://`` is said by
 the environment alone: a URI names a bucket and a key. Schemes whose URIs name the host themselves (``ftp``, ``sftp``)
-connect to wherever they say, so only those who trust their users allow them.
+connect to wherever they say, so only those who trust their users allow them. A relative path is below the storage
+root, see ``storage_root``.
 """
 
 import errno
@@ -26,6 +27,7 @@ import fsspec
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, NoSpace, TransientFailure
 from cluster.contracts.media import LocalVideo
+from cluster.storage_root import StorageRoot, is_relative
 from cluster.video_uris import (
     check_remote,
     expand,
@@ -37,7 +39,7 @@ from cluster.video_uris import (
 )
 from cluster.web_source import STALL_S, Deadline, open_web
 
-__all__ = ["FetchLimits", "expand", "fetch", "filename_of", "scheme_of"]
+__all__ = ["FetchLimits", "check_stored", "expand", "fetch", "filename_of", "scheme_of"]
 
 _CHUNK_BYTES = 1 << 20
 _WEB_SCHEMES = {"http", "https"}
@@ -55,6 +57,8 @@ class FetchLimits:
     timeout_s: float
     allowed_schemes: frozenset[str] = frozenset({"file", "http", "https", "s3"})
     private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    storage_root: StorageRoot | None = None
+    """Where relative paths are read, whatever the other rules allow; None: there are none."""
 
 
 class _Source(Protocol):
@@ -71,6 +75,9 @@ def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     allowed), ``TransientFailure`` when another attempt may succeed (network, time limit, disk full),
     ``ConfigurationError`` when this machine lacks what the scheme needs (driver, credentials).
     """
+    if is_relative(uri):
+        uri = _stored(uri, limits)
+        return _in_place(uri, limits) if scheme_of(uri) == "file" else _copied(uri, directory, limits)
     scheme = scheme_of(uri)
     if scheme not in limits.allowed_schemes:
         allowed = ", ".join(sorted(limits.allowed_schemes))
@@ -78,6 +85,23 @@ def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     if scheme == "file":
         return _in_place(uri, limits)
     return _copied(uri, directory, limits)
+
+
+def check_stored(path: str, limits: FetchLimits) -> None:
+    """Find out whether the file of a relative path is there. Raises as :func:`fetch` does, copies nothing."""
+    uri = _stored(path, limits)
+    if scheme_of(uri) == "file":
+        _in_place(uri, limits)
+        return
+    deadline = Deadline(limits.timeout_s)
+    with _blaming_the_source(uri, deadline), _open(uri, limits, deadline):
+        pass
+
+
+def _stored(path: str, limits: FetchLimits) -> str:
+    if limits.storage_root is None:
+        raise InvalidVideo(f"a relative path, and HEIMDEX_STORAGE_ROOT is not set: {shown(path)}")
+    return limits.storage_root.uri_of(path)
 
 
 def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
@@ -179,7 +203,7 @@ def _blaming_this_machine(directory: Path) -> Iterator[None]:
 def _open(uri: str, limits: FetchLimits, deadline: Deadline) -> Iterator[tuple[_Source, int | None]]:
     """The one place where a remote URI is opened: what may be connected to is decided here."""
     if scheme_of(uri) in _WEB_SCHEMES:
-        with open_web(uri, deadline, limits.allowed_schemes, limits.private_networks) as web:
+        with open_web(uri, deadline, limits.allowed_schemes, limits.private_networks, limits.storage_root) as web:
             yield web, web.stated_size
         return
     filesystem, path = _filesystem(uri)

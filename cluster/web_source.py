@@ -8,11 +8,13 @@ cloud. So a host's name is resolved once, every address it has must be public or
 and the connection goes to one of the addresses that were checked; there is no second look-up that could answer
 otherwise (DNS rebinding). Host header, SNI and the certificate's check keep the name. Every redirect is checked the
 same way, and none leads from https to http. Proxies of the environment are not used: a proxy looks names up by itself.
-Nothing is decompressed.
+Nothing is decompressed. The origin of the operator's storage root is the exception: it may have any address, and only
+requests to it carry the root's key.
 """
 
 import http.client
 import io
+import json
 import queue
 import socket
 import ssl
@@ -25,13 +27,16 @@ from contextlib import closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from cluster.contracts.errors import HeimdexError, InvalidVideo, TransientFailure
+from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, TransientFailure
+from cluster.storage_root import StorageRoot
 from cluster.video_uris import WebPlace, shown, web_place
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_REDIRECTS = 10
+_ANYWHERE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+_LONGEST_REFUSAL_BYTES = 4096
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECT_S = 10.0
 STALL_S = 60.0
@@ -77,19 +82,29 @@ class Deadline:
 
 @contextmanager
 def open_web(
-    uri: str, deadline: Deadline, schemes: frozenset[str], private_networks: tuple[Network, ...]
+    uri: str,
+    deadline: Deadline,
+    schemes: frozenset[str],
+    private_networks: tuple[Network, ...],
+    storage_root: StorageRoot | None = None,
 ) -> Iterator["WebSource"]:
     """Open the file that ``uri`` or the redirects from there lead to.
 
     ``schemes``: those that a redirect may lead to; never from https to http. ``private_networks``: allowed although
-    they are not public. Raises ``InvalidVideo`` for a place that may not be read and for an answer that will stay the
-    same, ``TransientFailure``, ``OSError`` or ``http.client.HTTPException`` for what may pass.
+    they are not public. ``storage_root``: its origin may have any address, and requests to it carry its key.
+
+    Raises ``InvalidVideo`` for a place that may not be read and for an answer that will stay the same,
+    ``ConfigurationError`` when the storage refuses the key, ``TransientFailure``, ``OSError`` or
+    ``http.client.HTTPException`` for what may pass.
     """
     place = web_place(uri)
     for _ in range(MAX_REDIRECTS + 1):
-        with _answer(place, deadline, private_networks) as response:
+        trusted = storage_root if storage_root is not None and storage_root.covers(place) else None
+        with _answer(place, deadline, private_networks, trusted) as response:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
+                if trusted is not None:
+                    _check_storage(uri, response)
                 _check_status(uri, response.status)
                 yield WebSource(response)
                 return
@@ -124,12 +139,16 @@ def _redirected(uri: str, place: WebPlace, location: str, schemes: frozenset[str
 
 
 @contextmanager
-def _answer(place: WebPlace, deadline: Deadline, networks: tuple[Network, ...]) -> Iterator[http.client.HTTPResponse]:
+def _answer(
+    place: WebPlace, deadline: Deadline, networks: tuple[Network, ...], trusted: StorageRoot | None
+) -> Iterator[http.client.HTTPResponse]:
+    networks, headers = (networks, {}) if trusted is None else (_ANYWHERE, trusted.headers)
     with closing(_connected(place, deadline, networks)) as plain, closing(_secured(plain, place, deadline)) as sock:
         connection = http.client.HTTPConnection(place.host, place.port)
         connection.sock = _Wire(sock, deadline)
         asked = {"Host": place.authority, "User-Agent": "heimdex-cluster", "Accept": "*/*", "Connection": "close"}
-        connection.request("GET", place.target, headers=asked)  # http.client adds "Accept-Encoding: identity"
+        # http.client adds "Accept-Encoding: identity"
+        connection.request("GET", place.target, headers={**asked, **headers})
         with connection.getresponse() as response:
             yield response
 
@@ -249,6 +268,18 @@ def _meant_by(address: IPv6Address) -> list[IPv4Address]:
     translated = IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
     meant = (address.ipv4_mapped, address.sixtofour, *(address.teredo or ()), translated)
     return [inner for inner in meant if inner is not None]
+
+
+def _check_storage(uri: str, response: http.client.HTTPResponse) -> None:
+    """What a storage service says of a file. Some answer 400 and put the status that is meant into their JSON."""
+    status = response.status
+    if status == 400:
+        with suppress(ValueError, KeyError, TypeError):
+            status = int(json.loads(response.read(_LONGEST_REFUSAL_BYTES))["statusCode"])
+    if status in {401, 403}:
+        raise ConfigurationError(f"the storage refuses HEIMDEX_STORAGE_KEY: {shown(uri)} (HTTP {status})")
+    if status != response.status:
+        _check_status(uri, status)
 
 
 def _check_status(uri: str, status: int) -> None:

@@ -1,0 +1,78 @@
+"""Where the files of relative storage paths are: a folder, a bucket, or a storage service's HTTP API.
+
+Owns which paths count as relative, and that none of them leads out of the root. Leaves opening to ``storage``.
+A root is the operator's choice: it may have a private address and any scheme, and its key goes to its own origin only.
+"""
+
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from cluster.contracts.errors import InvalidVideo
+from cluster.video_uris import WebPlace, local_path, scheme_of, shown, web_place
+
+_SAFE = "-._~!$&'()*+,;=:@"
+"""What a path segment of a URL may hold as it is (RFC 3986)."""
+
+
+@dataclass(frozen=True)
+class StorageRoot:
+    """The root and, for http(s), the key of its service. ``url``: a folder or any URL that fsspec reads."""
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+
+    def uri_of(self, path: str) -> str:
+        """The URI of a stored file. Raises ``InvalidVideo`` for a path that is not strictly below the root."""
+        segments = path.split("/")
+        if not is_relative(path) or not all(map(_is_name, segments)):
+            raise InvalidVideo(f"not a path below HEIMDEX_STORAGE_ROOT: {shown(path)}")
+        folder = local_path(self.url)
+        if folder is not None:
+            return str(_below(folder.absolute(), segments))
+        if self.is_web:
+            segments = [urllib.parse.quote(segment, safe=_SAFE) for segment in segments]
+        return f"{self.url.rstrip('/')}/{'/'.join(segments)}"
+
+    @property
+    def is_web(self) -> bool:
+        """Whether the files are read by HTTP."""
+        return scheme_of(self.url) in {"http", "https"}
+
+    def covers(self, place: WebPlace) -> bool:
+        """Whether a place on the web is of the root's origin: only there the key is sent."""
+        if not self.is_web:
+            return False
+        own = web_place(self.url)
+        return (own.scheme, own.host, own.port) == (place.scheme, place.host, place.port)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request to the root's origin carries."""
+        return {} if self.key is None else {"Authorization": f"Bearer {self.key}", "apikey": self.key}
+
+
+def is_relative(uri: str) -> bool:
+    """Whether a video's URI is a path below the storage root, as an existing Heimdex stores them."""
+    return scheme_of(uri) == "file" and "://" not in uri and not uri.startswith("/")
+
+
+def is_of_another_owner(path: str, owner_id: UUID) -> bool:
+    """Whether a stored path begins with the id of another user than ``owner_id``."""
+    try:
+        return UUID(path.partition("/")[0]) != owner_id
+    except ValueError:
+        return False
+
+
+def _is_name(segment: str) -> bool:
+    return segment not in {"", ".", ".."} and "\\" not in segment and segment.isprintable()
+
+
+def _below(folder: Path, segments: list[str]) -> Path:
+    """The file in the folder, links followed; it may not exist."""
+    path = folder.joinpath(*segments)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InvalidVideo(f"a link leads out of HEIMDEX_STORAGE_ROOT: {shown('/'.join(segments))}")
+    return path

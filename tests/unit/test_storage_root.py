@@ -1,0 +1,224 @@
+"""Relative storage paths are read below the root, and nothing else is."""
+
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import UUID
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
+from cluster.plan import fetch_limits
+from cluster.settings import load_settings
+from cluster.storage import FetchLimits, check_stored, fetch
+from cluster.storage_root import StorageRoot, is_of_another_owner, is_relative
+
+CONTENT = bytes(range(256)) * 400
+KEY = "a service key"
+OWNER = UUID("aaaaaaaa-0000-4000-8000-000000000002")
+FILE = f"{OWNER}/holiday #1 ä?100%.mp4"
+OUTSIDE = [
+    "../secret.mp4",
+    "a/../../secret.mp4",
+    "a/./b.mp4",
+    "./secret.mp4",
+    "a//b.mp4",
+    "a/",
+    "a\\..\\..\\secret.mp4",
+    "a\nb.mp4",
+    "..",
+    "",
+    "\0.mp4",
+]
+
+
+def limits(root: str | None, key: str | None = None) -> FetchLimits:
+    return FetchLimits(2_000_000, 10.0, frozenset({"https"}), storage_root=StorageRoot(root, key) if root else None)
+
+
+def refusal(path: str, directory: Path, of: FetchLimits) -> str:
+    with pytest.raises(InvalidVideo) as caught:
+        fetch(path, directory, of)
+    return str(caught.value)
+
+
+@contextmanager
+def storage_api(location: str = "") -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """An HTTP server that answers as Supabase Storage does for a bucket ``videos`` with one file."""
+    asked: list[tuple[str, str | None]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization")))
+            if self.headers.get("Authorization") != f"Bearer {KEY}" or self.headers.get("apikey") != KEY:
+                self._say(400, {"statusCode": "403", "error": "Unauthorized", "message": "invalid signature"})
+            elif location:
+                self.send_response(302)
+                self.send_header("Location", location)
+                self.end_headers()
+            elif self.path.endswith("/busy.mp4"):
+                self._say(400, {"statusCode": "503", "error": "SlowDown", "message": "slow down"})
+            elif urllib.parse.unquote(self.path) != f"/storage/v1/object/videos/{FILE}":
+                self._say(400, {"statusCode": "404", "error": "not_found", "message": "Object not found"})
+            else:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(CONTENT)))
+                self.end_headers()
+                self.wfile.write(CONTENT)
+
+        def _say(self, status: int, body: dict[str, str]) -> None:
+            written = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(written)))
+            self.end_headers()
+            self.wfile.write(written)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/storage/v1/object/videos/", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "key")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="videos")
+        client.put_object(Bucket="videos", Key=f"base/{FILE}", Body=CONTENT)
+        client.put_object(Bucket="videos", Key="secret.mp4", Body=b"secret")
+        client.close()
+        yield "s3://videos/base"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / FILE).parent.mkdir(parents=True)
+    (root / FILE).write_bytes(CONTENT)
+    (tmp_path / "secret.mp4").write_bytes(b"secret")
+    (root / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    return root
+
+
+def test_storage_root_folder_is_read_in_place(folder: Path, tmp_path: Path) -> None:
+    for root in (str(folder), folder.as_uri()):
+        video = fetch(FILE, tmp_path / "to", limits(root))
+        assert (video.path, video.temporary) == (folder / FILE, False)
+    check_stored(FILE, limits(str(folder)))
+
+
+def test_storage_root_bucket_is_read(bucket: str, tmp_path: Path) -> None:
+    for number, root in enumerate((bucket, f"{bucket}/")):
+        video = fetch(FILE, tmp_path / str(number), limits(root))
+        assert (video.path.read_bytes(), video.temporary) == (CONTENT, True)
+        check_stored(FILE, limits(root))
+    assert refusal("gone.mp4", tmp_path, limits(bucket)) == "no such file: s3://videos/base/gone.mp4"
+
+
+def test_storage_api_is_read_with_its_key(tmp_path: Path) -> None:
+    with storage_api() as (root, asked):
+        video = fetch(FILE, tmp_path, limits(root, KEY))
+        check_stored(FILE, limits(root, KEY))
+    assert video.path.read_bytes() == CONTENT
+    assert [authorization for _, authorization in asked] == [f"Bearer {KEY}"] * 2
+
+
+def test_storage_api_missing_object_is_no_such_file(tmp_path: Path) -> None:
+    with storage_api() as (root, _):
+        assert refusal("gone.mp4", tmp_path, limits(root, KEY)) == f"no such file: {root}gone.mp4 (HTTP 404)"
+        with pytest.raises(InvalidVideo):
+            check_stored("gone.mp4", limits(root, KEY))
+
+
+def test_storage_api_that_is_busy_is_tried_again(tmp_path: Path) -> None:
+    with storage_api() as (root, _), pytest.raises(TransientFailure, match="HTTP 503"):
+        fetch("busy.mp4", tmp_path, limits(root, KEY))
+
+
+@pytest.mark.parametrize("key", [None, "wrong"])
+def test_storage_api_wrong_key_names_the_setting(key: str | None, tmp_path: Path) -> None:
+    with storage_api() as (root, _), pytest.raises(ConfigurationError, match="HEIMDEX_STORAGE_KEY") as caught:
+        fetch(FILE, tmp_path, limits(root, key))
+    assert KEY not in str(caught.value)
+
+
+def test_storage_key_is_not_sent_to_another_origin(tmp_path: Path) -> None:
+    with storage_api() as (elsewhere, asked), storage_api(location=f"{elsewhere}{FILE.split('/')[0]}/x") as (root, _):
+        redirecting = FetchLimits(2_000_000, 10.0, frozenset({"http", "https"}), storage_root=StorageRoot(root, KEY))
+        assert "not public" in refusal(FILE, tmp_path, redirecting)
+    assert asked == []
+
+
+def test_private_addresses_stay_closed_to_other_uris(tmp_path: Path) -> None:
+    with storage_api() as (root, _), storage_api() as (other, asked):
+        open_to_web = FetchLimits(2_000_000, 10.0, frozenset({"http"}), storage_root=StorageRoot(root, KEY))
+        assert "not public" in refusal(f"{other}{OWNER}/a.mp4", tmp_path, open_to_web)
+    assert asked == []
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_no_path_leads_out_of_the_root(path: str, folder: Path, tmp_path: Path) -> None:
+    for root in (str(folder), "s3://videos/base", "https://example.org/videos"):
+        assert refusal(path, tmp_path / "to", limits(root)).startswith("not a path below HEIMDEX_STORAGE_ROOT")
+
+
+def test_a_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    assert "leads out of" in refusal("link.mp4", tmp_path / "to", limits(str(folder)))
+
+
+def test_percent_encoding_does_not_lead_out_of_the_root(folder: Path, bucket: str, tmp_path: Path) -> None:
+    assert refusal("%2e%2e/secret.mp4", tmp_path, limits(str(folder))).startswith("no such file")
+    assert refusal("%2e%2e/secret.mp4", tmp_path, limits(bucket)).startswith("no such file")
+    with storage_api() as (root, asked):
+        assert refusal("%2e%2e%2fx.mp4", tmp_path, limits(root, KEY)).startswith("no such file")
+    assert asked[0][0].endswith("/%252e%252e%252fx.mp4")
+
+
+def test_only_relative_paths_are_read_below_the_root(folder: Path, tmp_path: Path) -> None:
+    for uri in (str(folder / FILE), "file:///etc/passwd", "memory://x/y", "//host/share.mp4", "S3://videos/a.mp4"):
+        assert not is_relative(uri)
+        assert "is not allowed" in refusal(uri, tmp_path, limits(str(folder)))
+
+
+def test_relative_path_without_a_root_names_the_setting(tmp_path: Path) -> None:
+    assert "HEIMDEX_STORAGE_ROOT is not set" in refusal(FILE, tmp_path, limits(None))
+
+
+def test_path_of_another_owner_is_seen() -> None:
+    assert is_of_another_owner("bbbbbbbb-0000-4000-8000-000000000002/a.mp4", OWNER)
+    assert not any(is_of_another_owner(path, OWNER) for path in (FILE, "a.mp4", "talks/a.mp4"))
+
+
+@pytest.mark.parametrize("root", ["https://user:password@example.org/videos/", "https://127.1/videos/"])
+def test_storage_root_that_is_no_address_is_refused(root: str) -> None:
+    with pytest.raises(ConfigurationError, match="HEIMDEX_STORAGE_ROOT") as caught:
+        fetch_limits(load_settings(storage_root=root))
+    assert "password" not in str(caught.value).replace("user or password", "")
+
+
+def test_storage_key_without_a_web_root_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="HEIMDEX_STORAGE_KEY"):
+        load_settings(storage_key="k", storage_root="s3://videos/")
