@@ -71,6 +71,8 @@ USER_ROUTES: list[Route] = [
 OPEN_ROUTES: list[Route] = [
     ("GET", "/healthz", health_api.alive, 200),
     ("GET", "/readyz", health_api.ready, 200),
+    ("GET", "/health", health_api.alive, 200),
+    ("GET", "/health/ready", health_api.ready, 200),
 ]
 
 REFUSALS: dict[Callable[..., Any], set[int]] = {

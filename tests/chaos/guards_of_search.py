@@ -58,8 +58,8 @@ ENGINE = [
     Guard(
         "engine: one builds at a time",
         INDEXES,
-        'if row is None or not row["got"]:',
-        "if row is None:",
+        "            if not held:\n",
+        "            if held is None:\n",
         (f"{_CHECKED}test_one_builds_at_a_time",),
     ),
     Guard(

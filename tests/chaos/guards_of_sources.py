@@ -5,9 +5,11 @@ from tests.chaos.guards_trial import Guard
 STORAGE = "cluster/storage.py"
 WEB = "cluster/web_source.py"
 URIS = "cluster/video_uris.py"
+STORAGE_ROOT = "cluster/storage_root.py"
 
 _LOCAL = "tests/unit/test_storage.py::"
 _PLACES = "tests/unit/test_web_source.py::"
+_ROOTS = "tests/unit/test_storage_root.py::"
 _LIMITS = "tests/unit/test_web_limits.py::"
 _NAMES = "tests/unit/test_shown_names.py::"
 _REFUSED = ("tests/unit/test_refused_uris.py::test_what_must_be_refused_is_refused_and_connects_to_nothing",)
@@ -171,10 +173,34 @@ _REDIRECTS = [
     Guard(
         "redirects are checked again",
         WEB,
-        "with _answer(place, deadline, private_networks) as response:",
+        "with _answer(place, deadline, private_networks, trusted) as response:",
         "with _answer(place, deadline, private_networks if place == web_place(uri) "
-        'else (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))) as response:',
+        "else _ANYWHERE, trusted) as response:",
         _REFUSED,
+    ),
+    Guard(
+        "the storage root's key goes to its origin alone",
+        WEB,
+        "trusted = storage_root if storage_root is not None and storage_root.covers(place) else None",
+        "trusted = storage_root",
+        (
+            f"{_ROOTS}test_storage_key_is_not_sent_to_another_origin",
+            f"{_ROOTS}test_private_addresses_stay_closed_to_other_uris",
+        ),
+    ),
+    Guard(
+        "no relative path leads out of the storage root",
+        STORAGE_ROOT,
+        "if not is_relative(path) or not all(map(_is_name, segments)):",
+        "if not is_relative(path):",
+        (f"{_ROOTS}test_no_path_leads_out_of_the_root",),
+    ),
+    Guard(
+        "no link leads out of the storage root",
+        STORAGE_ROOT,
+        "if not path.resolve().is_relative_to(folder.resolve()):",
+        "if not folder.resolve():",
+        (f"{_ROOTS}test_a_link_that_leaves_the_folder_is_refused",),
     ),
     Guard(
         "redirects lead to the web alone",

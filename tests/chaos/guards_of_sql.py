@@ -145,8 +145,8 @@ _SESSION = [
     Guard(
         "idle_in_transaction_session_timeout",
         DATABASE,
-        "str(round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0)),",
-        'str("0"),',
+        "round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0),",
+        "0,",
         (
             f"{_IDLE}test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_locks",
             f"{_IDLE}test_only_who_may_wait_for_ever_may_idle_for_ever",
@@ -155,8 +155,8 @@ _SESSION = [
     Guard(
         "statement_timeout",
         DATABASE,
-        "str(round(statement_timeout_s * 1000)),",
-        'str("0"),',
+        "round(statement_timeout_s * 1000),",
+        "0,",
         (f"{_SESSIONS}test_a_statement_may_not_run_for_ever_unless_that_was_asked_for",),
     ),
     Guard(
@@ -183,8 +183,8 @@ _SESSION = [
     Guard(
         "one process migrates",
         MIGRATIONS,
-        'connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])',
-        'connection.execute("SELECT %s", [_ADVISORY_LOCK])',
+        'with advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True):',
+        'with advisory_lock(url, connection.info.backend_pid, name="heimdex migrate lock", wait=True):',
         (f"{_MIGRATED}test_several_that_migrate_at_once_apply_each_file_once",),
     ),
     Guard(

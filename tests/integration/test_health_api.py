@@ -13,6 +13,7 @@ from cluster.store.opensearch import check_engine, open_client
 def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool: Pool) -> None:
     api = make_api(worker_silence_s=30.0)
     empty = api.get("/readyz")
+    assert (api.get("/health/ready").status_code, api.get("/health/ready").json()) == (503, empty.json())
     assert (empty.status_code, empty.json()["ready"]) == (503, False)
     assert empty.json()["parts"]["database"] == {"ready": True, "detail": "answers"}
 
@@ -72,6 +73,6 @@ def test_what_stands_in_the_schedulers_way_is_shown(api: TestClient, pool: Pool)
 
 
 def test_the_process_says_that_it_is_alive_and_where_the_documentation_is(api: TestClient) -> None:
-    assert api.get("/healthz").json() == {"status": "alive"}
+    assert api.get("/healthz").json() == api.get("/health").json() == {"status": "alive"}
     assert api.get("/").headers["location"] == "docs"
     assert api.get("/docs").status_code == 200
