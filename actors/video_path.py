@@ -95,7 +95,8 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner, with_eng
     downloaded = await runner.run(Stage.DOWNLOADING, [claimed], download)
     local: LocalVideo = downloaded.value
 
-    probed = await runner.run(Stage.METADATA, [downloaded], _on_file("probe", local, size=local.size_bytes))
+    probe = _on_file("probe", local, video.language, size=local.size_bytes)
+    probed = await runner.run(Stage.METADATA, [downloaded], probe)
     info: MediaInfo = probed.value
     length_s = _length_s(info)
 

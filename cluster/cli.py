@@ -59,7 +59,10 @@ app.command("reembed")(reembed_command.reembed_scenes)
 Uris = Annotated[
     list[str], typer.Argument(help="Files, folders, globs, or file://, http(s)://, s3:// URIs.", show_default=False)
 ]
-Language = Annotated[str | None, typer.Option(help="Language of the speech (en, de, ...); default: detected.")]
+Language = Annotated[
+    str | None,
+    typer.Option(help="Language of the speech (en, de, ...), of several sound tracks too; default: detected."),
+]
 Priority = Annotated[
     int,
     typer.Option(

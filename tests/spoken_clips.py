@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.stages.audio_reader import speech_windows
-from actors.stages.media_file import open_media, sound_stream
+from actors.stages.media_file import open_media
+from actors.stages.stream_choice import sound_stream
 from cluster.demo import clips
 
 Samples = NDArray[np.int16]

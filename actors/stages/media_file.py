@@ -1,8 +1,8 @@
-"""A local media file as FFmpeg sees it: opened safely, its picture and sound streams chosen, its errors
-translated.
+"""A local media file as FFmpeg sees it: opened safely, its packets read, its errors translated.
 
 Owns what FFmpeg may open (this one file, in a real container format) and how its errors read. Leaves the bytes to
-``media_source`` and what is made of the packets to ``media_reader``, ``audio_reader`` and ``scene_detector``.
+``media_source``, the choice of streams to ``stream_choice`` and what is made of the packets to ``media_reader``,
+``audio_reader`` and ``scene_detector``.
 """
 
 import errno
@@ -15,10 +15,9 @@ from pathlib import Path
 
 import av
 import av.logging
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from actors.stages.media_source import MediaSource
@@ -35,8 +34,6 @@ AUDIO_FORMATS = "aac,ac3,eac3,aiff,amr,ape,au,caf,dts,flac,mp3,tta,w64,wav,wv"
 """Read only to be able to say that they have no pictures."""
 # Formats that lead elsewhere (hls, dash, concat, image2, sdp, lavfi, ...) are in neither list: FFmpeg probes
 # the content, so the list, not the name, keeps a playlist called .mp4 from opening other files and hosts.
-
-_NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
 _COMPLAINT = re.compile(
     r"parameters for stream (?P<index>\d+) \((?:Video|Audio): (?P<name>[^\s,)]+)(?: \((?P<tag>.*?) / 0x)?"
@@ -126,51 +123,13 @@ def _reason(error: Exception) -> str:
     return error.strerror or str(error)
 
 
-def picture_stream(container: InputContainer) -> VideoStream:
-    """The stream of pictures to watch: the default one, of several the largest; cover art is none.
-
-    Raises ``InvalidVideo`` when there are no pictures or nothing here decodes them.
-    """
-    streams = [stream for stream in container.streams.video if not stream.disposition & _NOT_PICTURES]
-    if not streams:
-        raise InvalidVideo(_why_no_pictures(container))
-    decodable = [stream for stream in streams if _decodable(stream)]
-    if not decodable:
-        raise InvalidVideo(f"the pictures' codec {_codec_name(container, streams[0])} cannot be decoded")
-    return max(decodable, key=lambda stream: (_is_default(stream), stream.width * stream.height, -stream.index))
-
-
-def _why_no_pictures(container: InputContainer) -> str:
-    cover = ", only cover art" if container.streams.video else ""
-    if container.streams.audio:
-        return f"the file has sound but no pictures{cover}"
-    return f"the file has neither pictures nor sound{cover}"
-
-
-def sound_stream(container: InputContainer) -> AudioStream | None:
-    """The stream of sound to listen to: the default one that can be decoded; None when the file has no sound.
-
-    Raises ``InvalidVideo`` when there is sound but nothing here decodes it.
-    """
-    streams = container.streams.audio
-    if not streams:
-        return None
-    decodable = [stream for stream in streams if _decodable(stream)]
-    if not decodable:
-        raise InvalidVideo(f"the sound's codec {_codec_name(container, streams[0])} cannot be decoded")
-    return max(decodable, key=lambda stream: (_is_default(stream), -stream.index))
-
-
-def _decodable(stream: Stream) -> bool:
+def is_decodable(stream: Stream) -> bool:
+    """Whether there is a decoder for it."""
     # PyAV gives a stream without a decoder no codec context, whatever the stubs say.
     return getattr(stream, "codec_context", None) is not None
 
 
-def _is_default(stream: Stream) -> bool:
-    return bool(stream.disposition & Disposition.default)
-
-
-def _codec_name(container: InputContainer, stream: Stream) -> str:
+def codec_name(container: InputContainer, stream: Stream) -> str:
     """What FFmpeg calls a codec that it cannot decode.
 
     PyAV does not hand the name out; FFmpeg's own complaint on opening the file has it.

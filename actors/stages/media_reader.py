@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.frame import VideoFrame
@@ -21,12 +22,11 @@ from actors.stages.media_file import (
     Tally,
     open_media,
     packets,
-    picture_stream,
-    sound_stream,
     stated_extent_s,
     translated_errors,
 )
 from actors.stages.mp4_index import check_index
+from actors.stages.stream_choice import choose_sound, picture_stream
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SpeechWindow
 from cluster.storage import FetchLimits, fetch
@@ -67,8 +67,8 @@ class MediaReader:
             return []
         return [folder.name for folder in self._temp_directory.iterdir()]
 
-    def probe(self, video: LocalVideo) -> MediaInfo:
-        """What the headers and the first picture say of ``video``.
+    def probe(self, video: LocalVideo, language: str | None = None) -> MediaInfo:
+        """What the headers and the first picture say of ``video``; its sound is chosen for ``language``.
 
         Raises ``InvalidVideo`` when it is no media file, has no pictures, uses a codec that cannot be
         decoded, breaks a limit (checked before anything is decoded), or when its first picture cannot be
@@ -81,7 +81,7 @@ class MediaReader:
             container = media.container
             self._check_streams(container)
             stream = picture_stream(container)
-            sound = sound_stream(container)
+            choice = choose_sound(container, language)
             duration_s, _ = stated_extent_s(container, stream)
             self._check_pictures(stream, duration_s)
             stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
@@ -95,8 +95,10 @@ class MediaReader:
                 height=first.width if turned else first.height,
                 rotation_deg=-first.rotation % 360,
                 video_codec=stream.codec_context.name,
-                audio_codec=sound.codec_context.name if sound else None,
+                audio_codec=choice.stream.codec_context.name if choice.stream else None,
                 size_bytes=video.size_bytes,
+                sound_index=choice.stream.index if choice.stream else None,
+                warnings=choice.warnings,
             )
 
     def read_speech(self, video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
@@ -108,9 +110,10 @@ class MediaReader:
         allowed.
         """
         with open_media(video.path, self._limits.max_pixels) as media:
-            stream = sound_stream(media.container)
-            if stream is None:
+            if info.sound_index is None:
                 return
+            stream = media.container.streams[info.sound_index]
+            assert isinstance(stream, AudioStream)
             windows = speech_windows(media, stream, info.start_s, self._limits.max_duration_s)
             yield from media.memory.bounded_steps(windows)
 

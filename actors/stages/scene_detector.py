@@ -26,11 +26,10 @@ from actors.stages.media_file import (
     check_extent,
     open_media,
     packets,
-    picture_stream,
-    sound_stream,
     stated_extent_s,
 )
 from actors.stages.small_pictures import Shrinker
+from actors.stages.stream_choice import picture_stream
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaLimits, SceneBlock
 
@@ -139,7 +138,7 @@ class _PictureReading:
         self._clock = PresentationClock()
         self._stated_s, of_pictures = stated_extent_s(media.container, stream)
         # Its times alone matter: they tell a cut-off file from one whose sound lasts longer than the pictures.
-        self._sound = None if of_pictures else sound_stream(media.container)
+        self._sound = None if of_pictures or info.sound_index is None else media.container.streams[info.sound_index]
         self._tick_s = float(stream.time_base or 0)
         self._shrinker = Shrinker(SIDE_PX)
         self._decoded = 0

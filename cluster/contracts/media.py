@@ -27,6 +27,14 @@ class LocalVideo:
 
 
 @dataclass(frozen=True)
+class MediaWarning:
+    """Something of a video that was left out, or that is not as its file says: a stable code and one sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
 class MediaInfo:
     """What the probe says of a file, after rotation has been applied to the size.
 
@@ -44,6 +52,9 @@ class MediaInfo:
     video_codec: str
     audio_codec: str | None
     size_bytes: int
+    sound_index: int | None = None
+    """The stream of sound that belongs to the pictures."""
+    warnings: tuple[MediaWarning, ...] = ()
 
 
 @dataclass(frozen=True)

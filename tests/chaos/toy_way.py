@@ -165,7 +165,7 @@ class _Toys:
         size_bytes = len(uri) if self._plan.share_calls else SMALL_FILES_BYTES
         return self._befall(said, Stage.DOWNLOADING) or LocalVideo(folder / "video", size_bytes, temporary=True)
 
-    def probe(self, video: LocalVideo) -> Any:
+    def probe(self, video: LocalVideo, language: str | None) -> Any:
         said = _Said.of(video.path.read_text())
         length_s = float(SCENES) if self._plan.share_calls else SHORT_VIDEOS_S
         return self._befall(said, Stage.METADATA) or MediaInfo(

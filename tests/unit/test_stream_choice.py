@@ -1,0 +1,205 @@
+"""Which track is heard: the pictures' own program, the main sound, the asked language, one that is not silent."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from actors.stages.languages import language_key
+from actors.stages.media_reader import MediaReader
+from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits
+from cluster.storage import FetchLimits
+from tests.reported import reported
+from tests.track_files import Track, join_programs, track_of, write_program, write_tracks
+
+LIMITS = MediaLimits(max_duration_s=600, max_pixels=1_000_000, max_fps=60, max_streams=16, max_bytes=10**8)
+DEFAULT, COMMENT, DUB = Disposition.default, Disposition.comment, Disposition.dub
+SILENT = Track(disposition=DEFAULT, sounds_from_s=None)
+
+
+def probe(path: Path, language: str | None = None) -> tuple[MediaReader, LocalVideo, MediaInfo]:
+    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
+    return reader, video, reader.probe(video, language)
+
+
+def heard_track(path: Path, language: str | None = None) -> int | None:
+    reader, video, info = probe(path, language)
+    samples = [window.samples for window in reader.read_speech(video, info)]
+    return track_of(np.concatenate([np.zeros(0, np.int16), *samples]), SPEECH_RATE_HZ)
+
+
+# Flags
+
+BESIDE = [
+    (Disposition.comment, "mkv"),
+    (Disposition.comment, "mp4"),
+    (Disposition.visual_impaired, "ts"),
+    (Disposition.visual_impaired, "mkv"),
+    (Disposition.descriptions, "mp4"),
+    (Disposition.karaoke, "nut"),
+    (Disposition.clean_effects, "ts"),
+    (Disposition.dub, "mp4"),
+    (Disposition.hearing_impaired, "mkv"),
+    (Disposition.hearing_impaired, "ts"),
+]
+
+
+@pytest.mark.parametrize(("flag", "suffix"), BESIDE)
+def test_flagged_track_is_left_for_the_main_one(flag: Disposition, suffix: str, tmp_path: Path) -> None:
+    tracks = [Track(disposition=flag | DEFAULT), Track()]
+    assert heard_track(write_tracks(tmp_path / f"flags.{suffix}", tracks)) == 1
+
+
+@pytest.mark.parametrize("title", ["Director's Commentary", "Audio Description", "Karaoke version"])
+def test_track_titled_as_commentary_is_left_for_the_main_one(title: str, tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "title.mkv", [Track(title=title, disposition=DEFAULT), Track()])) == 1
+
+
+def test_flagged_track_is_heard_when_it_is_all_there_is(tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "only.nut", [Track(disposition=COMMENT)])) == 0
+
+
+def test_default_track_is_heard_of_several_alike(tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "default.nut", [Track(), Track(disposition=DEFAULT), Track()])) == 1
+
+
+def test_first_track_is_heard_of_several_alike(tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "first.nut", [Track(), Track()])) == 0
+
+
+# Languages
+
+
+@pytest.mark.parametrize("tagged", ["de", "ger", "deu", "de-AT", "GER", "deu_CH"])
+@pytest.mark.parametrize("asked", ["de", "ger", "deu"])
+def test_asked_language_is_heard_however_it_is_tagged(tagged: str, asked: str, tmp_path: Path) -> None:
+    tracks = [Track("eng", DEFAULT), Track(tagged)]
+    assert heard_track(write_tracks(tmp_path / "two.nut", tracks), asked) == 1
+
+
+@pytest.mark.parametrize("tagged", ["und", None, "mul"])
+def test_untagged_track_is_heard_before_one_of_another_language(tagged: str | None, tmp_path: Path) -> None:
+    tracks = [Track("fre", DEFAULT), Track(tagged)]
+    assert heard_track(write_tracks(tmp_path / "two.nut", tracks), "en") == 1
+
+
+def test_dub_in_the_asked_language_is_heard(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "dub.nut", [Track("eng", DEFAULT), Track("deu", DUB)])
+    assert (heard_track(path, "de"), heard_track(path, "en"), heard_track(path)) == (1, 0, 0)
+
+
+def test_commentary_in_the_asked_language_is_not_the_main_sound(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "comment.nut", [Track("eng", COMMENT), Track()])
+    assert heard_track(path, "en") == 1
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        "en eng en-GB",
+        "de ger deu",
+        "fr fre fra",
+        "zh chi zho cmn",
+        "cs cze ces",
+        "no nb nob",
+        "he iw heb",
+        "el gre ell",
+    ],
+)
+def test_codes_of_one_language_are_the_same(codes: str) -> None:
+    assert len({language_key(code) for code in codes.split()}) == 1
+
+
+@pytest.mark.parametrize("code", [None, "", "und", "mul", "qaa", "zxx"])
+def test_codes_of_no_language_name_none(code: str | None) -> None:
+    assert language_key(code) is None
+
+
+def test_tracks_in_several_languages_are_named_in_a_warning(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "two.nut", [Track("ger", DEFAULT), Track("eng")])
+    [warning] = probe(path)[2].warnings
+    assert warning.code == "sound_tracks"
+    assert warning.message == (
+        "the words are those of the sound track 1 (ger); other tracks (2 (eng)) are left out; "
+        "submit with a language to choose"
+    )
+    assert probe(path, "en")[2].warnings == ()
+    assert len(probe(path, "fr")[2].warnings) == 1
+
+
+def test_single_track_in_another_language_is_heard_without_a_warning(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "one.nut", [Track("ger")])
+    assert heard_track(path, "en") == 0
+    assert probe(path, "en")[2].warnings == ()
+
+
+# Silence
+
+
+@pytest.mark.parametrize("length_s", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_silent_first_track_is_left_for_one_with_sound(suffix: str, length_s: float, tmp_path: Path) -> None:
+    silent = Track(disposition=DEFAULT, sounds_from_s=None, length_s=length_s)
+    assert heard_track(write_tracks(tmp_path / f"silent.{suffix}", [silent, Track()], seconds=4.0)) == 1
+
+
+def test_silent_track_in_the_asked_language_is_left(tmp_path: Path) -> None:
+    tracks = [Track("eng", DEFAULT, sounds_from_s=None), Track("ger")]
+    assert heard_track(write_tracks(tmp_path / "silent.mkv", tracks), "en") == 1
+
+
+def test_silent_main_track_is_left_for_a_commentary(tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "silent.nut", [SILENT, Track(disposition=COMMENT)])) == 1
+
+
+def test_track_that_sounds_late_is_not_silent(tmp_path: Path) -> None:
+    tracks = [Track(disposition=DEFAULT, sounds_from_s=45.0), Track()]
+    assert heard_track(write_tracks(tmp_path / "late.mkv", tracks, seconds=60.0)) == 0
+
+
+def test_first_of_silent_tracks_is_heard(tmp_path: Path) -> None:
+    path = write_tracks(tmp_path / "silent.mkv", [SILENT, Track(sounds_from_s=None)])
+    assert probe(path)[2].sound_index == 1
+    assert heard_track(path) is None
+
+
+# Programs
+
+
+def test_sound_is_of_the_same_program_as_the_pictures(tmp_path: Path) -> None:
+    small = write_program(tmp_path / "small.ts", 1, [Track(), Track()])
+    large = write_program(tmp_path / "large.ts", 2, [SILENT, Track(), Track()], size=(128, 96))
+    for number, programs in enumerate([(small, large), (large, small)]):
+        path = join_programs(tmp_path / f"both{number}.ts", *programs)
+        info = probe(path)[2]
+        assert info.width == 128
+        assert heard_track(path) == 1
+    assert info.warnings == ()
+
+
+def test_pictures_are_of_a_program_with_sound(tmp_path: Path) -> None:
+    large = write_program(tmp_path / "large.ts", 1, [], size=(128, 96))
+    small = write_program(tmp_path / "small.ts", 2, [Track()])
+    path = join_programs(tmp_path / "both.ts", large, small)
+    assert probe(path)[2].width == 64
+    assert heard_track(path) == 0
+
+
+# Reported files: track 1 or 2 is right
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "index"),
+    [
+        ("06_first_track_silent.mp4", None, 2),
+        ("07_audio_description_first.ts", None, 2),
+        ("08_commentary_first.mkv", None, 2),
+        ("09_two_programs.ts", None, 3),
+        ("32_tracks_ger_then_eng.mkv", "en", 2),
+        ("32_tracks_ger_then_eng.mkv", "de", 1),
+    ],
+)
+def test_reported_tracks_are_chosen(name: str, language: str | None, index: int) -> None:
+    assert probe(reported(name), language)[2].sound_index == index

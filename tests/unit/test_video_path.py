@@ -1,0 +1,39 @@
+"""What a submission says travels to the workers that need it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from actors.video_path import Call, Done, walk
+from cluster.contracts.media import LocalVideo, MediaInfo
+from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.videos import ClaimedVideo
+
+CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
+VALUES = {
+    Stage.DOWNLOADING: LocalVideo(Path("a.mp4"), 1, temporary=False),
+    Stage.METADATA: MediaInfo(1.0, 0.0, 25.0, 640, 360, 0, "h264", "aac", 1),
+}
+
+
+class Runner:
+    """Completes every stage at once and keeps its calls."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Call] = {}
+
+    async def run(
+        self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
+    ) -> Done:
+        self.calls |= {call.name: call for call in calls}
+        return Done(VALUES.get(stage), CLAIMED)
+
+
+def test_submitted_language_reaches_media_and_speech_workers() -> None:
+    video = ClaimedVideo(UUID(int=1), "a.mp4", "a.mp4", "de", 1, 1, CLAIMED, CLAIMED)
+    runner = Runner()
+    asyncio.run(walk(video, Done(None, CLAIMED), runner))
+    assert runner.calls["probe"].arguments == (VALUES[Stage.DOWNLOADING], "de")
+    assert runner.calls["transcribe"].arguments[1] == "de"
