@@ -1,8 +1,8 @@
 """The best picture of a scene, chosen while the pictures pass by.
 
-Owns what makes a key frame good and how a picture becomes one (size, upright, RGB). Leaves where scenes begin
-and end to ``cuts``. Holds the best picture so far and the few of the last seconds that may be the next's, as small
-copies: only those that win are made into key frames.
+Owns what makes a key frame good and how a picture becomes one (size, RGB). Leaves where scenes begin and end to
+``cuts``, shape and orientation to ``display``, high dynamic range to ``tone_mapping``. Holds the best picture so far
+and the few of the last seconds that may be the next's, as small copies: only those that win are made into key frames.
 """
 
 from collections import deque
@@ -14,7 +14,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from actors.stages.display import Orientation, colour_matrix, shown_size
 from actors.stages.small_pictures import Shrinker, halved
+from actors.stages.tone_mapping import Light
 
 JUDGED_PX = 256
 """Long side of the pictures that samples are judged by: fine enough to tell sharp from blurred."""
@@ -24,7 +26,6 @@ LONGEST_UNSAMPLED_S = 0.55
 CUT_MARGIN_S = 0.5
 """Pictures this near to a cut may show a blend, a flash or a compression artefact: they count half."""
 NEAR_CUT_FACTOR = 0.5
-MAX_PIXEL_ASPECT = 4.0
 MAX_ASPECT = 8.0
 """The long side of a key frame is at most so many times the wanted short side, whatever strip the picture is."""
 
@@ -48,13 +49,14 @@ class _Sample:
 
 @dataclass(frozen=True)
 class _Copy:
-    """A picture small enough to be kept, and how it is to be shown: the width and height to scale it to, how many
-    quarters of a circle to turn it then.
+    """A picture small enough to be kept, and how it is to be shown: the size to scale it to, how it comes upright
+    then, and its light where that is not an ordinary picture's.
     """
 
     frame: VideoFrame
     size: tuple[int, int]
-    turns: int
+    orientation: Orientation
+    light: Light | None
 
 
 class KeyFramePicker:
@@ -136,38 +138,41 @@ def _mean_and_deviation(grey: cv2.typing.MatLike) -> tuple[float, float]:
 
 class KeyFrameRenderer:
     """Turns pictures into key frames: upright RGB, short side at most ``short_side_px`` and the long one at most
-    ``MAX_ASPECT`` times that, square pixels.
+    ``MAX_ASPECT`` times that, square pixels, as an ordinary screen shows them.
     """
 
-    def __init__(self, short_side_px: int) -> None:
+    def __init__(self, short_side_px: int, aspect: float = 1.0) -> None:
+        """``aspect``: width of the video's pixels over their height."""
         self._short_side_px = short_side_px
+        self._aspect = aspect
         self._reformatter = VideoReformatter()
 
     def copied(self, frame: VideoFrame) -> _Copy:
         """What of ``frame`` is needed to render it later, less than four times as large as what will be rendered."""
-        width, height = _shown_size(frame)
+        width, height = shown_size(frame, self._aspect)
         longest = MAX_ASPECT * self._short_side_px
         scale = min(1.0, self._short_side_px / min(width, height), longest / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         halvings = max(0, (min(frame.width // size[0], frame.height // size[1])).bit_length() - 1)
-        copy = halved(frame, halvings) or self._scaled(frame, size)
-        return _Copy(copy, size, round(frame.rotation / 90) % 4)
+        light = Light.of(frame)
+        copy = None if light else halved(frame, halvings)
+        return _Copy(copy or self._scaled(frame, size, light), size, Orientation.of(frame), light)
 
     def render(self, copy: _Copy) -> NDArray[np.uint8]:
         """uint8[height, width, 3]; never larger than the picture itself is shown."""
-        scaled = self._scaled(copy.frame, copy.size)
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), copy.turns), dtype=np.uint8)
+        if copy.light is None:
+            picture = self._scaled(copy.frame, copy.size, None).to_ndarray()
+        else:
+            picture = copy.light.mapped(np.asarray(copy.frame.to_ndarray(), np.uint16))
+        return copy.orientation.apply(np.asarray(picture, np.uint8))
 
-    def _scaled(self, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+    def _scaled(self, frame: VideoFrame, size: tuple[int, int], light: Light | None) -> VideoFrame:
         width, height = size
-        interpolation = "AREA" if width < frame.width or height < frame.height else "BICUBIC"
         return self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=interpolation
+            frame,
+            width=width,
+            height=height,
+            format="rgb24" if light is None else "rgb48le",  # 8 bits are too few for light that is spread out later
+            interpolation="AREA" if width < frame.width or height < frame.height else "BICUBIC",
+            src_colorspace=colour_matrix(frame),
         )
-
-
-def _shown_size(frame: VideoFrame) -> tuple[float, float]:
-    """Width and height once pixels are square; one of the two shrinks, so that nothing is scaled up."""
-    aspect = float(getattr(frame, "sample_aspect_ratio", None) or 1.0)
-    aspect = min(MAX_PIXEL_ASPECT, max(1 / MAX_PIXEL_ASPECT, aspect))
-    return (frame.width, frame.height / aspect) if aspect > 1.0 else (frame.width * aspect, frame.height)

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from actors.stages.cuts import SIDE_PX, UNCERTAIN_US, CutFinder
+from actors.stages.display import pixel_aspect
 from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     FPS_TOLERANCE,
@@ -105,7 +106,7 @@ class SceneDetector:
 
     def _scenes(self, reading: "_PictureReading") -> Iterator[DetectedScene]:
         cuts = CutFinder()
-        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px))
+        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px, reading.pixel_aspect))
         start_s, index = 0.0, 0
         for picture in reading.pictures():
             picker.offer(picture.time_s, picture.frame)
@@ -146,6 +147,11 @@ class _PictureReading:
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
         self._last_duration_s = 0.0
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height."""
+        return pixel_aspect(self._stream)
 
     @property
     def is_empty(self) -> bool:

@@ -12,6 +12,9 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
+from actors.stages.display import colour_matrix
+from actors.stages.tone_mapping import small_picture_table
+
 FULL_RANGE = "yuvj420p"
 SAMPLED_FORMATS = ("yuv420p", FULL_RANGE)
 _LIGHT, _COLOUR = 219 / 255, 224 / 255
@@ -34,9 +37,10 @@ class Shrinker:
         """uint8[height, width, 3], BGR; both sides even. Colours are near enough to compare, not to show."""
         if self._size is None:
             self._size = _small_size(frame.width, frame.height, self._long_side_px)
-        if frame.format.name in SAMPLED_FORMATS:
-            return _sampled(frame, *self._size)
-        return self._rescaled(frame, *self._size)
+        sampled = frame.format.name in SAMPLED_FORMATS
+        small = _sampled(frame, *self._size) if sampled else self._rescaled(frame, *self._size)
+        table = small_picture_table(int(frame.color_trc))
+        return small if table is None else np.asarray(cv2.LUT(small, table), np.uint8)
 
     def _rescaled(self, frame: VideoFrame, width: int, height: int) -> Picture:
         interpolation = "AREA" if width < frame.width else "BILINEAR"
@@ -61,7 +65,7 @@ def halved(frame: VideoFrame, times: int) -> VideoFrame | None:
             pixels = np.asarray(cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA), np.uint8)
         part[:] = pixels
     copy = VideoFrame.from_ndarray(packed, format=frame.format.name)
-    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    copy.colorspace, copy.color_range = colour_matrix(frame), frame.color_range
     return copy
 
 

@@ -1,0 +1,68 @@
+"""How a player shows a decoded picture: its shape, which way up, by which matrix its colours are made.
+
+Owns what container and codec say about that. Leaves light and primaries to ``tone_mapping``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+MAX_PIXEL_ASPECT = 4.0
+UNSPECIFIED = 2
+"""``AVCOL_SPC_UNSPECIFIED``, and the same of transfer and primaries."""
+HD_WIDTH_PX, HD_HEIGHT_PX = 1280, 576
+"""Pictures of this width, or higher than this, are of BT.709 where nothing says of which matrix: mpv's rule."""
+
+Pixels = NDArray[np.uint8]
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel over its height, within ``MAX_PIXEL_ASPECT``: what the container says, else the codec."""
+    stated = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    aspect = float(stated) if stated and stated > 0 else 1.0
+    return min(MAX_PIXEL_ASPECT, max(1 / MAX_PIXEL_ASPECT, aspect))
+
+
+def shown_size(frame: VideoFrame, aspect: float) -> tuple[float, float]:
+    """Width and height once pixels are square; one of the two shrinks, so that nothing is scaled up."""
+    return (frame.width, frame.height / aspect) if aspect > 1.0 else (frame.width * aspect, frame.height)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """What brings a picture upright: rows and columns changed, then mirrored left to right, then upside down."""
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> "Orientation":
+        """The nearest to the frame's display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), np.int32)[:5])
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    def apply(self, picture: Pixels) -> Pixels:
+        """``picture``, uint8[height, width, 3], upright."""
+        if self.transposed:
+            picture = picture.transpose(1, 0, 2)
+        rows, columns = (-1 if self.upside_down else 1), (-1 if self.mirrored else 1)
+        return np.ascontiguousarray(picture[::rows, ::columns])
+
+
+def colour_matrix(frame: VideoFrame) -> int:
+    """The frame's own ``colorspace``, or the one that players assume of pictures of its size."""
+    if frame.colorspace != UNSPECIFIED:
+        return int(frame.colorspace)
+    large = frame.width >= HD_WIDTH_PX or frame.height > HD_HEIGHT_PX
+    return int(Colorspace.ITU709 if large else Colorspace.ITU601)
