@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.stages.audio_reader import speech_windows
-from actors.stages.media_file import open_media
-from actors.stages.stream_choice import sound_stream
+from actors.stages.media_reader import MediaReader
+from cluster.contracts.media import LocalVideo, MediaLimits
 from cluster.demo import clips
+from cluster.storage import FetchLimits
 
 Samples = NDArray[np.int16]
 
@@ -17,10 +17,10 @@ Samples = NDArray[np.int16]
 @cache
 def sound_of(path: Path) -> Samples:
     """int16[n], mono, at the rate that speech is recognised at."""
-    with open_media(path, max_pixels=1_000_000) as media:
-        stream = sound_stream(media.container)
-        assert stream is not None
-        [window] = speech_windows(media, stream, 0.0, 60.0)
+    limits = MediaLimits(max_duration_s=60, max_pixels=1_000_000, max_fps=60, max_streams=4, max_bytes=10**8)
+    reader = MediaReader(limits, FetchLimits(10**8, 10.0), path.parent)
+    video = LocalVideo(path, path.stat().st_size, temporary=False)
+    [window] = reader.read_speech(video, reader.probe(video))
     return window.samples
 
 

@@ -15,11 +15,11 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from actors.stages.media_file import OpenMedia, PresentationClock, Tally, check_extent, packets
+from actors.stages.media_file import OpenMedia, Tally, check_extent, frames
 from actors.stages.mix_down import mixable
 from actors.stages.sound_layout import disown, drop_custom_order
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
+from cluster.contracts.media import SPEECH_RATE_HZ, MediaInfo, SpeechWindow
 
 logger = logging.getLogger(__name__)
 
@@ -36,25 +36,20 @@ Samples = NDArray[np.int16]
 
 
 def speech_windows(
-    media: OpenMedia, stream: AudioStream, start_s: float, max_duration_s: float
+    media: OpenMedia, streams: Sequence[AudioStream], info: MediaInfo, max_duration_s: float
 ) -> Generator[SpeechWindow, None, None]:
-    """Decode ``stream`` into windows; times count from ``start_s``, the first picture's time in the file.
+    """Decode ``streams``, which carry on one another, into windows; times count from the file's start.
 
-    Sound that begins before the first picture has negative times. Packets that cannot be decoded are skipped:
-    their time becomes silence. Raises ``InvalidVideo`` when none can be, or when the sound lasts longer than
-    ``max_duration_s``.
+    Packets that cannot be decoded are skipped: their time becomes silence. Raises ``InvalidVideo`` when none can be,
+    or when the sound lasts longer than ``max_duration_s``.
     """
     tally = Tally()
-    clock = PresentationClock()
     resampler = _Resampler()
     window = _Window()
     begin_s: float | None = None
-    tick_s = float(stream.time_base or 0)
-    for frame in mixable(_frames(media, stream, tally)):
-        time_s = window.end_s
-        if frame.pts is not None and tick_s:
-            stated_s = frame.pts * tick_s - start_s
-            time_s = clock.time_s(stated_s, window.end_s, window.end_s)
+    for frame in mixable(_sounding(media, streams, tally, info)):
+        stated_s = _time_s(frame)
+        time_s = window.end_s if stated_s is None else stated_s - info.start_s
         begin_s = time_s if begin_s is None else begin_s
         gap_s = time_s - window.end_s if window else 0.0
         if gap_s < -JITTER_S:
@@ -71,7 +66,21 @@ def speech_windows(
     window.append(resampler.flush())
     if window:
         yield window.take_all()
-    _report(tally, begin_s is not None, stream)
+    _report(tally, begin_s is not None, streams[0])
+
+
+def _sounding(media: OpenMedia, streams: Sequence[AudioStream], tally: Tally, info: MediaInfo) -> Iterator[AudioFrame]:
+    for stream in streams:
+        drop_custom_order(stream)
+    for frame in frames(media, streams, tally, info.timeline.shifts):
+        disown(frame.layout)
+        if frame.samples:
+            yield frame
+
+
+def _time_s(frame: AudioFrame) -> float | None:
+    """When the frame begins, on the file's clock."""
+    return frame.pts * float(frame.time_base) if frame.pts is not None and frame.time_base else None
 
 
 def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
@@ -80,20 +89,6 @@ def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
         window.append(np.zeros(round(gap_s * SPEECH_RATE_HZ), np.int16))
     else:
         yield window.take_all()
-
-
-def _frames(media: OpenMedia, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
-    drop_custom_order(stream)
-    for packet in packets(media, [stream], tally):
-        tally.packets += 1
-        try:
-            frames = stream.decode(packet)
-        except av.error.FFmpegError as error:
-            tally.note_failure(error)
-            continue
-        for frame in frames:
-            disown(frame.layout)
-        yield from (frame for frame in frames if frame.samples)
 
 
 def _report(tally: Tally, heard: bool, stream: AudioStream) -> None:

@@ -8,21 +8,23 @@ Owns what FFmpeg may open (this one file, in a real container format) and how it
 import errno
 import logging
 import re
-from collections.abc import Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import av
 import av.logging
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
-from av.video.stream import VideoStream
 
 from actors.stages.media_source import MediaSource
 from actors.stages.memory_watch import TOO_MUCH_MEMORY, MemoryWatch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.contracts.media import ClockShift
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,22 @@ _COMPLAINT = re.compile(
 
 MEASURABLE = 4
 """Pictures up to so many times the limit are still measured, to be refused by their size."""
-BACKWARD_JUMP_S = 1.0
-"""A time-stamp this far behind the one before begins a new count (joined files); less is an overlap."""
 FPS_TOLERANCE = 1.01
 """A camera's 240 pictures per second are 240.1 on the average of its file."""
 EXTENT_SLACK_S = 30.0
 """Headers are held to the longest duration; what is read may end a little later than they said."""
+
+
+Frame = TypeVar("Frame")
+
+
+class Decoding(Protocol[Frame]):
+    """A stream of pictures or of sound."""
+
+    @property
+    def index(self) -> int: ...
+
+    def decode(self, packet: Any = None) -> list[Frame]: ...
 
 
 @dataclass(frozen=True)
@@ -148,34 +160,14 @@ def codec_name(container: InputContainer, stream: Stream) -> str:
     return "(unnamed)"
 
 
-def stated_extent_s(container: InputContainer, stream: VideoStream) -> tuple[float | None, bool]:
-    """How long the pictures last as far as headers tell, and whether that is said of the pictures themselves.
-
-    Matroska and others state only the whole file's duration, which the sound may carry on to. Damaged headers may
-    state that it ends before it begins: that says nothing.
-    """
-    if stream.duration and stream.duration > 0 and stream.time_base:
-        return float(stream.duration * stream.time_base), True
-    if container.duration and container.duration > 0:
-        return container.duration / av.time_base, False
-    return None, False
-
-
 @dataclass
 class Tally:
-    """What became of the packets that were read; ``ends`` by stream, in its own ticks of the file's time."""
+    """What became of the packets that were read: how many of all, and how many were read or failed to be decoded."""
 
+    read: int = 0
     packets: int = 0
     failed: int = 0
     last_error: str = ""
-    ends: dict[int, int] = field(default_factory=dict)
-
-    def note_packet(self, packet: "Packet[Stream]") -> None:
-        """Remember how far the packet's stream has come."""
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None:
-            index, end = packet.stream_index, time + (packet.duration or 0)
-            self.ends[index] = max(end, self.ends.get(index, end))
 
     def note_failure(self, error: av.error.FFmpegError) -> None:
         """Count a packet that could not be decoded."""
@@ -183,14 +175,17 @@ class Tally:
         self.last_error = _reason(error)
 
 
-def packets(media: OpenMedia, streams: list[Stream], tally: Tally) -> "Iterator[Packet[Stream]]":
+def packets(
+    media: OpenMedia, streams: list[Stream], tally: Tally, shifts: Sequence[ClockShift] = ()
+) -> "Iterator[Packet[Stream]]":
     """Packets of ``streams`` in the file's order, ending with an empty one per stream that drains its
-    decoder.
+    decoder. Their times are those of the file's one clock, as ``shifts`` tell it.
 
     A file that breaks off in the middle simply ends: how far it came is in ``tally``. Raises ``InvalidVideo`` when
     what is made of the packets takes too much memory.
     """
     drained = set()
+    shifted = _Shifting(shifts)
     for stream in media.container.streams:
         if stream not in streams:
             stream.discard = Discard.all  # not even read, where the container allows it
@@ -199,7 +194,8 @@ def packets(media: OpenMedia, streams: list[Stream], tally: Tally) -> "Iterator[
             if packet.size == 0 and packet.dts is None:
                 drained.add(packet.stream.index)
             else:
-                tally.note_packet(packet)
+                tally.read += 1
+                shifted.apply(packet)
             yield packet
             media.memory.check()
     except (av.error.FFmpegError, IndexError) as error:
@@ -211,31 +207,62 @@ def packets(media: OpenMedia, streams: list[Stream], tally: Tally) -> "Iterator[
                 yield _drain_packet(stream)
 
 
+class _Shifting:
+    """Moves packets onto the file's one clock, stream by stream."""
+
+    def __init__(self, shifts: Sequence[ClockShift]) -> None:
+        self._later: dict[int, deque[ClockShift]] = defaultdict(deque)
+        for shift in sorted(shifts, key=lambda shift: shift.from_packet):
+            self._later[shift.stream].append(shift)
+        self._shift_s: dict[int, float] = {}
+        self._numbers: Counter[int] = Counter()
+
+    def apply(self, packet: "Packet[Stream]") -> None:
+        """Shift the next packet of its stream."""
+        index = packet.stream.index
+        later = self._later.get(index)
+        number = self._numbers[index]
+        self._numbers[index] += 1
+        while later and later[0].from_packet <= number:
+            self._shift_s[index] = later.popleft().shift_s
+        shift_s = self._shift_s.get(index, 0.0)
+        if shift_s and packet.time_base:
+            ticks = round(shift_s / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def frames(
+    media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, shifts: Sequence[ClockShift]
+) -> Iterator[Frame]:
+    """The frames of ``streams``, each of which carries on the one before. What cannot be decoded is counted."""
+    order = {stream.index: place for place, stream in enumerate(streams)}
+    place = 0
+    for packet in packets(media, [media.container.streams[index] for index in order], tally, shifts):
+        now = order[packet.stream.index]
+        if now > place:
+            for ended in streams[place:now]:
+                yield from _decoded(ended, None, tally)
+            place = now
+        if now == place:
+            tally.packets += 1
+            yield from _decoded(streams[now], packet, tally)
+
+
+def _decoded(stream: Decoding[Frame], packet: "Packet[Stream] | None", tally: Tally) -> list[Frame]:
+    try:
+        return stream.decode(packet)
+    except av.error.EOFError:
+        return []  # drained before
+    except av.error.FFmpegError as error:
+        tally.note_failure(error)
+        return []
+
+
 def _drain_packet(stream: Stream) -> "Packet[Stream]":
     packet: Packet[Stream] = Packet()
     packet.stream = stream
     return packet
-
-
-class PresentationClock:
-    """Makes a stream's presentation times count on without going back.
-
-    Joined recordings start to count anew in the middle; from there on times carry on where the last item
-    ended.
-    """
-
-    def __init__(self) -> None:
-        self._offset_s = 0.0
-        self._begun = False
-
-    def time_s(self, stated_s: float, last_s: float, expected_s: float) -> float:
-        """``stated_s`` on the continuous count, on which the last item began at ``last_s`` and ended at
-        ``expected_s``.
-        """
-        if self._begun and stated_s + self._offset_s < last_s - BACKWARD_JUMP_S:
-            self._offset_s = expected_s - stated_s
-        self._begun = True
-        return stated_s + self._offset_s
 
 
 def check_extent(what: str, end_s: float, max_duration_s: float) -> None:

@@ -1,17 +1,15 @@
 """Pictures -> scenes: every picture is decoded once; out come the cuts and each scene's best picture.
 
-Owns the picture clock and the verdict on files that break off. Leaves finding cuts to ``cuts``, choosing and
+Owns the pictures' times and the verdict on files that break off. Leaves finding cuts to ``cuts``, choosing and
 rendering key frames to ``key_frames``. Holds the current block of scenes and a few seconds' pictures.
 """
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-import av
 import cv2
 import numpy as np
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -22,24 +20,21 @@ from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     FPS_TOLERANCE,
     OpenMedia,
-    PresentationClock,
     Tally,
     check_extent,
+    frames,
     open_media,
-    packets,
-    stated_extent_s,
 )
 from actors.stages.small_pictures import Shrinker
-from actors.stages.stream_choice import picture_stream
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaLimits, SceneBlock
+from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaLimits, MediaWarning, SceneBlock
 
 logger = logging.getLogger(__name__)
 
 LARGE_PX = 4096 * 2304
 """Larger pictures are decoded by one thread: each further one holds pictures of its own."""
 MISSING_S, MISSING_SHARE = 2.0, 0.05
-"""A file whose pictures end earlier than both of these before the stated duration is cut off."""
+"""A file that ends earlier than both of these before the stated duration is cut off."""
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
 
@@ -75,17 +70,31 @@ class SceneDetector:
         self._threads = threads
 
     def detect(self, video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
-        """Yield the scenes in blocks as they become known; they tile ``[0, end of the last picture)``.
+        """Yield the scenes in blocks as they become known; they tile ``[0, end of the file)``.
 
         Raises ``InvalidVideo`` when nothing can be decoded, when the pictures break a limit, when more of them are
-        damaged than whole and, before the last block, when they end well before the stated duration: all
+        damaged than whole and, before the last block, when the file ends well before its stated duration: all
         before is void.
         """
         with open_media(video.path, self._limits.max_pixels) as media:
             yield from media.memory.bounded_steps(self._blocks(media, info))
 
     def _blocks(self, media: OpenMedia, info: MediaInfo) -> Generator[SceneBlock, None, None]:
-        stream = picture_stream(media.container)
+        streams = [stream for stream in media.container.streams.video if stream.index in info.timeline.pictures]
+        streams.sort(key=lambda stream: info.timeline.pictures.index(stream.index))
+        for stream in streams:
+            self._prepare(stream, info)
+        reading = _PictureReading(media, streams, info, self._limits)
+        scenes: list[DetectedScene] = []
+        for scene in self._scenes(reading):
+            if len(scenes) == self._block_size:
+                yield SceneBlock(tuple(scenes))
+                scenes = []
+            scenes.append(scene)
+        reading.check_complete()
+        yield SceneBlock(tuple(scenes), decoded_duration_s=reading.file_end_s, warnings=reading.warnings())
+
+    def _prepare(self, stream: VideoStream, info: MediaInfo) -> None:
         stream.codec_context.options = {
             "max_pixels": str(self._limits.max_pixels),
             # Only pictures that no other is made from stay unsmoothed: made small, they differ by 47 dB or more.
@@ -94,15 +103,6 @@ class SceneDetector:
         stream.codec_context.thread_type = "AUTO"
         large = info.width * info.height > LARGE_PX
         stream.codec_context.thread_count = 1 if large else self._threads or 0
-        reading = _PictureReading(media, stream, info, self._limits)
-        scenes: list[DetectedScene] = []
-        for scene in self._scenes(reading):
-            if len(scenes) == self._block_size:
-                yield SceneBlock(tuple(scenes))
-                scenes = []
-            scenes.append(scene)
-        reading.check_complete()
-        yield SceneBlock(tuple(scenes), decoded_duration_s=reading.end_s)
 
     def _scenes(self, reading: "_PictureReading") -> Iterator[DetectedScene]:
         cuts = CutFinder()
@@ -118,7 +118,7 @@ class SceneDetector:
         if reading.is_empty:
             return
         picker.sample_last()
-        for end_s in (*(cut_us / 1_000_000 for cut_us in cuts.finish()), reading.end_s):
+        for end_s in (*(cut_us / 1_000_000 for cut_us in cuts.finish()), reading.file_end_s):
             yield _scene(index, start_s, end_s, picker.take(end_s))
             start_s, index = end_s, index + 1
 
@@ -130,20 +130,16 @@ def _scene(index: int, start_s: float, end_s: float, key_frame: KeyFrame) -> Det
 class _PictureReading:
     """One pass over a video's pictures: their times, and how far they came."""
 
-    def __init__(self, media: OpenMedia, stream: VideoStream, info: MediaInfo, limits: MediaLimits) -> None:
+    def __init__(self, media: OpenMedia, streams: Sequence[VideoStream], info: MediaInfo, limits: MediaLimits) -> None:
         self._media = media
-        self._stream = stream
+        self._streams = streams
         self._info = info
         self._limits = limits
         self._tally = Tally()
-        self._clock = PresentationClock()
-        self._stated_s, of_pictures = stated_extent_s(media.container, stream)
-        # Its times alone matter: they tell a cut-off file from one whose sound lasts longer than the pictures.
-        self._sound = None if of_pictures or info.sound_index is None else media.container.streams[info.sound_index]
-        self._tick_s = float(stream.time_base or 0)
         self._shrinker = Shrinker(SIDE_PX)
         self._decoded = 0
         self._shown = 0
+        self._failed_before = 0
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
         self._last_duration_s = 0.0
@@ -163,9 +159,14 @@ class _PictureReading:
         """Where the last picture ends."""
         return max(0, self._last_us) / 1_000_000 + (self._last_duration_s or self._interval_s)
 
+    @property
+    def file_end_s(self) -> float:
+        """Where the file ends: with its last picture or with its sound, whichever ends last."""
+        return max(self.end_s, self._info.duration_s or 0.0)
+
     def pictures(self) -> Iterator[_Picture]:
-        """Every picture that is shown, in strictly rising time from 0."""
-        for frame in self._frames():
+        """Every picture that is shown, in strictly rising time."""
+        for frame in frames(self._media, self._streams, self._tally, self._info.timeline.shifts):
             self._decoded += 1
             self._check_rate()
             time_us = self._time_us(frame)
@@ -174,7 +175,9 @@ class _PictureReading:
             if self._last_us >= 0:
                 self._interval_s = (time_us - self._last_us) / 1_000_000
             self._last_us = time_us
-            self._last_duration_s = frame.duration * self._tick_s
+            self._last_duration_s = frame.duration * float(frame.time_base or 0)
+            if self.is_empty:
+                self._failed_before = self._tally.failed  # a recording may begin within a group of pictures
             self._shown += 1
             check_extent("the pictures last", self.end_s, self._limits.max_duration_s)
             yield _Picture(time_us, frame, self._shrinker.shrink(frame))
@@ -185,43 +188,34 @@ class _PictureReading:
             raise InvalidVideo(f"the video has more than {self._limits.max_fps:g} pictures per second")
 
     def _time_us(self, frame: VideoFrame) -> int:
-        expected_s = 0.0 if self._last_us < 0 else self.end_s
-        if frame.pts is None or not self._tick_s:
-            return round(expected_s * 1_000_000)
-        stated_s = frame.pts * self._tick_s - self._info.start_s
-        time_us = round(self._clock.time_s(stated_s, self._last_us / 1_000_000, expected_s) * 1_000_000)
-        return 0 if self._last_us < 0 else time_us
-
-    def _frames(self) -> Iterator[VideoFrame]:
-        streams: list[Stream] = [self._stream] if self._sound is None else [self._stream, self._sound]
-        for packet in packets(self._media, streams, self._tally):
-            if packet.stream.index != self._stream.index:  # packet.stream_index says 0 of the one that drains
-                continue
-            self._tally.packets += 1
-            try:
-                frames = self._stream.decode(packet)
-            except av.error.FFmpegError as error:
-                self._tally.note_failure(error)
-                continue
-            yield from frames
+        if frame.pts is None or not frame.time_base:
+            return 0 if self._last_us < 0 else round(self.end_s * 1_000_000)
+        time_us = round((frame.pts * float(frame.time_base) - self._info.start_s) * 1_000_000)
+        return max(0, time_us) if self._last_us < 0 else time_us
 
     def check_complete(self) -> None:
-        """Raise ``InvalidVideo`` unless the pictures were readable and reach the stated duration."""
-        tally = self._tally
+        """Raise ``InvalidVideo`` unless the pictures were readable and the file reaches its stated duration."""
+        tally, timeline = self._tally, self._info.timeline
         if self.is_empty:
             raise InvalidVideo(f"no picture can be decoded: {tally.last_error or 'the file holds none'}")
-        if self._stated_s is not None:
-            reached_s = max(self.end_s, self._sound_end_s())
-            if self._stated_s - reached_s > max(MISSING_S, MISSING_SHARE * self._stated_s):
-                share = f"{self.end_s:.1f} s of {self._stated_s:.1f} s"
+        if timeline.stated_s is not None:
+            reached_s = self.end_s if timeline.stated_of_pictures else max(self.end_s, timeline.sound_end_s)
+            if timeline.stated_s - reached_s > max(MISSING_S, MISSING_SHARE * timeline.stated_s):
+                share = f"{reached_s:.1f} s of {timeline.stated_s:.1f} s"
                 raise InvalidVideo(f"only {share} could be read: the file is cut off or damaged")
-        if tally.failed > self._shown:
-            announced = self._shown + tally.failed
+        if self._failed > self._shown:
+            announced = self._shown + self._failed
             raise InvalidVideo(f"only {self._shown} of {announced} pictures could be decoded: {tally.last_error}")
-        if tally.failed:
-            logger.warning("%d of %d packets of pictures could not be decoded", tally.failed, tally.packets)
 
-    def _sound_end_s(self) -> float:
-        if self._sound is None or not self._sound.time_base:
-            return 0.0
-        return float(self._tally.ends.get(self._sound.index, 0) * self._sound.time_base) - self._info.start_s
+    @property
+    def _failed(self) -> int:
+        return self._tally.failed - self._failed_before
+
+    def warnings(self) -> tuple[MediaWarning, ...]:
+        """What could not be decoded after the first picture."""
+        if not self._failed:
+            return ()
+        packets = self._shown + self._failed
+        message = f"{self._failed} of {packets} pictures could not be decoded: {self._tally.last_error}"
+        logger.warning("pictures skipped: %s", message)
+        return (MediaWarning("pictures_skipped", message),)

@@ -1,6 +1,7 @@
 """What is known about a media file and what is taken out of it.
 
-Times are seconds from the first displayed picture, intervals are half-open. Arrays are numpy; nothing here decodes.
+Times are seconds from the file's start as players show it, intervals are half-open. Arrays are numpy; nothing here
+decodes.
 """
 
 from dataclasses import dataclass
@@ -35,12 +36,37 @@ class MediaWarning:
 
 
 @dataclass(frozen=True)
+class ClockShift:
+    """From its packet number ``from_packet`` on, what a stream's time-stamps are shifted by on the file's one clock."""
+
+    stream: int
+    from_packet: int
+    shift_s: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A file's one clock, as its packets tell it; the same for every pass over the file.
+
+    ``pictures`` and ``sound`` are the indexes of the streams in use, in the order in which they follow one another.
+    ``sound_end_s`` is where the sound ends. ``stated_s`` is how far the header says that the file reaches, None where
+    it says nothing that the packets could be held to; ``stated_of_pictures``: whether it says so of the pictures.
+    """
+
+    pictures: tuple[int, ...] = (0,)
+    sound: tuple[int, ...] = ()
+    shifts: tuple[ClockShift, ...] = ()
+    sound_end_s: float = 0.0
+    stated_s: float | None = None
+    stated_of_pictures: bool = False
+
+
+@dataclass(frozen=True)
 class MediaInfo:
     """What the probe says of a file, after rotation has been applied to the size.
 
-    ``duration_s`` is the extent of the picture stream as far as headers tell (None when they do not: it is then
-    known once the pictures have been decoded). ``start_s`` is the first picture's presentation time, which every
-    other time is counted from.
+    ``duration_s`` is the time from the file's start to the end of the stream that ends last, as its packets tell it;
+    None when they have no times. ``start_s`` is the file's start on its one clock: every other time is counted from it.
     """
 
     duration_s: float | None
@@ -52,8 +78,7 @@ class MediaInfo:
     video_codec: str
     audio_codec: str | None
     size_bytes: int
-    sound_index: int | None = None
-    """The stream of sound that belongs to the pictures."""
+    timeline: Timeline = Timeline()
     warnings: tuple[MediaWarning, ...] = ()
 
 
@@ -103,8 +128,9 @@ class DetectedScene:
 class SceneBlock:
     """Consecutive scenes of one video. A video's scenes travel in blocks, so that no process holds them all.
 
-    The last block carries ``decoded_duration_s``: the end of the last picture shown.
+    The last block carries ``decoded_duration_s``, the end of the last scene and thus of the file, and ``warnings``.
     """
 
     scenes: tuple[DetectedScene, ...]
     decoded_duration_s: float | None = None
+    warnings: tuple[MediaWarning, ...] = ()

@@ -143,16 +143,21 @@ def test_streams_of_a_file_without_an_index_are_counted(tmp_path: Path) -> None:
 def test_sound_that_runs_on_past_the_limit_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "late.mp4", [Shot(0.2, 1)], [Sound(0.0, tone(0.5)), Sound(100.0, tone(0.5))])
     video = local(path)
-    info = reader(tmp_path).probe(video)
+    with pytest.raises(InvalidVideo, match=r"the video lasts 100\.\d s, the limit is 60 s"):
+        reader(tmp_path).probe(video)
+    info = reader(tmp_path, replace(LIMITS, max_duration_s=600)).probe(video)
     with pytest.raises(InvalidVideo, match="the sound lasts longer than the limit of 60 s"):
         list(reader(tmp_path).read_speech(video, info))
 
 
-def test_what_shows_nothing_for_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "most"), [("MOST_TO_FIRST_PICTURE_BYTES", 100), ("LONGEST_TO_FIRST_PICTURE_S", 0.2)])
+def test_what_shows_nothing_for_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: float
+) -> None:
     path = write_video(tmp_path / "late.mov", [Shot(1.0, 1)], recipe=Recipe(codec="png", pix_fmt="rgb24"))
     path.write_bytes(path.read_bytes().replace(b"\x89PNG", b"\0\0\0\0", 10))
     assert reader(tmp_path).probe(local(path)).width == 160
-    monkeypatch.setattr(media_reader, "MAX_PACKETS_TO_FIRST_PICTURE", 5)
+    monkeypatch.setattr(media_reader, bound, most)
     with pytest.raises(InvalidVideo, match="no picture can be decoded"):
         reader(tmp_path).probe(local(path))
 

@@ -1,0 +1,210 @@
+"""One pass over a file's packets, before anything is decoded: its one clock, its extent, which streams carry on.
+
+Owns what is measured of the packets. Leaves the clock itself to ``file_clock`` and decoding to ``media_reader``, which
+looks for the first picture in the same pass.
+"""
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from actors.stages.file_clock import FileClock, PacketTime
+from actors.stages.media_file import is_decodable
+from actors.stages.stream_choice import NOT_PICTURES
+from cluster.contracts.media import Timeline
+
+ESTIMATED_BY_FFMPEG = frozenset({"mpegts", "mpeg", "mpegvideo", "ogg", "h264", "hevc", "m4v", "obu", "dv"})
+"""Formats whose header states no duration: FFmpeg's figure is the last time-stamp's distance from the first."""
+STATING_THE_END = frozenset({"matroska", "webm", "asf", "flv"})
+"""Formats whose header states when the file ends rather than how long it lasts."""
+LONGEST_LEAD_S = 60.0
+"""Streams that are not in use may begin the file by so much; those that begin earlier have another clock."""
+SAME_S = 0.25
+"""A duration that is stated and differs by less from the packets' is taken: these do not say what is trimmed."""
+STRAGGLERS = 3
+"""So many packets of a stream may come after the first one of the stream that carries it on."""
+
+
+@dataclass
+class _Presence:
+    """Where a stream's packets are in the file."""
+
+    first: int
+    last: int
+    packets: int = 0
+    earliest_s: float = math.inf
+    latest_s: float = -math.inf
+    step_s: float = 0.0
+    before: dict[int, int] = field(default_factory=dict)
+    """How many packets of each other stream came before this one's first."""
+
+
+class PacketScan:
+    """Takes note of packets in the file's order.
+
+    Args:
+        follows: streams that carry on where another one ends, as an earlier scan found them.
+    """
+
+    def __init__(self, container: InputContainer, follows: dict[int, int] | None = None) -> None:
+        self._container = container
+        self._follows = follows or {}
+        self._clock = FileClock(_covered_s(container), self._follows)
+        self._seen: dict[int, _Presence] = {}
+        self._position = 0
+
+    @staticmethod
+    def streams(container: InputContainer) -> list[Stream]:
+        """The streams whose packets belong in a scan: all pictures and sound."""
+        return [
+            s
+            for s in container.streams
+            if s.type == "audio" or (s.type == "video" and not s.disposition & NOT_PICTURES)
+        ]
+
+    def note(self, packet: "Packet[Stream]") -> None:
+        """Take the file's next packet. Raises ``InvalidVideo`` when time-stamps jump all the time."""
+        stream = packet.stream
+        self._position = packet.pos if packet.pos is not None and packet.pos >= 0 else self._position
+        seen = self._seen.get(stream.index)
+        if seen is None:
+            before = {index: other.packets for index, other in self._seen.items()}
+            seen = self._seen[stream.index] = _Presence(self._position, self._position, before=before)
+        seen.last = self._position
+        time = _times(packet, seen.step_s, self._position)
+        if time is not None:
+            self._clock.feed(stream.index, seen.packets, time)
+            step_s = time.decode_s - seen.latest_s
+            seen.step_s = step_s if 0 < step_s < math.inf else seen.step_s
+            seen.earliest_s, seen.latest_s = min(seen.earliest_s, time.decode_s), time.decode_s
+        seen.packets += 1
+
+    @property
+    def extent_s(self) -> float:
+        """How much time the packets noted so far cover."""
+        return self._clock.extent_s
+
+    def chain(self, stream: Stream) -> tuple[int, ...]:
+        """The streams that carry on one another, ``stream`` among them: the same kind, and never at the same time."""
+        alike = [s.index for s in self._container.streams if s.type == stream.type and is_decodable(s)]
+        chosen = [stream.index]
+        for index in sorted((i for i in alike if i in self._seen), key=lambda i: self._seen[i].first):
+            if all(index != other and self._are_apart(index, other) for other in chosen):
+                chosen.append(index)
+        return tuple(sorted(chosen, key=lambda i: self._seen[i].first if i in self._seen else 0))
+
+    def follows(self, *chains: tuple[int, ...]) -> dict[int, int]:
+        """Each stream of ``chains`` but the first: the one before it."""
+        return {after: before for chain in chains for before, after in pairwise(chain)}
+
+    def _are_apart(self, index: int, other: int) -> bool:
+        if index not in self._seen or other not in self._seen:
+            return False
+        first, second = sorted((index, other), key=lambda i: self._seen[i].first)
+        late = self._seen[first].packets - self._seen[second].before.get(first, 0)
+        return late <= STRAGGLERS and self._seen[first].packets > STRAGGLERS
+
+    def rate(self, index: int) -> float | None:
+        """Packets per second of a stream; None where too few say."""
+        seen = self._seen.get(index)
+        extent_s = self._clock.end_s([index]), self._clock.start_s([index])
+        if seen is None or seen.packets < 3 or extent_s[0] is None or extent_s[1] is None:
+            return None
+        length_s = extent_s[0] - extent_s[1]
+        return seen.packets / length_s if length_s > 0 else None
+
+    def start_s(self, streams: list[int]) -> float:
+        """The file's start as players show it, on its one clock: where the first of its streams begins."""
+        shifts = {shift.stream: shift.shift_s for shift in self._clock.shifts() if shift.from_packet == 0}
+        stated = [
+            float(stream.start_time * stream.time_base) + shifts.get(stream.index, 0.0)
+            for stream in self._container.streams
+            if stream.index in streams and stream.start_time is not None and stream.time_base
+        ]
+        found_s = self._clock.start_s(streams)
+        own_s = min(stated, default=found_s if found_s is not None else 0.0)
+        container_s = self._container.start_time
+        if container_s is not None and 0 < own_s - container_s / av.time_base < LONGEST_LEAD_S:
+            return container_s / av.time_base
+        return own_s
+
+    def end_s(self, streams: list[int]) -> float | None:
+        """Where ``streams`` end on the one clock."""
+        return self._clock.end_s(streams)
+
+    def timeline(self, pictures: tuple[int, ...], sound: tuple[int, ...], start_s: float) -> Timeline:
+        """What later passes over the file need to know of its clock."""
+        sound_end_s = self._clock.end_s(list(sound))
+        shifts = tuple(self._clock.shifts())
+        announced = _announced(self._container, self._container.streams[pictures[0]], start_s)
+        stated_s, of_pictures = (None, False) if shifts else announced
+        return Timeline(
+            pictures=pictures,
+            sound=sound,
+            shifts=shifts,
+            sound_end_s=0.0 if sound_end_s is None else sound_end_s - start_s,
+            stated_s=stated_s,
+            stated_of_pictures=of_pictures,
+        )
+
+    def duration_s(self, start_s: float, streams: list[int]) -> float | None:
+        """From ``start_s`` to the end of the stream that ends last."""
+        end_s = self._clock.end_s(streams)
+        stated_s = _stated_s(self._container)
+        if end_s is None:
+            return stated_s
+        found_s = end_s - start_s
+        if stated_s is not None and abs(stated_s - found_s) < SAME_S:
+            return stated_s
+        return found_s if found_s > 0 else None
+
+
+def _times(packet: "Packet[Stream]", step_s: float, position: int) -> PacketTime | None:
+    tick = packet.time_base
+    decode, start = packet.dts, packet.pts
+    decode, start = (start if decode is None else decode), (decode if start is None else start)
+    if decode is None or start is None or not tick:
+        return None
+    tick_s = float(tick)
+    length_s = packet.duration * tick_s if packet.duration else step_s
+    return PacketTime(decode * tick_s, start * tick_s, start * tick_s + length_s, position)
+
+
+def _format(container: InputContainer) -> set[str]:
+    return set(container.format.name.split(","))
+
+
+def _stated_s(container: InputContainer) -> float | None:
+    """The duration of the whole file as FFmpeg gives it. Damaged headers may state that it ends before it begins."""
+    duration = container.duration
+    return duration / av.time_base if duration and duration > 0 else None
+
+
+def _covered_s(container: InputContainer) -> float | None:
+    """Up to which time-stamp the header announces the file."""
+    stated_s = _stated_s(container)
+    if stated_s is None or _format(container) & ESTIMATED_BY_FFMPEG:
+        return None
+    return stated_s + max(0, container.start_time or 0) / av.time_base
+
+
+def _announced(container: InputContainer, pictures: Stream, start_s: float) -> tuple[float | None, bool]:
+    """How far from ``start_s`` the header says that the file reaches, and whether it says so of the pictures.
+
+    Headers that hold a last time-stamp (``STATING_THE_END``) count from 0, wherever the file begins.
+    """
+    names = _format(container)
+    stated_s = _stated_s(container)
+    if names & ESTIMATED_BY_FFMPEG or stated_s is None:
+        return None, False
+    if names & STATING_THE_END:
+        return stated_s - max(0.0, start_s), False
+    if pictures.duration and pictures.duration > 0 and pictures.time_base:
+        begin = pictures.start_time or 0
+        return float((begin + pictures.duration) * pictures.time_base) - start_s, True
+    return stated_s, False
