@@ -26,6 +26,17 @@ MOST_JUMPS = 30_000
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """What long gaps mean in a file: in most formats nothing but a pause, in streams of a broadcast perhaps a jump.
+
+    ``stated_to_s``: up to this time-stamp they are what the file's header announces.
+    """
+
+    may_be_jumps: bool = True
+    stated_to_s: float = -math.inf
+
+
+@dataclass(frozen=True)
 class PacketTime:
     """When a packet is decoded, when what it holds is shown, and its place in the file in bytes."""
 
@@ -66,12 +77,12 @@ class FileClock:
     """Reads the times of a file's packets, in the file's order.
 
     Args:
-        covered_s: up to this time-stamp gaps are what the file's header announces; None when it announces nothing.
+        gaps: what gaps mean in the file's format.
         follows: streams that carry on where another one ends, by their index: the index of that one.
     """
 
-    def __init__(self, covered_s: float | None = None, follows: dict[int, int] | None = None) -> None:
-        self._covered_s = -math.inf if covered_s is None else covered_s
+    def __init__(self, gaps: Gaps | None = None, follows: dict[int, int] | None = None) -> None:
+        self._gaps = gaps or Gaps()
         self._follows = follows or {}
         self._counts: list[_Count] = []
         self._current: dict[int, int] = {}
@@ -166,9 +177,9 @@ class FileClock:
         return earliest_s <= time.decode_s and not self._is_jump(time.decode_s - count.clock_s, time.decode_s)
 
     def _is_jump(self, gap_s: float, time_s: float) -> bool:
-        if gap_s <= FORWARD_JUMP_S:
+        if gap_s <= FORWARD_JUMP_S or not self._gaps.may_be_jumps:
             return False
-        if time_s <= self._covered_s:
+        if time_s <= self._gaps.stated_to_s:
             return gap_s > LONGEST_STATED_GAP_S
         return gap_s > USUAL_STEPS * self._usual_step_s()
 

@@ -104,7 +104,7 @@ class MediaReader:
             pictures, sounds = scan.chain(stream), () if sound is None else scan.chain(sound)
             start_s = scan.start_s([*pictures, *sounds])
             duration_s = scan.duration_s(start_s, [*pictures, *sounds])
-            fps = _rate(stream, scan.rate(stream.index))
+            fps = self._rate(stream, scan.rate(stream.index))
             self._check_extent(duration_s, fps)
             turned = first.rotation % 180 != 0
             info = MediaInfo(
@@ -176,17 +176,17 @@ class MediaReader:
         if duration_s is not None and duration_s > limits.max_duration_s:
             raise InvalidVideo(f"the video lasts {duration_s:.1f} s, the limit is {limits.max_duration_s:g} s")
 
+    def _rate(self, stream: VideoStream, measured: float | None) -> float:
+        """Pictures per second on the average: as the header says where the packets agree, else as these come.
 
-def _rate(stream: VideoStream, measured: float | None) -> float:
-    """Pictures per second on the average: as the header says where the packets agree, else as these come.
-
-    The average that FFmpeg gives may be the finest tick, and its guess too where pictures come unevenly. 0: unknown.
-    """
-    stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
-    if measured is None:
-        return min(stated, default=0.0)
-    agreeing = [rate for rate in stated if measured / RATE_AGREES <= rate <= measured * RATE_AGREES]
-    return agreeing[0] if agreeing else round(measured, 3)
+        FFmpeg's average may be the finest tick, and its guess too where pictures come unevenly. 0: unknown.
+        """
+        stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        if measured is None:
+            possible = [rate for rate in stated if rate <= self._limits.max_fps * FPS_TOLERANCE]
+            return (possible or [float(stream.average_rate or 0)])[0]
+        agreeing = [rate for rate in stated if measured / RATE_AGREES <= rate <= measured * RATE_AGREES]
+        return agreeing[0] if agreeing else round(measured, 3)
 
 
 class _FirstPicture:

@@ -13,19 +13,24 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from actors.stages.file_clock import FileClock, PacketTime
+from actors.stages.file_clock import FileClock, Gaps, PacketTime
 from actors.stages.media_file import is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
 from cluster.contracts.media import Timeline
 
 ESTIMATED_BY_FFMPEG = frozenset({"mpegts", "mpeg", "mpegvideo", "ogg", "h264", "hevc", "m4v", "obu", "dv"})
 """Formats whose header states no duration: FFmpeg's figure is the last time-stamp's distance from the first."""
+CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg", "wtv"})
+"""Formats whose clock may be set to another time anywhere (``AVFMT_TS_DISCONT``)."""
+CLOCK_MAY_JUMP_BEYOND_THE_END = frozenset({"flv", "live_flv"})
+"""The same, but a header states an end that is true of a file that was not joined."""
 STATING_THE_END = frozenset({"matroska", "webm", "asf", "flv"})
 """Formats whose header states when the file ends rather than how long it lasts."""
 LONGEST_LEAD_S = 60.0
 """Streams that are not in use may begin the file by so much; those that begin earlier have another clock."""
 SAME_S = 0.25
 """A duration that is stated and differs by less from the packets' is taken: these do not say what is trimmed."""
+SHORTEST_TO_MEASURE_S = 1.0
 STRAGGLERS = 3
 """So many packets of a stream may come after the first one of the stream that carries it on."""
 
@@ -54,7 +59,7 @@ class PacketScan:
     def __init__(self, container: InputContainer, follows: dict[int, int] | None = None) -> None:
         self._container = container
         self._follows = follows or {}
-        self._clock = FileClock(_covered_s(container), self._follows)
+        self._clock = FileClock(_gaps(container), self._follows)
         self._seen: dict[int, _Presence] = {}
         self._position = 0
 
@@ -110,13 +115,11 @@ class PacketScan:
         return late <= STRAGGLERS and self._seen[first].packets > STRAGGLERS
 
     def rate(self, index: int) -> float | None:
-        """Packets per second of a stream; None where too few say."""
-        seen = self._seen.get(index)
-        extent_s = self._clock.end_s([index]), self._clock.start_s([index])
-        if seen is None or seen.packets < 3 or extent_s[0] is None or extent_s[1] is None:
+        """Packets per second of a stream; None where it is too short to say."""
+        start_s, end_s = self._clock.start_s([index]), self._clock.end_s([index])
+        if start_s is None or end_s is None or end_s - start_s < SHORTEST_TO_MEASURE_S:
             return None
-        length_s = extent_s[0] - extent_s[1]
-        return seen.packets / length_s if length_s > 0 else None
+        return self._seen[index].packets / (end_s - start_s)
 
     def start_s(self, streams: list[int]) -> float:
         """The file's start as players show it, on its one clock: where the first of its streams begins."""
@@ -185,12 +188,14 @@ def _stated_s(container: InputContainer) -> float | None:
     return duration / av.time_base if duration and duration > 0 else None
 
 
-def _covered_s(container: InputContainer) -> float | None:
-    """Up to which time-stamp the header announces the file."""
-    stated_s = _stated_s(container)
-    if stated_s is None or _format(container) & ESTIMATED_BY_FFMPEG:
-        return None
-    return stated_s + max(0, container.start_time or 0) / av.time_base
+def _gaps(container: InputContainer) -> Gaps:
+    """What long gaps mean in the container's format."""
+    names = _format(container)
+    if names & CLOCK_MAY_JUMP:
+        return Gaps()
+    if names & CLOCK_MAY_JUMP_BEYOND_THE_END:
+        return Gaps(stated_to_s=(_stated_s(container) or 0.0) + max(0, container.start_time or 0) / av.time_base)
+    return Gaps(may_be_jumps=False)
 
 
 def _announced(container: InputContainer, pictures: Stream, start_s: float) -> tuple[float | None, bool]:
