@@ -147,7 +147,7 @@ class _PictureReading:
     @property
     def pixel_aspect(self) -> float:
         """Width of a pixel over its height."""
-        return pixel_aspect(self._stream)
+        return pixel_aspect(self._streams[0])
 
     @property
     def is_empty(self) -> bool:
