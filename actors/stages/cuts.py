@@ -1,7 +1,8 @@
-"""Where one shot ends and the next begins: hard cuts, and dissolves of about a second.
+"""Where one shot ends and the next begins: hard cuts, slides, and dissolves of about a second.
 
 Owns which cuts make a scene, and the dissolves, which are recognised by what they are: for a second every picture is
-a blend of two. Those with much motion in them are missed. Leaves hard cuts to ``hard_cuts``.
+a blend of two. Those with much motion in them are missed. Leaves hard cuts to ``hard_cuts``, pictures that are shown
+for a while each to ``slides``.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 
 from actors.stages.hard_cuts import MIN_SCENE_US, HardCutFinder, Picture
+from actors.stages.slides import SlideFinder
 
 SIDE_PX = 128
 """Long side of the pictures to look for cuts in. PySceneDetect takes 256 and finds the same, for what is
@@ -46,6 +48,7 @@ class CutFinder:
 
     def __init__(self) -> None:
         self._hard = HardCutFinder()
+        self._slides = SlideFinder()
         self._dissolves = _DissolveFinder()
         self._pending: set[int] = set()
         self._sampled_us = -SAMPLE_US
@@ -58,8 +61,11 @@ class CutFinder:
             miniature = np.asarray(cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA), np.uint8)
             self._hard.judge_colours(miniature)
             self._pending.update(self._dissolves.feed(time_us, miniature))
-        self._pending.update(self._hard.feed(time_us, picture))
-        return self._certain(time_us - UNCERTAIN_US) if self._pending else []
+        # Where pictures are seconds apart, what stands out is known too late; slides are known at once.
+        certain_us = time_us - UNCERTAIN_US
+        self._pending.update(cut_us for cut_us in self._hard.feed(time_us, picture) if cut_us >= certain_us)
+        self._pending.update(self._slides.feed(time_us, picture))
+        return self._certain(certain_us) if self._pending else []
 
     def finish(self) -> list[int]:
         """The cuts that were still uncertain, now that there are no more pictures."""
