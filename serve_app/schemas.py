@@ -41,8 +41,8 @@ class Overview(BaseModel):
     videos_ready_total: int
     videos_failed_total: int
     videos_total: int
-    failure_rate_pct: float | None
-    hours_ready_total: float | None
+    failure_rate_pct: float
+    hours_ready_total: float
     searches_7d: int
     avg_search_latency_ms_7d: float | None
     searches_30d: int

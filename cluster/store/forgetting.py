@@ -17,12 +17,20 @@ AGAIN_AFTER = timedelta(minutes=30)
 
 _FORGET = """
 -- What has ended, all in one: nobody sees a video half forgotten, and nobody who lost its lease can write any more.
-WITH forgotten AS (
-    UPDATE videos
-    SET forgotten_at = clock_timestamp(), storage_path = '', filename = 'forgotten', error_message = NULL
-    WHERE id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s) AND forgotten_at IS NULL
-      AND status::text NOT IN ('PENDING', 'PROCESSING')
-    RETURNING id, owner_id
+WITH chosen AS MATERIALIZED (
+    SELECT v.id FROM videos AS v
+    WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+      AND v.status IN ('READY', 'FAILED')
+    ORDER BY v.id FOR UPDATE
+), marked AS (
+    INSERT INTO video_processing AS p (video_id, owner_id, forgotten_at)
+    SELECT v.id, v.owner_id, clock_timestamp() FROM chosen JOIN videos AS v USING (id)
+    ON CONFLICT (video_id) DO UPDATE SET forgotten_at = excluded.forgotten_at WHERE p.forgotten_at IS NULL
+    RETURNING video_id
+), forgotten AS (
+    UPDATE videos AS v SET storage_path = '', filename = 'forgotten', error_message = NULL
+    FROM marked AS m WHERE v.id = m.video_id
+    RETURNING v.id, v.owner_id
 ), scenes AS (
     DELETE FROM video_scenes AS s USING forgotten AS f WHERE s.video_id = f.id
     RETURNING s.video_id, s.combined_text
@@ -77,8 +85,8 @@ def find_own(pool: Pool, owner_id: UUID, ids: Sequence[UUID], uris: Sequence[str
     """All of the owner's videos of these ids or URIs that are not forgotten yet."""
     with pool.connection() as connection:
         rows = connection.execute(
-            "SELECT id FROM videos WHERE owner_id = %s AND (id = ANY (%s) OR storage_path = ANY (%s)) "
-            "AND forgotten_at IS NULL",
+            "SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id "
+            "WHERE v.owner_id = %s AND (v.id = ANY (%s) OR v.storage_path = ANY (%s)) AND p.forgotten_at IS NULL",
             (owner_id, list(ids), list(uris)),
         ).fetchall()
     return [row["id"] for row in rows]

@@ -37,28 +37,32 @@ WITH released AS (
 ), last_stage AS (
     SELECT DISTINCT ON (video_id) video_id, stage FROM lost ORDER BY video_id, ready_at DESC, stage
 ), verdict AS (
-    SELECT v.id, v.interruptions + %(counted)s AS interruptions,
-           %(counted)s > 0 AND v.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
+    SELECT v.id, p.interruptions + %(counted)s AS interruptions,
+           %(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
            coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
            date_trunc('milliseconds', clock_timestamp()) AS moment
     FROM released JOIN videos AS v ON v.id = released.video_id
+    JOIN video_processing AS p ON p.video_id = released.video_id
     LEFT JOIN last_stage AS s ON s.video_id = released.video_id
+), taken_back AS (
+    UPDATE videos AS v
+    SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
+        processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
+        error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
+        queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
+        processing_started_at = CASE WHEN spent THEN v.processing_started_at END,
+        processing_finished_at = CASE WHEN spent THEN moment END,
+        processing_duration_ms =
+            CASE WHEN spent THEN round(extract(epoch FROM moment - v.processing_started_at) * 1000)::integer END,
+        updated_at = moment
+    FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
+    RETURNING v.id, spent, moment, verdict.interruptions
 )
-UPDATE videos AS v
-SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
-    interruptions = verdict.interruptions,
-    processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
-    error_type = CASE WHEN %(counted)s > 0 THEN 'NodeLost' END,
-    error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
-    queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
-    available_at = CASE WHEN spent THEN NULL ELSE moment END,
-    processing_started_at = CASE WHEN spent THEN v.processing_started_at END,
-    processing_finished_at = CASE WHEN spent THEN moment END,
-    processing_duration_ms =
-        CASE WHEN spent THEN round(extract(epoch FROM moment - v.processing_started_at) * 1000)::integer END,
-    updated_at = moment
-FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
-RETURNING v.id
+UPDATE video_processing AS p
+SET interruptions = t.interruptions, error_type = CASE WHEN %(counted)s > 0 THEN 'NodeLost' END,
+    available_at = CASE WHEN spent THEN NULL ELSE moment END
+FROM taken_back AS t WHERE p.video_id = t.id
+RETURNING p.video_id AS id
 """
 # Somebody who writes under a lease that has just expired is still at work: pass it over.
 _REAP = _TAKE_BACK.format(chosen="expires_at < clock_timestamp()", locking="LIMIT %(limit)s FOR UPDATE SKIP LOCKED")

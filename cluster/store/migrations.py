@@ -20,6 +20,17 @@ from cluster.store.database import advisory_lock, connect, is_connection_lost
 _ADVISORY_LOCK = 0x6865696D646578  # "heimdex"; one per database
 _FILE_NAME = re.compile(r"(\d{3})_\w+\.sql")
 
+_FORMER_EDITIONS = {
+    22: "5844e605f073cbdc6514ddd4f069e1e28380e12d663d7084de09e1323a93b2f3",
+    24: "bfac6978d91bb32f10b625784afacc15f12554274ec0ecad00a54b94073ac71c",
+    25: "8b55eb4aeaf00d04670dd9358269a4f56a7802918289cecf44597278b31a8343",
+    27: "69e483672401acb49122ecb7a473e08e44a03163be83a62b05460d28270d624a",
+}
+"""Files that once added columns to ``videos`` and a state to its enum.
+
+A database to which they were applied is accepted: 030 moves it over.
+."""
+
 _RECORD_TABLE: LiteralString = """
 CREATE TABLE IF NOT EXISTS public.heimdex_migrations (
     number     integer     PRIMARY KEY,
@@ -111,7 +122,8 @@ def _pending(connection: Connection[DictRow]) -> list[Migration]:
     applied = {row["number"]: row["sha256"] for row in rows}
     migrations = all_migrations()
     for migration in migrations:
-        if applied.get(migration.number, migration.sha256) != migration.sha256:
+        accepted = (migration.sha256, _FORMER_EDITIONS.get(migration.number))
+        if applied.get(migration.number, migration.sha256) not in accepted:
             raise ConfigurationError(
                 f"migration {migration.name} was changed after it was applied to this database: "
                 "restore the file, and put the change into a new migration"

@@ -9,6 +9,7 @@ from psycopg.rows import class_row
 
 from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.store.database import Pool
+from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import latest_runs
 from cluster.video_uris import shown
 
@@ -38,16 +39,17 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
     """The standing of each video, in the order of ``ids``."""
     with pool.connection() as connection, connection.cursor(row_factory=class_row(Standing)) as cursor:
         cursor.execute(
-            """
-            SELECT v.id, v.filename, v.storage_path AS place, v.status::text AS status, v.processing_stage,
+            f"""
+            SELECT v.id, v.filename, v.storage_path AS place, {SHOWN_STATUS} AS status, v.processing_stage,
                    v.duration_s, v.error_message,
-                   coalesce(r.stages, '{}') AS stages, coalesce(r.done_stages, 0) AS done_stages
+                   coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
+            LEFT JOIN video_processing AS p ON p.video_id = v.id
             LEFT JOIN LATERAL (
                 SELECT array_agg(stage ORDER BY ready_at) FILTER (WHERE outcome = 'running') AS stages,
                        count(*) FILTER (WHERE outcome IN ('completed', 'skipped')) AS done_stages
-                FROM video_stage_runs WHERE video_id = v.id AND attempt = v.attempt
+                FROM video_stage_runs WHERE video_id = v.id AND attempt = p.attempt
             ) AS r ON v.status = 'PROCESSING'
             ORDER BY asked.position
             """,
@@ -60,9 +62,9 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
     """Everything that ``--json`` prints of each video, in the order of ``ids``."""
     with pool.connection() as connection:
         rows = connection.execute(
-            """
-            SELECT v.id, v.storage_path AS uri, v.filename, v.status::text AS status, v.processing_stage,
-                   v.error_type, v.error_message, v.duration_s,
+            f"""
+            SELECT v.id, v.storage_path AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage,
+                   p.error_type, v.error_message, v.duration_s,
                    (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
                    v.processing_duration_ms AS processing_ms,
                    v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
@@ -70,6 +72,7 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
                    coalesce(t.word_count, 0) AS words
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
+            LEFT JOIN video_processing AS p ON p.video_id = v.id
             LEFT JOIN video_transcripts AS t ON t.video_id = v.id
             ORDER BY asked.position
             """,
@@ -93,9 +96,10 @@ def count_by_status(pool: Pool) -> dict[str, int]:
     """How many videos there are of each status; of PENDING only those that this cluster will claim."""
     with pool.connection() as connection:
         rows = connection.execute(
-            """
-            SELECT status::text AS status, count(*) AS n FROM videos
-            WHERE status <> 'PENDING' OR available_at IS NOT NULL GROUP BY status
+            f"""
+            SELECT {SHOWN_STATUS} AS status, count(*) AS n
+            FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+            WHERE v.status <> 'PENDING' OR p.available_at IS NOT NULL GROUP BY 1
             """
         ).fetchall()
     return {status.value: next((row["n"] for row in rows if row["status"] == status), 0) for status in VideoStatus}

@@ -58,14 +58,19 @@ WHERE r.video_id = b.video_id AND r.attempt = b.attempt AND r.stage = b.stage AN
 
 _RECORD_MEDIA = """
 -- What the probe found; an unknown duration stays as it was.
-UPDATE videos AS v
-SET duration_s = coalesce(b.duration_s, v.duration_s), file_size_bytes = b.size_bytes,
-    width = b.width, height = b.height, fps = b.fps
-FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(durations)s::float8[], %(sizes)s::bigint[], %(widths)s::int[],
-            %(heights)s::int[], %(rates)s::float8[])
-     AS b (video_id, lease_token, duration_s, size_bytes, width, height, fps)
-JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
-WHERE v.id = b.video_id
+WITH found AS MATERIALIZED (
+    SELECT b.*
+    FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(durations)s::float8[], %(sizes)s::bigint[],
+                %(widths)s::int[], %(heights)s::int[], %(rates)s::float8[])
+         AS b (video_id, lease_token, duration_s, size_bytes, width, height, fps)
+    JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
+), measured AS (
+    UPDATE videos AS v SET duration_s = coalesce(f.duration_s, v.duration_s) FROM found AS f WHERE v.id = f.video_id
+    RETURNING v.id, f.size_bytes, f.width, f.height, f.fps
+)
+UPDATE video_processing AS p
+SET file_size_bytes = m.size_bytes, width = m.width, height = m.height, fps = m.fps
+FROM measured AS m WHERE p.video_id = m.id
 """
 
 
@@ -231,7 +236,8 @@ def latest_runs(pool: Pool, video_ids: Sequence[UUID]) -> dict[UUID, list[StageR
         rows = connection.execute(
             """
             SELECT r.video_id, r.attempt, r.stage AS name, r.wait_ms, r.run_ms, r.outcome
-            FROM video_stage_runs AS r JOIN videos AS v ON v.id = r.video_id AND v.attempt = r.attempt
+            FROM video_stage_runs AS r
+            JOIN video_processing AS p ON p.video_id = r.video_id AND p.attempt = r.attempt
             WHERE r.video_id = ANY (%s) ORDER BY r.ready_at, r.stage DESC
             """,
             (list(video_ids),),

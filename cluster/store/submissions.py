@@ -24,81 +24,104 @@ _CANCEL_ROUNDS = 5
 
 _SUBMIT = """
 -- Enqueue videos; a microsecond between them keeps the order in which they were given. Ids that are there already stay.
-INSERT INTO videos (id, owner_id, storage_path, filename, language, priority, status, processing_stage, queued_at,
-                    due_at, available_at)
-SELECT id, %(owner)s, uri, filename, language, priority, 'PENDING', 'queued',
-       moment + position * interval '1 microsecond',
-       moment + position * interval '1 microsecond' - make_interval(secs => priority * %(step_s)s), moment
-FROM (SELECT clock_timestamp() AS moment) AS clock,
-     unnest(%(ids)s::uuid[], %(uris)s::text[], %(filenames)s::text[], %(languages)s::text[], %(priorities)s::int[])
-         WITH ORDINALITY AS row (id, uri, filename, language, priority, position)
-ORDER BY position
-ON CONFLICT (id) DO NOTHING
+WITH submitted AS MATERIALIZED (
+    SELECT row.*, moment, moment + position * interval '1 microsecond' AS queued_at
+    FROM (SELECT clock_timestamp() AS moment) AS clock,
+         unnest(%(ids)s::uuid[], %(uris)s::text[], %(filenames)s::text[], %(languages)s::text[], %(priorities)s::int[])
+             WITH ORDINALITY AS row (id, uri, filename, language, priority, position)
+), added AS (
+    INSERT INTO videos (id, owner_id, storage_path, filename, status, processing_stage, queued_at)
+    SELECT id, %(owner)s, uri, filename, 'PENDING', 'queued', queued_at FROM submitted ORDER BY position
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+)
+INSERT INTO video_processing (video_id, owner_id, language, priority, due_at, available_at)
+SELECT id, %(owner)s, language, priority, queued_at - make_interval(secs => priority * %(step_s)s), moment
+FROM submitted JOIN added USING (id)
 """
 
 _STANDING = """
 -- How many of the videos are new, whether one of the others is not what it was, and what the owner submitted lately.
 SELECT count(*) FILTER (WHERE v.id IS NULL) AS new,
-       coalesce(bool_or((v.storage_path, v.language, v.priority) IS DISTINCT FROM (uri, row.language, row.priority))
+       coalesce(bool_or((v.storage_path, p.language, p.priority) IS DISTINCT FROM (uri, row.language, row.priority))
                 FILTER (WHERE v.id IS NOT NULL), false) AS changed,
        (SELECT count(*) FROM videos
         WHERE owner_id = %(owner)s AND created_at > clock_timestamp() - interval '1 minute') AS lately
 FROM unnest(%(ids)s::uuid[], %(uris)s::text[], %(languages)s::text[], %(priorities)s::int[])
          AS row (id, uri, language, priority)
 LEFT JOIN videos AS v ON v.id = row.id
+LEFT JOIN video_processing AS p ON p.video_id = row.id
 """
 
-_CANCEL_WAITING = """
--- What waits is cancelled unless a scheduler claims it first: then its status has changed when this comes to it.
-WITH cancelled AS (
-    UPDATE videos
-    SET status = 'CANCELLED', available_at = NULL, error_type = 'Cancelled', error_message = 'cancelled by its owner',
-        updated_at = clock_timestamp()
-    WHERE id = ANY (%(ids)s) AND status = 'PENDING' AND available_at IS NOT NULL
-    RETURNING id
+_CANCELLED = """, cancelled AS (
+    -- FAILED to everybody else; without a duration, since nothing was measured to its end.
+    UPDATE videos AS v
+    SET status = 'FAILED', error_message = 'cancelled by its owner', processing_finished_at = clock_timestamp(),
+        processing_duration_ms = NULL, updated_at = clock_timestamp()
+    FROM chosen WHERE v.id = chosen.id
+    RETURNING v.id
 ), forgotten AS (
     DELETE FROM video_stage_results AS s USING cancelled AS c WHERE s.video_id = c.id
 )
-SELECT id FROM cancelled
+UPDATE video_processing AS p
+SET cancelled_at = clock_timestamp(), available_at = NULL, error_type = 'Cancelled'
+FROM cancelled AS c WHERE p.video_id = c.id
+RETURNING p.video_id AS id
 """
+
+_CANCEL_WAITING = (
+    """
+-- What waits is cancelled unless a scheduler claims it first: then it waits no more when this comes to it.
+WITH chosen AS MATERIALIZED (
+    SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.id = ANY (%(ids)s) AND v.status = 'PENDING' AND p.available_at IS NOT NULL
+    ORDER BY v.id FOR UPDATE
+)"""
+    + _CANCELLED
+)
 
 _LOCK_CLAIMED = """
 -- By itself: only a statement that begins afterwards sees every stage run that was opened under these leases.
 SELECT lease_token FROM video_leases WHERE video_id = ANY (%(ids)s) ORDER BY lease_token FOR UPDATE
 """
 
-_CANCEL_CLAIMED = """
+_CANCEL_CLAIMED = (
+    """
 -- What is on its way loses its lease: whoever works on it may write nothing more.
-WITH released AS (
-    DELETE FROM video_leases WHERE lease_token = ANY (%(tokens)s) RETURNING video_id
+WITH chosen AS (
+    DELETE FROM video_leases WHERE lease_token = ANY (%(tokens)s) RETURNING video_id AS id
 ), left_open AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
         wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
         error_type = 'Cancelled', error_message = 'the video was cancelled while this stage was open'
-    FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
-), forgotten AS (
-    DELETE FROM video_stage_results AS s USING released WHERE s.video_id = released.video_id
+    FROM chosen WHERE r.video_id = chosen.id AND r.outcome = 'running'
+)"""
+    + _CANCELLED
 )
-UPDATE videos AS v
-SET status = 'CANCELLED', available_at = NULL, error_type = 'Cancelled', error_message = 'cancelled by its owner',
-    updated_at = clock_timestamp()
-FROM released WHERE v.id = released.video_id
-RETURNING v.id
-"""
 
 _RETRY = """
--- Let videos that are FAILED or CANCELLED wait again, with all their attempts before them; stored results stay.
-UPDATE videos
-SET status = 'PENDING', processing_stage = 'queued', failures = 0, crashes = 0, interruptions = 0,
-    error_type = NULL, error_message = NULL, queued_at = clock_timestamp(), available_at = clock_timestamp(),
-    due_at = clock_timestamp() - make_interval(secs => priority * %(step_s)s),
-    processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
-    updated_at = clock_timestamp()
-WHERE status IN ('FAILED', 'CANCELLED') AND due_at IS NOT NULL AND forgotten_at IS NULL
-  AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)) AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s)
-  AND (%(stage)s::text IS NULL OR processing_stage = %(stage)s) AND (%(ids)s IS NOT NULL OR status = 'FAILED')
-RETURNING id
+-- Let videos that FAILED or were cancelled wait again, with all their attempts before them; stored results stay.
+WITH chosen AS MATERIALIZED (
+    SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.status = 'FAILED' AND p.due_at IS NOT NULL AND p.forgotten_at IS NULL
+      AND (%(ids)s::uuid[] IS NULL OR v.id = ANY (%(ids)s)) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+      AND (%(stage)s::text IS NULL OR v.processing_stage = %(stage)s)
+      AND (%(ids)s IS NOT NULL OR p.cancelled_at IS NULL)
+    ORDER BY v.id FOR UPDATE
+), waiting AS (
+    UPDATE videos AS v
+    SET status = 'PENDING', processing_stage = 'queued', error_message = NULL, queued_at = clock_timestamp(),
+        processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
+        updated_at = clock_timestamp()
+    FROM chosen WHERE v.id = chosen.id
+    RETURNING v.id
+)
+UPDATE video_processing AS p
+SET failures = 0, crashes = 0, interruptions = 0, error_type = NULL, cancelled_at = NULL,
+    available_at = clock_timestamp(), due_at = clock_timestamp() - make_interval(secs => p.priority * %(step_s)s)
+FROM waiting WHERE p.video_id = waiting.id
+RETURNING p.video_id AS id
 """
 
 
@@ -110,7 +133,7 @@ def submit(
     *,
     most_per_minute: int | None = None,
 ) -> list[UUID]:
-    """Enqueue videos, all or none; returns their ids in the order given. The owner gets a profile when it has none.
+    """Enqueue videos, all or none; returns their ids in the order given.
 
     Whoever cannot tell whether a submission arrived repeats it with the same ``ids``: it changes nothing then, and
     counts for nothing.
@@ -130,12 +153,12 @@ def submit(
         "step_s": PRIORITY_STEP_S,
     }
     with pool.connection() as connection:
-        connection.execute(
-            "INSERT INTO user_profiles (user_id) VALUES (%s) ON CONFLICT (user_id) DO NOTHING", (owner_id,)
-        )
         if ids is not None or most_per_minute is not None:
             # One submission of an owner at a time: what is counted next is all that there is.
-            connection.execute("SELECT FROM user_profiles WHERE user_id = %s FOR NO KEY UPDATE", (owner_id,))
+            connection.execute(
+                "INSERT INTO video_owners (owner_id) VALUES (%s) ON CONFLICT (owner_id) DO NOTHING", (owner_id,)
+            )
+            connection.execute("SELECT FROM video_owners WHERE owner_id = %s FOR NO KEY UPDATE", (owner_id,))
             _check(connection.execute(_STANDING, parameters).fetchone(), most_per_minute)
         connection.execute(_SUBMIT, parameters)
         notify(connection)
@@ -159,8 +182,10 @@ def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> lis
     for _ in range(_CANCEL_ROUNDS):
         with pool.connection() as connection:
             left = connection.execute(
-                "SELECT id FROM videos WHERE id = ANY (%s) AND (%s::uuid IS NULL OR owner_id = %s) "
-                "AND (status = 'PROCESSING' OR status = 'PENDING' AND available_at IS NOT NULL)",
+                "SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id "
+                "LEFT JOIN video_leases AS l ON l.video_id = v.id "
+                "WHERE v.id = ANY (%s) AND (%s::uuid IS NULL OR v.owner_id = %s) "
+                "AND (l.video_id IS NOT NULL OR v.status = 'PENDING' AND p.available_at IS NOT NULL)",
                 (list(ids), owner_id, owner_id),
             ).fetchall()
         if not left:
@@ -215,22 +240,24 @@ def quarantine(
     pool: Pool, limit: int, offset: int = 0, *, owner_id: UUID | None = None, stage: Stage | None = None
 ) -> tuple[list[QuarantinedVideo], int]:
     """A stretch of the videos that are FAILED, latest first, and how many there are in all."""
+    videos = "videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id"
     chosen = (
-        "status = 'FAILED' AND forgotten_at IS NULL AND (%(owner)s::uuid IS NULL OR owner_id = %(owner)s) "
-        "AND (%(stage)s::text IS NULL OR processing_stage = %(stage)s)"
+        "v.status = 'FAILED' AND p.cancelled_at IS NULL AND p.forgotten_at IS NULL "
+        "AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s) "
+        "AND (%(stage)s::text IS NULL OR v.processing_stage = %(stage)s)"
     )
     parameters = {"owner": owner_id, "stage": stage, "limit": limit, "offset": offset}
     with pool.connection() as connection, connection.cursor(row_factory=class_row(QuarantinedVideo)) as cursor:
         items = cursor.execute(
             f"""
-            SELECT id, owner_id, filename, storage_path AS uri, processing_stage AS stage, error_type, error_message,
-                   attempt AS attempts, crashes,
-                   coalesce(processing_finished_at, updated_at) AS failed_at
-            FROM videos WHERE {chosen}
-            ORDER BY coalesce(processing_finished_at, updated_at) DESC, id LIMIT %(limit)s OFFSET %(offset)s
+            SELECT v.id, v.owner_id, v.filename, v.storage_path AS uri, v.processing_stage AS stage, p.error_type,
+                   v.error_message, coalesce(p.attempt, 0) AS attempts, coalesce(p.crashes, 0) AS crashes,
+                   coalesce(v.processing_finished_at, v.updated_at) AS failed_at
+            FROM {videos} WHERE {chosen}
+            ORDER BY coalesce(v.processing_finished_at, v.updated_at) DESC, v.id LIMIT %(limit)s OFFSET %(offset)s
             """,
             parameters,
         ).fetchall()
-        total = connection.execute(f"SELECT count(*) AS n FROM videos WHERE {chosen}", parameters).fetchone()
+        total = connection.execute(f"SELECT count(*) AS n FROM {videos} WHERE {chosen}", parameters).fetchone()
     assert total is not None
     return items, total["n"]

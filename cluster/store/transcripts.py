@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from cluster.contracts.results import Segment, Transcript
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
+from cluster.store.shown_status import SHOWN_STATUS
 
 _SEGMENTS = TypeAdapter(tuple[Segment, ...])
 
@@ -27,10 +28,12 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
     """One of the owner's videos with its transcript; None when there is no such video or it is another's."""
     with pool.connection() as connection:
         row = connection.execute(
-            """
-            SELECT v.filename, v.status::text AS status, v.duration_s, t.language, t.model, t.segments
-            FROM videos AS v LEFT JOIN video_transcripts AS t ON t.video_id = v.id
-            WHERE v.id = %s AND v.owner_id = %s AND v.forgotten_at IS NULL
+            f"""
+            SELECT v.filename, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model, t.segments
+            FROM videos AS v
+            LEFT JOIN video_processing AS p ON p.video_id = v.id
+            LEFT JOIN video_transcripts AS t ON t.video_id = v.id
+            WHERE v.id = %s AND v.owner_id = %s AND p.forgotten_at IS NULL
             """,
             (video_id, owner_id),
         ).fetchone()

@@ -24,54 +24,62 @@ _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so 
 _CLAIM = """
 -- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
 -- whoever has fewest on the way comes first. Times are cut to milliseconds so that durations are exact in them.
--- The orders and the subquery are such that only idx_videos_due and the primary key fit: what is read grows with what
--- is on the way and with the owners who wait, never with what has ended.
+-- The orders and the subquery are such that only idx_video_processing_due and primary keys fit: what is read grows
+-- with what is on the way and with the owners who wait, never with what has ended.
 WITH RECURSIVE owners AS (
-    (SELECT owner_id FROM videos WHERE status = 'PENDING' AND available_at IS NOT NULL
-     ORDER BY owner_id, due_at, id LIMIT 1)
+    (SELECT owner_id FROM video_processing WHERE available_at IS NOT NULL ORDER BY owner_id, due_at, video_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT v.owner_id FROM videos AS v
-            WHERE v.status = 'PENDING' AND v.available_at IS NOT NULL AND v.owner_id > o.owner_id
-            ORDER BY v.owner_id, v.due_at, v.id LIMIT 1)
+    SELECT (SELECT p.owner_id FROM video_processing AS p
+            WHERE p.available_at IS NOT NULL AND p.owner_id > o.owner_id
+            ORDER BY p.owner_id, p.due_at, p.video_id LIMIT 1)
     FROM owners AS o WHERE o.owner_id IS NOT NULL
 ), holding AS (
-    SELECT (SELECT v.owner_id FROM videos AS v WHERE v.id = l.video_id) AS owner_id, count(*) AS videos
+    SELECT (SELECT p.owner_id FROM video_processing AS p WHERE p.video_id = l.video_id) AS owner_id, count(*) AS videos
     FROM video_leases AS l GROUP BY 1
 ), candidates AS (
-    SELECT w.id, w.due_at, coalesce(h.videos, 0) + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.id)
-                           AS turn
+    SELECT w.video_id, w.due_at,
+           coalesce(h.videos, 0) + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.video_id) AS turn
     FROM owners AS o LEFT JOIN holding AS h USING (owner_id)
     CROSS JOIN LATERAL (
-        SELECT v.id, v.due_at FROM videos AS v
-        WHERE v.owner_id = o.owner_id AND v.status = 'PENDING' AND v.available_at <= clock_timestamp()
-        ORDER BY v.due_at, v.id
+        SELECT p.video_id, p.due_at FROM video_processing AS p
+        WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp()
+        ORDER BY p.due_at, p.video_id
         LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
     ) AS w
 ), waiting AS MATERIALIZED (
-    SELECT v.id FROM videos AS v
-    JOIN (SELECT id, turn, due_at FROM candidates ORDER BY turn, due_at, id LIMIT %(limit)s) AS c USING (id)
-    WHERE v.status = 'PENDING' AND v.available_at <= clock_timestamp()
+    SELECT v.id, v.status = 'PENDING' AS pending
+    FROM (SELECT video_id, turn, due_at FROM candidates ORDER BY turn, due_at, video_id LIMIT %(limit)s) AS c
+    JOIN videos AS v ON v.id = c.video_id
+    JOIN video_processing AS p ON p.video_id = c.video_id
+    WHERE p.available_at <= clock_timestamp()
     ORDER BY c.turn, c.due_at, v.id
-    FOR UPDATE OF v SKIP LOCKED
-), claimed AS (
+    FOR UPDATE OF v, p SKIP LOCKED
+), processing AS (
     UPDATE videos AS v
-    SET status = 'PROCESSING', attempt = v.attempt + 1, processing_stage = 'queued', updated_at = clock_timestamp(),
+    SET status = 'PROCESSING', processing_stage = 'queued', updated_at = clock_timestamp(),
         processing_started_at = greatest(date_trunc('milliseconds', clock_timestamp()),
                                          date_trunc('milliseconds', v.queued_at + interval '999 microseconds')),
-        processing_finished_at = NULL, processing_duration_ms = NULL, error_type = NULL, error_message = NULL
-    FROM waiting WHERE v.id = waiting.id
-    RETURNING v.*
+        processing_finished_at = NULL, processing_duration_ms = NULL, error_message = NULL
+    FROM waiting WHERE v.id = waiting.id AND waiting.pending
+    RETURNING v.id, v.storage_path, v.filename, v.queued_at, v.processing_started_at
+), claimed AS (
+    -- One that another system has taken since waits here no more.
+    UPDATE video_processing AS p
+    SET available_at = NULL, attempt = p.attempt + waiting.pending::integer,
+        error_type = CASE WHEN waiting.pending THEN NULL ELSE p.error_type END
+    FROM waiting WHERE p.video_id = waiting.id
+    RETURNING p.*
 ), leased AS (
     INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at)
     SELECT id, nextval('video_lease_tokens'), %(scheduler)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
-    FROM claimed
+    FROM processing
     RETURNING video_id, lease_token
 )
-SELECT c.id, c.storage_path AS uri, c.filename, c.language, c.attempt, l.lease_token, c.queued_at,
-       c.processing_started_at AS claimed_at, c.failures AS errors, c.crashes, c.interruptions,
-       ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = c.id) AS stored
-FROM claimed AS c JOIN leased AS l ON l.video_id = c.id
-ORDER BY c.due_at, c.id
+SELECT v.id, v.storage_path AS uri, v.filename, c.language, c.attempt, l.lease_token, v.queued_at,
+       v.processing_started_at AS claimed_at, c.failures AS errors, c.crashes, c.interruptions,
+       ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = v.id) AS stored
+FROM processing AS v JOIN claimed AS c ON c.video_id = v.id JOIN leased AS l ON l.video_id = v.id
+ORDER BY c.due_at, v.id
 """
 
 _HEARTBEAT = """
@@ -103,12 +111,12 @@ WITH done AS MATERIALIZED (
     RETURNING l.video_id, l.lease_token
 ), finished AS (
     UPDATE videos AS v
-    SET status = 'READY', processing_stage = 'completed', available_at = NULL,
+    SET status = 'READY', processing_stage = 'completed',
         processing_finished_at = clock.moment, updated_at = clock.moment,
         processing_duration_ms =
             round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
-    RETURNING v.id, v.attempt, lease.lease_token, clock.moment
+    RETURNING v.id, lease.lease_token, clock.moment
 ), forgotten AS (
     DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id
 ), closed AS (
@@ -121,8 +129,8 @@ WITH done AS MATERIALIZED (
         wait_ms = extract(epoch FROM greatest(f.moment - make_interval(secs => d.run_s), r.ready_at) - r.ready_at)
                   * 1000,
         node = d.node, worker = d.worker, device = 'cpu', resource_s = d.run_s, batch_size = 1
-    FROM finished AS f JOIN done AS d USING (lease_token)
-    WHERE r.video_id = f.id AND r.attempt = f.attempt AND r.stage = 'finalizing' AND r.outcome = 'running'
+    FROM finished AS f JOIN done AS d USING (lease_token) JOIN video_processing AS p ON p.video_id = f.id
+    WHERE r.video_id = f.id AND r.attempt = p.attempt AND r.stage = 'finalizing' AND r.outcome = 'running'
 )
 SELECT lease_token FROM finished
 """
@@ -151,15 +159,18 @@ WITH clock AS MATERIALIZED (
     SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
 ), """
     + _END_ATTEMPT
-    + """
-UPDATE videos AS v
-SET status = 'FAILED', failures = v.failures + %(errors)s, crashes = v.crashes + %(crashes)s,
-    interruptions = v.interruptions + %(interruptions)s,
-    processing_stage = %(stage)s,
-    error_type = %(error_type)s, error_message = %(error_message)s,
-    processing_finished_at = clock.moment, updated_at = clock.moment, available_at = NULL,
-    processing_duration_ms = round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
-FROM lease, clock WHERE v.id = lease.video_id
+    + """, failed AS (
+    UPDATE videos AS v
+    SET status = 'FAILED', processing_stage = %(stage)s, error_message = %(error_message)s,
+        processing_finished_at = clock.moment, updated_at = clock.moment,
+        processing_duration_ms = round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
+    FROM lease, clock WHERE v.id = lease.video_id
+    RETURNING v.id
+)
+UPDATE video_processing AS p
+SET failures = p.failures + %(errors)s, crashes = p.crashes + %(crashes)s,
+    interruptions = p.interruptions + %(interruptions)s, error_type = %(error_type)s
+FROM failed WHERE p.video_id = failed.id
 """
 )
 
@@ -169,15 +180,18 @@ _RETRY = (
 -- PENDING again: queued anew from now on, claimable after the delay; the reason stays to be read.
 WITH """
     + _END_ATTEMPT
-    + """
-UPDATE videos AS v
-SET status = 'PENDING', failures = v.failures + %(errors)s, crashes = v.crashes + %(crashes)s,
-    interruptions = v.interruptions + %(interruptions)s,
-    processing_stage = 'queued',
-    error_type = %(error_type)s, error_message = %(error_message)s,
-    queued_at = clock_timestamp(), available_at = clock_timestamp() + make_interval(secs => %(delay_s)s),
-    processing_started_at = NULL, updated_at = clock_timestamp()
-FROM lease WHERE v.id = lease.video_id
+    + """, waiting AS (
+    UPDATE videos AS v
+    SET status = 'PENDING', processing_stage = 'queued', error_message = %(error_message)s,
+        queued_at = clock_timestamp(), processing_started_at = NULL, updated_at = clock_timestamp()
+    FROM lease WHERE v.id = lease.video_id
+    RETURNING v.id
+)
+UPDATE video_processing AS p
+SET failures = p.failures + %(errors)s, crashes = p.crashes + %(crashes)s,
+    interruptions = p.interruptions + %(interruptions)s, error_type = %(error_type)s,
+    available_at = clock_timestamp() + make_interval(secs => %(delay_s)s)
+FROM waiting WHERE p.video_id = waiting.id
 """
 )
 

@@ -7,16 +7,18 @@ from psycopg.rows import DictRow
 
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
+from cluster.store.shown_status import SHOWN_STATUS
 
 # The keys are those of every JSON that shows a video.
-_SUMMARY = """
-    v.id, v.storage_path AS uri, v.filename, v.status::text AS status, v.processing_stage, v.error_type,
+_SUMMARY = f"""
+    v.id, v.storage_path AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage, p.error_type,
     v.error_message, v.duration_s,
     (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
     v.processing_duration_ms AS processing_ms,
     v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
     v.created_at, v.updated_at
 """
+_VIDEOS = "videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id"
 
 
 def list_videos(
@@ -24,17 +26,17 @@ def list_videos(
 ) -> tuple[list[DictRow], int]:
     """A stretch of the owner's videos, latest first, and how many there are in all."""
     chosen = (
-        "v.owner_id = %(owner)s AND v.forgotten_at IS NULL "
-        "AND (%(status)s::text IS NULL OR v.status = %(status)s::text::video_status)"
+        "v.owner_id = %(owner)s AND p.forgotten_at IS NULL "
+        f"AND (%(status)s::text IS NULL OR {SHOWN_STATUS} = %(status)s)"
     )
     parameters = {"owner": owner_id, "status": status, "limit": limit, "offset": offset}
     with pool.connection() as connection:
         items = connection.execute(
-            f"SELECT {_SUMMARY} FROM videos AS v WHERE {chosen} "
+            f"SELECT {_SUMMARY} FROM {_VIDEOS} WHERE {chosen} "
             "ORDER BY v.created_at DESC, v.queued_at DESC, v.id LIMIT %(limit)s OFFSET %(offset)s",
             parameters,
         ).fetchall()
-        total = connection.execute(f"SELECT count(*) AS n FROM videos AS v WHERE {chosen}", parameters).fetchone()
+        total = connection.execute(f"SELECT count(*) AS n FROM {_VIDEOS} WHERE {chosen}", parameters).fetchone()
     assert total is not None
     return items, total["n"]
 
@@ -43,10 +45,10 @@ def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | N
     """One of the owner's videos with its scenes; None when there is no such video or it is another's."""
     with pool.connection() as connection:
         video = connection.execute(
-            f"SELECT {_SUMMARY}, coalesce(v.language, t.language) AS language, v.width, v.height, v.fps, "
-            "v.file_size_bytes, t.word_count AS words "
-            "FROM videos AS v LEFT JOIN video_transcripts AS t ON t.video_id = v.id "
-            "WHERE v.id = %s AND v.owner_id = %s AND v.forgotten_at IS NULL",
+            f"SELECT {_SUMMARY}, coalesce(p.language, t.language) AS language, p.width, p.height, p.fps, "
+            "p.file_size_bytes, t.word_count AS words "
+            f"FROM {_VIDEOS} LEFT JOIN video_transcripts AS t ON t.video_id = v.id "
+            "WHERE v.id = %s AND v.owner_id = %s AND p.forgotten_at IS NULL",
             (video_id, owner_id),
         ).fetchone()
         if video is None:

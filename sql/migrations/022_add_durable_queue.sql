@@ -1,22 +1,7 @@
 -- The durable queue: what a video needs to be claimed, and the lease of the scheduler that claimed it.
 --
--- A video is claimable when it is PENDING and available_at has come. Only this cluster sets available_at, so rows that
--- another system left PENDING in an adopted database are never touched. attempt counts claims, failures counts the
--- attempts that ended in an error or a crash: only these are limited. queued_at is when the present attempt was enqueued
--- (created_at is the submission), so that queue time never contains the run of an earlier attempt.
-
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS available_at timestamptz;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS attempt integer NOT NULL DEFAULT 0;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS failures integer NOT NULL DEFAULT 0;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS language text;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS error_type text;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS file_size_bytes bigint;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS width integer;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS height integer;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS fps double precision;
-
-CREATE INDEX IF NOT EXISTS idx_videos_waiting
-    ON videos (available_at, queued_at) WHERE status = 'PENDING' AND available_at IS NOT NULL;
+-- What the queue knows of a video itself is in video_processing (030): videos gets nothing but its timing columns
+-- (019), since others read all columns of that table. An earlier edition of this file added more; 030 moves it over.
 
 -- Heartbeats update expires_at alone, every few seconds: no index holds it and the pages have room, so the updates
 -- stay heap-only (HOT) and leave no index bloat.

@@ -1,3 +1,3 @@
--- A video that its owner took back. By itself, since a new value of an enum cannot be used where it is added.
-
-ALTER TYPE public.video_status ADD VALUE IF NOT EXISTS 'CANCELLED';
+-- Nothing: a video that its owner took back is FAILED with video_processing.cancelled_at (030). The enum video_status
+-- keeps its four states, since others know exactly these. An earlier edition of this file added a fifth; 030 takes it
+-- back.

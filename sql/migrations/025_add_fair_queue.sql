@@ -1,20 +1,5 @@
--- What makes the queue fair and its failures truthful: who is due when, how attempts ended, and what they left behind.
---
--- due_at orders an owner's waiting videos: the submission, ten minutes earlier for each step of priority, so that what
--- waits gets ever more urgent against what comes later. failures (022) counts the attempts that ended in an error;
--- crashes those that took their worker down; interruptions those that the cluster itself broke off.
-
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS priority smallint NOT NULL DEFAULT 0;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS due_at timestamptz;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS crashes integer NOT NULL DEFAULT 0;
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS interruptions integer NOT NULL DEFAULT 0;
-
--- Only what this cluster has enqueued (available_at is its own); rows of another system stay as they are.
-UPDATE videos SET due_at = queued_at WHERE due_at IS NULL AND available_at IS NOT NULL;
-
-DROP INDEX IF EXISTS idx_videos_waiting;
-CREATE INDEX IF NOT EXISTS idx_videos_due
-    ON videos (owner_id, due_at, id) WHERE status = 'PENDING' AND available_at IS NOT NULL;
+-- What attempts left behind, and what troubles a scheduler. Who is due when, and how attempts ended, is in
+-- video_processing (030); an earlier edition of this file added it to videos.
 
 -- Results that a later attempt need not make again: the transcript; 'indexing' without a result says that the scenes
 -- are written. Gone when the video is READY or CANCELLED.

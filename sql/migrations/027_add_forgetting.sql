@@ -1,6 +1,5 @@
--- Videos whose owners want them forgotten: what they said and showed is gone, what was counted of them stays.
-
-ALTER TABLE videos ADD COLUMN IF NOT EXISTS forgotten_at timestamptz;
+-- Videos whose owners want them forgotten: what they said and showed is gone, what was counted of them stays. Which
+-- they are is in video_processing (030); an earlier edition of this file added it to videos.
 
 -- Pictures lie outside the database: they are removed when due, and once more later, since a worker that does not know
 -- yet may still be writing. Then the row goes too.

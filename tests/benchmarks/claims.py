@@ -146,7 +146,9 @@ class _Rate:
         """What the same changes of the same rows cost in statements that do nothing else."""
         fill(self.server.url, videos)
         with connect(self.server.url, autocommit=True) as connection:
-            ids = [row["id"] for row in connection.execute("SELECT id FROM videos ORDER BY due_at")]
+            ids = [
+                row["id"] for row in connection.execute("SELECT video_id AS id FROM video_processing ORDER BY due_at")
+            ]
 
             def change() -> None:
                 for start in range(0, videos, BATCH):
@@ -167,12 +169,13 @@ class _Rate:
 
 
 _BARE = (
-    "UPDATE videos SET status = 'PROCESSING', attempt = attempt + 1, updated_at = clock_timestamp(), "
+    "UPDATE video_processing SET attempt = attempt + 1, available_at = NULL WHERE video_id = ANY (%s)",
+    "UPDATE videos SET status = 'PROCESSING', updated_at = clock_timestamp(), "
     "processing_started_at = clock_timestamp() WHERE id = ANY (%s)",
     "INSERT INTO video_leases SELECT id, nextval('video_lease_tokens'), 'bench', clock_timestamp() "
     "FROM unnest(%s::uuid[]) AS id",
     "DELETE FROM video_leases WHERE video_id = ANY (%s)",
-    "UPDATE videos SET status = 'READY', available_at = NULL, updated_at = clock_timestamp(), "
+    "UPDATE videos SET status = 'READY', updated_at = clock_timestamp(), "
     "processing_finished_at = clock_timestamp(), processing_duration_ms = 1 WHERE id = ANY (%s)",
 )
 

@@ -15,10 +15,15 @@ OWNERS = 3
 
 _FILL = """
 -- As ``submit`` does, but for owners in turn and without sending each row.
-INSERT INTO videos (owner_id, storage_path, filename, status, processing_stage, queued_at, due_at, available_at)
-SELECT md5((n %% %(owners)s)::text)::uuid, 'toy://none/none/' || n, n || '.mp4', 'PENDING', 'queued',
-       moment + n * interval '1 microsecond', moment + n * interval '1 microsecond', moment
-FROM generate_series(1, %(count)s) AS n, (SELECT clock_timestamp() AS moment) AS clock
+WITH added AS (
+    INSERT INTO videos (owner_id, storage_path, filename, status, processing_stage, queued_at)
+    SELECT md5((n %% %(owners)s)::text)::uuid, 'toy://none/none/' || n, n || '.mp4', 'PENDING', 'queued',
+           moment + n * interval '1 microsecond'
+    FROM generate_series(1, %(count)s) AS n, (SELECT clock_timestamp() AS moment) AS clock
+    RETURNING id, owner_id, queued_at
+)
+INSERT INTO video_processing (video_id, owner_id, due_at, available_at)
+SELECT id, owner_id, queued_at, clock_timestamp() FROM added
 """
 
 

@@ -10,10 +10,14 @@ from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
 
 INSERT_VIDEO = """
-INSERT INTO videos (id, owner_id, storage_path, filename, status, duration_s, created_at, updated_at,
-                    processing_finished_at, processing_duration_ms, processing_stage, error_type)
-VALUES (%(id)s, gen_random_uuid(), 'a.mp4', 'a.mp4', %(status)s, %(duration_s)s, %(created_at)s,
-        %(updated_at)s, %(finished_at)s, %(processing_ms)s, %(stage)s, %(error_type)s)
+WITH added AS (
+    INSERT INTO videos (id, owner_id, storage_path, filename, status, duration_s, created_at, updated_at,
+                        processing_finished_at, processing_duration_ms, processing_stage)
+    VALUES (%(id)s, gen_random_uuid(), 'a.mp4', 'a.mp4', %(status)s, %(duration_s)s, %(created_at)s,
+            %(updated_at)s, %(finished_at)s, %(processing_ms)s, %(stage)s)
+    RETURNING id, owner_id
+)
+INSERT INTO video_processing (video_id, owner_id, error_type) SELECT id, owner_id, %(error_type)s FROM added
 """
 INSERT_RUN = """
 INSERT INTO video_stage_runs (video_id, attempt, stage, outcome, ready_at, started_at, finished_at,

@@ -21,8 +21,8 @@ def overview(world: World) -> dict[str, Any]:
         "videos_ready_total": len(ready),
         "videos_failed_total": len(failed),
         "videos_total": len(world.videos),
-        "failure_rate_pct": 100 * len(failed) / (len(ready) + len(failed)) if ready or failed else None,
-        "hours_ready_total": sum(seconds) / 3600 if seconds else None,
+        "failure_rate_pct": 100 * len(failed) / (len(ready) + len(failed)) if ready or failed else 0,
+        "hours_ready_total": sum(seconds) / 3600,
     }
     for days in (7, 30):
         recent = [search for search in world.searches if world.within(search.created_at, days)]
@@ -75,20 +75,24 @@ def user(world: World, days: int, person: UUID) -> dict[str, Any]:
     }
 
 
-def measured(world: World, days: int) -> list[Video]:
+def measured(world: World, days: int, *statuses: str) -> list[Video]:
     return [
         video
         for video in world.videos
-        if video.status == "READY"
+        if video.status in statuses
         and video.processing_duration_ms is not None
         and world.within(video.processing_finished_at, days)
     ]
 
 
+def with_queue_time(world: World, days: int) -> list[Video]:
+    return [video for video in measured(world, days, "READY", "FAILED") if video.queue_s is not None]
+
+
 def processing_latency(world: World, days: int) -> dict[str, Any]:
-    rows = measured(world, days)
+    rows = with_queue_time(world, days)
     times = [float(video.processing_duration_ms or 0) for video in rows]
-    waits = [(video.queue_s * 1000, video.processing_duration_ms or 0) for video in rows if video.queue_s is not None]
+    waits = [((video.queue_s or 0) * 1000, video.processing_duration_ms or 0) for video in rows]
     return {
         "videos_measured": len(rows),
         "avg_processing_ms": mean(times),
@@ -99,7 +103,7 @@ def processing_latency(world: World, days: int) -> dict[str, Any]:
 
 
 def rtf_distribution(world: World, days: int) -> dict[str, Any]:
-    rows = [video for video in measured(world, days) if video.duration_s]
+    rows = [video for video in measured(world, days, "READY") if video.duration_s]
     factors = known(video.rtf for video in rows)
     return {
         "videos_measured": len(rows),
@@ -111,7 +115,7 @@ def rtf_distribution(world: World, days: int) -> dict[str, Any]:
 
 
 def queue_analysis(world: World, days: int) -> dict[str, Any]:
-    rows = [video for video in measured(world, days) if video.queue_s is not None]
+    rows = with_queue_time(world, days)
     waits = known(video.queue_s for video in rows)
     times = [(video.processing_duration_ms or 0) / 1000 for video in rows]
     total = sum(waits) + sum(times)

@@ -27,12 +27,16 @@ from cluster.contracts.stages import Outcome, RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, connect
 from cluster.store.lease_recovery import LeaseRecovery
+from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
 from cluster.store.submissions import submit
 from cluster.store.video_queue import Finish, VideoQueue
 
 OWNER = UUID(int=7)
 MS = timedelta(milliseconds=1)
+TABLES = (
+    "videos", "video_leases", "video_stage_runs", "video_scenes", "video_transcripts", "video_processing",
+)  # fmt: skip
 PAUSE = 0x7061757365
 
 
@@ -81,7 +85,13 @@ def expire(pool: Pool, *videos: ClaimedVideo) -> None:
 
 
 def row(pool: Pool, video_id: UUID) -> dict[str, Any]:
-    return only(pool, "SELECT * FROM videos WHERE id = %s", video_id)
+    """The video with what the queue knows of it, and its status as people see it."""
+    return only(
+        pool,
+        f"SELECT v.*, p.*, {SHOWN_STATUS} AS status "
+        "FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id WHERE v.id = %s",
+        video_id,
+    )
 
 
 def runs(pool: Pool, video_id: UUID) -> dict[str, dict[str, Any]]:
@@ -93,10 +103,7 @@ def runs(pool: Pool, video_id: UUID) -> dict[str, dict[str, Any]]:
 def everything(pool: Pool) -> list[Any]:
     """Every row that a write about a video could touch."""
     with pool.connection() as connection:
-        return [
-            connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
-            for table in ("videos", "video_leases", "video_stage_runs", "video_scenes", "video_transcripts")
-        ]
+        return [connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for table in TABLES]
 
 
 def only(pool: Pool, statement: str, *parameters: object) -> dict[str, Any]:

@@ -39,8 +39,7 @@ class Video:
     def queue_s(self) -> float | None:
         if self.queued_at is None or self.processing_started_at is None:
             return None
-        waited = (self.processing_started_at - self.queued_at).total_seconds()
-        return waited if waited >= 0 else None
+        return (self.processing_started_at - self.queued_at).total_seconds()
 
     @property
     def rtf(self) -> float | None:

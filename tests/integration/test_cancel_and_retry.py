@@ -179,7 +179,10 @@ def test_a_video_that_is_claimed_while_it_is_cancelled_is_cancelled(pool: Pool, 
     (video_id,) = enqueue(pool)
     with ThreadPoolExecutor(1) as threads:
         with pool.connection() as claiming:  # as a claim does, seen in the middle of its transaction
-            claiming.execute("UPDATE videos SET status = 'PROCESSING', attempt = 1 WHERE id = %s", (video_id,))
+            claiming.execute("UPDATE videos SET status = 'PROCESSING' WHERE id = %s", (video_id,))
+            claiming.execute(
+                "UPDATE video_processing SET attempt = 1, available_at = NULL WHERE video_id = %s", (video_id,)
+            )
             claiming.execute(
                 "INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at) "
                 "VALUES (%s, nextval('video_lease_tokens'), 'first', clock_timestamp() + interval '1 minute')",

@@ -27,7 +27,7 @@ def forget(heimdex: Callable[..., "subprocess.CompletedProcess[bytes]"]) -> Comm
 
 
 def forgotten(pool: Pool) -> int:
-    return int(only(pool, "SELECT count(*) AS n FROM videos WHERE forgotten_at IS NOT NULL")["n"])
+    return int(only(pool, "SELECT count(*) AS n FROM video_processing WHERE forgotten_at IS NOT NULL")["n"])
 
 
 def test_it_asks_first_and_a_no_changes_nothing(forget: Command, pool: Pool) -> None:

@@ -220,7 +220,7 @@ def test_what_has_ended_is_not_brought_back_by_a_lease_that_was_left(pool: Pool,
 def test_what_is_handed_back_never_fails_for_it(pool: Pool, queue: VideoQueue) -> None:
     (video_id,) = submit(pool, OWNER, [Submission(uri="a.mp4")])
     with pool.connection() as connection:
-        connection.execute("UPDATE videos SET interruptions = 5")
+        connection.execute("UPDATE video_processing SET interruptions = 5")
     queue.claim(1)
     assert recovery(pool, "first", RetryRule(max_interruptions=5)).hand_back() == [video_id]
     assert row(pool, video_id)["status"] == "PENDING"

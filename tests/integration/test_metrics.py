@@ -123,7 +123,7 @@ def test_the_random_rows_reach_every_figure(now: datetime) -> None:
 def test_without_data_counts_are_zero_the_rest_is_null_and_series_are_empty(pool: Pool) -> None:
     for row in (metrics.get_overview(pool), *(ask(pool, 30) for ask, _ in AGGREGATES)):
         for name, value in row.items():
-            is_count = name == "videos_measured" or name.startswith(("videos_", "searches_"))
+            is_count = name.startswith(("videos_", "searches_")) or name in ("failure_rate_pct", "hours_ready_total")
             assert value == (0 if is_count else None), name
     for list_rows, _ in SERIES:
         assert list_rows(pool, 30) == []
@@ -160,8 +160,9 @@ def test_a_range_reaches_from_n_days_ago_to_now_both_included(
     failed = video(now, 2, ended=ended, status="FAILED", processing_stage="metadata")
     World(now, {}, [video(now, ended=ended), failed], [search(now, created_at=ended)]).insert(session)
     assert metrics.get_overview(session)["searches_30d"] == counted
-    for ask, _ in AGGREGATES:
-        assert ask(session, 30)["videos_measured"] == counted
+    for ask, _ in AGGREGATES:  # both, but the failed one has no real-time factor
+        both = 1 if ask is metrics.get_rtf_distribution else 2
+        assert ask(session, 30)["videos_measured"] == both * counted
     for list_rows, _ in SERIES:
         assert len(list_rows(session, 30)) == counted
 
@@ -196,19 +197,45 @@ def test_percentages_of_failures_add_up_and_ties_go_by_name(session: Connection[
     assert sum(row["failure_pct"] for row in rows) == pytest.approx(100)
 
 
-def test_queue_times_count_only_where_both_ends_are_known_and_in_order(
-    session: Connection[DictRow], now: datetime
+@pytest.mark.parametrize("unknown", ["queued_at", "processing_started_at", "processing_duration_ms"])
+def test_a_video_counts_as_measured_only_when_all_is_known(
+    session: Connection[DictRow], now: datetime, unknown: str
 ) -> None:
-    backwards = video(now, 2, queued_at=now)
-    unknown = video(now, 3, queued_at=None)
-    World(now, {}, [video(now), backwards, unknown], []).insert(session)
+    World(now, {}, [video(now), video(now, 2, **{unknown: None})], []).insert(session)
     latency = metrics.get_processing_latency(session, 30)
-    assert (latency["videos_measured"], latency["avg_queue_ms"], latency["avg_total_ms"]) == (
-        3,
-        2_000.0,
-        32_000.0,
-    )
+    assert (latency["videos_measured"], latency["avg_queue_ms"], latency["avg_total_ms"]) == (1, 2_000.0, 32_000.0)
     assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 1
+
+
+@pytest.mark.parametrize("status", ["READY", "FAILED"])
+def test_latency_and_queue_figures_are_over_ready_and_failed(
+    session: Connection[DictRow], now: datetime, status: str
+) -> None:
+    World(now, {}, [video(now), video(now, 2, status=status)], []).insert(session)
+    assert metrics.get_processing_latency(session, 30)["videos_measured"] == 2
+    assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 2
+    assert metrics.get_rtf_distribution(session, 30)["videos_measured"] == (2 if status == "READY" else 1)
+
+
+def test_a_cancelled_video_is_no_failure_in_any_figure(session: Connection[DictRow], now: datetime) -> None:
+    cancelled = video(now, 2, status="FAILED", processing_stage="metadata")
+    World(now, {}, [video(now), cancelled], []).insert(session)
+    session.execute(
+        "INSERT INTO video_processing (video_id, owner_id, cancelled_at) VALUES (%s, %s, now())",
+        (cancelled.id, cancelled.owner_id),
+    )
+    overview = metrics.get_overview(session)
+    assert (overview["videos_failed_total"], overview["failure_rate_pct"], overview["videos_total"]) == (0, 0, 2)
+    assert metrics.get_processing_latency(session, 30)["videos_measured"] == 1
+    assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 1
+    assert metrics.get_failures_by_stage(session, 30) == []
+    assert [row["videos_failed"] for row in metrics.get_throughput_v2(session, 30)] == [0]
+    user = metrics.get_user(session, cancelled.owner_id, 30)
+    assert user is not None
+    assert {row["status"] for row in user["recent_videos"]} == {"READY", "CANCELLED"}
+    # Another system that does not know of it has it READY since: a video like any other.
+    session.execute("UPDATE videos SET status = 'READY' WHERE id = %s", (cancelled.id,))
+    assert metrics.get_processing_latency(session, 30)["videos_measured"] == 2
 
 
 def test_a_user_with_many_videos_and_many_searches_is_counted_once(session: Connection[DictRow], now: datetime) -> None:

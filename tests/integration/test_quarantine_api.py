@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
+from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.submissions import submit
 
 SECRET_URI = "https://user:password@example.org/talk.mp4?signature=secret"
@@ -27,11 +28,12 @@ def failed(pool: Pool) -> list[UUID]:
             zip(ids, ("metadata", "transcription", "transcription"), strict=True)
         ):
             connection.execute(
-                "UPDATE videos SET status = 'FAILED', processing_stage = %s, attempt = 3, crashes = 2, failures = 1, "
-                "error_type = 'WorkerLost', error_message = 'the worker died', "
+                "WITH p AS (UPDATE video_processing SET attempt = 3, crashes = 2, failures = 1, available_at = NULL, "
+                "error_type = 'WorkerLost' WHERE video_id = %s) "
+                "UPDATE videos SET status = 'FAILED', processing_stage = %s, error_message = 'the worker died', "
                 "processing_started_at = clock_timestamp(), processing_duration_ms = 1000, "
                 "processing_finished_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s",
-                (stage, number, video_id),
+                (video_id, stage, number, video_id),
             )
     return ids[::-1]
 
@@ -48,7 +50,11 @@ def act(api: TestClient, path: str, body: Any = None) -> Any:
 
 def statuses(pool: Pool, ids: list[UUID]) -> list[str]:
     with pool.connection() as connection:
-        rows = connection.execute("SELECT id, status::text FROM videos WHERE id = ANY (%s)", (ids,)).fetchall()
+        rows = connection.execute(
+            f"SELECT v.id, {SHOWN_STATUS} AS status FROM videos AS v "
+            "LEFT JOIN video_processing AS p ON p.video_id = v.id WHERE v.id = ANY (%s)",
+            (ids,),
+        ).fetchall()
     found = {row["id"]: row["status"] for row in rows}
     return [found[video_id] for video_id in ids]
 

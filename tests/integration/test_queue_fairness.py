@@ -82,15 +82,19 @@ def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
     with connect(database_url, autocommit=True) as connection:
         connection.execute(
             """
-            INSERT INTO videos (owner_id, storage_path, filename, status, queued_at, due_at, available_at)
-            SELECT %s, 'x', 'x', CASE WHEN n %% 3 = 0 THEN 'PENDING' ELSE 'READY' END::video_status, now, now,
-                   CASE WHEN n %% 3 = 0 THEN now END
-            FROM generate_series(1, 30000) AS n, clock_timestamp() AS now
+            WITH added AS (
+                INSERT INTO videos (owner_id, storage_path, filename, status, queued_at)
+                SELECT %s, 'x', 'x', CASE WHEN n %% 3 = 0 THEN 'PENDING' ELSE 'READY' END::video_status, now
+                FROM generate_series(1, 30000) AS n, clock_timestamp() AS now
+                RETURNING *
+            )
+            INSERT INTO video_processing (video_id, owner_id, due_at, available_at)
+            SELECT id, owner_id, queued_at, CASE WHEN status = 'PENDING' THEN queued_at END FROM added
             """,
             (ANNA,),
         )
         if analyzed:
-            connection.execute("ANALYZE videos, video_leases")
+            connection.execute("ANALYZE videos, video_processing, video_leases")
     with open_pool(database_url, max_size=1, name="counted") as counted:
         before = rows_read(counted)
         assert len(VideoQueue(counted, "second", 60.0).claim(10)) == 10
@@ -98,14 +102,15 @@ def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
 
 
 def rows_read(pool: Pool) -> int:
-    """How many rows of ``videos`` were read by anybody, this pool's only session included."""
+    """How many rows of videos and of their processing were read by anybody, this pool's only session included."""
     with pool.connection() as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
         connection.commit()
         row = connection.execute(
             """
-            SELECT seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'videos') AS n
-            FROM pg_stat_user_tables WHERE relname = 'videos'
+            SELECT sum(seq_tup_read) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes
+                                        WHERE relname IN ('videos', 'video_processing')) AS n
+            FROM pg_stat_user_tables WHERE relname IN ('videos', 'video_processing')
             """
         ).fetchone()
     assert row is not None
@@ -174,8 +179,8 @@ def wait(pool: Pool, ids: list[UUID], waited: timedelta) -> None:
     """As if they had been submitted so much earlier."""
     with pool.connection() as connection:
         connection.execute(
-            "UPDATE videos SET queued_at = queued_at - %(t)s, due_at = due_at - %(t)s, "
-            "available_at = available_at - %(t)s WHERE id = ANY (%(ids)s)",
+            "WITH p AS (UPDATE video_processing SET due_at = due_at - %(t)s, available_at = available_at - %(t)s "
+            "WHERE video_id = ANY (%(ids)s)) UPDATE videos SET queued_at = queued_at - %(t)s WHERE id = ANY (%(ids)s)",
             {"t": waited, "ids": ids},
         )
 

@@ -18,8 +18,9 @@ def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(po
     with ThreadPoolExecutor(1) as threads:
         with pool.connection() as retrying:  # as a retry does, seen in the middle of its transaction
             retrying.execute("DELETE FROM video_leases WHERE video_id = %s", (video.id,))
+            retrying.execute("UPDATE videos SET status = 'PENDING' WHERE id = %s", (video.id,))
             retrying.execute(
-                "UPDATE videos SET status = 'PENDING', available_at = clock_timestamp() WHERE id = %s", (video.id,)
+                "UPDATE video_processing SET available_at = clock_timestamp() WHERE video_id = %s", (video.id,)
             )
             cancelling = threads.submit(cancel, pool, [video.id])
             until_somebody_waits(pool)
@@ -28,7 +29,7 @@ def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(po
 
 
 def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str, pool: Pool) -> None:
-    enqueue(pool)  # the owner has a profile
+    enqueue(pool)
 
     def send() -> int:
         try:
@@ -47,7 +48,7 @@ def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str
 def test_what_another_system_left_waiting_is_not_cancelled(pool: Pool) -> None:
     (video_id,) = enqueue(pool)
     with pool.connection() as connection:
-        connection.execute("UPDATE videos SET available_at = NULL")
+        connection.execute("UPDATE video_processing SET available_at = NULL")
     assert cancel(pool, [video_id]) == []
     assert row(pool, video_id)["status"] == "PENDING"
 

@@ -87,9 +87,12 @@ def test_a_submitted_video_waits_under_its_owner(pool: Pool) -> None:
     assert (video["owner_id"], video["status"], video["processing_stage"]) == (OWNER, "PENDING", "queued")
     assert (video["filename"], video["language"], video["attempt"]) == ("a clip.mp4", "de", 0)
     assert video["storage_path"] == "https://host/a%20clip.mp4?token=x"
-    assert only(pool, "SELECT count(*) AS n FROM user_profiles WHERE user_id = %s", OWNER)["n"] == 1
-    submit(pool, OWNER, [Submission(uri="b.mp4")])
-    assert only(pool, "SELECT count(*) AS n FROM user_profiles WHERE user_id = %s", OWNER)["n"] == 1
+
+
+def test_a_submission_writes_no_profile(pool: Pool) -> None:
+    submit(pool, OWNER, [Submission(uri="a.mp4")])
+    submit(pool, OWNER, [Submission(uri="b.mp4")], most_per_minute=9)
+    assert only(pool, "SELECT count(*) AS n FROM user_profiles")["n"] == 0
 
 
 @pytest.mark.parametrize("uri", ["/videos/a\0b.mp4", "/videos/\udce4.mp4"])
@@ -172,7 +175,7 @@ def test_a_retried_video_is_not_claimable_before_its_time(pool: Pool, queue: Vid
     queue.retry(video, TROUBLE, delay_s=3600.0)
     assert queue.claim(10) == []
     with pool.connection() as connection:
-        connection.execute("UPDATE videos SET available_at = clock_timestamp()")
+        connection.execute("UPDATE video_processing SET available_at = clock_timestamp()")
     (again,) = queue.claim(10)
     assert (again.id, again.attempt, again.setbacks) == (video.id, 2, Setbacks(errors=1))
     assert again.lease_token > video.lease_token

@@ -30,8 +30,8 @@ def test_one_video_is_accepted_and_waits(api: TestClient, pool: Pool) -> None:
     (video_id,) = response.json()["ids"]
     with pool.connection() as connection:
         row = connection.execute(
-            "SELECT owner_id, storage_path, filename, status::text, language, processing_stage, "
-            "queued_at IS NOT NULL AS queued FROM videos WHERE id = %s",
+            "SELECT v.owner_id, storage_path, filename, status::text, language, processing_stage, "
+            "queued_at IS NOT NULL AS queued FROM videos AS v JOIN video_processing ON video_id = id WHERE id = %s",
             (video_id,),
         ).fetchone()
     assert row == {
@@ -103,7 +103,9 @@ def test_every_letter_that_people_write_is_accepted_in_a_name(api: TestClient) -
 def test_a_priority_is_kept(api: TestClient, pool: Pool) -> None:
     assert post(api, [{"uri": URI, "priority": 10}, {"uri": URI, "priority": -10}, {"uri": URI}]).status_code == 202
     with pool.connection() as connection:
-        rows = connection.execute("SELECT priority FROM videos ORDER BY queued_at").fetchall()
+        rows = connection.execute(
+            "SELECT priority FROM videos JOIN video_processing ON video_id = id ORDER BY queued_at"
+        ).fetchall()
     assert [row["priority"] for row in rows] == [10, -10, 0]
 
 
@@ -152,7 +154,10 @@ def test_a_key_is_printable_and_has_an_end(api: TestClient, pool: Pool) -> None:
 def test_what_waits_or_is_worked_on_can_be_cancelled_and_tried_again(api: TestClient, pool: Pool) -> None:
     waiting, claimed = submit(pool, ALICE, [Submission(uri=URI), Submission(uri=URI)])
     with pool.connection() as connection:
-        connection.execute("UPDATE videos SET status = 'PROCESSING', attempt = 1 WHERE id = %s", (claimed,))
+        connection.execute("UPDATE videos SET status = 'PROCESSING' WHERE id = %s", (claimed,))
+        connection.execute(
+            "UPDATE video_processing SET attempt = 1, available_at = NULL WHERE video_id = %s", (claimed,)
+        )
         connection.execute(
             "INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at) "
             "VALUES (%s, nextval('video_lease_tokens'), 's', clock_timestamp() + interval '60 s')",
@@ -239,8 +244,8 @@ def test_videos_are_listed_latest_first_by_page_and_status(api: TestClient, pool
     ids = [str(i) for i in submit(pool, ALICE, [Submission(uri=f"{URI}?{n}") for n in range(5)])]
     with pool.connection() as connection:
         connection.execute(
-            "UPDATE videos SET status = 'FAILED', processing_stage = 'metadata', "
-            "error_type = 'InvalidVideo', error_message = 'no pictures' WHERE id = %s",
+            "UPDATE videos SET status = 'FAILED', processing_stage = 'metadata', error_message = 'no pictures' "
+            "WHERE id = %s",
             (ids[1],),
         )
     page = get(api, "/v1/videos", page_size=2)
@@ -269,13 +274,16 @@ def test_a_video_is_shown_with_its_latest_stages_and_scenes(api: TestClient, poo
     with pool.connection() as connection:
         connection.execute(
             """
-            UPDATE videos SET status = 'READY', attempt = 2, duration_s = 8, width = 640, height = 360,
-                fps = 25, file_size_bytes = 1000, processing_stage = 'completed',
+            WITH p AS (
+                UPDATE video_processing SET attempt = 2, width = 640, height = 360, fps = 25, file_size_bytes = 1000
+                WHERE video_id = %s
+            )
+            UPDATE videos SET status = 'READY', duration_s = 8, processing_stage = 'completed',
                 processing_started_at = queued_at + interval '1500 ms',
                 processing_finished_at = queued_at + interval '5500 ms', processing_duration_ms = 4000
             WHERE id = %s
             """,
-            (video_id,),
+            (video_id, video_id),
         )
         for attempt, stage, outcome, error in (
             (1, "downloading", "failed", "TransientFailure"),
