@@ -30,7 +30,7 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.stages import DEADLINES, Outcome, RetryRule, Stage, WorkerKind
+from cluster.contracts.stages import DEADLINES, Blame, Outcome, RetryRule, Setbacks, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun
 from cluster.store.video_queue import Finish, VideoQueue
@@ -178,9 +178,10 @@ class Attempt:
             self._parts.on_trouble(failure.message)
         await self._written()
         if rule.is_final(setbacks, failure.blame):
+            failure = _after_waiting(failure, setbacks)
             await self._until_database_answers(self._parts.queue.fail, self.video, stage.value, failure)
         else:
-            delay_s = rule.delay_s(setbacks, random.random())
+            delay_s = _pause_s(rule, setbacks, failure)
             await self._until_database_answers(self._parts.queue.retry, self.video, failure, delay_s)
 
     async def _discard(self) -> StageReport | None:
@@ -200,6 +201,21 @@ class Attempt:
                 await asyncio.sleep(DATABASE_RETRY_S)
             else:
                 return
+
+
+def _pause_s(rule: RetryRule, setbacks: Setbacks, failure: StageFailure) -> float:
+    """How long the video waits for its next attempt."""
+    if failure.blame is Blame.POSTPONEMENT:
+        return rule.postponement_s(setbacks, failure.retry_after_s or 0.0, random.random())
+    return rule.delay_s(setbacks, random.random())
+
+
+def _after_waiting(failure: StageFailure, setbacks: Setbacks) -> StageFailure:
+    """The failure that ends the waiting for a source says how long that was."""
+    if failure.blame is not Blame.POSTPONEMENT:
+        return failure
+    hours = setbacks.postponed_s / 3600
+    return replace(failure, message=f"{failure.message}; given up after {hours:.1f} h of waiting")
 
 
 _NOTHING = StageReport(run_s=0.0, batch_size=1, node="", worker="scheduler", device="", resource_s=0.0)

@@ -31,6 +31,7 @@ from cluster.contracts.errors import (
     MalformedResult,
     NodeLost,
     NoSpace,
+    Postponed,
     WorkerCrash,
 )
 from cluster.contracts.results import StageFailure, StageReport
@@ -270,7 +271,8 @@ def failure_of(error: BaseException) -> StageFailure:
     sentence = text[0] if text else "no further explanation"
     if not isinstance(error, HeimdexError):
         sentence = f"unexpected {type(error).__name__}: {sentence}"
-    return StageFailure(type(error).__name__, _storable(sentence), blame_of(error))
+    retry_after_s = error.retry_after_s if isinstance(error, Postponed) else None
+    return StageFailure(type(error).__name__, _storable(sentence), blame_of(error), retry_after_s)
 
 
 def blame_of(error: BaseException) -> Blame:
@@ -281,7 +283,12 @@ def blame_of(error: BaseException) -> Blame:
     return Blame.ERROR
 
 
-_BLAMES = ((InvalidVideo, Blame.VIDEO), (WorkerCrash, Blame.CRASH), (Interrupted, Blame.INTERRUPTION))
+_BLAMES = (
+    (InvalidVideo, Blame.VIDEO),
+    (WorkerCrash, Blame.CRASH),
+    (Interrupted, Blame.INTERRUPTION),
+    (Postponed, Blame.POSTPONEMENT),
+)
 
 
 def _storable(text: str) -> str:

@@ -188,6 +188,7 @@ class _MediaLoader:
     config: MediaConfig
 
     def __call__(self) -> LoadedWorker:
+        from actors.stages.growing_file import found_by, unchanged
         from actors.stages.media_reader import MediaReader
         from actors.stages.scene_detector import SceneDetector
 
@@ -195,15 +196,25 @@ class _MediaLoader:
         reader = MediaReader(config.media_limits, config.fetch_limits, config.scratch_dir)
         detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.media_limits, config.threads)
 
+        def download(uri: str, key: str) -> LocalVideo:
+            with found_by(uri):
+                return reader.download(uri, key)
+
+        def probe(video: LocalVideo) -> MediaInfo:
+            with unchanged(video):
+                return reader.probe(video)
+
         def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
-            return iter(reader.read_speech(video, info))
+            with unchanged(video):
+                yield from reader.read_speech(video, info)
 
         def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
-            return iter(detector.detect(video, info))
+            with unchanged(video, to_the_end=True):
+                yield from detector.detect(video, info)
 
         calls: dict[str, Callable[..., Any]] = {
-            "download": reader.download,
-            "probe": reader.probe,
+            "download": download,
+            "probe": probe,
             "read_speech": read_speech,
             "detect": detect,
             "discard": reader.discard,

@@ -10,8 +10,11 @@ from rich.table import Table
 from cluster.launch import ClusterState
 from cluster.report import result_console
 from cluster.store.database import Pool, place
-from cluster.store.results import count_by_status, in_flight, read_standings
+from cluster.store.results import count_by_status, in_flight, read_standings, waiting_for_a_reason
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
+
+SHOWN_WAITING = 20
+"""Videos that wait for a reason, those that are tried again first."""
 
 
 def read_status(pool: Pool, state: ClusterState | None) -> dict[str, Any]:
@@ -24,6 +27,7 @@ def read_status(pool: Pool, state: ClusterState | None) -> dict[str, Any]:
         "database": place(str(pool.conninfo)),
         "videos": count_by_status(pool),
         "in_flight": [asdict(standing) for standing in read_standings(pool, in_flight(pool))],
+        "waiting": [asdict(standing) for standing in read_standings(pool, waiting_for_a_reason(pool, SHOWN_WAITING))],
         "workers": workers,
     }
 
@@ -45,6 +49,8 @@ def show_status(current: Mapping[str, Any]) -> None:
             console.print(f"In the way at the moment: {escape(worker['trouble'])}")
     if current["in_flight"]:
         console.print(_in_flight_table(current["in_flight"]))
+    if current["waiting"]:
+        console.print(_waiting_table(current["waiting"]))
     if current["workers"]:
         console.print(_worker_table(current["workers"]))
 
@@ -54,6 +60,15 @@ def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
     for standing in standings:
         stages = " + ".join(standing["stages"]) or standing["processing_stage"]
         table.add_row(escape(standing["filename"]), stages, str(standing["done_stages"]))
+    return table
+
+
+def _waiting_table(standings: list[dict[str, Any]]) -> Table:
+    table = Table(title="Waiting for another attempt", title_justify="left")
+    for column in ("video", "why"):
+        table.add_column(column, overflow="fold")
+    for standing in standings:
+        table.add_row(escape(standing["filename"]), escape(standing["error_message"]))
     return table
 
 

@@ -16,16 +16,23 @@ import http.client
 import io
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import fsspec
 
-from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, NoSpace, TransientFailure
+from cluster.contracts.errors import (
+    ConfigurationError,
+    HeimdexError,
+    InvalidVideo,
+    NoSpace,
+    SourceChanging,
+    TransientFailure,
+)
 from cluster.contracts.media import LocalVideo
 from cluster.storage_root import StorageRoot, is_relative
 from cluster.video_uris import (
@@ -37,7 +44,9 @@ from cluster.video_uris import (
     scheme_of,
     shown,
 )
-from cluster.web_source import STALL_S, Deadline, open_web
+from cluster.web_answer import check_status
+from cluster.web_source import STALL_S, Deadline, WebReach, open_web
+from cluster.web_transfer import CHANGING_RETRY_S, transfer
 
 __all__ = ["FetchLimits", "check_stored", "expand", "fetch", "filename_of", "scheme_of"]
 
@@ -59,12 +68,6 @@ class FetchLimits:
     private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     storage_root: StorageRoot | None = None
     """Where relative paths are read, whatever the other rules allow; None: there are none."""
-
-
-class _Source(Protocol):
-    """An opened remote file; ``read`` returns b"" at the end."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
@@ -94,8 +97,12 @@ def check_stored(path: str, limits: FetchLimits) -> None:
         _in_place(uri, limits)
         return
     deadline = Deadline(limits.timeout_s)
-    with _blaming_the_source(uri, deadline), _open(uri, limits, deadline):
-        pass
+    with _blaming_the_source(uri, deadline):
+        if scheme_of(uri) in _WEB_SCHEMES:
+            with open_web(uri, _reach(limits, deadline)) as response:
+                check_status(uri, response)
+        else:
+            _found(uri)
 
 
 def _stored(path: str, limits: FetchLimits) -> str:
@@ -110,15 +117,15 @@ def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
         raise InvalidVideo(f"file:// names a file of this machine, not of another host: {uri}")
     path = local.absolute()
     try:
-        size = path.stat().st_size
+        found = path.stat()
         if path.is_file():
             path.open("rb").close()
     except (OSError, ValueError) as error:
         raise _local_failure(path, error) from error
     if not path.is_file():
         raise InvalidVideo(folder_without_videos(uri) or f"{_what_it_is(path)}: {path}")
-    _check_size(size, limits)
-    return LocalVideo(path=path, size_bytes=size, temporary=False)
+    _check_size(found.st_size, limits)
+    return LocalVideo(path, found.st_size, temporary=False, modified_ns=found.st_mtime_ns)
 
 
 def _what_it_is(path: Path) -> str:
@@ -146,47 +153,61 @@ def _check_size(size: int, limits: FetchLimits) -> None:
 
 def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     suffix = re.sub(r"[^A-Za-z0-9.]", "", Path(filename_of(uri)).suffix)[:10]
-    target = directory / f"video{suffix}"
+    path = directory / f"video{suffix}"
     deadline = Deadline(limits.timeout_s)
     try:
         with _blaming_this_machine(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        with _blaming_the_source(uri, deadline), _open(uri, limits, deadline) as (source, stated_size):
-            if stated_size is not None:
-                _check_size(stated_size, limits)
-                if stated_size > shutil.disk_usage(directory).free:
-                    raise NoSpace(f"not enough space in {directory} for {stated_size:,} bytes")
-            size = _copy(source, target, limits, deadline)
-            if stated_size is not None and size < stated_size:
-                progress = f"{size:,} of {stated_size:,} bytes"
-                raise TransientFailure(f"the connection ended after {progress}: {shown(uri)}")
+            file = path.open("w+b", buffering=0)
+        with file, _blaming_the_source(uri, deadline):
+            copy = _Copy(file, directory, limits, deadline)
+            _open(uri, limits, deadline, copy)
+            _check_size(copy.size, limits)
     except BaseException:
-        if not target.is_symlink():
-            target.unlink(missing_ok=True)
+        if not path.is_symlink():
+            path.unlink(missing_ok=True)
         raise
-    return LocalVideo(path=target, size_bytes=size, temporary=True)
+    return LocalVideo(path=path, size_bytes=copy.size, temporary=True)
 
 
-def _copy(source: _Source, target: Path, limits: FetchLimits, deadline: Deadline) -> int:
-    size = 0
-    with _blaming_this_machine(target.parent):
-        out = target.open("wb", buffering=0)
-    with out:
-        while chunk := source.read(_CHUNK_BYTES):
-            size += len(chunk)
-            if size > limits.max_bytes:
-                raise InvalidVideo(f"the file is larger than the limit of {limits.max_bytes:,} bytes")
-            deadline.check()
-            with _blaming_this_machine(target.parent):
-                _write_all(out, chunk)
-    _check_size(size, limits)
-    return size
+class _Copy:
+    """The file that a copy is written to, within its limits."""
 
+    def __init__(self, file: io.FileIO, directory: Path, limits: FetchLimits, deadline: Deadline) -> None:
+        self._file = file
+        self._directory = directory
+        self._limits = limits
+        self._deadline = deadline
+        self.size = 0
 
-def _write_all(out: io.FileIO, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[out.write(rest) :]
+    def expect(self, total: int) -> None:
+        """Raise for a length that is announced and cannot be kept."""
+        _check_size(total, self._limits)
+        if total - self.size > shutil.disk_usage(self._directory).free:
+            raise NoSpace(f"not enough space in {self._directory} for {total:,} bytes")
+
+    def write(self, chunk: bytes) -> None:
+        if self.size + len(chunk) > self._limits.max_bytes:
+            raise InvalidVideo(f"the file is larger than the limit of {self._limits.max_bytes:,} bytes")
+        self._deadline.check()
+        with _blaming_this_machine(self._directory):
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        self.size += len(chunk)
+
+    def read_at(self, first: int, count: int) -> bytes:
+        with _blaming_this_machine(self._directory):
+            self._file.seek(first)
+            read = self._file.read(count)
+            self._file.seek(self.size)
+            return read
+
+    def restart(self) -> None:
+        with _blaming_this_machine(self._directory):
+            self._file.seek(0)
+            self._file.truncate()
+        self.size = 0
 
 
 @contextmanager
@@ -199,19 +220,42 @@ def _blaming_this_machine(directory: Path) -> Iterator[None]:
         raise TransientFailure(f"cannot write to {directory}: {error.strerror}") from error
 
 
-@contextmanager
-def _open(uri: str, limits: FetchLimits, deadline: Deadline) -> Iterator[tuple[_Source, int | None]]:
+def _open(uri: str, limits: FetchLimits, deadline: Deadline, copy: _Copy) -> None:
     """The one place where a remote URI is opened: what may be connected to is decided here."""
     if scheme_of(uri) in _WEB_SCHEMES:
-        with open_web(uri, deadline, limits.allowed_schemes, limits.private_networks, limits.storage_root) as web:
-            yield web, web.stated_size
+        transfer(uri, _reach(limits, deadline), copy)
         return
+    filesystem, path, info = _found(uri)
+    stated_size = info.get("size")
+    if stated_size is not None:
+        copy.expect(stated_size)
+    with filesystem.open(path, "rb", block_size=8 * _CHUNK_BYTES) as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            copy.write(chunk)
+    filesystem.invalidate_cache(path)
+    if _stamp(filesystem.info(path)) != _stamp(info):
+        raise SourceChanging(f"the file is still being written where it is stored: {shown(uri)}", CHANGING_RETRY_S)
+    if stated_size is not None and copy.size < stated_size:
+        progress = f"{copy.size:,} of {stated_size:,} bytes"
+        raise TransientFailure(f"the connection ended after {progress}: {shown(uri)}")
+
+
+def _reach(limits: FetchLimits, deadline: Deadline) -> WebReach:
+    return WebReach(deadline, limits.allowed_schemes, limits.private_networks, limits.storage_root)
+
+
+def _found(uri: str) -> tuple[Any, str, dict[str, Any]]:
+    """The driver, the path and what the driver says of the file there."""
     filesystem, path = _filesystem(uri)
     info = filesystem.info(path)
     if info.get("type") == "directory":
         raise InvalidVideo(f"a folder, not a video file: {shown(uri)}")
-    with filesystem.open(path, "rb", block_size=8 * _CHUNK_BYTES) as source:
-        yield source, info.get("size")
+    return filesystem, path, info
+
+
+def _stamp(info: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells versions of a file apart, as far as its driver says it."""
+    return tuple(info.get(name) for name in ("size", "ETag", "etag", "mtime", "LastModified", "updated", "modify"))
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.stages import REQUIRES
@@ -23,6 +24,7 @@ from cluster.video_uris import told_apart
 
 POLL_S = 0.4
 SHOWN_IN_FLIGHT = 10
+SHOWN_WAITING = 3
 SUMMARY_EVERY_S = 15.0
 
 
@@ -46,8 +48,14 @@ def watch_lines(
     """Say a line for every video that is settled, and every now and then where the others are."""
     started_s = said_s = time.monotonic()
     settled: set[UUID] = set()
+    reasons: set[tuple[UUID, str]] = set()
     for standings in _standings(pool, ids, meanwhile):
         now_s = time.monotonic()
+        for waiting in _waiting_for_a_reason(standings):
+            if (waiting.id, waiting.error_message) not in reasons:
+                reasons.add((waiting.id, waiting.error_message or ""))
+                said_s = now_s
+                say(f"[{len(settled)}/{len(ids)}] {_reason(waiting)}")
         for standing in standings:
             if standing.settled and standing.id not in settled:
                 settled.add(standing.id)
@@ -123,7 +131,17 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
         table.add_row(f"  {escape(standing.filename)}", f"[cyan]{steps}[/]", _stages(standing))
     if len(moving) > SHOWN_IN_FLIGHT:
         table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "")
-    return Group(table, bar)
+    waiting = _waiting_for_a_reason(standings)[:SHOWN_WAITING]
+    return Group(table, *(Text(f"  {_reason(each)}", style="yellow") for each in waiting), bar)
+
+
+def _waiting_for_a_reason(standings: Sequence[Standing]) -> list[Standing]:
+    """Those that wait because an attempt ended early, and are tried again."""
+    return [each for each in standings if each.status == VideoStatus.PENDING and each.error_message]
+
+
+def _reason(waiting: Standing) -> str:
+    return f"WAITS   {waiting.filename}: {waiting.error_message}"
 
 
 def _stages(standing: Standing) -> str:

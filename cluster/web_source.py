@@ -1,20 +1,19 @@
 """A file on the web, read from no other place than a public one.
 
 Owns which addresses may be connected to, redirects, and the time that all of it may take. Leaves how a URL is read to
-``video_uris``, and how much is copied and where to ``storage``.
+``video_uris``, and what an answer says and brings to ``web_answer``, ``web_body`` and ``web_transfer``.
 
 A user's URL must not make this machine read what only it can reach: its own services, its network, the metadata of its
 cloud. So a host's name is resolved once, every address it has must be public or in a network that is opened on purpose,
 and the connection goes to one of the addresses that were checked; there is no second look-up that could answer
 otherwise (DNS rebinding). Host header, SNI and the certificate's check keep the name. Every redirect is checked the
 same way, and none leads from https to http. Proxies of the environment are not used: a proxy looks names up by itself.
-Nothing is decompressed. The origin of the operator's storage root is the exception: it may have any address, and only
+The origin of the operator's storage root is the exception: it may have any address, and only
 requests to it carry the root's key.
 """
 
 import http.client
 import io
-import json
 import queue
 import socket
 import ssl
@@ -22,21 +21,23 @@ import string
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from types import MappingProxyType
 from typing import Any
 
-from cluster.contracts.errors import ConfigurationError, HeimdexError, InvalidVideo, TransientFailure
+from cluster.contracts.errors import HeimdexError, InvalidVideo, TransientFailure
 from cluster.storage_root import StorageRoot
 from cluster.video_uris import WebPlace, shown, web_place
+from cluster.web_answer import check_storage
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_REDIRECTS = 10
 _ANYWHERE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-_LONGEST_REFUSAL_BYTES = 4096
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECT_S = 10.0
 STALL_S = 60.0
@@ -80,48 +81,42 @@ class Deadline:
         return max(0.001, min(most_s, self._end - time.monotonic()))
 
 
-@contextmanager
-def open_web(
-    uri: str,
-    deadline: Deadline,
-    schemes: frozenset[str],
-    private_networks: tuple[Network, ...],
-    storage_root: StorageRoot | None = None,
-) -> Iterator["WebSource"]:
-    """Open the file that ``uri`` or the redirects from there lead to.
+@dataclass(frozen=True)
+class WebReach:
+    """Where on the web may be read, and until when.
 
     ``schemes``: those that a redirect may lead to; never from https to http. ``private_networks``: allowed although
     they are not public. ``storage_root``: its origin may have any address, and requests to it carry its key.
+    """
 
-    Raises ``InvalidVideo`` for a place that may not be read and for an answer that will stay the same,
+    deadline: Deadline
+    schemes: frozenset[str]
+    private_networks: tuple[Network, ...]
+    storage_root: StorageRoot | None = None
+
+
+@contextmanager
+def open_web(
+    uri: str, reach: WebReach, headers: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[http.client.HTTPResponse]:
+    """Ask for ``uri``, with ``headers`` too, and follow its redirects; the answer is whatever comes at last.
+
+    Every call looks names up and checks addresses again. Raises ``InvalidVideo`` for a place that may not be read,
     ``ConfigurationError`` when the storage refuses the key, ``TransientFailure``, ``OSError`` or
     ``http.client.HTTPException`` for what may pass.
     """
-    place = web_place(uri)
+    place, root = web_place(uri), reach.storage_root
     for _ in range(MAX_REDIRECTS + 1):
-        trusted = storage_root if storage_root is not None and storage_root.covers(place) else None
-        with _answer(place, deadline, private_networks, trusted) as response:
+        trusted = root if root is not None and root.covers(place) else None
+        with _answer(place, reach, headers, trusted) as response:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 if trusted is not None:
-                    _check_storage(uri, response)
-                _check_status(uri, response.status)
-                yield WebSource(response)
+                    check_storage(uri, response)
+                yield response
                 return
-        place = _redirected(uri, place, location, schemes)
+        place = _redirected(uri, place, location, reach.schemes)
     raise InvalidVideo(f"more than {MAX_REDIRECTS} redirects: {shown(uri)}")
-
-
-class WebSource:
-    """The body of an answer."""
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self._response = response
-        self.stated_size: int | None = response.length
-
-    def read(self, size: int, /) -> bytes:
-        """What has arrived, at most ``size`` bytes, without waiting for more; b"" at the end."""
-        return self._response.read1(size)
 
 
 def _redirected(uri: str, place: WebPlace, location: str, schemes: frozenset[str]) -> WebPlace:
@@ -140,15 +135,16 @@ def _redirected(uri: str, place: WebPlace, location: str, schemes: frozenset[str
 
 @contextmanager
 def _answer(
-    place: WebPlace, deadline: Deadline, networks: tuple[Network, ...], trusted: StorageRoot | None
+    place: WebPlace, reach: WebReach, headers: Mapping[str, str], trusted: StorageRoot | None
 ) -> Iterator[http.client.HTTPResponse]:
-    networks, headers = (networks, {}) if trusted is None else (_ANYWHERE, trusted.headers)
+    deadline = reach.deadline
+    networks, key = (reach.private_networks, {}) if trusted is None else (_ANYWHERE, trusted.headers)
     with closing(_connected(place, deadline, networks)) as plain, closing(_secured(plain, place, deadline)) as sock:
         connection = http.client.HTTPConnection(place.host, place.port)
         connection.sock = _Wire(sock, deadline)
         asked = {"Host": place.authority, "User-Agent": "heimdex-cluster", "Accept": "*/*", "Connection": "close"}
         # http.client adds "Accept-Encoding: identity"
-        connection.request("GET", place.target, headers={**asked, **headers})
+        connection.request("GET", place.target, headers={**asked, **headers, **key})
         with connection.getresponse() as response:
             yield response
 
@@ -268,27 +264,3 @@ def _meant_by(address: IPv6Address) -> list[IPv4Address]:
     translated = IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
     meant = (address.ipv4_mapped, address.sixtofour, *(address.teredo or ()), translated)
     return [inner for inner in meant if inner is not None]
-
-
-def _check_storage(uri: str, response: http.client.HTTPResponse) -> None:
-    """What a storage service says of a file. Some answer 400 and put the status that is meant into their JSON."""
-    status = response.status
-    if status == 400:
-        with suppress(ValueError, KeyError, TypeError):
-            status = int(json.loads(response.read(_LONGEST_REFUSAL_BYTES))["statusCode"])
-    if status in {401, 403}:
-        raise ConfigurationError(f"the storage refuses HEIMDEX_STORAGE_KEY: {shown(uri)} (HTTP {status})")
-    if status != response.status:
-        _check_status(uri, status)
-
-
-def _check_status(uri: str, status: int) -> None:
-    if 200 <= status < 300:
-        return
-    if status in {404, 410}:
-        raise InvalidVideo(f"no such file: {shown(uri)} (HTTP {status})")
-    if status in {401, 403, 407, 451}:
-        raise InvalidVideo(f"access denied: {shown(uri)} (HTTP {status})")
-    if status < 500 and status not in {408, 425, 429}:
-        raise InvalidVideo(f"the server refused {shown(uri)} (HTTP {status})")
-    raise TransientFailure(f"cannot fetch {shown(uri)}: HTTP {status}")

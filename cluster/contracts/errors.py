@@ -6,6 +6,9 @@
     ├── InvalidVideo            the video itself is at fault: never retried, the sentence names what is wrong
     │   └── DocumentRefused         the search engine will not have what was found in it
     ├── TransientFailure        trying again may help: retried with back-off
+    │   ├── Postponed               the source is not ready: the video waits, at the cost of no attempt
+    │   │   ├── SourceBusy              its server asks to come back later
+    │   │   └── SourceChanging          the file is still being written
     │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
     │       ├── DatabaseUnavailable     Postgres is away
     │       ├── SearchUnavailable       the search engine beside Postgres is away, or has no index
@@ -41,6 +44,22 @@ class DocumentRefused(InvalidVideo):
 
 class TransientFailure(HeimdexError):
     """Something around the video failed (network, disk, database); another attempt may succeed."""
+
+
+class Postponed(TransientFailure):
+    """The video's source is not ready yet; asking again before ``retry_after_s`` seconds are over is of no use."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SourceBusy(Postponed):
+    """The server that the video is on asks to come back later."""
+
+
+class SourceChanging(Postponed):
+    """The video's file is still being written, or was while it was read."""
 
 
 class Interrupted(TransientFailure):

@@ -18,13 +18,15 @@ SPEECH_RATE_HZ = 16_000
 class LocalVideo:
     """A video file on the node that fetched it.
 
-    ``temporary`` files lie in a directory of their own that finalizing removes; a file that the user named by a
-    local path is read where it lies and never removed.
+    ``temporary`` files are in a directory of their own that finalizing removes; a file that the user named by a
+    local path is read where it is and never removed. ``modified_ns``: of such a file, its time stamp when it was
+    found, in nanoseconds since 1970: it may still be written.
     """
 
     path: Path
     size_bytes: int
     temporary: bool
+    modified_ns: int | None = None
 
 
 @dataclass(frozen=True)

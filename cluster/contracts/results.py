@@ -85,11 +85,15 @@ class WrittenScene:
 
 @dataclass(frozen=True)
 class StageFailure:
-    """Why a stage run failed: the error's type name, one sentence, and what the failure counts as."""
+    """Why a stage run failed: the error's type name, one sentence, and what the failure counts as.
+
+    ``retry_after_s``: of a postponement, how soon another attempt is of use.
+    """
 
     error_type: str
     message: str
     blame: Blame
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -81,15 +81,20 @@ class Blame(StrEnum):
     """The worker's process went down with it, perhaps because of this video."""
     INTERRUPTION = "interruption"
     """A node, a scheduler, the database or the space on a disk: not the video's doing."""
+    POSTPONEMENT = "postponement"
+    """The video's source is not ready yet: counted by time."""
 
 
 @dataclass(frozen=True)
 class Setbacks:
-    """How many attempts at a video ended in an error, in a crash, by an interruption."""
+    """How many attempts at a video ended in an error, in a crash, by an interruption; and how long its source was
+    waited for, in seconds.
+    """
 
     errors: int = 0
     crashes: int = 0
     interruptions: int = 0
+    postponed_s: float = 0.0
 
     def plus(self, blame: Blame) -> "Setbacks":
         """One more of the kind."""
@@ -97,6 +102,7 @@ class Setbacks:
             self.errors + (blame in (Blame.VIDEO, Blame.ERROR)),
             self.crashes + (blame is Blame.CRASH),
             self.interruptions + (blame is Blame.INTERRUPTION),
+            self.postponed_s,
         )
 
 
@@ -104,8 +110,9 @@ class Setbacks:
 class RetryRule:
     """When a failed attempt is followed by another one, and how soon.
 
-    Errors, crashes and interruptions are counted apart, each up to its own limit. After all crashes but the last, a
-    video runs alone: no other video shares its worker, so that the one at fault is found and the others come through.
+    Errors, crashes and interruptions are counted apart, each up to its own limit; what a source was waited for is
+    limited by its sum. After all crashes but the last, a video runs alone: no other video shares its worker, so that
+    the one at fault is found and the others come through.
     """
 
     max_errors: int = 3
@@ -113,6 +120,8 @@ class RetryRule:
     max_interruptions: int = 20
     first_delay_s: float = 2.0
     max_delay_s: float = 300.0
+    max_postponed_s: float = 6 * 3600.0
+    max_postponement_s: float = 3600.0
 
     def is_final(self, setbacks: Setbacks, blame: Blame) -> bool:
         """Whether no attempt follows; ``setbacks`` include the one that was just blamed."""
@@ -121,6 +130,7 @@ class RetryRule:
             Blame.ERROR: setbacks.errors >= self.max_errors,
             Blame.CRASH: setbacks.crashes >= self.max_crashes,
             Blame.INTERRUPTION: setbacks.interruptions >= self.max_interruptions,
+            Blame.POSTPONEMENT: setbacks.postponed_s >= self.max_postponed_s,
         }
         return spent[blame]
 
@@ -137,6 +147,15 @@ class RetryRule:
         ended = setbacks.errors + setbacks.crashes + setbacks.interruptions
         delay = min(self.max_delay_s, self.first_delay_s * 2.0 ** (ended - 1))
         return delay / 2 + delay / 2 * jitter
+
+    def postponement_s(self, setbacks: Setbacks, retry_after_s: float, jitter: float) -> float:
+        """Seconds until a source that was not ready is asked again: not before it said, up to ``max_postponement_s``.
+
+        The longer it was waited for, the longer the waits: at least a quarter of the time so far. ``jitter`` in [0, 1)
+        spreads videos of one server over a tenth more.
+        """
+        wanted_s = max(1.0, retry_after_s, setbacks.postponed_s / 4)
+        return min(wanted_s, self.max_postponement_s) * (1 + jitter / 10)
 
 
 class Outcome(StrEnum):

@@ -114,3 +114,16 @@ def in_flight(pool: Pool) -> list[UUID]:
             """
         ).fetchall()
     return [row["id"] for row in rows]
+
+
+def waiting_for_a_reason(pool: Pool, limit: int) -> list[UUID]:
+    """Videos that wait because an attempt ended early, those that are tried again first first."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            """
+            SELECT id FROM videos WHERE status = 'PENDING' AND available_at IS NOT NULL AND error_message IS NOT NULL
+            ORDER BY available_at, id LIMIT %s
+            """,
+            (limit,),
+        ).fetchall()
+    return [row["id"] for row in rows]

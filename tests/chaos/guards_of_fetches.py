@@ -1,12 +1,20 @@
-"""The guards of a fetch: how long it may take, how much may come, what is left when it breaks off."""
+"""The guards of a fetch: how long it may take, how much may come, of which version, what is left when it breaks off."""
 
 from tests.chaos.guards_trial import Guard
 
 STORAGE = "cluster/storage.py"
 WEB = "cluster/web_source.py"
+ANSWER = "cluster/web_answer.py"
+BODY = "cluster/web_body.py"
+TRANSFER = "cluster/web_transfer.py"
+GROWING = "actors/stages/growing_file.py"
 
 _LOCAL = "tests/unit/test_storage.py::"
 _LIMITS = "tests/unit/test_web_limits.py::"
+_ANSWERS = "tests/unit/test_web_answers.py::"
+_GOING_ON = "tests/unit/test_web_transfer.py::"
+_GROWTH = "tests/unit/test_growing_files.py::"
+_VERSIONS = f"{_GOING_ON}test_bytes_of_two_versions_are_never_put_together"
 _TRICKLE = f"{_LIMITS}test_a_trickle_of_anything_meets_the_time_limit"
 
 FETCHES = [
@@ -20,8 +28,8 @@ FETCHES = [
     Guard(
         "copying looks at the time",
         STORAGE,
-        "            deadline.check()\n            with _blaming",
-        "            with _blaming",
+        "        self._deadline.check()\n        with _blaming",
+        "        with _blaming",
         ("tests/unit/test_fetch_clock.py::test_a_source_of_any_scheme_is_copied_in_time",),
     ),
     Guard(
@@ -48,15 +56,15 @@ FETCHES = [
     Guard(
         "a file has a most, as announced",
         STORAGE,
-        "                _check_size(stated_size, limits)\n",
+        "        _check_size(total, self._limits)\n",
         "",
         (f"{_LIMITS}test_a_length_that_lies_is_found_out",),
     ),
     Guard(
         "a file has a most, as it comes",
         STORAGE,
-        "            if size > limits.max_bytes:\n                raise",
-        "            if size < 0:\n                raise",
+        "        if self.size + len(chunk) > self._limits.max_bytes:\n",
+        "        if self.size < 0:\n",
         (f"{_LOCAL}test_the_byte_limit_holds_by_header_and_while_copying",),
     ),
     Guard(
@@ -68,15 +76,22 @@ FETCHES = [
     ),
     Guard(
         "a file that broke off is no whole one",
-        STORAGE,
-        "if stated_size is not None and size < stated_size:",
-        "if size < 0:",
-        (f"{_LOCAL}test_a_cut_connection_says_how_much_came",),
+        TRANSFER,
+        "return total is None or self._sink.size == total",
+        "return True",
+        (f"{_GOING_ON}test_a_server_may_give_smaller_parts_than_asked_for",),
+    ),
+    Guard(
+        "a body that broke off is no whole one",
+        BODY,
+        "    if response.length:\n        raise",
+        "    if response.length == -1:\n        raise",
+        (f"{_ANSWERS}test_an_encoded_file_that_breaks_off_begins_again[-1-True]",),
     ),
     Guard(
         "what could not be fetched leaves nothing behind",
         STORAGE,
-        "            target.unlink(missing_ok=True)\n",
+        "            path.unlink(missing_ok=True)\n",
         "            pass\n",
         (f"{_LIMITS}test_a_length_that_lies_is_found_out",),
     ),
@@ -90,15 +105,137 @@ FETCHES = [
     Guard(
         "what does not fit is not begun",
         STORAGE,
-        "if stated_size > shutil.disk_usage(directory).free:",
-        "if stated_size < 0:",
+        "if total - self.size > shutil.disk_usage(self._directory).free:",
+        "if total < 0:",
         ("tests/unit/test_fetch_clock.py::test_what_does_not_fit_on_the_disk_is_not_begun",),
     ),
     Guard(
-        "nothing is decompressed",
+        "files are asked for as they are",
         WEB,
         '"Accept": "*/*", "Connection": "close"}',
         '"Accept": "*/*", "Accept-Encoding": "gzip", "Connection": "close"}',
-        (f"{_LIMITS}test_nothing_is_decompressed",),
+        (f"{_ANSWERS}test_an_encoding_that_was_not_asked_for_is_undone[7-gzip]",),
+    ),
+    Guard(
+        "what is decompressed comes in steps",
+        BODY,
+        "made = member.decompress(rest, CHUNK_BYTES)",
+        "made = member.decompress(rest)",
+        (f"{_ANSWERS}test_a_bomb_is_undone_in_steps",),
+    ),
+    Guard(
+        "one encoding is undone and no more",
+        BODY,
+        'if encoding not in {"gzip", "x-gzip", "deflate"}:',
+        'if encoding == "":',
+        (f"{_ANSWERS}test_an_encoding_that_is_not_read_is_named[gzip, gzip]",),
+    ),
+    Guard(
+        "a page is no film",
+        BODY,
+        "if _PAGE.match(_as_text(begin)):",
+        "if begin == b'page':",
+        (f"{_ANSWERS}test_a_page_is_refused_whatever_it_is_called[0-video/mp4]",),
+    ),
+    Guard(
+        "a text is no film",
+        BODY,
+        "elif _TEXT_TYPE.match(content_type) and begin and not _BINARY.search(begin):",
+        "elif content_type is None:",
+        (f"{_ANSWERS}test_a_text_is_refused_by_its_type",),
+    ),
+]
+
+VERSIONS = [
+    Guard(
+        "a part has the place that was asked for",
+        TRANSFER,
+        "told = part.first == first or (",
+        "told = part.first is not None or (",
+        (f"{_GOING_ON}test_a_part_of_another_place_is_not_used",),
+    ),
+    Guard(
+        "a part is of the same version",
+        TRANSFER,
+        " or part.encoding is not None or not version.may_be(part.version):",
+        " or part.encoding is not None:",
+        (f"{_VERSIONS}[another-False-by_content]",),
+    ),
+    Guard(
+        "what is repeated is compared",
+        TRANSFER,
+        "if begin[:repeated] != self._sink.read_at(first, repeated):",
+        "if len(begin) < repeated:",
+        (f"{_VERSIONS}[another-True-none]", f"{_GOING_ON}test_a_version_of_equal_length_and_date_is_another_one"),
+    ),
+    Guard(
+        "a weak tag proves nothing",
+        ANSWER,
+        "return self.tag is not None and _STRONG_TAG.fullmatch(self.tag) is not None",
+        "return self.tag is not None",
+        (f"{_GOING_ON}test_a_transfer_without_strong_tag_repeats_some_bytes[weak-long_ago]",),
+    ),
+    Guard(
+        "an encoded file is not gone on with",
+        TRANSFER,
+        "if self._encoded and self._sink.size:",
+        "if self._encoded and not self._sink.size:",
+        (f"{_ANSWERS}test_an_encoded_file_that_breaks_off_begins_again[-1-True]",),
+    ),
+    Guard(
+        "a transfer without progress comes to an end",
+        TRANSFER,
+        "if fruitless == len(PAUSES_S):",
+        "if fruitless == 50:",
+        (f"{_GOING_ON}test_a_transfer_without_progress_is_given_up",),
+    ),
+    Guard(
+        "a file begins again so often and no more",
+        TRANSFER,
+        "if self._restarts > MAX_RESTARTS:",
+        "if self._restarts > 100:",
+        (f"{_GOING_ON}test_a_file_that_keeps_changing_is_given_up",),
+    ),
+    Guard(
+        "a server that is busy says when to come back",
+        ANSWER,
+        "    if wait_s is not None:\n",
+        "    if wait_s == -1:\n",
+        (f"{_GOING_ON}test_a_busy_server_says_when_to_come_back",),
+    ),
+    Guard(
+        "a file that grows on its server is not taken",
+        TRANSFER,
+        "        self._check_settled()\n",
+        "",
+        (f"{_GROWTH}test_a_file_that_grows_on_its_server_has_to_wait",),
+    ),
+    Guard(
+        "a file that grew while it was copied is not taken",
+        STORAGE,
+        "if _stamp(filesystem.info(path)) != _stamp(info):",
+        "if not info:",
+        (f"{_GROWTH}test_a_file_that_grows_in_its_store_has_to_wait",),
+    ),
+    Guard(
+        "a file that grew while it was read is not taken",
+        GROWING,
+        "    if _has_changed(video):\n        raise",
+        "    if video is None:\n        raise",
+        (f"{_GROWTH}test_a_file_that_grew_while_it_was_read_has_to_wait",),
+    ),
+    Guard(
+        "a file that is still written is no damaged one",
+        GROWING,
+        "if _has_changed(video) or (video.modified_ns is not None and _is_fresh(video.path)):",
+        "if video is None:",
+        (f"{_GROWTH}test_a_file_that_cannot_be_read_yet_has_to_wait",),
+    ),
+    Guard(
+        "a file that is about to be written is no empty one",
+        GROWING,
+        "if path is not None and _is_empty_file(path) and _is_fresh(path):",
+        "if path is None:",
+        (f"{_GROWTH}test_a_file_without_a_byte_yet_has_to_wait",),
     ),
 ]

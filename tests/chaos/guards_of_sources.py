@@ -173,16 +173,16 @@ _REDIRECTS = [
     Guard(
         "redirects are checked again",
         WEB,
-        "with _answer(place, deadline, private_networks, trusted) as response:",
-        "with _answer(place, deadline, private_networks if place == web_place(uri) "
-        "else _ANYWHERE, trusted) as response:",
+        "with _answer(place, reach, headers, trusted) as response:",
+        "with _answer(place, reach if place == web_place(uri) else WebReach(reach.deadline, reach.schemes, _ANYWHERE), "
+        "headers, trusted) as response:",
         _REFUSED,
     ),
     Guard(
         "the storage root's key goes to its origin alone",
         WEB,
-        "trusted = storage_root if storage_root is not None and storage_root.covers(place) else None",
-        "trusted = storage_root",
+        "trusted = root if root is not None and root.covers(place) else None",
+        "trusted = root",
         (
             f"{_ROOTS}test_storage_key_is_not_sent_to_another_origin",
             f"{_ROOTS}test_private_addresses_stay_closed_to_other_uris",
@@ -201,6 +201,14 @@ _REDIRECTS = [
         "if not path.resolve().is_relative_to(folder.resolve()):",
         "if not folder.resolve():",
         (f"{_ROOTS}test_a_link_that_leaves_the_folder_is_refused",),
+    ),
+    Guard(
+        "what goes on is checked again",
+        WEB,
+        "with _answer(place, reach, headers, trusted) as response:",
+        "with _answer(place, WebReach(reach.deadline, reach.schemes, _ANYWHERE) if headers else reach, "
+        "headers, trusted) as response:",
+        ("tests/unit/test_web_transfer.py::test_addresses_are_checked_again_when_a_transfer_goes_on",),
     ),
     Guard(
         "redirects lead to the web alone",

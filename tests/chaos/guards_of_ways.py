@@ -78,20 +78,24 @@ _BOUNDS = [
 
 _FAULTS = [
     Guard(
-        "a bad file is the video's fault", WORKER, "(InvalidVideo, Blame.VIDEO), ", "", (f"{_BLAMED}[error0-video]",)
+        "a bad file is the video's fault",
+        WORKER,
+        "    (InvalidVideo, Blame.VIDEO),\n",
+        "",
+        (f"{_BLAMED}[error0-video]",),
     ),
     Guard(
         "a crash counts as a crash",
         WORKER,
-        "(WorkerCrash, Blame.CRASH), ",
+        "    (WorkerCrash, Blame.CRASH),\n",
         "",
         (f"{_BLAMED}[error4-crash]", f"{_BLAMED}[error5-crash]", f"{_BLAMED}[error6-crash]"),
     ),
     Guard(
         "what the cluster did is no fault of the video",
         WORKER,
-        ", (Interrupted, Blame.INTERRUPTION))",
-        ",)",
+        "    (Interrupted, Blame.INTERRUPTION),\n",
+        "",
         (f"{_BLAMED}[error7-interruption]", f"{_ATTEMPTS}test_a_node_that_died_costs_none_of_the_attempts"),
     ),
     Guard(

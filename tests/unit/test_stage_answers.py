@@ -19,11 +19,13 @@ from cluster.contracts.errors import (
     MalformedResult,
     NodeLost,
     NoSpace,
+    SourceBusy,
+    SourceChanging,
     StageTimeout,
     TransientFailure,
     WorkerLost,
 )
-from cluster.contracts.results import Transcript
+from cluster.contracts.results import StageFailure, Transcript
 from cluster.contracts.stages import Blame
 
 TRANSCRIPT = Transcript(None, (), "none")
@@ -71,10 +73,18 @@ def test_small_parts_travel_along_and_large_ones_stay_behind(monkeypatch: pytest
         (NodeLost("the node is gone"), Blame.INTERRUPTION),
         (NoSpace("the disk is full"), Blame.INTERRUPTION),
         (DatabaseUnavailable("Postgres is away"), Blame.INTERRUPTION),
+        (SourceBusy("come back later", 20.0), Blame.POSTPONEMENT),
+        (SourceChanging("still being written", 5.0), Blame.POSTPONEMENT),
     ],
 )
 def test_every_error_counts_as_what_it_is(error: Exception, blame: Blame) -> None:
     assert blame_of(error) is blame
+
+
+def test_a_postponement_says_how_soon_to_try_again() -> None:
+    busy = StageFailure("SourceBusy", "come back later", Blame.POSTPONEMENT, 20.0)
+    assert failure_of(SourceBusy("come back later", 20.0)) == busy
+    assert failure_of(NoSpace("the disk is full")).retry_after_s is None
 
 
 def test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video() -> None:

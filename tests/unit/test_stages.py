@@ -57,10 +57,44 @@ def test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half(jitter: fl
 
 def test_errors_crashes_and_interruptions_are_counted_apart() -> None:
     rule = RetryRule(max_errors=3, max_crashes=3, max_interruptions=20)
+    counted = [blame for blame in Blame if blame is not Blame.POSTPONEMENT]
     tired = Setbacks(errors=2, crashes=2, interruptions=19)
     assert tired.plus(Blame.ERROR) == Setbacks(3, 2, 19)
-    assert [rule.is_final(Setbacks(2, 2, 19), blame) for blame in Blame] == [True, False, False, False]
-    assert [rule.is_final(tired.plus(blame), blame) for blame in Blame] == [True] * 4
+    assert [rule.is_final(Setbacks(2, 2, 19), blame) for blame in counted] == [True, False, False, False]
+    assert [rule.is_final(tired.plus(blame), blame) for blame in counted] == [True] * 4
+
+
+def test_a_postponement_counts_by_its_time_alone() -> None:
+    rule = RetryRule(max_postponed_s=100.0)
+    patient = Setbacks(errors=9, crashes=9, interruptions=99, postponed_s=99.0)
+    assert patient.plus(Blame.POSTPONEMENT) == patient
+    assert not rule.is_final(patient, Blame.POSTPONEMENT)
+    assert rule.is_final(Setbacks(postponed_s=100.0), Blame.POSTPONEMENT)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.999])
+def test_a_postponement_lasts_as_long_as_the_source_says(jitter: float) -> None:
+    rule = RetryRule(max_postponement_s=3600.0)
+    for said_s, waited_s, wanted_s in (
+        (20.0, 0.0, 20.0),
+        (20.0, 80.0, 20.0),
+        (20.0, 400.0, 100.0),
+        (0.0, 0.0, 1.0),
+        (3600.0, 0.0, 3600.0),
+        (1e18, 0.0, 3600.0),
+    ):
+        delay_s = rule.postponement_s(Setbacks(postponed_s=waited_s), said_s, jitter)
+        assert wanted_s <= delay_s <= 1.1 * wanted_s
+
+
+def test_a_source_that_is_never_ready_is_given_up() -> None:
+    rule, setbacks, attempts = RetryRule(), Setbacks(), 0
+    while not rule.is_final(setbacks, Blame.POSTPONEMENT):
+        attempts += 1
+        waited_s = setbacks.postponed_s + rule.postponement_s(setbacks, 0.0, 0.0)
+        setbacks = Setbacks(postponed_s=waited_s)
+    assert attempts < 60
+    assert rule.max_postponed_s <= setbacks.postponed_s < 2 * rule.max_postponed_s
 
 
 def test_a_video_runs_alone_once_it_has_one_crash_left() -> None:

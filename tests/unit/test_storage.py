@@ -16,6 +16,7 @@ import fsspec
 import pytest
 from typer.testing import CliRunner
 
+from cluster import web_transfer
 from cluster.cli import app
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
 from cluster.storage import FetchLimits, fetch
@@ -23,6 +24,11 @@ from cluster.video_uris import expand, filename_of
 
 CONTENT = bytes(range(256)) * 4000
 LIMITS = FetchLimits(max_bytes=2_000_000, timeout_s=10.0, private_networks=(IPv4Network("127.0.0.0/8"),))
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_transfer, "PAUSES_S", (0.0, 0.0, 0.0))
 
 
 def refusal(uri: str, directory: Path, limits: FetchLimits = LIMITS) -> str:
