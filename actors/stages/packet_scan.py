@@ -62,6 +62,12 @@ class PacketScan:
         self._clock = FileClock(_gaps(container), self._follows)
         self._seen: dict[int, _Presence] = {}
         self._position = 0
+        # While it reads, FFmpeg fills in the starts that no header stated, from the first packet with a decoding time.
+        self._stated_starts = {
+            stream.index: float(stream.start_time * stream.time_base)
+            for stream in container.streams
+            if stream.start_time is not None and stream.time_base
+        }
 
     @staticmethod
     def streams(container: InputContainer) -> list[Stream]:
@@ -124,11 +130,7 @@ class PacketScan:
     def start_s(self, streams: list[int]) -> float:
         """The file's start as players show it, on its one clock: where the first of its streams begins."""
         shifts = {shift.stream: shift.shift_s for shift in self._clock.shifts() if shift.from_packet == 0}
-        stated = [
-            float(stream.start_time * stream.time_base) + shifts.get(stream.index, 0.0)
-            for stream in self._container.streams
-            if stream.index in streams and stream.start_time is not None and stream.time_base
-        ]
+        stated = [start + shifts.get(index, 0.0) for index, start in self._stated_starts.items() if index in streams]
         found_s = self._clock.start_s(streams)
         own_s = min(stated, default=found_s if found_s is not None else 0.0)
         container_s = self._container.start_time
