@@ -121,8 +121,9 @@ def waiting_for_a_reason(pool: Pool, limit: int) -> list[UUID]:
     with pool.connection() as connection:
         rows = connection.execute(
             """
-            SELECT id FROM videos WHERE status = 'PENDING' AND available_at IS NOT NULL AND error_message IS NOT NULL
-            ORDER BY available_at, id LIMIT %s
+            SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
+            WHERE v.status = 'PENDING' AND p.available_at IS NOT NULL AND v.error_message IS NOT NULL
+            ORDER BY p.available_at, v.id LIMIT %s
             """,
             (limit,),
         ).fetchall()

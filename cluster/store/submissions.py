@@ -118,7 +118,7 @@ WITH chosen AS MATERIALIZED (
     RETURNING v.id
 )
 UPDATE video_processing AS p
-SET failures = 0, crashes = 0, interruptions = 0, error_type = NULL, cancelled_at = NULL,
+SET failures = 0, crashes = 0, interruptions = 0, postponed_s = 0, error_type = NULL, cancelled_at = NULL,
     available_at = clock_timestamp(), due_at = clock_timestamp() - make_interval(secs => p.priority * %(step_s)s)
 FROM waiting WHERE p.video_id = waiting.id
 RETURNING p.video_id AS id

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import ClientCursor
 from psycopg.rows import class_row
 
-from cluster.contracts.errors import LeaseLost
+from cluster.contracts.errors import LeaseLost, SourceChanging
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo
@@ -76,7 +76,7 @@ WITH RECURSIVE owners AS (
     RETURNING video_id, lease_token
 )
 SELECT v.id, v.storage_path AS uri, v.filename, c.language, c.attempt, l.lease_token, v.queued_at,
-       v.processing_started_at AS claimed_at, c.failures AS errors, c.crashes, c.interruptions,
+       v.processing_started_at AS claimed_at, c.failures AS errors, c.crashes, c.interruptions, c.postponed_s,
        ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = v.id) AS stored
 FROM processing AS v JOIN claimed AS c ON c.video_id = v.id JOIN leased AS l ON l.video_id = v.id
 ORDER BY c.due_at, v.id
@@ -177,10 +177,13 @@ FROM failed WHERE p.video_id = failed.id
 _RETRY = (
     _LOCK
     + """
--- PENDING again: queued anew from now on, claimable after the delay; the reason stays to be read.
+-- PENDING again: queued from now on, claimable after the delay; the reason stays to be read. What was made of a file
+-- that has become another one since is of no use.
 WITH """
     + _END_ATTEMPT
-    + """, waiting AS (
+    + """, forgotten AS (
+    DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id AND %(changing)s
+), waiting AS (
     UPDATE videos AS v
     SET status = 'PENDING', processing_stage = 'queued', error_message = %(error_message)s,
         queued_at = clock_timestamp(), processing_started_at = NULL, updated_at = clock_timestamp()
@@ -189,7 +192,8 @@ WITH """
 )
 UPDATE video_processing AS p
 SET failures = p.failures + %(errors)s, crashes = p.crashes + %(crashes)s,
-    interruptions = p.interruptions + %(interruptions)s, error_type = %(error_type)s,
+    interruptions = p.interruptions + %(interruptions)s, postponed_s = p.postponed_s + %(postponed_s)s,
+    error_type = %(error_type)s,
     available_at = clock_timestamp() + make_interval(secs => %(delay_s)s)
 FROM waiting WHERE p.video_id = waiting.id
 """
@@ -271,7 +275,12 @@ class VideoQueue:
 
     def retry(self, video: ClaimedVideo, failure: StageFailure, delay_s: float) -> None:
         """Let the video wait for another attempt. Raises LeaseLost."""
-        self._fenced(_RETRY, video, delay_s=delay_s, **_reason(failure))
+        waits = {
+            "delay_s": delay_s,
+            "postponed_s": delay_s if failure.blame is Blame.POSTPONEMENT else 0.0,
+            "changing": failure.error_type == SourceChanging.__name__,
+        }
+        self._fenced(_RETRY, video, **waits, **_reason(failure))
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
         with self._pool.autocommitted() as connection:
@@ -300,6 +309,7 @@ class _ClaimedRow:
     errors: int
     crashes: int
     interruptions: int
+    postponed_s: float
     stored: list[str]
 
     def video(self) -> ClaimedVideo:
@@ -312,7 +322,7 @@ class _ClaimedRow:
             lease_token=self.lease_token,
             queued_at=self.queued_at,
             claimed_at=self.claimed_at,
-            setbacks=Setbacks(self.errors, self.crashes, self.interruptions),
+            setbacks=Setbacks(self.errors, self.crashes, self.interruptions, self.postponed_s),
             stored=frozenset(map(Stage, self.stored)),
         )
 

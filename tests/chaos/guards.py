@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.guards_of_fetches import FETCHES, VERSIONS
+from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
 from tests.chaos.guards_of_media import MEDIA
@@ -47,6 +47,7 @@ GUARDS = [
     *HTTP,
     *SOURCES,
     *FETCHES,
+    *POSTPONEMENTS,
     *VERSIONS,
     *MEDIA,
     *PLACES,

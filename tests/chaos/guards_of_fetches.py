@@ -7,6 +7,8 @@ WEB = "cluster/web_source.py"
 ANSWER = "cluster/web_answer.py"
 BODY = "cluster/web_body.py"
 TRANSFER = "cluster/web_transfer.py"
+ATTEMPT = "actors/attempt.py"
+QUEUE = "cluster/store/video_queue.py"
 GROWING = "actors/stages/growing_file.py"
 
 _LOCAL = "tests/unit/test_storage.py::"
@@ -14,6 +16,7 @@ _LIMITS = "tests/unit/test_web_limits.py::"
 _ANSWERS = "tests/unit/test_web_answers.py::"
 _GOING_ON = "tests/unit/test_web_transfer.py::"
 _GROWTH = "tests/unit/test_growing_files.py::"
+_WAITING = "tests/integration/test_postponement.py::"
 _VERSIONS = f"{_GOING_ON}test_bytes_of_two_versions_are_never_put_together"
 _TRICKLE = f"{_LIMITS}test_a_trickle_of_anything_meets_the_time_limit"
 
@@ -143,6 +146,30 @@ FETCHES = [
         "elif _TEXT_TYPE.match(content_type) and begin and not _BINARY.search(begin):",
         "elif content_type is None:",
         (f"{_ANSWERS}test_a_text_is_refused_by_its_type",),
+    ),
+]
+
+POSTPONEMENTS = [
+    Guard(
+        "a source is waited for as long as it says",
+        ATTEMPT,
+        "    if failure.blame is Blame.POSTPONEMENT:\n        return rule.postponement_s",
+        "    if failure.blame is Blame.VIDEO:\n        return rule.postponement_s",
+        (f"{_WAITING}test_a_busy_source_costs_its_video_no_attempt",),
+    ),
+    Guard(
+        "waiting for a source comes to an end",
+        QUEUE,
+        '"postponed_s": delay_s if failure.blame is Blame.POSTPONEMENT else 0.0,',
+        '"postponed_s": 0.0,',
+        (f"{_WAITING}test_a_busy_source_costs_its_video_no_attempt",),
+    ),
+    Guard(
+        "nothing is kept of a file that became another one",
+        QUEUE,
+        '"changing": failure.error_type == SourceChanging.__name__,',
+        '"changing": failure.error_type == "",',
+        (f"{_WAITING}test_what_was_made_of_another_file_is_dropped[failure1-0]",),
     ),
 ]
 
