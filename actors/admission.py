@@ -1,64 +1,198 @@
-"""How many videos may be on the way at once: many short ones, which share windows and batches, and few long ones.
+"""How many waiting videos are claimed: as much work as the workers need to stay busy, so that nothing waits in between.
 
-What a video is on the way for lies in the object store meanwhile: its sound and its key frames grow with its duration,
-which nobody knows before its metadata are read. So only a few may be claimed whose duration is not known yet, and more
-of them while those that came last are short.
+A pure policy without a clock: it is given what was claimed and which calls are done, and answers how many more may be
+claimed. The rest stays PENDING, which is queue time. Two bounds apply at once:
+
+- Work: of every kind of worker, what is in flight is at most two videos or ``WORK_S`` seconds of expected run for each
+  worker, whichever is more. The scarcest kind decides. ``RunEstimates`` says what is expected.
+- Memory: a video's sound and key frames are in the object store meanwhile and grow with its length, which is unknown
+  before its metadata are read. So few may be in flight whose length is unknown, and few long ones.
 """
 
-from collections import deque
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
+from actors.run_estimates import RunEstimates
+from cluster.contracts.stages import Stage, WorkerKind
+from cluster.contracts.videos import ClaimedVideo
+
+WORK_S = 3.0
+"""Seconds of expected run in flight for each worker of a kind: the call that it runs and those that follow."""
+FEW_PER_MEDIA_WORKER = 4
+"""Videos in flight for each media worker, whatever their length."""
+UNMEASURED_PER_MEDIA_WORKER = 2
+"""Videos in flight for each media worker before any has come through."""
+MEDIA_WORKERS_PER_RESERVED = 4
+"""Media workers for each video that is claimed beyond the room because it is urgent."""
 TYPICAL_S = 30.0
-"""Of as many videos as may be claimed at all, the mean duration from which on there may only be few."""
-RECENT = 32
-"""By how many durations that became known last it is judged what the next videos will be."""
+"""Of as many videos as may be claimed at all, the mean length from which on there may only be few."""
+
+WAY: Mapping[str, WorkerKind] = {
+    "download": WorkerKind.MEDIA,
+    "probe": WorkerKind.MEDIA,
+    "read_speech": WorkerKind.MEDIA,
+    "detect": WorkerKind.MEDIA,
+    "transcribe": WorkerKind.TRANSCRIBER,
+    "keep_transcript": WorkerKind.WRITER,
+    "describe": WorkerKind.EMBEDDER,
+    "write": WorkerKind.WRITER,
+}
+"""The calls of a video's way and the kind of worker that runs each."""
+LAST_CALL = "write"
+SPEECH_CALLS = frozenset({"read_speech", "transcribe", "keep_transcript"})
 
 
+@dataclass(eq=False)
+class _Video:
+    """A video in flight: whether it is urgent, its length once known, and the calls ahead of it."""
+
+    urgent: bool
+    ahead: set[str]
+    length_s: float | None = None
+
+
+@dataclass
+class _Ahead:
+    """What is ahead of a call: units (``RunEstimates.units``) of known length, and videos of unknown length."""
+
+    units: float = 0.0
+    unknown: int = 0
+
+    def add(self, units: float | None, sign: int) -> None:
+        if units is None:
+            self.unknown += sign
+        else:
+            self.units += sign * units
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many more videos may be claimed now, and how many urgent ones beyond them."""
+
+    videos: int
+    urgent: int = 0
+
+    def __bool__(self) -> bool:
+        return self.videos > 0 or self.urgent > 0
+
+
+@dataclass(eq=False)
 class Admission:
     """Room for videos, named by their lease tokens. Used on the scheduler's event loop alone.
 
-    Args:
-        most: how many may be on the way at once.
-        few: how many of them, if ``most`` allows, whose duration is unknown, unless the last ones were short; and how
-            many in any case, however long.
+    ``workers``: how many of each kind there are; ``most``: how many videos may be in flight at once; ``estimates``:
+    what runs are expected.
     """
 
-    def __init__(self, most: int, few: int) -> None:
-        self._most = most
-        self._few = few
-        self._durations_s: dict[int, float | None] = {}
-        self._recent_s: deque[float] = deque(maxlen=RECENT)
+    workers: Mapping[WorkerKind, int]
+    most: int
+    estimates: RunEstimates
+    work_s: float = WORK_S
+    _videos: dict[int, _Video] = field(default_factory=dict)
+    _ahead: dict[str, _Ahead] = field(default_factory=lambda: {call: _Ahead() for call in WAY})
+    _unknown: int = 0
+    _urgent: int = 0
+    _known_s: float = 0.0
 
-    def room(self) -> int:
+    def room(self) -> Room:
         """How many more videos may be claimed now."""
-        there = len(self._durations_s)
-        known_s = [duration_s for duration_s in self._durations_s.values() if duration_s is not None]
-        room = min(self._most - there, self._unknown() - (there - len(known_s)))
-        if sum(known_s) >= self._most * TYPICAL_S:
-            room = min(room, self._few - there)
-        return max(0, room)
+        there, few = len(self._videos), FEW_PER_MEDIA_WORKER * self.workers[WorkerKind.MEDIA]
+        room = min(self.most - there, self._most_unknown(few) - self._unknown, self._that_keep_busy())
+        if self._known_s >= self.most * TYPICAL_S:
+            room = min(room, few - there)
+        return Room(max(0, room), max(0, self._reserve() - self._urgent))
 
-    def note_claimed(self, tokens: Sequence[int]) -> None:
-        """These are on the way."""
-        self._durations_s |= dict.fromkeys(tokens)
+    def note_claimed(self, video: ClaimedVideo) -> bool:
+        """The video is in flight. Returns whether it goes before all others, as urgent ones do while few are."""
+        urgent = video.priority > 0 and self._urgent < self._reserve()
+        known = _Video(urgent, set(_calls_ahead(video.stored)))
+        self._videos[video.lease_token] = known
+        self._unknown += 1
+        self._urgent += urgent
+        self._add(known, known.ahead, 1)
+        return urgent
 
-    def note_duration(self, token: int, duration_s: float) -> None:
-        """Now it is known."""
-        if token in self._durations_s:
-            self._durations_s[token] = duration_s
-            self._recent_s.append(duration_s)
+    def note_length(self, token: int, length_s: float) -> None:
+        """The video's length is known now."""
+        self.estimates.note_length(length_s)
+        video = self._videos.get(token)
+        if video is None or video.length_s is not None:
+            return
+        self._add(video, video.ahead, -1)
+        video.length_s = length_s
+        self._add(video, video.ahead, 1)
+        self._unknown -= 1
+        self._known_s += length_s
+
+    def note_done(self, token: int, call: str) -> None:
+        """A call of the video is done."""
+        video = self._videos.get(token)
+        if video is not None:
+            self._add(video, video.ahead & {call}, -1)
+            video.ahead.discard(call)
 
     def note_ended(self, token: int) -> None:
-        """It is no more on the way."""
-        self._durations_s.pop(token, None)
+        """The video is no more in flight."""
+        video = self._videos.pop(token, None)
+        if video is None:
+            return
+        self._add(video, video.ahead, -1)
+        self._urgent -= video.urgent
+        if video.length_s is None:
+            self._unknown -= 1
+        else:
+            self._known_s -= video.length_s
 
-    def _unknown(self) -> int:
-        """How many of unknown duration may be there: about as much as a few typical ones would be, half of all at most.
+    def work_ahead_s(self, kind: WorkerKind) -> float:
+        """Expected run in seconds that is in flight for workers of the kind."""
+        typical = self.estimates.units(None)
+        return sum(
+            (self.estimates.rate(call) or 0.0) * (ahead.units + ahead.unknown * typical)
+            for call, ahead in self._ahead.items()
+            if WAY[call] is kind
+        )
 
-        The other half is left for those whose duration has become known, which go on meanwhile.
+    def _that_keep_busy(self) -> int:
+        """How many more videos of typical length the scarcest kind of worker needs."""
+        if self.estimates.rate(LAST_CALL) is None:
+            return UNMEASURED_PER_MEDIA_WORKER * self.workers[WorkerKind.MEDIA] - len(self._videos)
+        return min(self._wanted_by(kind) for kind in WorkerKind)
+
+    def _wanted_by(self, kind: WorkerKind) -> int:
+        calls = [call for call, of_kind in WAY.items() if of_kind is kind]
+        each_s = sum(self.estimates.run_s(call, None) or 0.0 for call in calls)
+        if each_s <= 0:
+            return self.most
+        free_s = max(self.work_s, 2 * each_s) * self.workers[kind] - self.work_ahead_s(kind)
+        return math.floor(min(free_s / each_s + ROUNDING, self.most))
+
+    def _most_unknown(self, few: int) -> int:
+        """How many of unknown length may be there: about as much as a few typical ones would be, half of all at most.
+
+        The other half is left for those whose length has become known, which go on meanwhile.
         """
-        if not self._recent_s:
-            return self._few
-        mean_s = sum(self._recent_s) / len(self._recent_s)
-        as_much = self._few * TYPICAL_S / max(mean_s, TYPICAL_S / self._most)
-        return max(self._few, min(self._most // 2, int(as_much)))
+        mean_s = self.estimates.mean_length_s
+        if mean_s is None:
+            return few
+        as_much = few * TYPICAL_S / max(mean_s, TYPICAL_S / self.most)
+        return max(few, min(self.most // 2, int(as_much)))
+
+    def _reserve(self) -> int:
+        return max(1, self.workers[WorkerKind.MEDIA] // MEDIA_WORKERS_PER_RESERVED)
+
+    def _add(self, video: _Video, calls: Collection[str], sign: int) -> None:
+        units = None if video.length_s is None else self.estimates.units(video.length_s)
+        for call in calls:
+            self._ahead[call].add(units, sign)
+
+
+ROUNDING = 1e-6
+"""So that sums of units that went up and down again do not cost a video its place."""
+
+
+def _calls_ahead(stored: Collection[Stage]) -> Collection[str]:
+    """What an earlier attempt left stored is not made again."""
+    if Stage.INDEXING in stored:
+        return ()
+    return WAY.keys() - SPEECH_CALLS if Stage.TRANSCRIPTION in stored else WAY.keys()

@@ -1,7 +1,8 @@
 """One attempt at one video: runs its stages on the pools, keeps its ledger, and settles how it ends.
 
-Times are the database's clock; a stage is ready when the last of what it needs was finished, so nothing on the way
-is without a stage it is charged to. What the stages do is ``actors.video_path``'s; claiming is the scheduler's.
+Times are the database's clock. Processing begins when the first worker does, up to there a video is queued; a later
+stage is ready when the last of what it needs was finished, so all time on the way is charged to a stage. What the
+stages do is ``actors.video_path``'s; claiming is the scheduler's.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage, is_engine_away
-from actors.pools import Pool
+from actors.pools import Pool, Turn
 from actors.stage_actor import StageReply, failure_of
 from actors.tracebacks import let_go
 from actors.video_path import ENGINE_CALL, PREVIOUS, Call, Done, StageFailed, download_key, walk
@@ -30,14 +31,16 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.stages import DEADLINES, Blame, Outcome, RetryRule, Setbacks, Stage, WorkerKind
+from cluster.contracts.stages import DEADLINES, REQUIRES, Blame, Outcome, RetryRule, Setbacks, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun
+from cluster.store.stage_ledger import BegunVideo, ClosedRun, DatabaseClock, OpenRun
 from cluster.store.video_queue import Finish, VideoQueue
 
 logger = logging.getLogger(__name__)
 
 DATABASE_RETRY_S = 0.5
+SHORT_CALL_S = 1.0
+"""A first call that is shorter is written as begun and ended at once."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,44 @@ class AttemptParts:
     scheduler: str
     on_trouble: Callable[[str], None]
     """Told in one sentence what keeps videos from being processed and is not theirs."""
-    on_duration: Callable[[float], None]
-    """Told how long the video is, in seconds, where its headers say so."""
     outage: EngineOutage | None = None
     """How attempts wait for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """How the scheduler admitted the video, and what it wants to know of it.
+
+    ``urgent``: its calls go before all others. ``on_length`` is called with the video's length in seconds, where its
+    headers state it; ``on_done`` with the name of a call that succeeded.
+    """
+
+    urgent: bool = False
+    on_length: Callable[[float], None] = _nothing
+    on_done: Callable[[str], None] = _nothing
 
 
 class Attempt:
     """Runs one claimed video to its end. Implements ``actors.video_path.StageRunner``."""
 
-    def __init__(self, video: ClaimedVideo, parts: AttemptParts) -> None:
+    def __init__(self, video: ClaimedVideo, parts: AttemptParts, admitted: Admitted) -> None:
         self.video = video
         self._parts = parts
+        self._admitted = admitted
         self._alone = parts.retry_rule.runs_alone(video.setbacks)
         self._node_id: str | None = None
         self._duration_s: float | None = None
         self._downloaded = False
         self._closing: list[asyncio.Future[None]] = []
+        self._late: asyncio.TimerHandle | None = None
+        self._handed_at: datetime | None = None
+        """When a worker was given the first call."""
+        self._began_at: datetime | None = None
+        """What was written as the moment at which the processing began, while the first call still runs."""
 
     async def process(self) -> None:
         """Walk the video's way and settle it: READY, FAILED, or waiting again. Raises LeaseLost."""
@@ -86,6 +110,8 @@ class Attempt:
             await self._discard()
             raise
         finally:
+            if self._late is not None:
+                self._late.cancel()
             for closing in self._closing:
                 closing.cancel()  # nobody asks any more what became of it
 
@@ -110,12 +136,13 @@ class Attempt:
                 if reply.report.failure.error_type == LeaseLost.__name__:
                     raise LeaseLost(reply.report.failure.message)
                 raise self._failed(run, total, reply.report.failure)
+            self._admitted.on_done(call.name)
             previous = reply.value
         media = previous if isinstance(previous, MediaInfo) else None
         if media is not None:
             self._duration_s = media.duration_s
             if media.duration_s is not None:
-                self._parts.on_duration(media.duration_s)
+                self._admitted.on_length(media.duration_s)
         return Done(previous, self._close(run, outcome, total, media))
 
     async def _call(self, run: OpenRun, call: Call, previous: Any) -> StageReply:
@@ -132,12 +159,30 @@ class Attempt:
                 node_id=node_id,
                 alone=self._alone,
                 size=call.size,
+                turn=self._turn(),
+                on_start=self._note_start,
             )
         except (WorkerCrash, Interrupted) as error:
             raise self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
         if isinstance(reply.value, LocalVideo):
             self._node_id, self._downloaded = reply.node_id, reply.value.temporary
         return reply
+
+    def _turn(self) -> Turn:
+        return Turn(self.video.owner_id, self._admitted.urgent, self.video.priority, self._duration_s)
+
+    def _note_start(self) -> None:
+        """A worker is given a call. The first one begins the processing, which is written at once where it is long."""
+        if self._handed_at is None:
+            self._handed_at = self._parts.clock.now()
+            self._late = asyncio.get_running_loop().call_later(SHORT_CALL_S, self._begin, self._handed_at)
+
+    def _begin(self, moment: datetime) -> None:
+        self._began_at = self._in_ms(moment)
+        self._closing.append(self._parts.ledger.add(BegunVideo(self.video, self._began_at)))
+
+    def _in_ms(self, moment: datetime) -> datetime:
+        return max(moment.replace(microsecond=moment.microsecond // 1000 * 1000), self.video.claimed_at)
 
     async def _open(self, run: OpenRun) -> None:
         """Returns when the open row is committed, and with it all that was closed before. Raises LeaseLost."""
@@ -156,8 +201,20 @@ class Attempt:
     def _close(self, run: OpenRun, outcome: Outcome, report: StageReport, media: MediaInfo | None = None) -> datetime:
         """Written along with what is opened next, which waits for it: that it is written is not waited for here."""
         finished_at = max(self._parts.clock.now(), run.ready_at + timedelta(seconds=report.run_s))
+        if not REQUIRES[run.stage]:
+            run = replace(run, ready_at=self._first_began_at(finished_at, report))
         self._closing.append(self._parts.ledger.add(ClosedRun(run, outcome, finished_at, report, media)))
         return finished_at
+
+    def _first_began_at(self, finished_at: datetime, report: StageReport) -> datetime:
+        """When the first worker began: as measured, or when it was given the call where it cannot say."""
+        if self._late is not None:
+            self._late.cancel()
+        if self._began_at is not None:
+            return self._began_at
+        if self._handed_at is not None and not report.run_s:
+            return self._in_ms(self._handed_at)
+        return self._in_ms(finished_at - timedelta(seconds=report.run_s))
 
     # Settling
 

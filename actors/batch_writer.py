@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
+from cluster.store.stage_ledger import BegunVideo, ClosedRun, OpenRun, StageLedger
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +84,16 @@ class BatchWriter(Generic[Entry]):
                 await asyncio.sleep(RETRY_DELAY_S)
 
 
-class LedgerWriter(BatchWriter[OpenRun | ClosedRun]):
-    """Stage runs that begin and end."""
+class LedgerWriter(BatchWriter[OpenRun | ClosedRun | BegunVideo]):
+    """Stage runs that begin and end, and videos whose first worker has begun."""
 
     def __init__(self, ledger: StageLedger) -> None:
-        def write(runs: Sequence[OpenRun | ClosedRun]) -> set[int]:
-            opened = [run for run in runs if isinstance(run, OpenRun)]
-            return ledger.write(opened, [run for run in runs if isinstance(run, ClosedRun)])
+        def write(entries: Sequence[OpenRun | ClosedRun | BegunVideo]) -> set[int]:
+            opened = [entry for entry in entries if isinstance(entry, OpenRun)]
+            closed = [entry for entry in entries if isinstance(entry, ClosedRun)]
+            begun = [entry for entry in entries if isinstance(entry, BegunVideo)]
+            held = ledger.begin(begun) if begun else set()
+            return held | ledger.write(opened, closed) if opened or closed else held
 
         super().__init__(write)
 

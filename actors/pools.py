@@ -1,8 +1,10 @@
 """Pools of equal workers: feed idle workers, batch ready items across videos, replace dead ones, enforce deadlines.
 
-A pool answers every item with the worker's reply or raises why there is none: the worker's process died under it
-(``WorkerLost``), it overran its deadline (``StageTimeout``), or its node is gone (``NodeLost``). It never repeats an
-item: retrying is the queue's. A worker has one call at a time, so that whoever dies with it is known for certain.
+Items that wait are taken in turn: urgent ones first, then those of the owner who has received least, of each owner's
+those of the highest priority, then the oldest (``Turn``). A pool answers every item with the worker's reply or raises
+why there is none: the worker's process died under it (``WorkerLost``), it overran its deadline (``StageTimeout``), or
+its node is gone (``NodeLost``). It never repeats an item: retrying is the queue's. A worker has one call at a time, so
+that whoever dies with it is known for certain.
 All methods run on one asyncio loop; nothing here blocks it.
 """
 
@@ -14,11 +16,14 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from actors.fair_share import FairShare
 from actors.node_watch import DEATHS, why_gone
+from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply, WorkerInfo, is_device_failure
 from cluster.contracts.errors import (
     ConfigurationError,
@@ -35,6 +40,12 @@ STRANDED_S = 60.0
 """How long an item that is bound to a node without workers waits for one that is starting and may be there."""
 ABANDONED_S = 10.0
 """How long a worker may go on with a call that nobody waits for any more, before it is replaced."""
+SHARED_CALL_S = 1.0
+"""How long a call that several videos share is expected to run at most: what comes next waits for it."""
+LONG_CALL_S = 20.0
+"""From here on a call is long: a call is not interrupted, so what comes next waits for it."""
+WORKERS_PER_KEPT = 8
+"""Workers of a pool for each one that is kept for urgent and for short calls."""
 STOPPING = "the cluster is stopping"
 
 
@@ -54,6 +65,26 @@ class BatchLimit:
 _ALONE = BatchLimit(1)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Whose item it is and when it is taken, beside others.
+
+    ``urgent`` goes first; ``length_s`` is the video's, from which its run is expected; None: unknown.
+    """
+
+    owner_id: UUID | None = None
+    urgent: bool = False
+    priority: int = 0
+    length_s: float | None = None
+
+
+ANY_TURN = Turn()
+
+
+def _nothing() -> None:
+    pass
+
+
 @dataclass(eq=False)
 class _Item:
     call: str
@@ -63,6 +94,8 @@ class _Item:
     alone: bool
     size: float
     added_s: float
+    turn: Turn
+    on_start: Callable[[], None]
     reply: "asyncio.Future[StageReply]"
     stranded_since_s: float | None = None
 
@@ -74,6 +107,7 @@ class _Worker:
     info: WorkerInfo | None = None
     batch: list[_Item] | None = None
     since_s: float = 0.0
+    is_long: bool = False
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
     is_spent: bool = False
@@ -98,6 +132,8 @@ class Pool:
         size: how many workers to keep alive.
         limits: what may share a call, by call name; where none is named, an item has a call to itself.
         deferred: names of calls that wait for all others, whoever came first.
+        shares: what owners have received in this and other pools; what they receive here is added.
+        estimates: how long calls run; what runs here is learned.
         kill: ends what ``spawn`` started.
     """
 
@@ -108,6 +144,9 @@ class Pool:
         size: int,
         limits: Mapping[str, BatchLimit] | None = None,
         deferred: Collection[str] = (),
+        *,
+        shares: FairShare | None = None,
+        estimates: RunEstimates | None = None,
         kill: Callable[[Any], None] = ray.kill,
     ) -> None:
         self.kind = kind
@@ -116,6 +155,8 @@ class Pool:
         self._size = size
         self._limits = limits or {}
         self._deferred = deferred
+        self._shares = shares or FairShare()
+        self._estimates = estimates or RunEstimates()
         self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
         self._idle: dict[_Worker, WorkerInfo] = {}
@@ -148,11 +189,14 @@ class Pool:
         alone: bool = False,
         size: float = 0.0,
         added_s: float = 0.0,
+        turn: Turn = ANY_TURN,
+        on_start: Callable[[], None] = _nothing,
     ) -> StageReply:
         """Run one item, sharing a call with others where the call takes batches and the item may not be ``alone``.
 
         ``deadline_s`` counts from when the worker turns to the call; ``added_s`` is what the item adds to it, whoever
         shares the call. ``node_id`` asks for a worker on that node. ``size`` is what the call's limit counts.
+        ``on_start`` is called when the item is handed to a worker.
 
         Raises:
             WorkerLost: the worker died under the item.
@@ -162,7 +206,7 @@ class Pool:
         if self._closed:
             raise NodeLost(STOPPING)
         reply = asyncio.get_running_loop().create_future()
-        item = _Item(call, arguments, deadline_s, node_id, alone, size, added_s, reply)
+        item = _Item(call, arguments, deadline_s, node_id, alone, size, added_s, turn, on_start, reply)
         self._waiting[item] = None
         self._feed()
         if node_id is not None and item in self._waiting:
@@ -277,13 +321,19 @@ class Pool:
             if batch:
                 del self._idle[worker]
                 worker.batch, worker.since_s = batch, time.monotonic()
+                worker.is_long = self._is_long(batch[0])
+                for item in batch:
+                    item.on_start()
                 self._background(self._call(worker, info, batch))
 
     def _take_batch(self, info: WorkerInfo) -> list[_Item]:
         batch: list[_Item] = []
         share = math.ceil(len(self._waiting) / self._size)
-        for item in sorted(self._waiting, key=lambda item: item.call in self._deferred):
+        kept = self._is_last_for_short_calls()
+        for item in sorted(self._waiting, key=self._place):
             if item.node_id not in (None, info.node_id) or (batch and not self._may_join(item, batch)):
+                continue
+            if kept and self._is_long(item) and not item.turn.urgent:
                 continue
             batch.append(item)
             limit = self._limits.get(item.call, _ALONE)
@@ -294,10 +344,30 @@ class Pool:
             del self._waiting[item]
         return batch
 
+    def _place(self, item: _Item) -> tuple[bool, bool, float, int]:
+        """Where the item is in the order in which items are taken; those of the same place stay as they came."""
+        turn = item.turn
+        served_s = 0.0 if turn.owner_id is None else self._shares.served_s(turn.owner_id)
+        return not turn.urgent, item.call in self._deferred, served_s, -turn.priority
+
     def _may_join(self, item: _Item, batch: list[_Item]) -> bool:
-        if item.alone or item.call != batch[0].call:
+        first = batch[0]
+        if item.alone or item.call != first.call or item.turn.urgent != first.turn.urgent:
             return False
-        return item.size + sum(other.size for other in batch) <= self._limits.get(item.call, _ALONE).size
+        if item.size + sum(other.size for other in batch) > self._limits.get(item.call, _ALONE).size:
+            return False
+        return sum(map(self._expected_s, (item, *batch))) <= SHARED_CALL_S
+
+    def _is_last_for_short_calls(self) -> bool:
+        """Whether as many workers have long calls as may."""
+        long = sum(worker.batch is not None and worker.is_long for worker in self._workers)
+        return long >= self._size - self._size // WORKERS_PER_KEPT
+
+    def _is_long(self, item: _Item) -> bool:
+        return self._expected_s(item) > LONG_CALL_S
+
+    def _expected_s(self, item: _Item) -> float:
+        return self._estimates.run_s(item.call, item.turn.length_s) or 0.0
 
     def _fail_stranded(self, items: Iterable[_Item]) -> None:
         """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
@@ -355,9 +425,17 @@ class Pool:
         if worker.info is not None:
             worker.info = replace(worker.info, model=replies[-1].model)
         for item, reply in zip(batch, replies, strict=True):
+            self._learn(item, reply)
             if not item.reply.done():
                 item.reply.set_result(reply)
         worker.is_spent |= any(map(is_device_failure, replies))
+
+    def _learn(self, item: _Item, reply: StageReply) -> None:
+        """Before the next call is chosen."""
+        if item.turn.owner_id is not None:
+            self._shares.note_run(item.turn.owner_id, reply.report.run_s)
+        if reply.report.failure is None:
+            self._estimates.note_run(item.call, item.turn.length_s, reply.report.run_s)
 
     def _replace_when_idle(self, worker: _Worker) -> None:
         """A worker whose device is broken is given nothing more."""

@@ -17,15 +17,17 @@ from typing import Any
 
 import ray
 
-from actors.admission import Admission
-from actors.attempt import Attempt, AttemptParts
+from actors.admission import WORK_S, Admission, Room
+from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.back_pressure import BackPressure
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage
+from actors.fair_share import FairShare
 from actors.index_sweep import IndexSweep
 from actors.picture_sweep import PictureSweep
 from actors.pools import Pool
+from actors.run_estimates import RunEstimates
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED, WorkerPlan
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
@@ -50,8 +52,6 @@ POLL_S = 1.0
 """How often the queue is looked at when no notification comes."""
 CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
-FEW_PER_MEDIA_WORKER = 4
-"""Videos claimed however long they are: one that is decoded, and others before and behind it."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
 
@@ -65,7 +65,9 @@ class SchedulerConfig:
     lease_s: float
     retry_rule: RetryRule
     owner_cap: int | None = None
-    """Videos of one owner on the way at once."""
+    """Videos of one owner in flight at most."""
+    work_in_flight_s: float = WORK_S
+    """Expected run in seconds that is claimed for each worker."""
     postgres_dir: Path | None = None
     """The embedded Postgres, where the cluster brought it along: started again when it died."""
     scenes_url: str | None = None
@@ -89,14 +91,17 @@ class VideoScheduler:
         self._clock = DatabaseClock(self._heart)
         self._ledger = LedgerWriter(StageLedger(self._database))
         self._finishes = BatchWriter(self._queue.finish)
+        self._estimates = RunEstimates()
+        self._shares = FairShare()
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._downloads = Downloads(self._pools[WorkerKind.MEDIA], self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
-        media_workers = config.plan.placements[WorkerKind.MEDIA].count
-        self._admission = Admission(config.plan.max_in_flight, FEW_PER_MEDIA_WORKER * media_workers)
+        workers = {kind: placement.count for kind, placement in config.plan.placements.items()}
+        self._admission = Admission(workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
         self._pressure = BackPressure()
         self._outage = EngineOutage()
         self._wake = asyncio.Event()
+        self._more_waits = self._urgent_waits = True
         self._grace_s = 0.0
         self._stopping = threading.Event()
         self._stopped = threading.Event()
@@ -175,43 +180,69 @@ class VideoScheduler:
     # Claiming
 
     async def _claim_until_stopped(self) -> None:
-        reaped_s = -POLL_S
+        looked_s = -POLL_S
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                await self._claim()
-                if time.monotonic() - reaped_s >= POLL_S:  # videos end far more often than leases expire
-                    reaped_s = time.monotonic()
+                if time.monotonic() - looked_s >= POLL_S:  # videos end far more often than leases expire
+                    looked_s = time.monotonic()
                     await asyncio.to_thread(self._recovery.reap)
+                    self._look()
+                await self._claim()
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
 
     async def _claim(self) -> None:
-        room = min(self._admission.room(), self._pressure.room())
-        if room <= 0:
+        room = self._room()
+        if not room:
             return
-        claimed = await asyncio.to_thread(self._queue.claim, room)
-        tokens = [video.lease_token for video in claimed]
-        self._admission.note_claimed(tokens)
-        self._pressure.note_claimed(tokens)
+        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, self._shares.order())
+        if room.videos:
+            self._more_waits = len(claimed) >= room.videos
+        if room.urgent:
+            self._urgent_waits = len(claimed) >= room.videos + room.urgent
+        self._pressure.note_claimed([video.lease_token for video in claimed])
         for video in claimed:
-            task = asyncio.create_task(self._process(video))
+            urgent = self._admission.note_claimed(video)
+            self._shares.enter(video.owner_id)
+            task = asyncio.create_task(self._process(video, urgent))
             self._in_flight[video.lease_token] = task
-            task.add_done_callback(partial(self._done, video.lease_token))
+            task.add_done_callback(partial(self._done, video))
 
-    def _done(self, token: int, _: "asyncio.Task[None]") -> None:
-        self._in_flight.pop(token, None)
-        self._admission.note_ended(token)
-        self._pressure.note_abandoned(token)  # unless it came to an end, which was noted then
+    def _room(self) -> Room:
+        """What may be claimed of what may be waiting."""
+        room, pressed = self._admission.room(), self._pressure.room()
+        return Room(
+            min(room.videos, pressed) if self._more_waits else 0,
+            room.urgent if self._urgent_waits and self._pressure.trouble is None else 0,
+        )
+
+    def _look(self) -> None:
+        """More may be waiting than the last claim saw."""
+        self._more_waits = self._urgent_waits = True
+
+    def _look_now(self) -> None:
+        self._look()
         self._wake.set()
 
-    def _note_duration(self, token: int, duration_s: float) -> None:
-        self._admission.note_duration(token, duration_s)
+    def _done(self, video: ClaimedVideo, _: "asyncio.Task[None]") -> None:
+        self._in_flight.pop(video.lease_token, None)
+        self._admission.note_ended(video.lease_token)
+        self._shares.leave(video.owner_id)
+        self._pressure.note_abandoned(video.lease_token)  # unless it came to an end, which was noted then
         self._wake.set()
 
-    async def _process(self, video: ClaimedVideo) -> None:
+    def _note_length(self, video: ClaimedVideo, length_s: float) -> None:
+        self._admission.note_length(video.lease_token, length_s)
+        self._wake.set()
+
+    def _note_done(self, video: ClaimedVideo, call: str) -> None:
+        self._admission.note_done(video.lease_token, call)
+        self._wake.set()
+
+    async def _process(self, video: ClaimedVideo, urgent: bool) -> None:
         parts = AttemptParts(
             self._pools,
             self._downloads,
@@ -222,11 +253,11 @@ class VideoScheduler:
             self._config.retry_rule,
             self._name,
             self._pressure.note_trouble,
-            partial(self._note_duration, video.lease_token),
             self._outage if self._config.engine is not None else None,
         )
+        note_length, note_done = partial(self._note_length, video), partial(self._note_done, video)
         try:
-            await Attempt(video, parts).process()
+            await Attempt(video, parts, Admitted(urgent, note_length, note_done)).process()
             self._pressure.note_settled(video.lease_token)
         except LeaseLost as error:
             logger.warning("%s", error)
@@ -277,7 +308,7 @@ class VideoScheduler:
                     if self._stopping.is_set():
                         return
                     if notified:
-                        loop.call_soon_threadsafe(self._wake.set)
+                        loop.call_soon_threadsafe(self._look_now)
                         self._beat_now.set()  # a video may have been cancelled
             except DatabaseUnavailable as error:
                 logger.warning("not listening: %s", error)
@@ -293,7 +324,9 @@ class VideoScheduler:
         def spawn(name: str) -> Any:
             return remote.remote(name, plan.loader(kind), plan.held(kind))
 
-        return Pool(kind, spawn, placement.count, BATCH_LIMITS, DEFERRED)
+        return Pool(
+            kind, spawn, placement.count, BATCH_LIMITS, DEFERRED, shares=self._shares, estimates=self._estimates
+        )
 
     async def _announce_forever(self) -> None:
         while True:

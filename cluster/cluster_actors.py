@@ -81,6 +81,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         lease_s=settings.lease_s,
         retry_rule=RetryRule(max_errors=settings.max_attempts),
         owner_cap=settings.max_in_flight_per_owner,
+        work_in_flight_s=settings.work_in_flight_s,
         postgres_dir=None if settings.database_url else settings.postgres_dir,
         scenes_url=settings.resolved_scenes_url,
         engine=settings.search_engine,

@@ -2,7 +2,7 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -23,11 +23,11 @@ def result_console() -> Console:
 
 
 def video_table(results: Sequence[Result]) -> Table:
-    """One row per video: scenes, words, duration, RTF, and how long it waited and ran."""
+    """One row per video: scenes, words, duration, RTF; how long it was queued, waited between stages, and ran."""
     table = Table(title="Videos", title_justify="left")
     table.add_column("video", overflow="fold")
     table.add_column("status")
-    for column in ("scenes", "words", "duration s", "queue s", "processing s", "RTF"):
+    for column in ("scenes", "words", "duration s", "queue s", "wait s", "run s", "processing s", "RTF"):
         table.add_column(column, justify="right")
     for name, result in zip(_names(results), results, strict=True):
         table.add_row(
@@ -35,10 +35,12 @@ def video_table(results: Sequence[Result]) -> Table:
             "[green]READY[/]" if result["status"] == "READY" else f"[red]{result['status']}[/]",
             str(result["scenes"]),
             str(result["words"]),
-            _number(result["duration_s"], 1),
-            _number(result["queue_ms"], 2, 1000),
-            _number(result["processing_ms"], 2, 1000),
-            _number(result["rtf"], 2),
+            number(result["duration_s"], 1),
+            number(result["queue_ms"], 2, 1000),
+            number(result["wait_ms"], 2, 1000),
+            number(result["run_ms"], 2, 1000),
+            number(result["processing_ms"], 2, 1000),
+            number(result["rtf"], 2),
         )
     return table
 
@@ -72,14 +74,27 @@ def stage_table(results: Sequence[Result]) -> Table:
 
 
 def print_summary(results: Sequence[Result]) -> None:
-    """Both tables on standard output."""
+    """Both tables on standard output, and the mean times of the videos that ended."""
     console = result_console()
     if results:
         console.print(video_table(results))
         console.print(stage_table(results))
     ready = [result for result in results if result["status"] == "READY"]
     hours = sum(result["duration_s"] or 0.0 for result in ready) / 3600
+    if means := mean_times(results):
+        console.print(f"Mean of a video: {means}")
     console.print(f"{len(ready)} of {len(results)} videos READY ({hours:.3f} h of video)")
+
+
+def mean_times(results: Sequence[Mapping[str, Any]]) -> str:
+    """Queue, wait between stages and run of a video, in seconds; empty when none was measured."""
+    measured = [result for result in results if result["wait_ms"] is not None and result["queue_ms"] is not None]
+    if not measured:
+        return ""
+    queue_s, wait_s, run_s = (
+        sum(result[key] for result in measured) / len(measured) / 1000 for key in ("queue_ms", "wait_ms", "run_ms")
+    )
+    return f"queue {queue_s:.2f} s, wait between stages {wait_s:.2f} s, run {run_s:.2f} s"
 
 
 def print_failures(results: Sequence[Result]) -> None:
@@ -100,5 +115,6 @@ def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:
         print(f"{manifest}:{row.line}: {row.reason}{where}", file=sys.stderr)
 
 
-def _number(value: float | None, digits: int, divisor: float = 1.0) -> str:
+def number(value: float | None, digits: int, divisor: float = 1.0) -> str:
+    """A number for people, a dash where it is unknown."""
     return "-" if value is None else f"{value / divisor:.{digits}f}"

@@ -200,11 +200,14 @@ class Settings(BaseSettings):
     embedder_gpus: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="Fraction of a GPU that a vision worker holds."
     )
+    work_in_flight_s: float = Field(
+        3.0, gt=0, description="Expected run in seconds that is claimed for each worker; more is waited for in between."
+    )
     max_in_flight: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Videos claimed at once, if short; unset: 64 per media worker."
+        None, description="Videos in flight at most, if short; unset: 64 per media worker."
     )
     max_in_flight_per_owner: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Videos of one owner claimed at once; unset: no limit but the fair share."
+        None, description="Videos of one owner in flight at most; unset: no limit but the fair share."
     )
     max_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         3, description="Attempts that may end in an error before a video is FAILED."

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.launch import ClusterState
-from cluster.report import result_console
+from cluster.report import mean_times, number, result_console
 from cluster.store.database import Pool, place
-from cluster.store.results import count_by_status, in_flight, read_standings, waiting_for_a_reason
+from cluster.store.results import count_by_status, in_flight, read_standings, recent_times, waiting_for_a_reason
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
 
 SHOWN_WAITING = 20
@@ -26,6 +26,7 @@ def read_status(pool: Pool, state: ClusterState | None) -> dict[str, Any]:
         "dashboard_url": state.dashboard_url if state else None,
         "database": place(str(pool.conninfo)),
         "videos": count_by_status(pool),
+        "recent": recent_times(pool),
         "in_flight": [asdict(standing) for standing in read_standings(pool, in_flight(pool))],
         "waiting": [asdict(standing) for standing in read_standings(pool, waiting_for_a_reason(pool, SHOWN_WAITING))],
         "workers": workers,
@@ -44,6 +45,8 @@ def show_status(current: Mapping[str, Any]) -> None:
         f"Videos: {counts['PENDING']} waiting, {counts['PROCESSING']} on their way, "
         f"{counts['READY']} ready, {counts['FAILED']} failed, {counts['CANCELLED']} cancelled"
     )
+    if current["recent"]["videos"]:
+        console.print(f"Mean of the videos that ended in the last hour: {mean_times([current['recent']])}")
     for worker in current["workers"]:
         if worker["trouble"]:
             console.print(f"In the way at the moment: {escape(worker['trouble'])}")
@@ -57,9 +60,12 @@ def show_status(current: Mapping[str, Any]) -> None:
 
 def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
     table = Table("video", "stage", "stages done", title="On their way", title_justify="left")
+    for column in ("queue s", "wait s", "run s"):
+        table.add_column(column, justify="right")
     for standing in standings:
         stages = " + ".join(standing["stages"]) or standing["processing_stage"]
-        table.add_row(escape(standing["filename"]), stages, str(standing["done_stages"]))
+        times = [number(standing[key], 2, 1000) for key in ("queue_ms", "wait_ms", "run_ms")]
+        table.add_row(escape(standing["filename"]), stages, str(standing["done_stages"]), *times)
     return table
 
 

@@ -128,9 +128,13 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
     moving = [standing for standing in standings if standing.status == VideoStatus.PROCESSING]
     for standing in moving[:SHOWN_IN_FLIGHT]:
         steps = "━" * standing.done_stages + "─" * (len(REQUIRES) - standing.done_stages)
-        table.add_row(f"  {escape(standing.filename)}", f"[cyan]{steps}[/]", _stages(standing))
+        table.add_row(f"  {escape(standing.filename)}", f"[cyan]{steps}[/]", _stages(standing), _times(standing))
     if len(moving) > SHOWN_IN_FLIGHT:
-        table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "")
+        table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "", "")
+    queues_ms = [standing.queue_ms or 0.0 for standing in standings if standing.status == VideoStatus.PENDING]
+    if queues_ms:
+        longest = in_words(max(queues_ms) / 1000)
+        table.add_row(f"  {len(queues_ms)} waiting", "", "", f"in the queue for up to {longest}")
     waiting = _waiting_for_a_reason(standings)[:SHOWN_WAITING]
     return Group(table, *(Text(f"  {_reason(each)}", style="yellow") for each in waiting), bar)
 
@@ -146,6 +150,12 @@ def _reason(waiting: Standing) -> str:
 
 def _stages(standing: Standing) -> str:
     return " + ".join(standing.stages) or standing.processing_stage or ""
+
+
+def _times(standing: Standing) -> str:
+    """Queue, and of the stages that ended wait and run, as far as they are known."""
+    known = (("queue", standing.queue_ms), ("wait", standing.wait_ms), ("run", standing.run_ms))
+    return ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in known if ms is not None)
 
 
 def _verdict(standing: Standing) -> str:

@@ -50,11 +50,12 @@ class ClaimedVideo:
     """A video under a lease. Every write about it must match ``lease_token``.
 
     ``attempt`` counts claims from 1; ``setbacks`` say how those before this one ended. ``stored`` are the stages whose
-    results an earlier attempt left behind. ``claimed_at`` is the database's clock at the claim: the moment that
-    processing began.
+    results an earlier attempt left behind. ``claimed_at`` is the database's clock at the claim, in whole milliseconds
+    and not before ``queued_at``; processing begins later, with the first worker.
     """
 
     id: UUID
+    owner_id: UUID
     uri: str
     filename: str
     language: str | None
@@ -62,5 +63,6 @@ class ClaimedVideo:
     lease_token: int
     queued_at: datetime
     claimed_at: datetime
+    priority: int = 0
     setbacks: Setbacks = field(default_factory=Setbacks)
     stored: frozenset[Stage] = frozenset()

@@ -40,7 +40,7 @@ WITH released AS (
     SELECT v.id, p.interruptions + %(counted)s AS interruptions,
            %(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
            coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
-           date_trunc('milliseconds', clock_timestamp()) AS moment
+           greatest(date_trunc('milliseconds', clock_timestamp()), v.processing_started_at) AS moment
     FROM released JOIN videos AS v ON v.id = released.video_id
     JOIN video_processing AS p ON p.video_id = released.video_id
     LEFT JOIN last_stage AS s ON s.video_id = released.video_id
@@ -50,10 +50,11 @@ WITH released AS (
         processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
         error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
         queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
-        processing_started_at = CASE WHEN spent THEN v.processing_started_at END,
+        processing_started_at = CASE WHEN spent THEN coalesce(v.processing_started_at, moment) END,
         processing_finished_at = CASE WHEN spent THEN moment END,
         processing_duration_ms =
-            CASE WHEN spent THEN round(extract(epoch FROM moment - v.processing_started_at) * 1000)::integer END,
+            CASE WHEN spent
+                 THEN round(extract(epoch FROM moment - coalesce(v.processing_started_at, moment)) * 1000)::integer END,
         updated_at = moment
     FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
     RETURNING v.id, spent, moment, verdict.interruptions

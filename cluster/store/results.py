@@ -10,13 +10,17 @@ from psycopg.rows import class_row
 from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.store.database import Pool
 from cluster.store.shown_status import SHOWN_STATUS
-from cluster.store.stage_ledger import latest_runs
+from cluster.store.stage_ledger import StageRun, latest_runs, run_along_the_way_ms
 from cluster.video_uris import shown
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a video is: cheap to read again and again. ``stages`` are those that run or wait for a worker now."""
+    """How far a video is: cheap to read again and again. ``stages`` are those that run or wait for a worker now.
+
+    ``queue_ms``: how long it was, or has been, in the queue. ``wait_ms`` and ``run_ms``: of a video in flight, how long
+    it waited between the stages that ended so far, and how long these ran.
+    """
 
     id: UUID
     filename: str
@@ -28,6 +32,9 @@ class Standing:
     done_stages: int
     place: str = ""
     """Where it is read from, as messages may show it: without what may be secret."""
+    queue_ms: float | None = None
+    wait_ms: float | None = None
+    run_ms: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -42,13 +49,21 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
             f"""
             SELECT v.id, v.filename, v.storage_path AS place, {SHOWN_STATUS} AS status, v.processing_stage,
                    v.duration_s, v.error_message,
-                   coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages
+                   coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages,
+                   (extract(epoch FROM coalesce(v.processing_started_at, clock_timestamp()) - v.queued_at)
+                    * 1000)::float8 AS queue_ms,
+                   CASE WHEN r.ended_at IS NOT NULL
+                        THEN greatest(extract(epoch FROM r.ended_at - v.processing_started_at) * 1000 - r.run_ms, 0)
+                   END::float8 AS wait_ms, r.run_ms
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
             LEFT JOIN video_processing AS p ON p.video_id = v.id
             LEFT JOIN LATERAL (
                 SELECT array_agg(stage ORDER BY ready_at) FILTER (WHERE outcome = 'running') AS stages,
-                       count(*) FILTER (WHERE outcome IN ('completed', 'skipped')) AS done_stages
+                       count(*) FILTER (WHERE outcome IN ('completed', 'skipped')) AS done_stages,
+                       max(finished_at) AS ended_at,
+                       sum(run_ms) - coalesce(least(sum(run_ms) FILTER (WHERE stage = 'transcription'),
+                                                    sum(run_ms) FILTER (WHERE stage = 'scene_detection')), 0) AS run_ms
                 FROM video_stage_runs WHERE video_id = v.id AND attempt = p.attempt
             ) AS r ON v.status = 'PROCESSING'
             ORDER BY asked.position
@@ -79,17 +94,20 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
             (list(ids),),
         ).fetchall()
     runs = latest_runs(pool, ids)
-    return [
-        {
-            **row,
-            "id": str(row["id"]),
-            "stages": [
-                {"name": run.name, "wait_ms": run.wait_ms, "run_ms": run.run_ms, "outcome": run.outcome}
-                for run in runs[row["id"]]
-            ],
-        }
-        for row in rows
-    ]
+    return [_result(row, runs[row["id"]]) for row in rows]
+
+
+def _result(row: dict[str, Any], runs: Sequence[StageRun]) -> dict[str, Any]:
+    """``wait_ms``: between the stages; it and ``run_ms`` are known of videos that ended, and make ``processing_ms``."""
+    run_ms = None if row["processing_ms"] is None else min(run_along_the_way_ms(runs), row["processing_ms"])
+    stages = [{"name": run.name, "wait_ms": run.wait_ms, "run_ms": run.run_ms, "outcome": run.outcome} for run in runs]
+    return {
+        **row,
+        "id": str(row["id"]),
+        "wait_ms": None if run_ms is None else row["processing_ms"] - run_ms,
+        "run_ms": run_ms,
+        "stages": stages,
+    }
 
 
 def count_by_status(pool: Pool) -> dict[str, int]:
@@ -110,7 +128,7 @@ def in_flight(pool: Pool) -> list[UUID]:
     with pool.connection() as connection:
         rows = connection.execute(
             """
-            SELECT v.id FROM videos AS v JOIN video_leases AS l ON l.video_id = v.id ORDER BY v.processing_started_at
+            SELECT v.id FROM videos AS v JOIN video_leases AS l ON l.video_id = v.id ORDER BY l.lease_token
             """
         ).fetchall()
     return [row["id"] for row in rows]
@@ -128,3 +146,37 @@ def waiting_for_a_reason(pool: Pool, limit: int) -> list[UUID]:
             (limit,),
         ).fetchall()
     return [row["id"] for row in rows]
+
+
+def recent_times(pool: Pool) -> dict[str, float | None]:
+    """Mean queue, wait between stages and run of the videos that ended within the last hour, the latest 1000 of them.
+
+    Without any, ``videos`` is 0 and the means are None.
+    """
+    with pool.connection() as connection:
+        row = connection.execute(
+            """
+            WITH ended AS (
+                SELECT id, queued_at, processing_started_at, processing_duration_ms FROM videos
+                WHERE processing_finished_at > clock_timestamp() - interval '1 hour'
+                  AND processing_started_at IS NOT NULL AND queued_at IS NOT NULL
+                ORDER BY processing_finished_at DESC LIMIT 1000
+            ), timed AS (
+                SELECT extract(epoch FROM e.processing_started_at - e.queued_at) * 1000 AS queue_ms,
+                       e.processing_duration_ms AS processing_ms, least(r.run_ms, e.processing_duration_ms) AS run_ms
+                FROM ended AS e
+                CROSS JOIN LATERAL (
+                    SELECT sum(run_ms) - coalesce(least(sum(run_ms) FILTER (WHERE stage = 'transcription'),
+                                                        sum(run_ms) FILTER (WHERE stage = 'scene_detection')), 0)
+                               AS run_ms
+                    FROM video_stage_runs WHERE video_id = e.id
+                      AND attempt = (SELECT max(attempt) FROM video_stage_runs WHERE video_id = e.id)
+                ) AS r WHERE r.run_ms IS NOT NULL
+            )
+            SELECT count(*) AS videos, avg(queue_ms)::float8 AS queue_ms,
+                   avg(processing_ms - run_ms)::float8 AS wait_ms, avg(run_ms)::float8 AS run_ms
+            FROM timed
+            """
+        ).fetchone()
+    assert row is not None
+    return dict(row)

@@ -1,8 +1,8 @@
 """The stage ledger: writes stage runs in batches, fenced by the lease, and reads them back.
 
 A run is opened before its stage starts and closed after it; what the stage found out about the file is written down
-with its end. Whoever measures hands in times on the database's
-clock (``DatabaseClock``); this module only writes them down.
+with its end. The first stage's run begins the processing: its ``ready_at`` is the video's ``processing_started_at``.
+Times are on the database's clock (``DatabaseClock``) and measured elsewhere; this module only writes them down.
 """
 
 import time
@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageReport
-from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.stages import REQUIRES, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
 
@@ -41,19 +41,28 @@ WHERE v.id = latest.video_id
 _CLOSE = """
 -- End stage runs: finished - ready = wait + run, run as the worker measured it; rounding leaves no negative wait.
 UPDATE video_stage_runs AS r
-SET outcome = b.outcome, started_at = b.finished_at - make_interval(secs => b.run_s), finished_at = b.finished_at,
+SET outcome = b.outcome, ready_at = b.ready_at, finished_at = b.finished_at,
+    started_at = b.finished_at - make_interval(secs => b.run_s),
     run_ms = b.run_s * 1000,
-    wait_ms = greatest(extract(epoch FROM b.finished_at - r.ready_at) * 1000 - b.run_s * 1000, 0),
+    wait_ms = greatest(extract(epoch FROM b.finished_at - b.ready_at) * 1000 - b.run_s * 1000, 0),
     error_type = b.error_type, error_message = b.error_message, node = b.node, worker = b.worker,
     device = b.device, resource_s = b.resource_s, batch_size = b.batch_size
 FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(attempts)s::int[], %(stages)s::text[],
-            %(outcomes)s::text[], %(finishes)s::timestamptz[], %(runs)s::float8[], %(error_types)s::text[],
-            %(messages)s::text[], %(nodes)s::text[], %(workers)s::text[], %(devices)s::text[],
+            %(outcomes)s::text[], %(readies)s::timestamptz[], %(finishes)s::timestamptz[], %(runs)s::float8[],
+            %(error_types)s::text[], %(messages)s::text[], %(nodes)s::text[], %(workers)s::text[], %(devices)s::text[],
             %(resources)s::float8[], %(batches)s::int[])
-     AS b (video_id, lease_token, attempt, stage, outcome, finished_at, run_s, error_type, error_message, node,
-           worker, device, resource_s, batch_size)
+     AS b (video_id, lease_token, attempt, stage, outcome, ready_at, finished_at, run_s, error_type, error_message,
+           node, worker, device, resource_s, batch_size)
 JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
 WHERE r.video_id = b.video_id AND r.attempt = b.attempt AND r.stage = b.stage AND r.outcome = 'running'
+"""
+
+_BEGIN = """
+-- The first worker began; what is known of this attempt already stays.
+UPDATE videos AS v SET processing_started_at = b.began_at
+FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(begun)s::timestamptz[]) AS b (video_id, lease_token, began_at)
+JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
+WHERE v.processing_started_at IS NULL AND v.id = b.video_id
 """
 
 _RECORD_MEDIA = """
@@ -76,7 +85,10 @@ FROM measured AS m WHERE p.video_id = m.id
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A stage run that is about to start; ``ready_at`` is when all that it needs was there."""
+    """A stage run that is about to start; ``ready_at`` is when all that it needs was there.
+
+    Of the first stage that is the claim until the run is closed.
+    """
 
     video: ClaimedVideo
     stage: Stage
@@ -84,10 +96,19 @@ class OpenRun:
 
 
 @dataclass(frozen=True)
+class BegunVideo:
+    """A video whose first worker has begun, in whole milliseconds, while its first stage still runs."""
+
+    video: ClaimedVideo
+    began_at: datetime
+
+
+@dataclass(frozen=True)
 class ClosedRun:
     """A stage run that ended. ``report`` is the worker's; for a lost worker it says what is known.
 
-    ``media``: what the stage found out about the file, if that is what it is for.
+    ``media``: what the stage found out about the file, if that is what it is for. The first stage's ``run.ready_at`` is
+    when its worker began, in whole milliseconds.
     """
 
     run: OpenRun
@@ -107,6 +128,13 @@ class StageLedger:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    def begin(self, begun: Sequence[BegunVideo]) -> set[int]:
+        """Note when processing began, of videos whose first stage still runs; returns their tokens that are held."""
+        with self._pool.connection() as connection:
+            held = _held(connection, [each.video.lease_token for each in begun])
+            _begin(connection, begun)
+        return held
+
     def write(self, opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> set[int]:
         """Close ``closed``, then open ``opened``; returns those of their lease tokens that are still held.
 
@@ -114,20 +142,30 @@ class StageLedger:
         answer was lost may be repeated.
         """
         tokens = [run.video.lease_token for run in opened] + [c.video.lease_token for c in closed]
+        began = [BegunVideo(c.video, c.run.ready_at) for c in closed if not REQUIRES[c.run.stage]]
         measured = [c for c in closed if c.media is not None]
         with self._pool.connection() as connection:
-            # KEY SHARE keeps a lease from being taken back meanwhile, and lets heartbeats prolong it.
-            held = connection.execute(
-                "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) ORDER BY lease_token FOR KEY SHARE",
-                (tokens,),
-            ).fetchall()
+            held = _held(connection, tokens)
+            if began:
+                _begin(connection, began)
             if closed:
                 _close(connection, closed)
             if measured:
                 _record_media(connection, measured)
             if opened:
                 _open(connection, opened)
-        return {row["lease_token"] for row in held}
+        return held
+
+
+def _held(connection: Connection[dict[str, Any]], tokens: Sequence[int]) -> set[int]:
+    """Those of the leases that are held. KEY SHARE keeps a lease from being taken back meanwhile, and lets heartbeats
+    prolong it.
+    """
+    rows = connection.execute(
+        "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) ORDER BY lease_token FOR KEY SHARE",
+        (list(tokens),),
+    )
+    return {row["lease_token"] for row in rows}
 
 
 def _open(connection: Connection[dict[str, Any]], runs: Sequence[OpenRun]) -> None:
@@ -143,6 +181,17 @@ def _open(connection: Connection[dict[str, Any]], runs: Sequence[OpenRun]) -> No
     )
 
 
+def _begin(connection: Connection[dict[str, Any]], begun: Sequence[BegunVideo]) -> None:
+    connection.execute(
+        _BEGIN,
+        {
+            "videos": [each.video.id for each in begun],
+            "tokens": [each.video.lease_token for each in begun],
+            "begun": [each.began_at for each in begun],
+        },
+    )
+
+
 def _close(connection: Connection[dict[str, Any]], closed: Sequence[ClosedRun]) -> None:
     failures = [c.report.failure for c in closed]
     connection.execute(
@@ -153,6 +202,7 @@ def _close(connection: Connection[dict[str, Any]], closed: Sequence[ClosedRun]) 
             "attempts": [c.video.attempt for c in closed],
             "stages": [c.run.stage.value for c in closed],
             "outcomes": [c.outcome.value for c in closed],
+            "readies": [c.run.ready_at for c in closed],
             "finishes": [c.finished_at for c in closed],
             "runs": [_run_s(c) for c in closed],
             "error_types": [f.error_type if f else None for f in failures],
@@ -246,3 +296,12 @@ def latest_runs(pool: Pool, video_ids: Sequence[UUID]) -> dict[UUID, list[StageR
     for row in rows:
         runs[row["video_id"]].append(StageRun(**row))
     return runs
+
+
+BESIDE_EACH_OTHER = (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)
+
+
+def run_along_the_way_ms(runs: Sequence[StageRun]) -> float:
+    """How long the stages of one attempt ran; of the two that run beside each other, the longer one counts."""
+    ran_ms = {run.name: run.run_ms or 0.0 for run in runs}
+    return sum(ran_ms.values()) - min(ran_ms.get(stage, 0.0) for stage in BESIDE_EACH_OTHER)

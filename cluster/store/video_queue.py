@@ -23,9 +23,11 @@ _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so 
 
 _CLAIM = """
 -- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
--- whoever has fewest on the way comes first. Times are cut to milliseconds so that durations are exact in them.
--- The orders and the subquery are such that only idx_video_processing_due and primary keys fit: what is read grows
--- with what is on the way and with the owners who wait, never with what has ended.
+-- the one with fewest in flight comes first, then the one for whom workers ran least (the owners in ``served`` have
+-- received something, the first of them least). Processing begins with the first worker, which the ledger writes down.
+-- Times are cut to milliseconds so that durations are exact in them.
+-- The orders and the subquery are such that only the two indexes of what waits and primary keys fit: what is read grows
+-- with what is in flight and with the owners who wait, never with what has ended.
 WITH RECURSIVE owners AS (
     (SELECT owner_id FROM video_processing WHERE available_at IS NOT NULL ORDER BY owner_id, due_at, video_id LIMIT 1)
     UNION ALL
@@ -37,7 +39,7 @@ WITH RECURSIVE owners AS (
     SELECT (SELECT p.owner_id FROM video_processing AS p WHERE p.video_id = l.video_id) AS owner_id, count(*) AS videos
     FROM video_leases AS l GROUP BY 1
 ), candidates AS (
-    SELECT w.video_id, w.due_at,
+    SELECT w.video_id, o.owner_id, w.due_at, coalesce(array_position(%(served)s::uuid[], o.owner_id), 0) AS served,
            coalesce(h.videos, 0) + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.video_id) AS turn
     FROM owners AS o LEFT JOIN holding AS h USING (owner_id)
     CROSS JOIN LATERAL (
@@ -46,22 +48,24 @@ WITH RECURSIVE owners AS (
         ORDER BY p.due_at, p.video_id
         LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
     ) AS w
-), waiting AS MATERIALIZED (
+), chosen AS (
+    SELECT video_id, owner_id, turn, served, due_at
+    FROM candidates ORDER BY turn, served, due_at, video_id LIMIT %(limit)s
+){urgent}, waiting AS MATERIALIZED (
     SELECT v.id, v.status = 'PENDING' AS pending
-    FROM (SELECT video_id, turn, due_at FROM candidates ORDER BY turn, due_at, video_id LIMIT %(limit)s) AS c
+    FROM {all_chosen} AS c
     JOIN videos AS v ON v.id = c.video_id
     JOIN video_processing AS p ON p.video_id = c.video_id
     WHERE p.available_at <= clock_timestamp()
-    ORDER BY c.turn, c.due_at, v.id
+    ORDER BY c.turn, c.served, c.due_at, v.id
     FOR UPDATE OF v, p SKIP LOCKED
 ), processing AS (
     UPDATE videos AS v
     SET status = 'PROCESSING', processing_stage = 'queued', updated_at = clock_timestamp(),
-        processing_started_at = greatest(date_trunc('milliseconds', clock_timestamp()),
-                                         date_trunc('milliseconds', v.queued_at + interval '999 microseconds')),
-        processing_finished_at = NULL, processing_duration_ms = NULL, error_message = NULL
+        processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
+        error_message = NULL
     FROM waiting WHERE v.id = waiting.id AND waiting.pending
-    RETURNING v.id, v.storage_path, v.filename, v.queued_at, v.processing_started_at
+    RETURNING v.id, v.storage_path, v.filename, v.queued_at
 ), claimed AS (
     -- One that another system has taken since waits here no more.
     UPDATE video_processing AS p
@@ -75,12 +79,42 @@ WITH RECURSIVE owners AS (
     FROM processing
     RETURNING video_id, lease_token
 )
-SELECT v.id, v.storage_path AS uri, v.filename, c.language, c.attempt, l.lease_token, v.queued_at,
-       v.processing_started_at AS claimed_at, c.failures AS errors, c.crashes, c.interruptions, c.postponed_s,
+SELECT v.id, c.owner_id, c.priority, v.storage_path AS uri, v.filename, c.language, c.attempt, l.lease_token,
+       v.queued_at, greatest(date_trunc('milliseconds', clock_timestamp()),
+                             date_trunc('milliseconds', v.queued_at + interval '999 microseconds')) AS claimed_at,
+       c.failures AS errors, c.crashes, c.interruptions, c.postponed_s,
        ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = v.id) AS stored
 FROM processing AS v JOIN claimed AS c ON c.video_id = v.id JOIN leased AS l ON l.video_id = v.id
 ORDER BY c.due_at, v.id
 """
+
+_URGENT = """, urgent_owners AS (
+    (SELECT owner_id FROM video_processing WHERE available_at IS NOT NULL AND priority > 0
+     ORDER BY owner_id, priority DESC, due_at, video_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT p.owner_id FROM video_processing AS p
+            WHERE p.available_at IS NOT NULL AND p.priority > 0 AND p.owner_id > o.owner_id
+            ORDER BY p.owner_id, p.priority DESC, p.due_at, p.video_id LIMIT 1)
+    FROM urgent_owners AS o WHERE o.owner_id IS NOT NULL
+), urgent_candidates AS (
+    SELECT w.video_id, o.owner_id, w.due_at, coalesce(array_position(%(served)s::uuid[], o.owner_id), 0) AS served,
+           row_number() OVER (PARTITION BY o.owner_id ORDER BY w.priority DESC, w.due_at, w.video_id)
+               + coalesce(h.videos, 0) AS turn
+    FROM urgent_owners AS o LEFT JOIN holding AS h USING (owner_id)
+    CROSS JOIN LATERAL (
+        SELECT p.video_id, p.priority, p.due_at FROM video_processing AS p
+        WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp() AND p.priority > 0
+          AND p.video_id NOT IN (SELECT video_id FROM chosen)
+        ORDER BY p.priority DESC, p.due_at, p.video_id
+        LIMIT least(%(urgent)s, greatest(%(owner_cap)s - coalesce(h.videos, 0)
+                                         - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
+    ) AS w
+), urgent AS (
+    SELECT video_id, owner_id, turn, served, due_at
+    FROM urgent_candidates ORDER BY turn, served, due_at, video_id LIMIT %(urgent)s
+)"""
+"""What is claimed beyond the limit as urgent: of each owner those of the highest priority, which is above the usual."""
+_ALL_CHOSEN = "(TABLE chosen UNION ALL TABLE urgent)"
 
 _HEARTBEAT = """
 -- Prolong every lease that this scheduler holds; the answer says which it still holds. Leases are locked in order of
@@ -113,8 +147,9 @@ WITH done AS MATERIALIZED (
     UPDATE videos AS v
     SET status = 'READY', processing_stage = 'completed',
         processing_finished_at = clock.moment, updated_at = clock.moment,
+        processing_started_at = coalesce(v.processing_started_at, clock.moment),
         processing_duration_ms =
-            round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
+            round(extract(epoch FROM clock.moment - coalesce(v.processing_started_at, clock.moment)) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
     RETURNING v.id, lease.lease_token, clock.moment
 ), forgotten AS (
@@ -155,15 +190,19 @@ _FAIL = (
     _LOCK
     + """
 -- FAILED for good: the stage that failed stays in processing_stage.
+-- An attempt that failed before any worker began was queued until now.
 WITH clock AS MATERIALIZED (
-    SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
+    SELECT greatest(date_trunc('milliseconds', clock_timestamp()), processing_started_at) AS moment
+    FROM videos WHERE id = %(id)s
 ), """
     + _END_ATTEMPT
     + """, failed AS (
     UPDATE videos AS v
     SET status = 'FAILED', processing_stage = %(stage)s, error_message = %(error_message)s,
         processing_finished_at = clock.moment, updated_at = clock.moment,
-        processing_duration_ms = round(extract(epoch FROM clock.moment - v.processing_started_at) * 1000)::integer
+        processing_started_at = coalesce(v.processing_started_at, clock.moment),
+        processing_duration_ms =
+            round(extract(epoch FROM clock.moment - coalesce(v.processing_started_at, clock.moment)) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
     RETURNING v.id
 )
@@ -222,21 +261,27 @@ class VideoQueue:
         self._lease_s = lease_s
         self._owner_cap = owner_cap if owner_cap is not None else _NO_CAP
 
-    def claim(self, limit: int) -> list[ClaimedVideo]:
+    def claim(self, limit: int, urgent: int = 0, served: Sequence[UUID] = ()) -> list[ClaimedVideo]:
         """Lease up to ``limit`` waiting videos: each owner in turn, of each those first that are due first.
+
+        Up to ``urgent`` more are leased of a priority above the usual. Of owners with as many videos in flight, those
+        that are not among ``served`` come first, then these in their order.
 
         One message to the server, which commits it: a scheduler that is stopped in here holds nobody up.
         """
         parameters = {
             "lock": _CLAIM_LOCK,
             "limit": limit,
+            "urgent": urgent,
+            "served": list(served),
             "scheduler": self._scheduler,
             "lease_s": self._lease_s,
             "owner_cap": self._owner_cap,
         }
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=class_row(_ClaimedRow))
-            cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s); {_CLAIM}", parameters)
+            parts = {"urgent": _URGENT, "all_chosen": _ALL_CHOSEN} if urgent else {"urgent": "", "all_chosen": "chosen"}
+            cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s); {_CLAIM.format(**parts)}", parameters)
             cursor.nextset()
             return [row.video() for row in cursor.fetchall()]
 
@@ -299,6 +344,8 @@ class _ClaimedRow:
     """A row of ``_CLAIM``."""
 
     id: UUID
+    owner_id: UUID
+    priority: int
     uri: str
     filename: str
     language: str | None
@@ -315,6 +362,8 @@ class _ClaimedRow:
     def video(self) -> ClaimedVideo:
         return ClaimedVideo(
             id=self.id,
+            owner_id=self.owner_id,
+            priority=self.priority,
             uri=self.uri,
             filename=self.filename,
             language=self.language,

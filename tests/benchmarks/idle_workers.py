@@ -54,7 +54,16 @@ class IdleScheduler(VideoScheduler):
 
     def _pool(self, kind: WorkerKind) -> Pool:
         size = self._config.plan.placements[kind].count
-        return Pool(kind, _Handle, size, BATCH_LIMITS, DEFERRED, kill=lambda handle: handle.end())
+        return Pool(
+            kind,
+            _Handle,
+            size,
+            BATCH_LIMITS,
+            DEFERRED,
+            shares=self._shares,
+            estimates=self._estimates,
+            kill=lambda handle: handle.end(),
+        )
 
 
 def _load() -> LoadedWorker:

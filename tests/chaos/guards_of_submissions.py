@@ -28,9 +28,23 @@ _FAIRNESS = [
     Guard(
         "owners take turns",
         QUEUE,
-        "FROM candidates ORDER BY turn, due_at, id LIMIT",
-        "FROM candidates ORDER BY due_at, id LIMIT",
+        "FROM candidates ORDER BY turn, served, due_at, video_id LIMIT",
+        "FROM candidates ORDER BY served, due_at, video_id LIMIT",
         (f"{_FAIR}test_owners_take_turns_within_a_claim",),
+    ),
+    Guard(
+        "who received least comes first of owners with as many",
+        QUEUE,
+        "FROM candidates ORDER BY turn, served, due_at, video_id LIMIT",
+        "FROM candidates ORDER BY turn, due_at, video_id LIMIT",
+        (f"{_FAIR}test_of_owners_with_as_many_the_one_served_least_is_next",),
+    ),
+    Guard(
+        "urgent videos of owners take turns",
+        QUEUE,
+        "FROM urgent_candidates ORDER BY turn, served, due_at, video_id LIMIT",
+        "FROM urgent_candidates ORDER BY due_at, video_id LIMIT",
+        (f"{_FAIR}test_urgent_videos_of_owners_take_turns",),
     ),
     Guard(
         "who has fewest on the way comes first",

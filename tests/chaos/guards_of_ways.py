@@ -18,6 +18,7 @@ _ANSWERS = "tests/unit/test_stage_answers.py::"
 _ATTEMPTS = "tests/integration/test_attempt.py::"
 _LEDGER = "tests/integration/test_stage_ledger.py::"
 _POOLS = "tests/cluster/test_pools.py::"
+_TURNS = "tests/unit/test_pool_turns.py::"
 _COUNTED_APART = f"{_RULES}test_errors_crashes_and_interruptions_are_counted_apart"
 _BLAMED = f"{_ANSWERS}test_every_error_counts_as_what_it_is"
 
@@ -329,8 +330,8 @@ _ON_RAY = [
     Guard(
         "what runs alone joins no batch",
         POOLS,
-        "if item.alone or item.call != batch[0].call:",
-        "if item.call != batch[0].call:",
+        "if item.alone or item.call != first.call or",
+        "if item.call != first.call or",
         (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
         on_ray=True,
     ),
@@ -343,10 +344,24 @@ _ON_RAY = [
         on_ray=True,
     ),
     Guard(
+        "a call is shared up to its expected run",
+        POOLS,
+        "return sum(map(self._expected_s, (item, *batch))) <= SHARED_CALL_S",
+        "return True",
+        (f"{_TURNS}test_pool_bounds_a_shared_call_by_its_expected_run",),
+    ),
+    Guard(
+        "urgent calls go first",
+        POOLS,
+        "return not turn.urgent, item.call in self._deferred, served_s, -turn.priority",
+        "return False, item.call in self._deferred, served_s, -turn.priority",
+        (f"{_TURNS}test_pool_takes_urgent_items_first",),
+    ),
+    Guard(
         "a call is shared up to a size",
         POOLS,
-        "return item.size + sum(other.size for other in batch) <= self._limits.get(item.call, _ALONE).size",
-        "return True",
+        "if item.size + sum(other.size for other in batch) > self._limits.get(item.call, _ALONE).size:",
+        "if False:",
         (f"{_POOLS}test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone",),
         on_ray=True,
     ),

@@ -17,6 +17,13 @@ _ID_AND_TOKEN = "WHERE video_id = %(id)s AND lease_token = %(token)s"
 
 _FENCE = [
     Guard(
+        "fence: when processing began",
+        LEDGER,
+        "l.lease_token = b.lease_token\nWHERE v.processing_started_at",
+        "true\nWHERE v.processing_started_at",
+        (f"{_STALE}[True-begin]",),
+    ),
+    Guard(
         "fence: what the probe found",
         LEDGER,
         "l.lease_token = b.lease_token\nWHERE v.id",

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from actors.attempt import Attempt, AttemptParts
+from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage
+from actors.pools import ANY_TURN, Turn
 from actors.pools import Pool as WorkerPool
 from actors.stage_actor import StageReply
 from cluster.contracts.media import LocalVideo, MediaInfo
@@ -25,10 +26,14 @@ RUN_S = 0.01
 
 
 class Workers:
-    """Workers of every kind: each call takes a moment and answers; ``trouble`` says which calls answer otherwise."""
+    """Workers of every kind: each call takes a moment and answers; ``trouble`` says which calls answer otherwise.
 
-    def __init__(self, **trouble: Callable[[], Any] | Exception | StageFailure) -> None:
+    ``wait_s``: how long each call waits for its worker first.
+    """
+
+    def __init__(self, wait_s: float = 0.0, **trouble: Callable[[], Any] | Exception | StageFailure) -> None:
         self.trouble: Mapping[str, Any] = trouble
+        self.wait_s = wait_s
         self.calls: list[tuple[str, str | None]] = []
         self.alone: set[bool] = set()
 
@@ -42,11 +47,16 @@ class Workers:
         alone: bool = False,
         size: float = 0.0,
         added_s: float = 0.0,
+        turn: Turn = ANY_TURN,
+        on_start: Callable[[], None] = lambda: None,
     ) -> StageReply:
         assert deadline_s > 0
         self.alone.add(alone)
         assert isinstance(arguments, tuple)
         self.calls.append((call, node_id))
+        if self.wait_s:
+            await asyncio.sleep(self.wait_s)
+        on_start()
         await asyncio.sleep(RUN_S)
         trouble = self.trouble.get(call)
         if isinstance(trouble, Exception):
@@ -65,7 +75,7 @@ def attempt(
     video: ClaimedVideo,
     workers: Workers,
     during: Any = None,
-    on_duration: Callable[[float], None] = lambda _: None,
+    admitted: Admitted | None = None,
     outage: EngineOutage | None = None,
 ) -> list[str]:
     """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises.
@@ -80,11 +90,9 @@ def attempt(
         rule = RetryRule(max_errors=3, first_delay_s=0.0)
         downloads = Downloads(pools[WorkerKind.MEDIA], queue)
         clock = DatabaseClock(pool)
-        parts = AttemptParts(
-            pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, on_duration, outage
-        )
+        parts = AttemptParts(pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, outage)
         serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
-        processing = asyncio.create_task(Attempt(video, parts).process())
+        processing = asyncio.create_task(Attempt(video, parts, admitted or Admitted()).process())
         try:
             if during is not None:
                 await during(processing)

@@ -28,7 +28,7 @@ from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, connect
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.shown_status import SHOWN_STATUS
-from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
+from cluster.store.stage_ledger import BegunVideo, ClosedRun, OpenRun, StageLedger
 from cluster.store.submissions import submit
 from cluster.store.video_queue import Finish, VideoQueue
 
@@ -73,6 +73,12 @@ def record_media(pool: Pool, video: ClaimedVideo, info: MediaInfo) -> None:
     run = OpenRun(video, Stage.METADATA, video.claimed_at)
     closed = ClosedRun(run, Outcome.COMPLETED, video.claimed_at, report, info)
     if StageLedger(pool).write([], [closed]) != {video.lease_token}:
+        raise LeaseLost(video.filename)
+
+
+def note_begun(pool: Pool, video: ClaimedVideo) -> None:
+    """The first worker began. Raises LeaseLost."""
+    if StageLedger(pool).begin([BegunVideo(video, video.claimed_at)]) != {video.lease_token}:
         raise LeaseLost(video.filename)
 
 

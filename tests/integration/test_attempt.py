@@ -9,6 +9,7 @@ import pytest
 from played_workers import RUN_S, Workers, attempt
 from queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
+from actors.attempt import Admitted
 from actors.engine_outage import EngineOutage
 from cluster.contracts.errors import LeaseLost, NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.results import StageFailure
@@ -40,7 +41,7 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
 ) -> None:
     workers = Workers()
     told_s: list[float] = []
-    attempt(pool, queue, video, workers, on_duration=told_s.append)
+    attempt(pool, queue, video, workers, admitted=Admitted(on_length=told_s.append))
     assert told_s == [60.0]
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"], stored["duration_s"]) == ("READY", "completed", 60.0)
@@ -51,7 +52,7 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     on_the_files_node = {"probe", "read_speech", "detect", "discard"}
     assert {call for call, node_id in workers.calls if node_id == "the-files-node"} == on_the_files_node
     ledger = runs(pool, video.id)
-    assert ledger["downloading"]["ready_at"] == video.claimed_at
+    assert ledger["downloading"]["ready_at"] == stored["processing_started_at"] >= video.claimed_at
     assert ledger["scene_processing"]["ready_at"] == max(
         ledger["transcription"]["finished_at"], ledger["scene_detection"]["finished_at"]
     )

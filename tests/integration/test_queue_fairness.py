@@ -88,8 +88,10 @@ def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
                 FROM generate_series(1, 30000) AS n, clock_timestamp() AS now
                 RETURNING *
             )
-            INSERT INTO video_processing (video_id, owner_id, due_at, available_at)
-            SELECT id, owner_id, queued_at, CASE WHEN status = 'PENDING' THEN queued_at END FROM added
+            INSERT INTO video_processing (video_id, owner_id, due_at, available_at, priority)
+            SELECT id, owner_id, queued_at, CASE WHEN status = 'PENDING' THEN queued_at END,
+                   CASE WHEN row_number() OVER () = 30000 THEN 10 ELSE 0 END
+            FROM added
             """,
             (ANNA,),
         )
@@ -97,7 +99,7 @@ def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
             connection.execute("ANALYZE videos, video_processing, video_leases")
     with open_pool(database_url, max_size=1, name="counted") as counted:
         before = rows_read(counted)
-        assert len(VideoQueue(counted, "second", 60.0).claim(10)) == 10
+        assert len(VideoQueue(counted, "second", 60.0).claim(10, urgent=1)) == 11
         assert rows_read(counted) - before < 1000
 
 
@@ -115,6 +117,63 @@ def rows_read(pool: Pool) -> int:
         ).fetchone()
     assert row is not None
     return int(row["n"])
+
+
+def test_of_owners_with_as_many_the_one_served_least_is_next(pool: Pool, queue: VideoQueue) -> None:
+    for owner in (ANNA, BERT, CARL):
+        send(pool, owner, 2)
+    videos = [queue.claim(1, served=[BERT, ANNA])[0] for _ in range(3)]
+    assert [list(owners_of(pool, [video])) for video in videos] == [[CARL], [BERT], [ANNA]]
+
+
+# What is urgent, beyond the limit
+
+
+def test_an_urgent_video_is_claimed_when_there_is_no_room(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 50)
+    queue.claim(4)
+    urgent = send(pool, ANNA, 2, priority=10)
+    (video,) = queue.claim(0, urgent=1)
+    assert (video.id, video.priority, video.owner_id) == (urgent[0], 10, ANNA)
+    assert ids_of(queue.claim(0, urgent=3)) == urgent[1:]
+    assert queue.claim(0, urgent=3) == []
+
+
+def test_urgent_videos_come_beside_the_others_and_once(pool: Pool, queue: VideoQueue) -> None:
+    usual, urgent = send(pool, ANNA, 5), send(pool, ANNA, 3, priority=10)
+    assert ids_of(queue.claim(1, urgent=1)) == urgent[:2]
+    assert set(ids_of(queue.claim(2, urgent=2))) == {urgent[2], usual[0]}
+    assert ids_of(queue.claim(9, urgent=2)) == usual[1:]
+
+
+def test_an_urgent_video_does_not_wait_for_older_ones(pool: Pool, queue: VideoQueue) -> None:
+    """The reserve goes by priority, not by when videos are due: a long queue holds up nothing urgent."""
+    waiting = send(pool, ANNA, 5)
+    wait(pool, waiting, timedelta(days=1))
+    (urgent,) = send(pool, ANNA, priority=1)
+    assert ids_of(queue.claim(1, urgent=1)) == [waiting[0], urgent]
+
+
+def test_urgent_videos_of_owners_take_turns(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 5, priority=10)
+    send(pool, BERT, 5, priority=1)
+    claimed = [queue.claim(0, urgent=1)[0] for _ in range(4)]
+    assert owners_of(pool, claimed[:2]) == owners_of(pool, claimed[2:]) == {ANNA: 1, BERT: 1}
+    assert owners_of(pool, queue.claim(0, urgent=1, served=[ANNA])) == {BERT: 1}
+
+
+def test_urgent_videos_are_under_the_owners_cap(pool: Pool) -> None:
+    send(pool, ANNA, 9)
+    send(pool, ANNA, 9, priority=10)
+    capped = VideoQueue(pool, "first", 60.0, owner_cap=4)
+    assert len(capped.claim(3, urgent=3)) == 4
+    assert capped.claim(3, urgent=3) == []
+
+
+def test_an_urgent_video_that_backs_off_is_not_claimed(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, priority=10)
+    queue.retry(queue.claim(1)[0], TROUBLE, delay_s=3600.0)
+    assert queue.claim(0, urgent=1) == []
 
 
 # The cap

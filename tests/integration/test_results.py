@@ -11,7 +11,7 @@ from cluster.contracts.results import StageFailure, StageReport, Transcript
 from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool
-from cluster.store.results import count_by_status, in_flight, read_results, read_standings
+from cluster.store.results import count_by_status, in_flight, read_results, read_standings, recent_times
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
 from cluster.store.submissions import submit
@@ -70,6 +70,19 @@ def test_a_standing_names_what_runs_and_counts_what_is_done(pool: Pool, queue: V
     assert (second.status, second.settled) == ("PROCESSING", False)
 
 
+def test_standing_says_queue_wait_and_run_apart(pool: Pool, queue: VideoQueue) -> None:
+    waiting, moving = enqueue(pool, 2)
+    (_, video) = queue.claim(2)
+    complete(pool, video, Stage.DOWNLOADING, Stage.METADATA, Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)
+    first, second = read_standings(pool, [waiting, moving])
+    assert (first.wait_ms, first.run_ms) == (None, None)
+    assert first.queue_ms is not None
+    assert first.queue_ms > 0
+    assert second.run_ms == 3 * 500.0  # of the two beside each other one counts
+    assert second.wait_ms == 4000.0 - 1500.0
+    assert second.queue_ms == (video.claimed_at - video.queued_at) / timedelta(milliseconds=1)
+
+
 def test_an_earlier_attempt_counts_for_nothing(pool: Pool, queue: VideoQueue) -> None:
     (video_id,) = enqueue(pool)
     (video,) = queue.claim(1)
@@ -99,7 +112,7 @@ def test_a_result_says_everything_of_a_ready_video(pool: Pool, queue: VideoQueue
     (result,) = read_results(pool, [video_id])
     assert list(result) == [
         "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
-        "processing_ms", "rtf", "scenes", "words", "stages",
+        "processing_ms", "rtf", "scenes", "words", "wait_ms", "run_ms", "stages",
     ]  # fmt: skip
     stored = row(pool, video_id)
     assert (result["id"], result["uri"], result["filename"]) == (str(video_id), "/videos/00000.mp4", "00000.mp4")
@@ -109,6 +122,7 @@ def test_a_result_says_everything_of_a_ready_video(pool: Pool, queue: VideoQueue
     assert result["queue_ms"] == pytest.approx(queued)
     assert result["queue_ms"] >= 0
     assert result["processing_ms"] == stored["processing_duration_ms"]
+    assert result["wait_ms"] + result["run_ms"] == result["processing_ms"]
     assert result["rtf"] == pytest.approx(stored["processing_duration_ms"] / 2000.0)
     assert [stage["name"] for stage in result["stages"]] == ["downloading", "finalizing"]
     assert result["stages"][0] == {"name": "downloading", "wait_ms": 500.0, "run_ms": 500.0, "outcome": "completed"}
@@ -118,7 +132,7 @@ def test_a_result_says_everything_of_a_ready_video(pool: Pool, queue: VideoQueue
 
 def test_what_is_not_known_yet_is_none_or_nothing(pool: Pool) -> None:
     (result,) = read_results(pool, enqueue(pool))
-    unknown = ("error_type", "error_message", "duration_s", "queue_ms", "processing_ms", "rtf")
+    unknown = ("error_type", "error_message", "duration_s", "queue_ms", "wait_ms", "run_ms", "processing_ms", "rtf")
     assert [result[name] for name in unknown] == [None] * len(unknown)
     assert (result["scenes"], result["words"], result["stages"]) == (0, 0, [])
 
@@ -131,6 +145,24 @@ def test_a_video_of_no_duration_has_no_rtf(pool: Pool, queue: VideoQueue) -> Non
     (result,) = read_results(pool, [video_id])
     assert (result["status"], result["processing_stage"], result["rtf"]) == ("FAILED", "indexing", None)
     assert read_standings(pool, [video_id])[0].settled
+
+
+def test_recent_times_are_means_of_what_ended_lately(pool: Pool, queue: VideoQueue) -> None:
+    assert recent_times(pool) == {"videos": 0, "queue_ms": None, "wait_ms": None, "run_ms": None}
+    enqueue(pool, 3)
+    videos = queue.claim(3)
+    for video in videos:
+        complete(pool, video, Stage.DOWNLOADING, Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)
+        queue.fail(video, "scene_processing", TROUBLE)
+    with pool.connection() as connection:
+        for video, queue_s in zip(videos, (1, 2, 9), strict=True):
+            connection.execute(
+                "UPDATE videos SET queued_at = processing_started_at - make_interval(secs => %s), "
+                "processing_finished_at = clock_timestamp() - make_interval(mins => %s), processing_duration_ms = 4000 "
+                "WHERE id = %s",
+                (queue_s, 90 if queue_s == 9 else 1, video.id),
+            )
+    assert recent_times(pool) == {"videos": 2, "queue_ms": 1500.0, "wait_ms": 3000.0, "run_ms": 1000.0}
 
 
 def test_counts_leave_out_what_another_system_left_pending(pool: Pool, queue: VideoQueue) -> None:

@@ -20,6 +20,7 @@ from queued_videos import (
     everything,
     expire,
     finish,
+    note_begun,
     only,
     record_media,
     recovery,
@@ -113,7 +114,7 @@ def test_a_claim_is_an_attempt_under_a_fresh_lease(pool: Pool, queue: VideoQueue
     assert (video.attempt, video.setbacks, video.uri) == (1, Setbacks(), "/videos/00000.mp4")
     stored = row(pool, video.id)
     assert (stored["status"], stored["attempt"]) == ("PROCESSING", 1)
-    assert stored["processing_started_at"] == video.claimed_at
+    assert stored["processing_started_at"] is None  # no worker has begun
     lease = only(pool, "SELECT *, expires_at - clock_timestamp() AS left_over FROM video_leases")
     assert (lease["lease_token"], lease["scheduler"]) == (video.lease_token, "first")
     assert timedelta(seconds=55) < lease["left_over"] <= timedelta(seconds=60)
@@ -295,13 +296,14 @@ def writes(queue: VideoQueue, pool: Pool) -> dict[str, Callable[[ClaimedVideo], 
         "fail": lambda video: queue.fail(video, "metadata", TROUBLE),
         "retry": lambda video: queue.retry(video, TROUBLE, 1.0),
         "record_media": lambda video: record_media(pool, video, INFO),
+        "begin": lambda video: note_begun(pool, video),
         "scenes": lambda video: SceneStore(pool).replace(
             video.id, video.lease_token, Transcript(None, (), "none"), [], 1.0
         ),
     }
 
 
-@pytest.mark.parametrize("write", ["finish", "fail", "retry", "record_media", "scenes"])
+@pytest.mark.parametrize("write", ["finish", "fail", "retry", "record_media", "begin", "scenes"])
 @pytest.mark.parametrize("claimed_again", [False, True])
 def test_a_stale_token_writes_nothing(
     pool: Pool, queue: VideoQueue, other: VideoQueue, write: str, claimed_again: bool

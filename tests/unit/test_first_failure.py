@@ -16,7 +16,7 @@ from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
 
 CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
-VIDEO = ClaimedVideo(UUID(int=1), "a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
+VIDEO = ClaimedVideo(UUID(int=1), UUID(int=2), "a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
 VALUES = {
     Stage.DOWNLOADING: LocalVideo(Path("a.mp4"), 1, temporary=False),
     Stage.METADATA: MediaInfo(1.0, 0.0, 25.0, 640, 360, 0, "h264", "aac", 1),

@@ -20,6 +20,8 @@ def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[s
         "error_message": None if status == "READY" else "no pictures",
         "duration_s": 60.0,
         "queue_ms": 500.0,
+        "wait_ms": 10_500.0,
+        "run_ms": 1500.0,
         "processing_ms": 12_000,
         "rtf": 0.2,
         "scenes": 7,
@@ -45,12 +47,14 @@ def printed(table: Table) -> str:
 
 
 def test_a_video_is_a_row_with_its_figures() -> None:
-    assert cells(video_table([result()])) == [["a.mp4", "[green]READY[/]", "7", "80", "60.0", "0.50", "12.00", "0.20"]]
+    row = ["a.mp4", "[green]READY[/]", "7", "80", "60.0", "0.50", "10.50", "1.50", "12.00", "0.20"]
+    assert cells(video_table([result()])) == [row]
 
 
 def test_what_is_not_known_is_a_dash_and_not_a_nought() -> None:
-    unknown = result(duration_s=None, queue_ms=None, processing_ms=None, rtf=None, status="FAILED")
-    assert cells(video_table([unknown]))[0][1:] == ["[red]FAILED[/]", "7", "80", "-", "-", "-", "-"]
+    names = ("duration_s", "queue_ms", "wait_ms", "run_ms", "processing_ms", "rtf")
+    unknown = result(status="FAILED") | dict.fromkeys(names)
+    assert cells(video_table([unknown]))[0][1:] == ["[red]FAILED[/]", "7", "80", *["-"] * len(names)]
 
 
 @pytest.mark.parametrize("name", ["clip [hd].mp4", "[/].mp4", "[red]clip[/red].mp4"])
@@ -68,6 +72,13 @@ def test_wait_and_run_of_a_stage_are_summed_apart_in_the_order_of_the_stages() -
 
 def test_a_stage_that_still_runs_or_never_ran_has_no_row() -> None:
     assert cells(stage_table([result(stages=[stage("metadata", None, None)]), result(stages=[])])) == []
+
+
+def test_summary_says_queue_wait_and_run_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    other = result(queue_ms=1500.0, wait_ms=500.0, run_ms=2500.0)
+    unknown = result(queue_ms=None, wait_ms=None, run_ms=None)
+    print_summary([result(), other, unknown])
+    assert "Mean of a video: queue 1.00 s, wait between stages 5.50 s, run 2.00 s\n" in capsys.readouterr().out
 
 
 def test_the_summary_counts_what_is_ready(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ class Runner:
 
 
 def test_submitted_language_reaches_media_and_speech_workers() -> None:
-    video = ClaimedVideo(UUID(int=1), "a.mp4", "a.mp4", "de", 1, 1, CLAIMED, CLAIMED)
+    video = ClaimedVideo(UUID(int=1), UUID(int=2), "a.mp4", "a.mp4", "de", 1, 1, CLAIMED, CLAIMED)
     runner = Runner()
     asyncio.run(walk(video, Done(None, CLAIMED), runner))
     assert runner.calls["probe"].arguments == (VALUES[Stage.DOWNLOADING], "de")

@@ -1,6 +1,7 @@
 """Progress: how long it may still take, and what is shown of videos with strange names."""
 
 import io
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -75,3 +76,14 @@ def test_a_name_is_shown_as_it_is_whatever_brackets_it_has(name: str) -> None:
     console.print(_view("", [standing("PROCESSING", name=name)]))  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
     assert name in console.file.getvalue()
+
+
+def test_view_says_queue_wait_and_run_apart() -> None:
+    moving = replace(standing("PROCESSING"), queue_ms=61_000.0, wait_ms=400.0, run_ms=1900.0)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(_view("", [moving, replace(standing("PENDING"), queue_ms=65_000.0)]))  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "queue 61.0 s, wait 0.4 s, run 1.9 s" in shown
+    assert "1 waiting" in shown
+    assert "in the queue for up to 1 min 5 s" in shown

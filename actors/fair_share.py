@@ -1,0 +1,46 @@
+"""Whose turn it is: owners who were served least come first, and absence saves nothing up.
+
+Start-time fair queueing (Goyal, Vin, Cheng 1996) over the run seconds of all workers: an owner who comes in is placed
+where those in service began, so that a newcomer is next without making up for the time before.
+"""
+
+from collections import Counter
+from uuid import UUID
+
+
+class FairShare:
+    """Run seconds by owner, compared with one another. Used on the scheduler's event loop alone."""
+
+    def __init__(self) -> None:
+        self._served_s: dict[UUID, float] = {}
+        self._present: Counter[UUID] = Counter()
+        self._now_s = 0.0
+
+    def enter(self, owner_id: UUID) -> None:
+        """A video of the owner was claimed."""
+        if owner_id not in self._present:
+            self._served_s[owner_id] = max(self.served_s(owner_id), self._now_s)
+        self._present[owner_id] += 1
+        self._now_s = max(self._now_s, min(map(self.served_s, self._present)))
+
+    def leave(self, owner_id: UUID) -> None:
+        """A video of the owner is no more in flight; owners who are level with a newcomer are forgotten."""
+        self._present[owner_id] -= 1
+        if self._present[owner_id] <= 0:
+            del self._present[owner_id]
+            absent = self._served_s.keys() - self._present.keys()
+            for owner in [owner for owner in absent if self._served_s[owner] <= self._now_s]:
+                del self._served_s[owner]
+
+    def note_run(self, owner_id: UUID, run_s: float) -> None:
+        """A worker ran so long for the owner."""
+        self._served_s[owner_id] = self.served_s(owner_id) + run_s
+
+    def served_s(self, owner_id: UUID) -> float:
+        """What the owner has received, in seconds that only compare with those of other owners."""
+        return self._served_s.get(owner_id, self._now_s)
+
+    def order(self) -> list[UUID]:
+        """The owners who have received more than a newcomer, those with least first."""
+        ahead = [owner for owner, served_s in self._served_s.items() if served_s > self._now_s]
+        return sorted(ahead, key=self._served_s.__getitem__)

@@ -1,0 +1,120 @@
+"""The policy on runs that were recorded from a real cluster of two cores, on a clock that jumps.
+
+``recorded_runs.json`` holds, by kind of batch, the length of each video and the run of each of its calls in seconds:
+40 clips of 22 s, 20 of 6 to 180 s, 200 silent ones of one second.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from actors.pools import SHARED_CALL_S
+from cluster.contracts.stages import WorkerKind
+from tests.simulated_cluster import TWO_CORES, Recorded, Sent, Simulation
+
+TRACES = json.loads(Path(__file__).with_name("recorded_runs.json").read_text())
+EVERYTHING_S = 1e9
+"""Work in flight with which all is claimed that memory allows."""
+
+
+def recorded(batch: str, count: int) -> list[Recorded]:
+    found = [Recorded(video["length_s"], video["runs_s"]) for video in TRACES[batch]]
+    return list(islice(cycle(found), count))
+
+
+def run(sent: Sequence[Sent], **settings: object) -> Simulation:
+    simulation = Simulation(sent, **settings)  # type: ignore[arg-type]
+    simulation.run()
+    assert all(video.ready_s > video.began_s >= video.at_s for video in sent)
+    return simulation
+
+
+def batch(name: str, count: int, owner: int = 1) -> list[Sent]:
+    return [Sent(video, owner) for video in recorded(name, count)]
+
+
+def whole_s(sent: Sequence[Sent]) -> float:
+    return max(video.ready_s for video in sent)
+
+
+def test_150_clips_take_no_three_times_their_run() -> None:
+    sent = batch("clips", 150)
+    run(sent)
+    mean_run_s = fmean(video.recorded.run_s for video in sent)
+    assert fmean(video.processing_s for video in sent) <= 3 * mean_run_s
+
+
+@pytest.mark.parametrize(("name", "count"), [("clips", 150), ("mixed", 60), ("tiny", 500)])
+def test_throughput_is_that_of_claiming_everything(name: str, count: int) -> None:
+    sent, all_claimed = batch(name, count), batch(name, count)
+    run(sent)
+    run(all_claimed, work_s=EVERYTHING_S)
+    assert whole_s(all_claimed) / whole_s(sent) >= 0.95
+
+
+def test_claiming_everything_would_wait_long_in_between() -> None:
+    """What the bound is for: the same figure without it."""
+    sent = batch("clips", 150)
+    run(sent, work_s=EVERYTHING_S)
+    assert fmean(video.processing_s for video in sent) > 10 * fmean(video.recorded.run_s for video in sent)
+
+
+@pytest.mark.parametrize("owner", [1, 2])
+def test_an_urgent_clip_is_ready_soon(owner: int) -> None:
+    (alone,) = batch("clips", 1)
+    run([alone])
+    bulk = batch("clips", 150)
+    urgent = Sent(bulk[0].recorded, owner, priority=10, at_s=whole_s_of(bulk) / 3)
+    run([*bulk, urgent])
+    assert urgent.ready_s - urgent.at_s <= 3 * alone.ready_s
+
+
+def whole_s_of(bulk: Sequence[Sent]) -> float:
+    return sum(video.recorded.runs_s["transcribe"] for video in bulk)
+
+
+def test_only_urgent_videos_leave_others_their_share() -> None:
+    greedy = [Sent(video, owner=1, priority=10) for video in recorded("clips", 150)]
+    usual = batch("clips", 60, owner=2)
+    run([*greedy, *usual])
+    begun = sum(video.ready_s <= whole_s(usual) for video in greedy)
+    assert begun <= 2.2 * len(usual)
+
+
+def test_owners_of_equal_priority_share_alike() -> None:
+    first, second = batch("clips", 100, owner=1), [Sent(v, owner=2, at_s=20.0) for v in recorded("clips", 40)]
+    run([*first, *second])
+    meanwhile = sum(20.0 < video.ready_s <= whole_s(second) for video in first)
+    assert meanwhile == pytest.approx(len(second), abs=6)
+
+
+def test_work_in_flight_keeps_within_its_bound() -> None:
+    sent = batch("clips", 150)
+    simulation = run(sent)
+    most_run_s = max(video.recorded.runs_s["transcribe"] for video in sent)
+    assert (
+        simulation.most_ahead_s[WorkerKind.TRANSCRIBER] <= max(5.0, 2 * most_run_s) * TWO_CORES[WorkerKind.TRANSCRIBER]
+    )
+
+
+def test_more_workers_have_more_in_flight() -> None:
+    many = {kind: 4 * count for kind, count in TWO_CORES.items()}
+    few, more = run(batch("clips", 100)), run(batch("clips", 100), workers=many, most=512)
+    assert more.most_in_flight > 2 * few.most_in_flight
+
+
+def test_a_clip_is_not_behind_all_long_videos_before_it() -> None:
+    long = [Sent(max(recorded("mixed", 8), key=lambda video: video.length_s)) for _ in range(16)]
+    clip = Sent(recorded("clips", 1)[0], owner=2, at_s=1.0)
+    run([*long, clip])
+    assert sum(video.ready_s < clip.ready_s for video in long) <= len(long) // 3
+
+
+def test_a_shared_call_stays_short() -> None:
+    sent = batch("clips", 150)
+    simulation = run(sent)
+    assert simulation.longest_shared_s <= 2 * SHARED_CALL_S

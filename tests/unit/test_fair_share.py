@@ -1,0 +1,59 @@
+"""Owners who received least come first, and who was away has saved nothing up."""
+
+from uuid import UUID
+
+from actors.fair_share import FairShare
+
+ANNA, BERT, CARL = UUID(int=1), UUID(int=2), UUID(int=3)
+
+
+def served(shares: FairShare, owner: UUID, run_s: float) -> None:
+    """A video of the owner comes, runs and goes."""
+    shares.enter(owner)
+    shares.note_run(owner, run_s)
+    shares.leave(owner)
+
+
+def test_shares_of_owners_alternate_one_video_at_a_time() -> None:
+    shares, order = FairShare(), []
+    for _ in range(6):
+        owner = min((ANNA, BERT), key=shares.served_s)
+        order.append(owner)
+        served(shares, owner, 10.0)
+    assert order == [ANNA, BERT] * 3
+
+
+def test_share_of_long_videos_counts_their_run() -> None:
+    shares, order = FairShare(), []
+    for _ in range(8):
+        owner = min((ANNA, BERT), key=shares.served_s)
+        order.append(owner)
+        served(shares, owner, 30.0 if owner is ANNA else 10.0)
+    assert order.count(BERT) == 3 * order.count(ANNA)
+
+
+def test_share_of_a_newcomer_begins_where_the_others_are() -> None:
+    shares = FairShare()
+    for _ in range(100):
+        served(shares, ANNA, 10.0)
+    shares.enter(ANNA)
+    shares.enter(BERT)
+    assert shares.served_s(ANNA) - shares.served_s(BERT) <= 10.0
+    assert shares.served_s(CARL) == shares.served_s(BERT)
+
+
+def test_order_names_who_received_more_than_a_newcomer() -> None:
+    shares = FairShare()
+    for owner, run_s in ((ANNA, 20.0), (BERT, 10.0), (CARL, 0.0)):
+        shares.enter(owner)
+        shares.note_run(owner, run_s)
+    assert shares.order() == [BERT, ANNA]
+
+
+def test_shares_of_owners_long_gone_are_forgotten() -> None:
+    shares = FairShare()
+    for number in range(1000):
+        served(shares, UUID(int=number), 1.0)
+    for _ in range(3):
+        served(shares, ANNA, 5.0)
+    assert len(shares.order()) <= 1
