@@ -12,7 +12,7 @@ from enum import StrEnum
 from unicodedata import east_asian_width
 
 from cluster.captions import Caption, captions, one_line
-from cluster.contracts.results import Segment, Transcript
+from cluster.contracts.results import Segment, Transcript, TranscriptSource
 
 
 class TranscriptFormat(StrEnum):
@@ -42,36 +42,54 @@ _WORD_JOINER = "\u2060"
 """Neither seen nor a place to break a line: SubRip has no escapes, and no player finds its marks around it."""
 
 
-def write_transcript(transcript: Transcript, wanted: TranscriptFormat, duration_s: float | None = None) -> str:
+OURS = TranscriptSource()
+
+
+def write_transcript(
+    transcript: Transcript,
+    wanted: TranscriptFormat,
+    duration_s: float | None = None,
+    source: TranscriptSource = OURS,
+) -> str:
     """The whole ``transcript`` in that format, to be stored and sent as UTF-8.
 
-    ``duration_s``: the video's, which only JSON names. Where nothing was said, text and SubRip are empty.
+    ``duration_s``: the video's, which only JSON names. ``source``: who made it, which JSON names and WebVTT notes.
+    Where nothing was said, text and SubRip are empty.
     """
     match wanted:
         case TranscriptFormat.JSON:
-            return _json(transcript, duration_s)
+            return _json(transcript, duration_s, source)
         case TranscriptFormat.VTT:
-            return _vtt(transcript.segments)
+            return _vtt(transcript.segments, source)
         case TranscriptFormat.SRT:
             return _srt(transcript.segments)
         case TranscriptFormat.TXT:
             return _text(transcript.segments)
 
 
-def _json(transcript: Transcript, duration_s: float | None) -> str:
+def _json(transcript: Transcript, duration_s: float | None, source: TranscriptSource) -> str:
     document = {
         "language": transcript.language,
-        "model": transcript.model,
+        "model": transcript.model or None,
+        "source": source.name,
+        "times": "measured" if source.timed else "estimated",
         "duration_s": duration_s,
         "segments": [asdict(segment) for segment in transcript.segments],
     }
     return json.dumps(document, ensure_ascii=False) + "\n"
 
 
-def _vtt(segments: Sequence[Segment]) -> str:
+def _vtt(segments: Sequence[Segment], source: TranscriptSource) -> str:
     """https://www.w3.org/TR/webvtt1/"""
     blocks = [f"{_times(caption, '.')}\n{_lines(caption).translate(_VTT_ESCAPES)}" for caption in captions(segments)]
-    return "\n\n".join(["WEBVTT", *blocks]) + "\n"
+    return "\n\n".join(["WEBVTT", *_notes(source), *blocks]) + "\n"
+
+
+def _notes(source: TranscriptSource) -> list[str]:
+    if not source.existing:
+        return []
+    times = "" if source.timed else "; its times are estimated from the length of the text"
+    return [f"NOTE This transcript was made by the existing system, not by heimdex-cluster{times}."]
 
 
 def _srt(segments: Sequence[Segment]) -> str:

@@ -1,7 +1,7 @@
 """The JSON of a user's videos, and of what admins see and do about videos that failed."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -102,11 +102,17 @@ class SpokenSegment(BaseModel):
 
 
 class VideoTranscript(BaseModel):
-    """All that was said in a video. ``language`` is an ISO 639-1 code, null when nothing was said."""
+    """All that was said in a video. ``language`` is an ISO 639-1 code, null when nothing was said.
+
+    ``source``: who made the transcript; one that an existing Heimdex made names no model. ``times``: estimated where
+    only the text was stored.
+    """
 
     model_config = example(
         language="en",
         model="small@1",
+        source="heimdex-cluster",
+        times="measured",
         duration_s=8.0,
         segments=[
             {
@@ -121,7 +127,9 @@ class VideoTranscript(BaseModel):
         ],
     )
     language: str | None
-    model: str
+    model: str | None
+    source: Literal["heimdex-cluster", "existing"]
+    times: Literal["measured", "estimated"]
     duration_s: float | None
     segments: list[SpokenSegment]
 

@@ -52,6 +52,22 @@ class Transcript:
 
 
 @dataclass(frozen=True)
+class TranscriptSource:
+    """Who made a transcript, and whether its times are measured.
+
+    ``existing``: another system, before this cluster knew the database; its transcripts name no model.
+    """
+
+    existing: bool = False
+    timed: bool = True
+
+    @property
+    def name(self) -> str:
+        """As JSON has it."""
+        return "existing" if self.existing else "heimdex-cluster"
+
+
+@dataclass(frozen=True)
 class SceneDescription:
     """What was said and seen in the scene of the same ``index``; the scene's picture is not carried along.
 

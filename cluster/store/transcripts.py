@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
-from cluster.contracts.results import Segment, Transcript
+from cluster.contracts.results import Segment, Transcript, TranscriptSource
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
+from cluster.store.existing_transcripts import read_existing
 from cluster.store.shown_status import SHOWN_STATUS
 
 _SEGMENTS = TypeAdapter(tuple[Segment, ...])
@@ -16,20 +18,31 @@ _SEGMENTS = TypeAdapter(tuple[Segment, ...])
 
 @dataclass(frozen=True)
 class TranscribedVideo:
-    """A video and what was said in it; ``transcript`` is None as long as none is written."""
+    """A video and what was said in it; ``transcript`` is None as long as none is written.
+
+    ``source``: who made the transcript, and whether its times are measured.
+    """
 
     filename: str
     status: VideoStatus
     duration_s: float | None
     transcript: Transcript | None
+    source: TranscriptSource
 
 
 def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVideo | None:
-    """One of the owner's videos with its transcript; None when there is no such video or it is another's."""
+    """One of the owner's videos with its transcript; None when there is no such video or it is another's.
+
+    Where this cluster has made none, the one that an existing Heimdex stored in ``videos``.
+    """
     with pool.connection() as connection:
         row = connection.execute(
             f"""
-            SELECT v.filename, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model, t.segments
+            SELECT v.filename, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model, t.segments,
+                   -- Columns that are there in an existing database only.
+                   to_jsonb(v) -> 'transcript_segments' AS existing_segments,
+                   to_jsonb(v) ->> 'full_transcript' AS existing_text,
+                   to_jsonb(v) ->> 'transcript_language' AS existing_language
             FROM videos AS v
             LEFT JOIN video_processing AS p ON p.video_id = v.id
             LEFT JOIN video_transcripts AS t ON t.video_id = v.id
@@ -39,10 +52,21 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
         ).fetchone()
     if row is None:
         return None
-    transcript = None
+    transcript, source = _transcript(row)
+    return TranscribedVideo(row["filename"], VideoStatus(row["status"]), row["duration_s"], transcript, source)
+
+
+def _transcript(row: DictRow) -> tuple[Transcript | None, TranscriptSource]:
     if row["model"] is not None:
-        transcript = Transcript(row["language"], _SEGMENTS.validate_python(row["segments"]), row["model"])
-    return TranscribedVideo(row["filename"], VideoStatus(row["status"]), row["duration_s"], transcript)
+        segments = _SEGMENTS.validate_python(row["segments"])
+        return Transcript(row["language"], segments, row["model"]), TranscriptSource()
+    existing = read_existing(
+        row["existing_segments"], row["existing_text"], row["existing_language"], row["duration_s"]
+    )
+    if existing is None:
+        return None, TranscriptSource()
+    transcript, timed = existing
+    return transcript, TranscriptSource(existing=True, timed=timed)
 
 
 def find_video(pool: Pool, owner_id: UUID, uris: Sequence[str]) -> UUID | None:

@@ -84,6 +84,8 @@ def test_by_default_it_is_json_with_every_word(api: TestClient, pool: Pool) -> N
     assert answer.json() == {
         "language": "en",
         "model": "tiny.en@1",
+        "source": "heimdex-cluster",
+        "times": "measured",
         "duration_s": 3700.0,
         "segments": SEGMENTS,
     }

@@ -218,6 +218,8 @@ def test_text_and_json_lose_no_word(transcript: Transcript) -> None:
             {
                 "language": "en",
                 "model": "tiny.en@1",
+                "source": "heimdex-cluster",
+                "times": "measured",
                 "duration_s": 12.5,
                 "segments": [asdict(segment) for segment in transcript.segments],
             }
@@ -236,6 +238,8 @@ def test_where_nothing_was_said_the_files_are_empty_but_valid() -> None:
     assert json.loads(write_transcript(silent, JSON)) == {
         "language": None,
         "model": "tiny.en@1",
+        "source": "heimdex-cluster",
+        "times": "measured",
         "duration_s": None,
         "segments": [],
     }
