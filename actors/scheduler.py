@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.back_pressure import BackPressure
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
+from actors.embedding_runner import EmbeddingRunner
 from actors.engine_outage import EngineOutage
 from actors.fair_share import FairShare
 from actors.index_sweep import IndexSweep
@@ -37,6 +38,7 @@ from cluster.contracts.videos import ClaimedVideo
 from cluster.scene_pictures import ScenePictures
 from cluster.store.database import EmbeddedPostgres, open_pool
 from cluster.store.database import Pool as DatabasePool
+from cluster.store.embedding_jobs import EmbeddingJobs
 from cluster.store.forgetting import ForgottenPictures
 from cluster.store.index_follower import IndexFollower
 from cluster.store.lease_recovery import LeaseRecovery
@@ -74,6 +76,8 @@ class SchedulerConfig:
     """Where the pictures of scenes lie, those of forgotten videos to be removed."""
     engine: EngineAddress | None = None
     """The engine beside Postgres that finds the scenes."""
+    embedding_environment: Mapping[str, str] | None = None
+    """What a process that embeds what lacks vectors is told; None: this scheduler runs none."""
 
 
 class VideoScheduler:
@@ -152,6 +156,9 @@ class VideoScheduler:
         if self._config.scenes_url is not None:
             pictures = ScenePictures(self._config.scenes_url)
             sweeps.append(PictureSweep(ForgottenPictures(self._database), pictures).sweep_forever)
+        if self._config.embedding_environment is not None:
+            environment = {**self._config.embedding_environment, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+            sweeps.append(EmbeddingRunner(EmbeddingJobs(self._database), environment).sweep_forever)
         if self._config.engine is not None:
             follower = IndexFollower(self._database, open_client(self._config.engine))
             sweeps.append(IndexSweep(follower).sweep_forever)

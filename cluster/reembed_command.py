@@ -3,6 +3,7 @@
 Which Ray embeds is decided here; how is ``cluster.reembed``'s.
 """
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ def command_in(
         drop_old: Annotated[
             bool, typer.Option("--drop-old", help="Delete the vectors of all models but the active ones.")
         ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
     ) -> None:
         """Embed all scenes by other models and search by those then; no video is read again.
 
@@ -84,7 +86,15 @@ def command_in(
                     "Interrupted. What was embedded stays, searches are as before; the same command goes on from here."
                 )
                 raise typer.Exit(130) from None
-        if not _report(outcome):
+        if as_json:
+            counts = {
+                "embedded": outcome.embedded,
+                "failed": len(outcome.failures),
+                "lacking": outcome.lacking,
+                "switched": {by.value: model.key for by, model in outcome.switched.items()},
+            }
+            typer.echo(json.dumps(counts))
+        if not _report(outcome, _say if as_json else typer.echo):
             raise typer.Exit(1)
 
     return reembed_scenes
@@ -126,9 +136,9 @@ def _drop_old(settings: Settings, url: str) -> None:
         typer.echo(f"{models.drop_old()} old vectors were dropped")
 
 
-def _report(outcome: Outcome) -> bool:
+def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
     """Say what became of it; whether all is well."""
-    typer.echo(f"{outcome.embedded} scenes were embedded")
+    tell(f"{outcome.embedded} scenes were embedded")
     for scene_id, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
         _say(f"scene {scene_id}: {reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
@@ -136,7 +146,7 @@ def _report(outcome: Outcome) -> bool:
     if outcome.lacking:
         _say(f"{outcome.lacking} scenes have no vector of these models")
     if outcome.switched:
-        typer.echo(f"searches are by {_listed(outcome.switched)} from now on")
+        tell(f"searches are by {_listed(outcome.switched)} from now on")
         for by, model in outcome.switched.items():
             _say(f"set {SETTINGS[by]} to {' and '.join(filter(None, (model.name, model.pretrained)))} from now on")
         _say("`heimdex reembed --rollback` goes back, `heimdex reembed --drop-old` frees the room of the old vectors")

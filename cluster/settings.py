@@ -329,6 +329,16 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError("; ".join(_sentence(e) for e in error.errors())) from None
 
 
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make the same settings in another process; those that are unset are left out."""
+    found = {}
+    for name in settings.model_fields_set | {"data_dir"}:
+        value = getattr(settings, name)
+        if value is not None:
+            found[PREFIX + name.upper()] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return found
+
+
 def _sentence(error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     message = error["msg"].removeprefix("Value error, ")

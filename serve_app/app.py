@@ -27,6 +27,7 @@ from cluster.store.opensearch import check_engine, open_client
 from cluster.store.search_engines import index_opener
 from serve_app import (
     admin_api,
+    embedding_jobs_api,
     error_responses,
     health_api,
     quarantine_api,
@@ -55,6 +56,9 @@ ADMIN_ROUTES: list[Route] = [
     ("GET", "/v1/admin/failures/quarantine", quarantine_api.list_quarantine, 200),
     ("POST", "/v1/admin/failures/retry", quarantine_api.retry_videos, 200),
     ("POST", "/v1/admin/videos/cancel", quarantine_api.cancel_videos, 200),
+    ("POST", "/v1/admin/reprocess-embeddings", embedding_jobs_api.start_embedding, 202),
+    ("GET", "/v1/admin/reprocess-embeddings", embedding_jobs_api.read_latest_embedding, 200),
+    ("GET", "/v1/admin/reprocess-embeddings/{job_id}", embedding_jobs_api.read_embedding, 200),
 ]
 USER_ROUTES: list[Route] = [
     ("POST", "/v1/videos", videos_api.submit_videos, 202),
@@ -76,6 +80,7 @@ OPEN_ROUTES: list[Route] = [
 ]
 
 REFUSALS: dict[Callable[..., Any], set[int]] = {
+    embedding_jobs_api.start_embedding: {409},
     videos_api.submit_videos: {409, 429},
     videos_api.cancel_own_video: {409},
     videos_api.retry_own_video: {409},

@@ -4,12 +4,13 @@ Fields are named exactly as the database functions name their columns. A figure 
 """
 
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
 from cluster.contracts.videos import VideoStatus
+from cluster.store.embedding_jobs import JobState
 
 
 def example(**values: Any) -> ConfigDict:
@@ -238,3 +239,37 @@ class PreciseThroughputSeries(BaseModel):
         ]
     )
     data: list[PreciseThroughputDay]
+
+
+class EmbeddingJob(BaseModel):
+    """A job that embeds what lacks vectors. The counts are those of its end; ``lost``: its process is gone."""
+
+    model_config = example(
+        id="5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11",
+        state="running",
+        requested_at="2026-01-01T12:00:00Z",
+        started_at="2026-01-01T12:00:02Z",
+        finished_at=None,
+        progress="2000 of 9000 scenes, 300 a second, about 23 s left",
+        error_message=None,
+        scenes_embedded=None,
+        scenes_failed=None,
+        scenes_lacking=None,
+    )
+    id: UUID
+    state: JobState
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: str | None
+    error_message: str | None
+    scenes_embedded: int | None
+    scenes_failed: int | None
+    scenes_lacking: int | None
+
+
+class NoEmbeddingJob(BaseModel):
+    """No job was ever requested."""
+
+    id: None = None
+    state: Literal["idle"] = "idle"
