@@ -50,6 +50,7 @@ for command in (
     transcript_command.transcript,
     queue_commands.cancel,
     queue_commands.retry,
+    queue_commands.reprocess,
     queue_commands.quarantine,
     forget_command.forget,
 ):

@@ -1,6 +1,7 @@
 """``heimdex cancel``, ``retry`` and ``quarantine``: what becomes of videos that were submitted."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from cluster import launch
 from cluster.contracts.stages import Stage
+from cluster.contracts.videos import LANGUAGE
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.submissions import QuarantinedVideo
@@ -51,6 +53,30 @@ def retry(
     print(f"{len(retried)} videos wait again")
     if len(retried) < len(ids or []):
         print("the others are neither FAILED nor CANCELLED")
+        raise typer.Exit(1)
+
+
+def reprocess(
+    ids: Annotated[list[UUID], typer.Argument(help="Ids of READY, FAILED or CANCELLED videos.")],
+    language: Annotated[
+        str | None, typer.Option(help="Language of the speech (en, de, ...); default: as before.")
+    ] = None,
+) -> None:
+    """Process videos again from the beginning. Their scenes stay searchable until the new ones take their place.
+
+    Exit status 1: one of them waits, is being processed, is forgotten, or does not exist.
+    """
+    from cluster.store.reprocessing import reprocess as reprocess_videos
+
+    if language is not None and not re.fullmatch(LANGUAGE, language):
+        raise typer.BadParameter("--language is an ISO 639 code of two or three letters, for example de")
+    with _pool("heimdex-reprocess") as pool:
+        waiting = set(reprocess_videos(pool, ids, language=language))
+    print(f"{len(waiting)} videos wait to be processed again")
+    others = [video_id for video_id in ids if video_id not in waiting]
+    for video_id in others:
+        print(f"not queued: {video_id}: no such video, it is forgotten, or it waits or is being processed")
+    if others:
         raise typer.Exit(1)
 
 

@@ -68,6 +68,7 @@ USER_ROUTES: list[Route] = [
     ("DELETE", "/v1/videos/{video_id}", videos_api.forget_own_video, 204),
     ("POST", "/v1/videos/{video_id}/cancel", videos_api.cancel_own_video, 200),
     ("POST", "/v1/videos/{video_id}/retry", videos_api.retry_own_video, 200),
+    ("POST", "/v1/videos/{video_id}/reprocess", videos_api.reprocess_own_video, 200),
     ("GET", "/v1/search", search_api.search_own_scenes, 200),
     ("POST", "/v1/search/image", search_api.search_by_picture, 200),
     ("GET", "/v1/scenes/{scene_id}/similar", search_api.similar_scenes, 200),
@@ -84,6 +85,7 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     videos_api.submit_videos: {409, 429},
     videos_api.cancel_own_video: {409},
     videos_api.retry_own_video: {409},
+    videos_api.reprocess_own_video: {409},
     videos_api.forget_own_video: {409},
     search_api.search_by_picture: {413},
 }

@@ -246,15 +246,15 @@ class EmbeddingJob(BaseModel):
 
     model_config = example(
         id="5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11",
-        state="running",
+        state="failed",
         requested_at="2026-01-01T12:00:00Z",
         started_at="2026-01-01T12:00:02Z",
-        finished_at=None,
-        progress="2000 of 9000 scenes, 300 a second, about 23 s left",
-        error_message=None,
-        scenes_embedded=None,
-        scenes_failed=None,
-        scenes_lacking=None,
+        finished_at="2026-01-01T12:00:42Z",
+        progress="6000 of 9000 scenes, 300 a second, about 10 s left",
+        error_message="2 scenes have no vector of these models",
+        scenes_embedded=8998,
+        scenes_failed=2,
+        scenes_lacking=2,
     )
     id: UUID
     state: JobState

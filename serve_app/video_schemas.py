@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from cluster.contracts.stages import Outcome, Stage
-from cluster.contracts.videos import VideoStatus
+from cluster.contracts.videos import LANGUAGE, VideoStatus
 from serve_app.schemas import example
 
 MAX_IDS = 1000
@@ -190,6 +190,13 @@ class ChosenVideos(BaseModel):
 
     model_config = {**example(ids=["5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11"]), "extra": "forbid"}
     ids: Ids
+
+
+class Reprocessing(BaseModel):
+    """How a video is processed again; ``language``: ISO 639 code of the speech, as before where it is left out."""
+
+    model_config = {**example(language="de"), "extra": "forbid"}
+    language: str | None = Field(default=None, pattern=LANGUAGE)
 
 
 class Retried(BaseModel):

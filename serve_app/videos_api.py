@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from cluster.contracts.errors import InvalidVideo, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
 from cluster.store.forgetting import forget
+from cluster.store.reprocessing import reprocess
 from cluster.store.stage_ledger import latest_runs
 from cluster.store.submissions import cancel, retry, submit
 from cluster.store.videos import list_videos, read_video
@@ -16,7 +17,7 @@ from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Page, PageSize, Parts
-from serve_app.video_schemas import AcceptedVideos, Video, VideoDetail, VideosPage
+from serve_app.video_schemas import AcceptedVideos, Reprocessing, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
 MINUTE_S = 60
@@ -123,6 +124,21 @@ def retry_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Vi
     video = _own_video(parts, user_id, video_id)
     if not retried:
         raise Conflict(f"The video is {video['status']}: only what FAILED or was CANCELLED here can be tried again.")
+    return Video.model_validate(video)
+
+
+def reprocess_own_video(
+    video_id: VideoId, user_id: CurrentUser, parts: Parts, body: Reprocessing | None = None
+) -> Video:
+    """Process a video again that is READY, FAILED or CANCELLED, from the beginning, perhaps in another language.
+
+    Its scenes stay searchable until the new ones take their place, all at once.
+    """
+    language = body.language if body is not None else None
+    waiting = reprocess(parts.pool, [video_id], owner_id=user_id, language=language)
+    video = _own_video(parts, user_id, video_id)
+    if not waiting:
+        raise Conflict(f"The video is {video['status']}: only what has ended can be processed again.")
     return Video.model_validate(video)
 
 

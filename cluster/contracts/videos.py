@@ -33,13 +33,17 @@ def _storable(uri: str) -> str:
     return uri
 
 
+LANGUAGE = r"^[a-z]{2,3}$"
+"""An ISO 639 code."""
+
+
 class Submission(pydantic.BaseModel):
     """One video to be processed, as a manifest row or an HTTP body states it."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=4096)
-    language: str | None = pydantic.Field(default=None, pattern=r"^[a-z]{2,3}$")
+    language: str | None = pydantic.Field(default=None, pattern=LANGUAGE)
     """ISO 639 code of the speech; None: detect it."""
     priority: int = pydantic.Field(default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)
     """Each step up counts as ten minutes of waiting."""

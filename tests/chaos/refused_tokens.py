@@ -57,7 +57,7 @@ class GuardedRoute:
     @property
     def url(self) -> str:
         """Its path with what it needs to be asked for."""
-        path = self.path.format(user_id=ADMIN, video_id=ADMIN, scene_id=ADMIN)
+        path = self.path.format(user_id=ADMIN, video_id=ADMIN, scene_id=ADMIN, job_id=ADMIN)
         return path + ("?q=words" if self.path == "/v1/search" else "")
 
     @property

@@ -13,7 +13,7 @@ from serve_app.app import ADMIN_ROUTES, open_api_pool
 
 def test_every_admin_route_is_closed_to_users(api: TestClient) -> None:
     for method, path, _, _ in ADMIN_ROUTES:
-        place = path.format(user_id=ALICE)
+        place = path.format(user_id=ALICE, job_id=ALICE)
         answer = api.request(method, place, headers=headers(ALICE))
         assert (answer.status_code, list(answer.json())) == (403, ["detail"]), path
         assert api.request(method, place, headers=headers(ADMIN)).status_code not in (401, 403), path
