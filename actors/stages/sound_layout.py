@@ -42,6 +42,7 @@ class _Layout(ctypes.Structure):
     )
 
 
+_WAS_CUSTOM = 1
 _SAMPLE_TYPES: dict[str, np.dtype[Any]] = {
     "u8": np.dtype(np.uint8),
     "s16": np.dtype(np.int16),
@@ -75,12 +76,12 @@ _check_shape()
 def disown(layout: AudioLayout) -> bool:
     """Make ``layout``, a copy of PyAV's, free nothing; tell whether its order was a custom one.
 
-    The order is unspecified from then on.
+    The order is unspecified from then on, with a mark in the mask that means nothing there.
     """
     native = _native(layout)
     if native.order != ChannelOrder.CUSTOM:
         return False
-    native.order, native.mask = ChannelOrder.UNSPECIFIED, 0
+    native.order, native.mask = ChannelOrder.UNSPECIFIED, _WAS_CUSTOM
     return True
 
 
@@ -93,7 +94,9 @@ def drop_custom_order(stream: AudioStream) -> None:
 
 def order_of(frame: AudioFrame) -> ChannelOrder:
     """In which order the channels of ``frame`` come, once ``disown`` was called for its layout."""
-    return ChannelOrder(_native(frame.layout).order)
+    native = _native(frame.layout)
+    unspecified = native.order == ChannelOrder.UNSPECIFIED
+    return ChannelOrder.CUSTOM if unspecified and native.mask == _WAS_CUSTOM else ChannelOrder(native.order)
 
 
 def channels_of(frame: AudioFrame) -> Channels:

@@ -12,7 +12,7 @@ from av.audio.resampler import AudioResampler
 
 from actors.stages.media_reader import MediaReader
 from actors.stages.mix_down import mixable
-from actors.stages.sound_layout import channels_of, disown
+from actors.stages.sound_layout import ChannelOrder, channels_of, disown, order_of
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits
 from cluster.storage import FetchLimits
 from tests.reported import reported
@@ -182,6 +182,18 @@ def test_custom_order_of_channels_holds_the_voice(labels: list[int], at: int, tm
     assert likeness(sound, VOICE) > 0.95
 
 
+@pytest.mark.parametrize("labels", [[RIGHT, LEFT], [UNUSED, UNUSED], [LFE, LFE]])
+@pytest.mark.parametrize("other", [-VOICE, NOTHING], ids=["inverted", "silent"])
+def test_two_channels_of_a_custom_order_hold_the_voice(labels: list[int], other: Signal, tmp_path: Path) -> None:
+    path = with_labels(write_channels(tmp_path / "sound.mov", [VOICE, other], "WL+WR"), labels)
+    assert likeness(heard(path), VOICE) > 0.95
+
+
+def test_one_channel_of_an_unused_label_is_heard(tmp_path: Path) -> None:
+    path = with_labels(write_channels(tmp_path / "sound.mov", [VOICE], "WL"), [UNUSED])
+    assert likeness(heard(path), VOICE) > 0.95
+
+
 def test_frames_of_a_custom_order_are_freed_once(tmp_path: Path) -> None:
     path = write_channels(tmp_path / "sound.mov", beside_hiss(4, 1), "FL+FR+WL+WR")
     with av.open(str(with_labels(path, [RIGHT, LEFT, LFE, CENTRE]))) as container:
@@ -189,9 +201,32 @@ def test_frames_of_a_custom_order_are_freed_once(tmp_path: Path) -> None:
         for frame in container.decode(audio=0):
             assert disown(frame.layout)
             assert not disown(frame.layout)
+            assert order_of(frame) is ChannelOrder.CUSTOM
             assert channels_of(frame).shape == (4, frame.samples)
             frames += 1
     assert frames
+
+
+def test_samples_that_are_no_numbers_do_no_harm() -> None:
+    samples = np.stack([VOICE, -VOICE])
+    samples[:, 1000:1010] = [[np.nan], [np.inf]]
+    frame = av.AudioFrame.from_ndarray(samples, "fltp", "stereo")
+    frame.sample_rate = RATE_HZ
+    [mixed] = mixable([frame])
+    assert mixed.layout.name == "mono"
+    assert likeness(np.nan_to_num(channels_of(mixed)[0], posinf=0, neginf=0), VOICE) > 0.95
+
+
+def test_frames_of_changing_layouts_keep_their_order() -> None:
+    frames = []
+    for number, layout in enumerate(["mono", "stereo", "stereo", "5.1", "mono", "quad", "3 channels", "stereo"]):
+        count = AudioLayout(layout).nb_channels
+        frame = av.AudioFrame.from_ndarray(np.zeros((count, 1600), np.float32), "fltp", layout)
+        frame.sample_rate, frame.pts = RATE_HZ, 1600 * number
+        frames.append(frame)
+    mixed = list(mixable(frames))
+    assert [frame.pts for frame in mixed] == [1600 * number for number in range(8)]
+    assert {frame.samples for frame in mixed} == {1600}
 
 
 def test_mono_frames_are_handed_on_at_once() -> None:
