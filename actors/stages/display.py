@@ -21,11 +21,24 @@ HD_WIDTH_PX, HD_HEIGHT_PX = 1280, 576
 Pixels = NDArray[np.uint8]
 
 
-def pixel_aspect(stream: VideoStream) -> float:
-    """Width of a pixel over its height, within ``MAX_PIXEL_ASPECT``: what the container says, else the codec."""
-    stated = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    aspect = float(stated) if stated and stated > 0 else 1.0
-    return min(MAX_PIXEL_ASPECT, max(1 / MAX_PIXEL_ASPECT, aspect))
+class PixelAspect:
+    """Width of a pixel over its height as a stream is decoded: what its container says, else what the codec says now.
+
+    Broadcasts change between 4:3 and 16:9 at one size.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        """Before anything of ``stream`` is decoded."""
+        self._stream = stream
+        self._stated = stream.sample_aspect_ratio
+        self._by_container = bool(self._stated) and self._stated != stream.codec_context.sample_aspect_ratio
+
+    def now(self) -> float:
+        """The aspect of the picture that was decoded last, within ``MAX_PIXEL_ASPECT``."""
+        codecs = None if self._by_container else self._stream.codec_context.sample_aspect_ratio
+        stated = codecs or self._stated
+        aspect = float(stated) if stated and stated > 0 else 1.0
+        return min(MAX_PIXEL_ASPECT, max(1 / MAX_PIXEL_ASPECT, aspect))
 
 
 def shown_size(frame: VideoFrame, aspect: float) -> tuple[float, float]:

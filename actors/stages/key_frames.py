@@ -6,6 +6,7 @@ and the few of the last seconds that may be the next's, as small copies: only th
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -141,15 +142,15 @@ class KeyFrameRenderer:
     ``MAX_ASPECT`` times that, square pixels, as an ordinary screen shows them.
     """
 
-    def __init__(self, short_side_px: int, aspect: float = 1.0) -> None:
-        """``aspect``: width of the video's pixels over their height."""
+    def __init__(self, short_side_px: int, aspect: Callable[[], float] = lambda: 1.0) -> None:
+        """``aspect``: width of the current picture's pixels over their height."""
         self._short_side_px = short_side_px
         self._aspect = aspect
         self._reformatter = VideoReformatter()
 
     def copied(self, frame: VideoFrame) -> _Copy:
         """What of ``frame`` is needed to render it later, less than four times as large as what will be rendered."""
-        width, height = shown_size(frame, self._aspect)
+        width, height = shown_size(frame, self._aspect())
         longest = MAX_ASPECT * self._short_side_px
         scale = min(1.0, self._short_side_px / min(width, height), longest / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))

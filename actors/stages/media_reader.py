@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from actors.stages.audio_reader import speech_windows
+from actors.stages.display import Orientation
 from actors.stages.media_file import (
     FPS_TOLERANCE,
     OpenMedia,
@@ -106,7 +107,7 @@ class MediaReader:
             duration_s = scan.duration_s(start_s, [*pictures, *sounds])
             fps = self._rate(stream, scan.rate(stream.index))
             self._check_extent(duration_s, fps)
-            turned = first.rotation % 180 != 0
+            turned = Orientation.of(first).transposed
             info = MediaInfo(
                 duration_s=duration_s,
                 start_s=start_s,

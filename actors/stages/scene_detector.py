@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from actors.stages.cuts import SIDE_PX, UNCERTAIN_US, CutFinder
-from actors.stages.display import pixel_aspect
+from actors.stages.display import PixelAspect
 from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     FPS_TOLERANCE,
@@ -106,7 +106,7 @@ class SceneDetector:
 
     def _scenes(self, reading: "_PictureReading") -> Iterator[DetectedScene]:
         cuts = CutFinder()
-        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px, reading.pixel_aspect))
+        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px, reading.pixel_aspect.now))
         start_s, index = 0.0, 0
         for picture in reading.pictures():
             picker.offer(picture.time_s, picture.frame)
@@ -136,6 +136,7 @@ class _PictureReading:
         self._info = info
         self._limits = limits
         self._tally = Tally()
+        self.pixel_aspect = PixelAspect(streams[0])
         self._shrinker = Shrinker(SIDE_PX)
         self._decoded = 0
         self._shown = 0
@@ -143,11 +144,6 @@ class _PictureReading:
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
         self._last_duration_s = 0.0
-
-    @property
-    def pixel_aspect(self) -> float:
-        """Width of a pixel over its height."""
-        return pixel_aspect(self._streams[0])
 
     @property
     def is_empty(self) -> bool:

@@ -126,6 +126,20 @@ def test_pixels_are_as_wide_as_the_container_says(tmp_path: Path) -> None:
     assert key_frame(path).shape == (120, 60, 3)
 
 
+def test_shape_of_pixels_may_change_midway(tmp_path: Path) -> None:
+    parts = []
+    for number, aspect in enumerate([Fraction(16, 15), Fraction(64, 45)]):  # 4:3 and 16:9 at 720 x 576
+
+        def prepare(stream: VideoStream, aspect: Fraction = aspect) -> None:
+            stream.codec_context.sample_aspect_ratio = aspect
+
+        picture = corners(576, 720)[:, :: 1 if number else -1]
+        parts.append(write(tmp_path / f"{number}.ts", frames_of(picture, 50), "mpeg2video", prepare))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert [scene.key_frame.shape for scene in scenes_of(joined)] == [(288, 384, 3), (288, 512, 3)]
+
+
 def test_turned_picture_with_wide_pixels_is_tall(tmp_path: Path) -> None:
     def prepare(stream: VideoStream) -> None:
         stream.codec_context.sample_aspect_ratio = Fraction(2)
