@@ -207,21 +207,23 @@ def demo() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Apply the migrations that the database lacks; an existing Heimdex database is adopted as it is."""
+    """Apply the migrations that the database lacks, and restore functions of theirs that others replaced."""
+    from cluster.store.admin_functions import restore_functions
     from cluster.store.migrations import apply_migrations
 
     settings = load_settings()
     url = launch.existing_database_url(settings)
-    if url is not None:
-        applied = apply_migrations(url)
-    else:
-        server = launch.embedded(settings)
-        try:
-            applied = apply_migrations(server.start())
-        finally:
+    server = launch.embedded(settings) if url is None else None
+    try:
+        place = server.start() if server is not None else str(url)
+        applied, restored = apply_migrations(place), restore_functions(place)
+    finally:
+        if server is not None:
             server.stop()
     for migration in applied:
         print(f"applied {migration.name}")
+    for function in restored:
+        print(f"restored {function}, which was not the migrations' own")
     print("The database is up to date.")
 
 

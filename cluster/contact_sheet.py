@@ -59,7 +59,7 @@ def _scene(number: int, hit: SceneHit) -> str:
     return _SCENE.format(
         picture=_picture(scene.thumbnail_url),
         number=number,
-        filename=escape(scene.filename),
+        filename=escape(scene.name),
         start=time_code(scene.start_s),
         end=time_code(scene.end_s),
         said=_said(scene.transcript_segment or "", scene.marks),

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from uuid import UUID
 
 from rich.table import Table
 from rich.text import Text
 
 from cluster import launch
 from cluster.active_models import ModelName, Stand, to_be_loaded
-from cluster.contracts.errors import DatabaseUnavailable, HeimdexError
+from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, RefusedByDatabase
 from cluster.contracts.search import By
 from cluster.ray_node import port_is_free
 from cluster.report import result_console
@@ -113,6 +114,29 @@ def _database(settings: Settings) -> Iterator[Finding]:
     pending = pending_migrations(url)
     seen = f"{len(pending)} migrations are missing" if pending else "up to date"
     yield Finding("migrations", not pending, seen, "heimdex migrate")
+    if not pending:
+        yield _functions(url)
+        yield _owner(url, settings.resolved_owner_id)
+
+
+def _functions(url: str) -> Finding:
+    from cluster.store.admin_functions import changed_functions
+    from cluster.store.database import connect
+
+    with connect(url, name="heimdex-doctor") as connection:
+        changed = changed_functions(connection)
+    seen = f"not those of the migrations: {', '.join(changed)}" if changed else "those of the migrations"
+    return Finding("admin functions", not changed, seen, "heimdex migrate, which restores them")
+
+
+def _owner(url: str, owner_id: UUID) -> Finding:
+    from cluster.store.submissions import check_owner
+
+    try:
+        check_owner(url, owner_id)
+    except RefusedByDatabase as error:
+        return Finding("owner", False, str(error), "set HEIMDEX_OWNER_ID to an id that the database knows")
+    return Finding("owner", True, f"videos of {owner_id} may be written")
 
 
 def _ray(settings: Settings) -> Iterator[Finding]:

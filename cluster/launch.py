@@ -19,6 +19,7 @@ from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.ray_driver import RayPlace, Say, in_own_process
 from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.settings import Settings
+from cluster.store.admin_functions import restore_functions
 from cluster.store.database import EmbeddedPostgres, open_pool, running_url
 from cluster.store.migrations import apply_migrations
 from cluster.store.opensearch import check_engine, open_client
@@ -108,6 +109,8 @@ def up(settings: Settings, say: Say) -> ClusterState:
         applied = apply_migrations(url)
         if applied:
             say(f"applied {len(applied)} migrations")
+        for function in restore_functions(url):
+            say(f"restored {function}, which was not the migrations' own")
         node = None
         if settings.ray_address is None:
             say("starting Ray")

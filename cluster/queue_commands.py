@@ -105,7 +105,7 @@ def _show(videos: list[QuarantinedVideo], total: int) -> None:
         reason = f"{video.error_type}: {video.error_message}"
         table.add_row(
             str(video.id),
-            escape(video.filename),
+            escape(video.name),
             video.stage or "",
             escape(reason),
             str(video.attempts),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cluster.contracts.stages import Stage
 from cluster.manifest import BadRow
-from cluster.video_uris import shown, told_apart
+from cluster.video_uris import shown, told_apart, video_name
 
 Result = dict[str, Any]
 """A video as ``cluster.store.results.read_results`` gives it."""
@@ -105,7 +105,9 @@ def print_failures(results: Sequence[Result]) -> None:
 
 
 def _names(results: Sequence[Result]) -> list[str]:
-    return told_apart((result["filename"], shown(result["uri"])) for result in results)
+    return told_apart(
+        (video_name(result["filename"], result["uri"], result["id"]), shown(result["uri"])) for result in results
+    )
 
 
 def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:

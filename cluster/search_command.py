@@ -127,7 +127,7 @@ def show_hits(results: SearchResults) -> None:
     for number, hit in enumerate(results.hits, 1):
         table.add_row(
             str(number),
-            Text(hit.scene.filename),
+            Text(hit.scene.name),
             f"{time_code(hit.scene.start_s)}-{time_code(hit.scene.end_s)}",
             _marked(hit),
             Text(", ".join(hit.scene.tags)),

@@ -12,6 +12,7 @@ from cluster.report import mean_times, number, result_console
 from cluster.store.database import Pool, place
 from cluster.store.results import count_by_status, in_flight, read_standings, recent_times, waiting_for_a_reason
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
+from cluster.video_uris import video_name
 
 SHOWN_WAITING = 20
 """Videos that wait for a reason, those that are tried again first."""
@@ -65,7 +66,7 @@ def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
     for standing in standings:
         stages = " + ".join(standing["stages"]) or standing["processing_stage"]
         times = [number(standing[key], 2, 1000) for key in ("queue_ms", "wait_ms", "run_ms")]
-        table.add_row(escape(standing["filename"]), stages, str(standing["done_stages"]), *times)
+        table.add_row(escape(_name(standing)), stages, str(standing["done_stages"]), *times)
     return table
 
 
@@ -74,7 +75,7 @@ def _waiting_table(standings: list[dict[str, Any]]) -> Table:
     for column in ("video", "why"):
         table.add_column(column, overflow="fold")
     for standing in standings:
-        table.add_row(escape(standing["filename"]), escape(standing["error_message"]))
+        table.add_row(escape(_name(standing)), escape(standing["error_message"]))
     return table
 
 
@@ -97,3 +98,7 @@ def _worker_table(workers: list[dict[str, Any]]) -> Table:
             f"{memory / 1024**2:.0f} MiB" if memory else "",
         )
     return table
+
+
+def _name(standing: Mapping[str, Any]) -> str:
+    return video_name(standing["filename"], standing["place"], standing["id"])

@@ -41,7 +41,7 @@ def transcript(
     if found is None:
         raise _refusal(f"there is no such video: {shown(video)}")
     if found.transcript is None:
-        raise _refusal(f"{found.filename} is {found.status}: it has no transcript yet")
+        raise _refusal(f"{found.name} is {found.status}: it has no transcript yet")
     written = write_transcript(found.transcript, wanted or _format_of(output), found.duration_s, found.source).encode()
     if output is None:
         typer.echo(written, nl=False)

@@ -55,6 +55,11 @@ def filename_of(uri: str) -> str:
     return _on_one_line(urllib.parse.unquote(name) if web else name) or shown(uri)
 
 
+def video_name(filename: str | None, uri: str, video_id: object) -> str:
+    """What people call a video: its name, else the last part of where it is, else its id."""
+    return filename or (filename_of(uri) if uri else str(video_id))
+
+
 def expand(uris: Iterable[str]) -> list[str]:
     """The videos that ``uris`` name, in order: local folders and globs opened, local paths made absolute.
 

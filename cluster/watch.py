@@ -93,7 +93,7 @@ def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -
         except DatabaseUnavailable:
             time.sleep(POLL_S)
             continue
-        names = told_apart((standing.filename, standing.place) for standing in standings)
+        names = told_apart((standing.name, standing.place) for standing in standings)
         yield [replace(standing, filename=name) for standing, name in zip(standings, names, strict=True)]
         if all(standing.settled for standing in standings):
             return
@@ -128,7 +128,7 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
     moving = [standing for standing in standings if standing.status == VideoStatus.PROCESSING]
     for standing in moving[:SHOWN_IN_FLIGHT]:
         steps = "━" * standing.done_stages + "─" * (len(REQUIRES) - standing.done_stages)
-        table.add_row(f"  {escape(standing.filename)}", f"[cyan]{steps}[/]", _stages(standing), _times(standing))
+        table.add_row(f"  {escape(standing.name)}", f"[cyan]{steps}[/]", _stages(standing), _times(standing))
     if len(moving) > SHOWN_IN_FLIGHT:
         table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "", "")
     queues_ms = [standing.queue_ms or 0.0 for standing in standings if standing.status == VideoStatus.PENDING]
@@ -145,7 +145,7 @@ def _waiting_for_a_reason(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def _reason(waiting: Standing) -> str:
-    return f"WAITS   {waiting.filename}: {waiting.error_message}"
+    return f"WAITS   {waiting.name}: {waiting.error_message}"
 
 
 def _stages(standing: Standing) -> str:
@@ -160,14 +160,14 @@ def _times(standing: Standing) -> str:
 
 def _verdict(standing: Standing) -> str:
     if standing.status == VideoStatus.READY:
-        return f"READY   {standing.filename}"
+        return f"READY   {standing.name}"
     if standing.status == VideoStatus.CANCELLED:
-        return f"CANCELLED  {standing.filename}"
-    return f"FAILED  {standing.filename}: {standing.processing_stage}: {standing.error_message}"
+        return f"CANCELLED  {standing.name}"
+    return f"FAILED  {standing.name}: {standing.processing_stage}: {standing.error_message}"
 
 
 def _where(standings: Sequence[Standing]) -> str:
-    moving = [f"{s.filename} ({_stages(s)})" for s in standings if s.status == VideoStatus.PROCESSING]
+    moving = [f"{s.name} ({_stages(s)})" for s in standings if s.status == VideoStatus.PROCESSING]
     waiting = sum(1 for standing in standings if standing.status == VideoStatus.PENDING)
     shown = ", ".join(moving[:4]) + (f" and {len(moving) - 4} more" if len(moving) > 4 else "")
     return f"on the way: {shown or 'none'}; waiting: {waiting}"

@@ -92,7 +92,7 @@ def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
         401: "No valid token.",
         403: "The token's user is not an admin.",
         404: "Unknown, or another user's.",
-        409: "The video's state, or an earlier submission with the same key, does not allow it.",
+        409: "The video's state, an earlier submission with the same key, or a rule of the database does not allow it.",
         413: "The body is too large.",
         415: "The body is not JSON by its Content-Type.",
         429: "Too many videos within a minute; Retry-After says when to try again.",

@@ -48,7 +48,7 @@ def read_own_transcript(
         raise NotFound(f"The video is {video.status}: it has no transcript yet.")
     return Response(
         write_transcript(video.transcript, wanted, video.duration_s, video.source),
-        headers={"Content-Disposition": attachment(PurePosixPath(video.filename).stem, wanted)},
+        headers={"Content-Disposition": attachment(PurePosixPath(video.name).stem, wanted)},
         media_type=MEDIA_TYPES[wanted],
     )
 

@@ -139,7 +139,7 @@ class QuarantinedVideo(BaseModel):
 
     id: UUID
     owner_id: UUID
-    filename: str
+    filename: str | None
     uri: str
     stage: str | None
     error_type: str | None

@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 from fastapi import Body, Header, Path, Query
 from pydantic import Discriminator, Field, Tag
 
-from cluster.contracts.errors import InvalidVideo, SubmissionChanged, TooManySubmissions
+from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
 from cluster.store.forgetting import forget
 from cluster.store.reprocessing import reprocess
@@ -72,6 +72,8 @@ def submit_videos(
         return AcceptedVideos(ids=submit(parts.pool, user_id, submissions, ids, most_per_minute=most))
     except SubmissionChanged:
         raise Conflict("This Idempotency-Key was used for another submission; choose a new one.") from None
+    except RefusedByDatabase as error:
+        raise Conflict(f"Nothing was submitted: {error}.") from None
     except TooManySubmissions:
         raise RateLimited(f"No more than {most} videos may be submitted within a minute.", MINUTE_S) from None
 

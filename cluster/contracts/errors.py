@@ -22,7 +22,8 @@
     ├── MalformedResult         a stage answered something else than it promises
     ├── SubmissionRefused       nothing of a submission was enqueued
     │   ├── TooManySubmissions      its owner has submitted as much as allowed
-    │   └── SubmissionChanged       its ids stand for other videos already
+    │   ├── SubmissionChanged       its ids stand for other videos already
+    │   └── RefusedByDatabase       a rule of the database forbids the row: the owner is unknown there, or the like
     ├── LeaseLost               another scheduler owns the video now: stop, discard, write nothing
     └── ConfigurationError      refuse to start; the sentence says what to set
 
@@ -116,6 +117,10 @@ class TooManySubmissions(SubmissionRefused):
 
 class SubmissionChanged(SubmissionRefused):
     """The ids of the submission stand for other videos already."""
+
+
+class RefusedByDatabase(SubmissionRefused):
+    """A rule of the database forbids the videos; the message says which, and what to do."""
 
 
 class LeaseLost(HeimdexError):

@@ -1,16 +1,21 @@
 """What people see of scenes that were found, and the record of every search."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from psycopg import sql
+from psycopg import Error, errors, sql
 from psycopg.rows import class_row
 
+from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.search import WordsQuery
 from cluster.store.database import Pool
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.words_sql import TsQuery
+from cluster.video_uris import video_name
+
+logger = logging.getLogger(__name__)
 
 # No text holds these: they are not allowed in JSON or XML without being escaped, and nobody speaks them.
 _BEGIN, _END = "\x02", "\x03"
@@ -41,7 +46,7 @@ class SceneRow:
 
     scene_id: UUID
     video_id: UUID
-    filename: str
+    filename: str | None
     uri: str
     index: int
     start_s: float
@@ -50,6 +55,11 @@ class SceneRow:
     tags: list[str]
     thumbnail_url: str | None
     marks: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What people call the video."""
+        return video_name(self.filename, self.uri, self.video_id)
 
 
 def read_scenes(pool: Pool, scene_ids: Sequence[UUID], query: WordsQuery) -> dict[UUID, SceneRow]:
@@ -87,10 +97,22 @@ def _unmarked(row: SceneRow) -> SceneRow:
 
 
 def record_search(pool: Pool, user_id: UUID, query: str, results_count: int, latency_ms: int) -> None:
-    """Keep the record of a search that was answered; the search metrics read it.
+    """Keep the record of a search that was answered; the search metrics read it. Never fails the search.
 
-    The disk is not waited for: a Postgres that dies may lose the records of its last second.
+    The disk is not waited for: a Postgres that dies may lose the records of its last second. Of a user whom the
+    database does not know, the record is kept without the user.
     """
+    record = (query, results_count, latency_ms)
+    try:
+        try:
+            _record(pool, user_id, *record)
+        except errors.ForeignKeyViolation:
+            _record(pool, None, *record)
+    except (DatabaseUnavailable, Error) as error:
+        logger.warning("a search of %s was answered and not recorded: %s", user_id, " ".join(str(error).split()))
+
+
+def _record(pool: Pool, user_id: UUID | None, query: str, results_count: int, latency_ms: int) -> None:
     with pool.connection() as connection:
         connection.execute(
             "INSERT INTO search_queries (user_id, query_text, results_count, latency_ms) "

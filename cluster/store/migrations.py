@@ -6,6 +6,8 @@ applied, and the lock that lets two start at once.
 
 import hashlib
 import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import LiteralString
@@ -94,16 +96,32 @@ def apply_migrations(url: str) -> list[Migration]:
     return pending
 
 
-def _apply(connection: Connection[DictRow], migration: Migration) -> None:
-    try:
-        with connection.transaction():
+def apply_again(url: str, numbers: Collection[int]) -> None:
+    """Run migrations of these numbers once more, all or none; each is safe to run again. Raises ConfigurationError."""
+    with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0, needs_session=True) as connection:
+        lock = advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True)
+        with lock, connection.transaction():
             connection.execute(_MAY_TAKE_LONG)
-            # Bytes, since the text is no literal; without parameters it may hold many statements.
-            connection.execute(migration.text.encode())
-            connection.execute(
-                "INSERT INTO public.heimdex_migrations (number, name, sha256) VALUES (%s, %s, %s)",
-                [migration.number, migration.name, migration.sha256],
-            )
+            for migration in all_migrations():
+                if migration.number in numbers:
+                    with _named(connection, migration):
+                        connection.execute(migration.text.encode())
+
+
+def _apply(connection: Connection[DictRow], migration: Migration) -> None:
+    record = "INSERT INTO public.heimdex_migrations (number, name, sha256) VALUES (%s, %s, %s)"
+    with _named(connection, migration), connection.transaction():
+        connection.execute(_MAY_TAKE_LONG)
+        # Bytes, since the text is no literal; without parameters it may hold many statements.
+        connection.execute(migration.text.encode())
+        connection.execute(record, [migration.number, migration.name, migration.sha256])
+
+
+@contextmanager
+def _named(connection: Connection[DictRow], migration: Migration) -> Iterator[None]:
+    """An error names the migration in which it came up."""
+    try:
+        yield
     except psycopg.OperationalError as error:
         if connection.closed or is_connection_lost(error):
             raise DatabaseUnavailable(f"Postgres went away during migration {migration.name}") from error

@@ -11,7 +11,7 @@ from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.store.database import Pool
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import StageRun, latest_runs, run_along_the_way_ms
-from cluster.video_uris import shown
+from cluster.video_uris import shown, video_name
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Standing:
     """
 
     id: UUID
-    filename: str
+    filename: str | None
     status: str
     processing_stage: str | None
     duration_s: float | None
@@ -35,6 +35,11 @@ class Standing:
     queue_ms: float | None = None
     wait_ms: float | None = None
     run_ms: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return video_name(self.filename, self.place, self.id)
 
     @property
     def settled(self) -> bool:

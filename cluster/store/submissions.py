@@ -4,19 +4,21 @@ What a scheduler does with them is ``video_queue``'s.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg import errors
 from psycopg.rows import DictRow, class_row
 
-from cluster.contracts.errors import SubmissionChanged, TooManySubmissions
+from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged, TooManySubmissions
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
+from cluster.store.database import Pool, connect
 from cluster.store.queue_signals import notify
-from cluster.video_uris import filename_of
+from cluster.video_uris import filename_of, video_name
 
 PRIORITY_STEP_S = 600
 """What one step of priority is worth in seconds of waiting."""
@@ -140,19 +142,12 @@ def submit(
 
     Raises:
         SubmissionChanged: what the ``ids`` stand for differs.
+        RefusedByDatabase: the database may hold no such videos, of an owner that it does not know, say.
         TooManySubmissions: the owner would have submitted more than ``most_per_minute`` within a minute.
     """
     chosen = list(ids) if ids is not None else [uuid.uuid4() for _ in submissions]
-    parameters = {
-        "owner": owner_id,
-        "ids": chosen,
-        "uris": [submission.uri for submission in submissions],
-        "filenames": [filename_of(submission.uri) for submission in submissions],
-        "languages": [submission.language for submission in submissions],
-        "priorities": [submission.priority for submission in submissions],
-        "step_s": PRIORITY_STEP_S,
-    }
-    with pool.connection() as connection:
+    parameters = _parameters(owner_id, submissions, chosen)
+    with _one_sentence(owner_id), pool.connection() as connection:
         if ids is not None or most_per_minute is not None:
             # One submission of an owner at a time: what is counted next is all that there is.
             connection.execute(
@@ -163,6 +158,43 @@ def submit(
         connection.execute(_SUBMIT, parameters)
         notify(connection)
     return chosen
+
+
+def check_owner(url: str, owner_id: UUID) -> None:
+    """See whether a video of this owner may be written, and leave nothing behind. Raises RefusedByDatabase."""
+    with connect(url, name="heimdex-doctor") as connection:
+        with _one_sentence(owner_id):
+            connection.execute(_SUBMIT, _parameters(owner_id, [Submission(uri="doctor.mp4")], [uuid.uuid4()]))
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        connection.rollback()
+
+
+def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUID]) -> dict[str, object]:
+    return {
+        "owner": owner_id,
+        "ids": ids,
+        "uris": [submission.uri for submission in submissions],
+        "filenames": [filename_of(submission.uri) for submission in submissions],
+        "languages": [submission.language for submission in submissions],
+        "priorities": [submission.priority for submission in submissions],
+        "step_s": PRIORITY_STEP_S,
+    }
+
+
+@contextmanager
+def _one_sentence(owner_id: UUID) -> Iterator[None]:
+    """What a rule of the database refuses is one sentence: many of an existing database's are not ours."""
+    try:
+        yield
+    except errors.ForeignKeyViolation as error:
+        raise RefusedByDatabase(
+            f"the database knows no owner {owner_id} ({error.diag.constraint_name}): "
+            "sign up with that id first, or submit for another owner (HEIMDEX_OWNER_ID)"
+        ) from error
+    except (errors.IntegrityError, errors.InsufficientPrivilege, errors.RaiseException) as error:
+        raise RefusedByDatabase(
+            f"a rule of the database refuses videos of {owner_id}: {error.diag.message_primary}"
+        ) from error
 
 
 def _check(standing: DictRow | None, most_per_minute: int | None) -> None:
@@ -226,7 +258,7 @@ class QuarantinedVideo:
 
     id: UUID
     owner_id: UUID
-    filename: str
+    filename: str | None
     uri: str
     stage: str | None
     error_type: str | None
@@ -234,6 +266,11 @@ class QuarantinedVideo:
     attempts: int
     crashes: int
     failed_at: datetime
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return video_name(self.filename, self.uri, self.id)
 
 
 def quarantine(

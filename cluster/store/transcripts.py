@@ -12,6 +12,7 @@ from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
 from cluster.store.existing_transcripts import read_existing
 from cluster.store.shown_status import SHOWN_STATUS
+from cluster.video_uris import video_name
 
 _SEGMENTS = TypeAdapter(tuple[Segment, ...])
 
@@ -23,7 +24,8 @@ class TranscribedVideo:
     ``source``: who made the transcript, and whether its times are measured.
     """
 
-    filename: str
+    name: str
+    """What people call it."""
     status: VideoStatus
     duration_s: float | None
     transcript: Transcript | None
@@ -38,7 +40,8 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
     with pool.connection() as connection:
         row = connection.execute(
             f"""
-            SELECT v.filename, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model, t.segments,
+            SELECT v.filename, v.storage_path AS uri, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model,
+                   t.segments,
                    -- Columns that are there in an existing database only.
                    to_jsonb(v) -> 'transcript_segments' AS existing_segments,
                    to_jsonb(v) ->> 'full_transcript' AS existing_text,
@@ -53,7 +56,8 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
     if row is None:
         return None
     transcript, source = _transcript(row)
-    return TranscribedVideo(row["filename"], VideoStatus(row["status"]), row["duration_s"], transcript, source)
+    name = video_name(row["filename"], row["uri"], video_id)
+    return TranscribedVideo(name, VideoStatus(row["status"]), row["duration_s"], transcript, source)
 
 
 def _transcript(row: DictRow) -> tuple[Transcript | None, TranscriptSource]:

@@ -18,6 +18,7 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
+from cluster.video_uris import video_name
 
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
 
@@ -347,7 +348,7 @@ class _ClaimedRow:
     owner_id: UUID
     priority: int
     uri: str
-    filename: str
+    filename: str | None
     language: str | None
     attempt: int
     lease_token: int
@@ -365,7 +366,7 @@ class _ClaimedRow:
             owner_id=self.owner_id,
             priority=self.priority,
             uri=self.uri,
-            filename=self.filename,
+            filename=video_name(self.filename, self.uri, self.id),
             language=self.language,
             attempt=self.attempt,
             lease_token=self.lease_token,

@@ -15,6 +15,7 @@ def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[s
     return {
         "filename": name,
         "uri": f"/videos/{name}",
+        "id": "00000000-0000-0000-0000-000000000001",
         "status": status,
         "processing_stage": "completed" if status == "READY" else "metadata",
         "error_message": None if status == "READY" else "no pictures",

@@ -1,0 +1,141 @@
+"""What the rules of an existing database refuse: one sentence, nothing half written, and never a failed search."""
+
+import logging
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from api_client import ADMIN, ApiMaker, headers
+
+from cluster.contracts.errors import RefusedByDatabase
+from cluster.contracts.search import parse_words
+from cluster.contracts.videos import Submission
+from cluster.doctor import _owner
+from cluster.store.database import Pool, connect, open_pool
+from cluster.store.found_scenes import read_scenes, record_search
+from cluster.store.migrations import apply_migrations
+from cluster.store.results import read_standings
+from cluster.store.submissions import check_owner, quarantine, submit
+from cluster.video_uris import video_name
+from tests.existing_database import ANNA, STRANGER, changes_between, clip, take_snapshot
+
+TWO = [Submission(uri="s3://videos/a.mp4"), Submission(uri="s3://videos/b.mp4")]
+RULES = [
+    "ALTER TABLE videos ADD COLUMN bucket text NOT NULL",
+    "ALTER TABLE videos ADD CHECK (storage_path NOT LIKE 's3:%')",
+    "CREATE UNIQUE INDEX ON videos (owner_id) WHERE storage_path LIKE 's3:%'",
+    "ALTER TABLE videos FORCE ROW LEVEL SECURITY",
+    "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'quota is used up'; END $$; "
+    "CREATE TRIGGER no BEFORE INSERT ON videos FOR EACH ROW EXECUTE FUNCTION no()",
+]
+
+
+@pytest.fixture
+def strict_url(existing_url: str) -> str:
+    apply_migrations(existing_url)
+    return existing_url
+
+
+@pytest.fixture
+def strict(strict_url: str) -> Iterator[Pool]:
+    with open_pool(strict_url, max_size=4, name="tests") as pool:
+        yield pool
+
+
+def count(pool: Pool, table: str) -> int:
+    with pool.connection() as connection:
+        return int(connection.execute(f"SELECT count(*) AS n FROM {table}").fetchall()[0]["n"])
+
+
+def test_a_known_owner_submits_and_nothing_of_others_changes(strict_url: str, strict: Pool) -> None:
+    before = take_snapshot(strict_url)
+    assert len(submit(strict, ANNA, TWO, most_per_minute=9)) == 2
+    assert changes_between(before, take_snapshot(strict_url)) == []
+
+
+@pytest.mark.parametrize("most", [None, 9])
+def test_an_unknown_owner_is_one_sentence(strict: Pool, most: int | None) -> None:
+    with pytest.raises(RefusedByDatabase, match=f"knows no owner {STRANGER}") as refused:
+        submit(strict, STRANGER, TWO, most_per_minute=most)
+    assert "\n" not in str(refused.value)
+    assert (count(strict, "videos"), count(strict, "video_processing"), count(strict, "video_owners")) == (48, 0, 0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_of_the_database_is_one_sentence(strict_url: str, strict: Pool, rule: str) -> None:
+    with connect(strict_url) as connection:
+        if "NOT NULL" in rule:
+            connection.execute("TRUNCATE videos CASCADE")
+        connection.execute(rule.encode())
+    before = count(strict, "videos")
+    with pytest.raises(RefusedByDatabase, match=f"refuses videos of {ANNA}: "):
+        submit(strict, ANNA, TWO)
+    assert (count(strict, "videos"), count(strict, "video_processing")) == (before, 0)
+
+
+def test_doctor_says_whether_the_owner_may_be_written(strict_url: str, strict: Pool) -> None:
+    before = take_snapshot(strict_url)
+    assert _owner(strict_url, ANNA).ok
+    found = _owner(strict_url, STRANGER)
+    assert (found.ok, f"knows no owner {STRANGER}" in found.seen) == (False, True)
+    with pytest.raises(RefusedByDatabase):
+        check_owner(strict_url, STRANGER)
+    assert changes_between(before, take_snapshot(strict_url)) == []
+    assert (count(strict, "videos"), count(strict, "video_processing")) == (48, 0)
+
+
+def test_http_answers_a_stranger_with_a_sentence(make_api: ApiMaker, strict: Pool) -> None:
+    api = make_api(pool=strict)
+    answer = api.post("/v1/videos", json={"uri": "s3://videos/a.mp4"}, headers=headers(STRANGER))
+    assert (answer.status_code, list(answer.json())) == (409, ["detail"])
+    assert f"knows no owner {STRANGER}" in answer.json()["detail"]
+
+
+def test_a_search_of_a_stranger_is_recorded_without_them(strict: Pool) -> None:
+    record_search(strict, STRANGER, "harbour", 3, 12)
+    with strict.connection() as connection:
+        rows = connection.execute("SELECT user_id, results_count FROM search_queries WHERE query_text = 'harbour'")
+        assert rows.fetchall() == [{"user_id": None, "results_count": 3}]
+
+
+def test_a_search_that_cannot_be_recorded_is_logged(
+    strict_url: str, strict: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(strict_url) as connection:
+        connection.execute("ALTER TABLE search_queries ADD CHECK (query_text NOT LIKE '%harbour%')")
+    with caplog.at_level(logging.WARNING):
+        record_search(strict, ANNA, "harbour", 3, 12)
+    assert "not recorded" in caplog.text
+    assert count(strict, "search_queries") == 40
+
+
+# Videos without a name: the last part of where they are, as 3, 15 (FAILED), 6, 18 (READY) have none
+
+
+def test_quarantine_names_what_has_no_name(strict: Pool) -> None:
+    videos, _ = quarantine(strict, 50)
+    named = {video.id: (video.filename, video.name) for video in videos}
+    assert named[clip(3)] == (None, "clip-3.mp4")
+    assert named[clip(7)] == ("clip 7.mp4", "clip 7.mp4")
+
+
+def test_standings_and_scenes_name_what_has_no_name(strict: Pool) -> None:
+    (standing,) = read_standings(strict, [clip(6)])
+    assert (standing.filename, standing.name) == (None, "clip-6.mp4")
+    with strict.connection() as connection:
+        rows = connection.execute("SELECT id FROM video_scenes WHERE video_id = %s", (clip(6),)).fetchall()
+    scenes = read_scenes(strict, [row["id"] for row in rows], parse_words("harbour"))
+    assert {scene.name for scene in scenes.values()} == {"clip-6.mp4"}
+
+
+def test_the_quarantine_endpoint_has_null_for_a_missing_name(make_api: ApiMaker, strict: Pool) -> None:
+    answer = make_api(pool=strict).get("/v1/admin/failures/quarantine", headers=headers(ADMIN))
+    assert answer.status_code == 200
+    assert {item["filename"] for item in answer.json()["items"]} >= {None, "clip 7.mp4"}
+
+
+def test_a_stored_path_is_enough_for_a_name() -> None:
+    video_id = UUID(int=5)
+    assert video_name("a talk.mp4", "s3://b/x.mp4", video_id) == "a talk.mp4"
+    assert video_name(None, f"{ANNA}/x.mp4", video_id) == "x.mp4"
+    assert video_name("", "", video_id) == str(video_id)
