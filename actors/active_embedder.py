@@ -32,14 +32,14 @@ class ActiveEmbedder:
         self._vision = ActiveModel(
             self._models,
             By.PICTURE,
-            ModelName(config.model, config.pretrained),
+            ModelName(config.model, config.pretrained, chosen=config.chosen),
             lambda model: load_vision_model(model.name, model.pretrained, config.device, config.threads),
         )
         self._text = ActiveModel(
             self._models,
             By.MEANING,
             ModelName(config.text_model),
-            lambda model: load_text_model(model.name, config.device, config.threads),
+            lambda model: load_text_model(model.name, config.device, config.threads, model.key),
         )
         self._embedder = self._made_of(self._models.by_state())
 

@@ -64,10 +64,14 @@ class SpeechConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """What an embedder loads, and where, unless ``database_url`` says that other models are active by now."""
+    """What an embedder loads, and where, unless ``database_url`` says that other models are active by now.
+
+    ``chosen``: whether the vision model was set; a default gives way to any active one.
+    """
 
     model: str
     pretrained: str | None
+    chosen: bool
     device: str
     threads: int
     labels_file: Path | None

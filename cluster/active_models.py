@@ -7,7 +7,7 @@ found: a process that was started before the models changed goes on with those t
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError
@@ -28,13 +28,24 @@ class Keyed(Protocol):
         """What its vectors are filed under."""
         ...
 
+    @property
+    def dimensions(self) -> int:
+        """How many numbers a vector of it has."""
+        ...
+
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model as the settings name it."""
+    """A model as the settings name it.
+
+    ``key``: what its vectors are filed under that are stored, where there are some. ``chosen``: whether it was set; a
+    default gives way to the model whose vectors are stored.
+    """
 
     name: str
     pretrained: str | None = None
+    key: str | None = field(default=None, compare=False)
+    chosen: bool = field(default=True, compare=False)
 
 
 Model = TypeVar("Model", bound=Keyed)
@@ -56,7 +67,7 @@ class ActiveModel(Generic[Model]):
         stand = models.by_state()
         named = to_be_loaded(stand, by, configured)
         first = load(named)
-        models.adopt(by, IndexedModel(first.key, named.name, named.pretrained))
+        models.adopt(by, IndexedModel(first.key, named.name, named.pretrained, first.dimensions))
         self._loaded = {first.key: first}
 
     def current(self, stand: Stand) -> Model:
@@ -94,18 +105,26 @@ class ActiveModel(Generic[Model]):
                 f"the {self._by} model {model.name} is {loaded.key} on this machine, the vectors were made by "
                 f"{model.key}: bring the same files here"
             )
+        if loaded.dimensions != model.dimensions:
+            raise ConfigurationError(
+                f"the {self._by} model {model.key} gives {loaded.dimensions} numbers on this machine, its vectors have "
+                f"{model.dimensions}: bring the same files here"
+            )
         return loaded
 
 
 def to_be_loaded(stand: Stand, by: By, configured: ModelName) -> ModelName:
-    """The model that a process with these settings begins with: the active one, also where they name an earlier one."""
+    """The model that a process with these settings begins with: the active one, also where they name an earlier one.
+
+    So it is where they name none.
+    """
     active = stand[State.ACTIVE].get(by)
     known = [_named(model) for space in stand.values() for found, model in space.items() if found is by]
-    return _named(active) if active is not None and configured in known else configured
+    return _named(active) if active is not None and (not configured.chosen or configured in known) else configured
 
 
 def _named(model: IndexedModel) -> ModelName:
-    return ModelName(model.name, model.pretrained)
+    return ModelName(model.name, model.pretrained, model.key)
 
 
 def _coming(stand: Stand, by: By) -> list[IndexedModel]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import launch
-from cluster.active_models import ModelName, Stand, to_be_loaded
+from cluster.active_models import Keyed, ModelName, Stand, to_be_loaded
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, RefusedByDatabase
 from cluster.contracts.search import By
 from cluster.ray_node import port_is_free
@@ -205,13 +205,13 @@ def _vision_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.vision import load_vision_model
 
     stand = _models_of_scenes(settings)
-    configured = ModelName(settings.clip_model, settings.resolved_clip_pretrained)
+    configured = ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen)
     named = to_be_loaded(stand, By.PICTURE, configured)
     model = load_vision_model(named.name, named.pretrained, "cpu")
-    seen = f"{model.key}, {model.image_size_px} px"
+    seen = f"{model.key}, {model.image_size_px} px, {model.dimensions} numbers"
     fits = settings.key_frame_px >= model.image_size_px
     yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
-    yield from _other_model(By.PICTURE, model.key, stand)
+    yield from _other_model(By.PICTURE, model, stand)
     groups = load_labels(settings.labels_file, named.name)
     yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
 
@@ -220,9 +220,10 @@ def _text_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.text import load_text_model
 
     stand = _models_of_scenes(settings)
-    key = load_text_model(to_be_loaded(stand, By.MEANING, ModelName(settings.text_model)).name, "cpu").key
-    yield Finding("text model", True, key)
-    yield from _other_model(By.MEANING, key, stand)
+    named = to_be_loaded(stand, By.MEANING, ModelName(settings.text_model))
+    model = load_text_model(named.name, "cpu", key=named.key)
+    yield Finding("text model", True, model.key)
+    yield from _other_model(By.MEANING, model, stand)
 
 
 def _models_of_scenes(settings: Settings) -> Stand:
@@ -240,11 +241,16 @@ def _models_of_scenes(settings: Settings) -> Stand:
     return {state: {} for state in State}
 
 
-def _other_model(by: By, key: str, stand: Stand) -> Iterator[Finding]:
+def _other_model(by: By, model: Keyed, stand: Stand) -> Iterator[Finding]:
     active = stand[State.ACTIVE].get(by)
-    if active is not None and active.key != key:
-        mend = f"set {SETTINGS[by]} to {active.name}, or embed the scenes anew by `heimdex reembed`"
-        yield Finding(f"vectors by {by}", False, f"all are {active.key}'s, the settings name {key}", mend)
+    if active is None:
+        return
+    if active.key != model.key:
+        mend = f"set {SETTINGS[by]} to {active.name}, or embed the scenes again by `heimdex reembed`"
+        yield Finding(f"vectors by {by}", False, f"all are {active.key}'s, the settings name {model.key}", mend)
+    elif active.dimensions != model.dimensions:
+        seen = f"they have {active.dimensions} numbers, {model.key} gives {model.dimensions}"
+        yield Finding(f"vectors by {by}", False, seen, f"bring back the files of {active.name} that made them")
 
 
 def _search_engine(settings: Settings) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
         ConfigurationError: a GPU is asked for and there is none, or the workers do not fit on those there are.
     """
     device = device_for(settings, hardware)
+    clip_model, clip_pretrained = settings.clip_on(device)
     gpus = hardware.gpus if device == "cuda" else 0.0
     counts = _counts(settings, hardware, gpus)
     if gpus and settings.ray_address is None:  # elsewhere, an autoscaler may add machines
@@ -80,8 +81,9 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
             beam_size=settings.beam_size,
         ),
         vision=VisionConfig(
-            model=settings.clip_model,
-            pretrained=settings.resolved_clip_pretrained,
+            model=clip_model,
+            pretrained=clip_pretrained,
+            chosen=settings.clip_is_chosen,
             device=device,
             threads=vision_threads,
             labels_file=settings.labels_file,

@@ -30,12 +30,17 @@ class VisionEncoder(Protocol):
         """What stored embeddings of the same model are filed under."""
         ...
 
+    @property
+    def dimensions(self) -> int:
+        """How many numbers an embedding has."""
+        ...
+
     def encode_texts(self, texts: Sequence[str]) -> Embedding:
-        """Embeddings of the texts: float32[n, 512], L2-normalised."""
+        """Embeddings of the texts: float32[n, dimensions], L2-normalised."""
         ...
 
     def encode_images(self, pixels: Sequence[Picture]) -> Embedding:
-        """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, 512], L2-normalised."""
+        """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, dimensions], L2-normalised."""
         ...
 
 
@@ -43,7 +48,7 @@ class PictureQueries:
     """What is asked of the pictures' space, by one model; what was asked lately is remembered with it."""
 
     def __init__(self, model: VisionEncoder) -> None:
-        self.key = model.key
+        self.key, self.dimensions = model.key, model.dimensions
         self._model = model
         self._seen = _cached(model.encode_texts)
 
@@ -60,8 +65,8 @@ class MeaningQueries:
     """What is asked of the meanings' space, by one model; what was asked lately is remembered with it."""
 
     def __init__(self, model: TextEncoder) -> None:
-        self.key = model.key
-        self._meant = _cached(model.encode)
+        self.key, self.dimensions = model.key, model.dimensions
+        self._meant = _cached(model.encode_queries)
 
     def meaning(self, text: str) -> QueryVector:
         """What the text means."""
@@ -88,7 +93,7 @@ class ModelLoaders:
             vision,
             lambda model: load_vision_model(model.name, model.pretrained, "cpu", threads),
             text,
-            lambda model: load_text_model(model.name, "cpu", threads),
+            lambda model: load_text_model(model.name, "cpu", threads, model.key),
         )
 
 

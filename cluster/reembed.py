@@ -223,7 +223,7 @@ def _wanted(settings: Settings, models: SearchModels, wish: Wish, say: Say) -> M
 def configured_models(settings: Settings) -> dict[By, ModelName]:
     """The models that the settings name."""
     return {
-        By.PICTURE: ModelName(settings.clip_model, settings.resolved_clip_pretrained),
+        By.PICTURE: ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen),
         By.MEANING: ModelName(settings.text_model),
     }
 
@@ -232,7 +232,7 @@ def identified(settings: Settings, by: By, model: ModelName) -> IndexedModel:
     """A model with the key that its vectors are filed under, which takes loading it.
 
     Raises:
-        ConfigurationError: it cannot be loaded, its vectors are of another width, or it wants larger key frames.
+        ConfigurationError: it cannot be loaded, or it wants larger key frames.
     """
     # Here and not above: torch takes seconds to import.
     from cluster.models.text import load_text_model
@@ -240,14 +240,15 @@ def identified(settings: Settings, by: By, model: ModelName) -> IndexedModel:
 
     name = str(Path(model.name).absolute()) if Path(model.name).is_dir() else model.name  # read by other processes
     if by is By.MEANING:
-        return IndexedModel(load_text_model(name, "cpu").key, name, None)
+        text = load_text_model(name, "cpu", key=model.key)
+        return IndexedModel(text.key, name, None, text.dimensions)
     vision = load_vision_model(name, model.pretrained, "cpu")
     if vision.image_size_px > settings.key_frame_px:
         raise ConfigurationError(
             f"vision model {vision.name} reads pictures of {vision.image_size_px} px, key frames are kept with "
             f"{settings.key_frame_px} (HEIMDEX_KEY_FRAME_PX): choose a model that reads smaller ones"
         )
-    return IndexedModel(vision.key, name, model.pretrained)
+    return IndexedModel(vision.key, name, model.pretrained, vision.dimensions)
 
 
 def main() -> None:

@@ -125,7 +125,8 @@ def _drop_old(settings: Settings, url: str) -> None:
     ):
         models = SearchModels(pool)
         for by, old in models.by_state()[State.PREVIOUS].items():
-            if configured_models(settings)[by] == ModelName(old.name, old.pretrained):
+            configured = configured_models(settings)[by]
+            if configured.chosen and configured == ModelName(old.name, old.pretrained):
                 raise ConfigurationError(
                     f"{SETTINGS[by]}: still {old.name}, by which nothing could start without its vectors; set "
                     f"{models.active()[by].name} and start the cluster again, then drop them"

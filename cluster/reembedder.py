@@ -23,6 +23,7 @@ from cluster.models.read_ahead import read_ahead
 from cluster.store.database import open_pool
 from cluster.store.scene_vectors import LackingScene, SceneVector, SceneVectors
 from cluster.store.search_models import IndexedModel
+from cluster.store.vector_tables import flaw_of
 
 FETCHERS, WRITERS = 8, 2
 """Threads: a key frame may come from far away, and a vector's way into the index takes a while."""
@@ -71,13 +72,16 @@ class Reembedder:
         from cluster.models.vision import load_vision_model
 
         self._batch_size = work.batch_size
+        self._models = work.models
         pictures, meanings = work.models.get(By.PICTURE), work.models.get(By.MEANING)
         self._vision = (
             None
             if pictures is None
             else load_vision_model(pictures.name, pictures.pretrained, work.device, work.threads)
         )
-        self._text = None if meanings is None else load_text_model(meanings.name, work.device, work.threads)
+        self._text = (
+            None if meanings is None else load_text_model(meanings.name, work.device, work.threads, meanings.key)
+        )
         for wanted, loaded in ((pictures, self._vision), (meanings, self._text)):
             if wanted is not None and loaded is not None and wanted.key != loaded.key:
                 raise ConfigurationError(
@@ -133,10 +137,11 @@ class Reembedder:
     ) -> "Future[int]":
         made = []
         for scene, embedding in zip(scenes, embeddings, strict=True):
-            if np.isfinite(embedding).all():
+            flaw = flaw_of(embedding, self._models[by].dimensions)
+            if flaw is None:
                 made.append(SceneVector(scene.scene_id, scene.made, embedding))
             else:
-                failures.append(Failure(scene.scene_id, f"the {by} model makes no numbers of it"))
+                failures.append(Failure(scene.scene_id, f"the {by} model made {flaw} of it"))
         return self._writers.submit(self._vectors.write, by, made)
 
 

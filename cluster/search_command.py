@@ -83,7 +83,7 @@ def _picture(path: Path) -> Any:
 
 def open_search(settings: Settings, pool: Pool) -> SearchService:
     """The search over ``pool``, with the configured models, which take a moment to load."""
-    vision = ModelName(settings.clip_model, settings.resolved_clip_pretrained)
+    vision = ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen)
     models = QueryModels(pool, ModelLoaders.on_cpu(vision, ModelName(settings.text_model)))
     return SearchService(index_opener(pool, settings.search_engine), models, pool, settings.search_weights)
 

@@ -25,6 +25,8 @@ from cluster.contracts.search import By, EngineAddress
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
+CPU_CLIP_MODEL, GPU_CLIP_MODEL = "ViT-B-32", "ViT-B-16-SigLIP2-256"
+_DEFAULT_WEIGHTS = {CPU_CLIP_MODEL: "laion2b_s34b_b79k", GPU_CLIP_MODEL: "webli"}
 SECRETS = {"jwt_secret", "database_url", "database_direct_url", "opensearch_url", "opensearch_password", "storage_key"}
 """Settings whose value never appears in a message."""
 
@@ -137,13 +139,15 @@ class Settings(BaseSettings):
     whisper_model: str | None = Field(
         None, description="faster-whisper name, directory or `bundled`; unset: large-v3-turbo on a GPU, small on a CPU."
     )
-    clip_model: str = Field("ViT-B-32", description="open_clip architecture, directory or `bundled`.")
+    clip_model: str | None = Field(
+        None,
+        description="open_clip architecture, directory or `bundled`; unset: the model of the vectors that are stored, "
+        f"else {GPU_CLIP_MODEL} on a GPU, {CPU_CLIP_MODEL} on a CPU.",
+    )
     clip_pretrained: str | None = Field(
-        None, description="open_clip weights of the architecture; unset: laion2b_s34b_b79k for ViT-B-32."
+        None, description="open_clip weights of the architecture; unset: those of the defaults."
     )
-    text_model: str = Field(
-        "all-MiniLM-L6-v2", description="sentence-transformers name, directory or `bundled`; 384 numbers per sentence."
-    )
+    text_model: str = Field("all-MiniLM-L6-v2", description="sentence-transformers name, directory or `bundled`.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto: on GPUs when Ray sees any."
     )
@@ -246,9 +250,27 @@ class Settings(BaseSettings):
         return str(DatabaseUrl(self.database_url, True, self.database_direct_url))
 
     @property
-    def resolved_clip_pretrained(self) -> str | None:
-        """The weights' tag: as set, else the default of the default architecture."""
-        return pretrained_of(self.clip_model, self.clip_pretrained)
+    def clip_is_chosen(self) -> bool:
+        """Whether the vision model was set, so that it takes a re-embedding to change it."""
+        return self.clip_model is not None or self.clip_pretrained is not None
+
+    def clip_on(self, device: str | None = None) -> tuple[str, str | None]:
+        """The vision model and its weights' tag: as set, else the default where models run on ``device``.
+
+        None: on the GPU of this machine, if it has one.
+        """
+        if self.clip_is_chosen:
+            name = self.clip_model or CPU_CLIP_MODEL  # weights alone have always been those of this one
+        else:
+            name = GPU_CLIP_MODEL if (device or self._local_device()) == "cuda" else CPU_CLIP_MODEL
+        return name, pretrained_of(name, self.clip_pretrained)
+
+    def _local_device(self) -> str:
+        if self.device != "auto":
+            return self.device
+        import torch  # here and not above: it takes seconds to import
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     @property
     def search_engine(self) -> EngineAddress | None:
@@ -305,10 +327,8 @@ class Settings(BaseSettings):
 
 
 def pretrained_of(clip_model: str, pretrained: str | None) -> str | None:
-    """The weights' tag of an open_clip model: as given, else the default of the default architecture."""
-    if pretrained is None and clip_model == "ViT-B-32":
-        return "laion2b_s34b_b79k"
-    return pretrained
+    """The weights' tag of an open_clip model: as given, else that of the default architectures."""
+    return pretrained or _DEFAULT_WEIGHTS.get(clip_model)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -250,7 +250,7 @@ def build_app(args: dict[str, Any]) -> Application:
         auth=AuthRules(settings.resolved_jwt_secret, settings.jwks_url, settings.resolved_admin_user_ids),
         cors_origins=settings.cors_origins,
         allowed_schemes=frozenset(settings.http_allowed_schemes),
-        vision=ModelName(settings.clip_model, settings.resolved_clip_pretrained),
+        vision=ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen),
         text=ModelName(settings.text_model),
         weights=settings.search_weights,
         engine=settings.search_engine,

@@ -25,10 +25,6 @@ Item = TypeVar("Item")
 
 PROMPT = "a photo of {}"
 """How a label is put to the model; CLIP was trained on captions, not on bare words (Radford et al. 2021, 3.1.4)."""
-LOGIT_SCALE = 100.0
-"""CLIP's learned temperature at its upper bound, which its published models all reach."""
-TAG_THRESHOLD = 0.3
-"""A group's best label becomes a tag when it takes at least this share of the group's softmax."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +112,13 @@ class SceneEmbedder:
         )
 
     def _tags(self, embeddings: NDArray[np.float32]) -> list[tuple[str, ...]]:
-        """Of each of the embeddings, float32[n, 512]: every group's best label, if it stands out."""
+        """Of each of the embeddings, float32[n, dimensions]: every group's best label, if the model is sure enough."""
+        scale = self.models.vision.label_scale
         tags: list[tuple[str, ...]] = [()] * len(embeddings)
         for labels, label_embeddings in self._groups:
-            logits = LOGIT_SCALE * (embeddings @ label_embeddings.T)
-            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-            shares /= shares.sum(axis=1, keepdims=True)
+            shares = scale.shares(embeddings @ label_embeddings.T)
             for number, best in enumerate(shares.argmax(axis=1)):
-                if shares[number, best] >= TAG_THRESHOLD:
+                if shares[number, best] >= scale.threshold:
                     tags[number] += (labels[best],)
         return tags
 

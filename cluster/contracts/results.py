@@ -8,11 +8,6 @@ from numpy.typing import NDArray
 
 from cluster.contracts.stages import Blame
 
-EMBEDDING_DIM = 512
-"""Length of a scene's embedding; the database column is vector(512)."""
-MEANING_DIM = 384
-"""Length of the embedding of what a scene says and shows; the database column is vector(384)."""
-
 
 @dataclass(frozen=True)
 class Word:
@@ -71,8 +66,8 @@ class TranscriptSource:
 class SceneDescription:
     """What was said and seen in the scene of the same ``index``; the scene's picture is not carried along.
 
-    ``embedding``: float32[EMBEDDING_DIM], L2-normalised, of the key frame. ``visual_summary`` says the tags in words.
-    ``meaning``: float32[MEANING_DIM], L2-normalised, of ``combined_text``; None where that is empty.
+    ``embedding``: float32, L2-normalised, of the key frame, as long as the vision model makes them. ``visual_summary``
+    says the tags in words. ``meaning``: the same of ``combined_text`` by the text model; None where that is empty.
     """
 
     index: int

@@ -31,6 +31,11 @@ class ModelKeys:
     vision: str
     text: str
 
+    @property
+    def by_space(self) -> dict[By, str]:
+        """The same, by the lists that compare their vectors."""
+        return {By.PICTURE: self.vision, By.MEANING: self.text}
+
 
 @dataclass(frozen=True)
 class EngineAddress:
@@ -45,12 +50,20 @@ class EngineAddress:
 
 
 class TextEncoder(Protocol):
-    """What embeds sentences, those of scenes and those that are asked; ``key``: what its embeddings are filed under."""
+    """Embeds what scenes say and what is asked, which some models tell apart by a prompt before the text.
+
+    ``key``: what its embeddings are filed under; ``dimensions``: how many numbers each has.
+    """
 
     key: str
+    dimensions: int
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n, MEANING_DIM], L2-normalised."""
+        """Embeddings of what scenes say: float32[n, dimensions], L2-normalised."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of what is asked, to be compared with those: float32[n, dimensions], L2-normalised."""
         ...
 
 

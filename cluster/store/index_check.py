@@ -12,12 +12,19 @@ from typing import Any
 from uuid import UUID
 
 from opensearchpy import OpenSearch
+from psycopg import sql
 
 from cluster.contracts.search import By
 from cluster.store.database import Pool
 from cluster.store.index_follower import FollowedIndex, IndexFollower
 from cluster.store.opensearch import engine_errors
-from cluster.store.opensearch_documents import MODEL_FIELDS, VECTORS, searched_fields
+from cluster.store.opensearch_documents import (
+    JOINED_VECTORS,
+    MODEL_FIELDS,
+    VECTORS,
+    searched_fields,
+    with_vectors,
+)
 from cluster.store.search_changes import SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 2000
@@ -25,18 +32,18 @@ DOCUMENTS_PER_REQUEST = 5000
 EXAMPLES = 5
 Progress = Callable[[int], None]
 
-_SCENES = f"""
-SELECT s.video_id, s.index, v.owner_id, v.created_at, coalesce(s.tags, '{{}}') AS tags,
+_SCENES = sql.SQL(f"""
+SELECT s.video_id, s.index, v.owner_id, v.created_at, coalesce(s.tags, '{{{{}}}}') AS tags,
        coalesce(s.combined_text, '') AS text, t.language,
-       p.model AS picture_model, m.model AS meaning_model,
+       CASE WHEN p.embedding IS NOT NULL THEN %(vision)s END AS picture_model,
+       CASE WHEN m.embedding IS NOT NULL THEN %(text)s END AS meaning_model,
        {VECTORS} AS vectors
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id AND v.owner_id IS NOT NULL
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
-LEFT JOIN scene_embeddings AS p ON p.scene_id = s.id AND p.model = %(vision)s
-LEFT JOIN scene_meanings AS m ON m.scene_id = s.id AND m.model = %(text)s
+{JOINED_VECTORS}
 WHERE s.video_id = ANY (%(videos)s)
-"""
+""")
 
 _PENDING = "SELECT video_id FROM search_changes WHERE video_id = ANY (%s) AND version <> indexed_version"
 
@@ -143,7 +150,8 @@ class IndexCheck:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             models = self._index.models
             values = {"videos": list(videos), "vision": models.vision, "text": models.text}
-            scenes = {(row["video_id"], row["index"]): row for row in connection.execute(_SCENES, values)}
+            statement = with_vectors(connection, _SCENES, models)
+            scenes = {(row["video_id"], row["index"]): row for row in connection.execute(statement, values)}
             pending = {row["video_id"] for row in connection.execute(_PENDING, (list(videos),))}
         documents = dict(self._documents(query))
         for place in sorted(scenes.keys() | documents.keys()):

@@ -5,16 +5,17 @@ that is to go is not deleted, but emptied: it keeps its version, so that no late
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, sql
+from psycopg.rows import DictRow
 
-from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
 from cluster.contracts.search import By, ModelKeys
+from cluster.store.vector_tables import find_tables, rows_of
 
 TYPED = "text"
 """The words as they were typed. A field beside it has them stemmed in the scene's language."""
@@ -28,26 +29,30 @@ ANALYZERS = {
 }  # fmt: skip
 """OpenSearch's analyzer of each language (ISO 639-1) that it has one for."""
 MODEL_FIELDS = {By.PICTURE: "picture_model", By.MEANING: "meaning_model"}
-_DIMENSIONS = {By.PICTURE: EMBEDDING_DIM, By.MEANING: MEANING_DIM}
 
-VECTORS = "concat_ws('|', md5(vector_send(p.embedding)), md5(vector_send(m.embedding)))"
+VECTORS = "concat_ws('|', md5(vector_send(p.embedding::vector)), md5(vector_send(m.embedding::vector)))"
 """SQL for what tells vectors ``p`` and ``m`` of a scene from others, without writing out their numbers."""
 
-_DOCUMENTS = f"""
+JOINED_VECTORS = """
+LEFT JOIN {pictures} AS p ON p.scene_id = s.id
+LEFT JOIN {meanings} AS m ON m.scene_id = s.id
+"""
+"""SQL for the vectors ``p`` and ``m`` of scene ``s``."""
+
+_DOCUMENTS = sql.SQL(f"""
 -- What can be found of some videos, and of which version that is; a row without a scene where nothing can be.
 SELECT c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_id, v.created_at,
-       coalesce(s.tags, '{{}}') AS tags, coalesce(s.combined_text, '') AS text, t.language,
+       coalesce(s.tags, '{{{{}}}}') AS tags, coalesce(s.combined_text, '') AS text, t.language,
        p.embedding::text AS picture, m.embedding::text AS meaning,
        {VECTORS} AS vectors
 FROM search_changes AS c
 LEFT JOIN videos AS v ON v.id = c.video_id
 LEFT JOIN video_scenes AS s ON s.video_id = c.video_id AND v.owner_id IS NOT NULL
 LEFT JOIN video_transcripts AS t ON t.video_id = c.video_id
-LEFT JOIN scene_embeddings AS p ON p.scene_id = s.id AND p.model = %(vision)s
-LEFT JOIN scene_meanings AS m ON m.scene_id = s.id AND m.model = %(text)s
+{JOINED_VECTORS}
 WHERE c.video_id = ANY (%(videos)s)
 ORDER BY c.video_id, s.index
-"""
+""")
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def document_id(video_id: UUID, index: int) -> str:
     return f"{video_id}.{index}"
 
 
-def index_body(shards: int) -> dict[str, Any]:
-    """Settings and mappings of an index."""
+def index_body(shards: int, dimensions: Mapping[By, int]) -> dict[str, Any]:
+    """Settings and mappings of an index with vectors of these lengths."""
     properties: dict[str, Any] = {
         **{name: {"type": "keyword"} for name in ("video_id", "scene_id", "owner_id", "tags", "language", "vectors")},
         **{name: {"type": "keyword"} for name in MODEL_FIELDS.values()},
@@ -79,7 +84,7 @@ def index_body(shards: int) -> dict[str, Any]:
         "index": {"type": "integer"},
         TYPED: {"type": "text", "analyzer": "standard"},
         **{stemmed(language): {"type": "text", "analyzer": analyzer} for language, analyzer in ANALYZERS.items()},
-        **{by.value: _vector(dimension) for by, dimension in _DIMENSIONS.items()},
+        **{by.value: _vector(length) for by, length in dimensions.items()},
     }
     return {
         "settings": {
@@ -105,18 +110,24 @@ def stemmed(language: str) -> str:
 
 
 def read_documents(
-    connection: Connection[Any], video_ids: Sequence[UUID], models: ModelKeys
+    connection: Connection[DictRow], video_ids: Sequence[UUID], models: ModelKeys
 ) -> Iterator[list[Document]]:
     """The documents of each of the videos, also those that are to go; nothing of a video that never had any."""
-    parameters = {"videos": list(video_ids), "vision": models.vision, "text": models.text}
+    statement = with_vectors(connection, _DOCUMENTS, models)
     rows: list[dict[str, Any]] = []
-    for row in connection.execute(_DOCUMENTS, parameters):
+    for row in connection.execute(statement, {"videos": list(video_ids)}):
         if rows and rows[0]["video_id"] != row["video_id"]:
             yield _documents(rows, models)
             rows = []
         rows.append(row)
     if rows:
         yield _documents(rows, models)
+
+
+def with_vectors(connection: Connection[DictRow], statement: sql.SQL, models: ModelKeys) -> sql.Composed:
+    """A statement with ``JOINED_VECTORS``, for the vectors of these models."""
+    tables = find_tables(connection, models.by_space)
+    return statement.format(pictures=rows_of(tables, By.PICTURE), meanings=rows_of(tables, By.MEANING))
 
 
 def _documents(rows: Sequence[dict[str, Any]], models: ModelKeys) -> list[Document]:
@@ -147,7 +158,7 @@ def _body(row: dict[str, Any], models: ModelKeys) -> str:
     if row["language"] in ANALYZERS:
         document[stemmed(row["language"])] = row["text"]
     parts = [json.dumps(document)[:-1]]
-    for by, model in ((By.PICTURE, models.vision), (By.MEANING, models.text)):
+    for by, model in models.by_space.items():
         if row[by.value] is not None:
             parts.append(f'"{MODEL_FIELDS[by]}": {json.dumps(model)}, "{by.value}": {row[by.value]}')
     return ", ".join(parts) + "}"

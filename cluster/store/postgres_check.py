@@ -7,16 +7,26 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from psycopg import sql
+
 from cluster.contracts.search import By
 from cluster.store.database import Pool, connect
 from cluster.store.index_check import Kind, Progress, Verdict
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.search_changes import page_of_videos
 from cluster.store.search_models import SearchModels
+from cluster.store.vector_tables import find_tables, rows_of
 from cluster.store.vocabulary import Vocabulary, words_in
 
 SCENES_PER_PAGE = 2000
-_INDEXES = ("idx_scene_embeddings_cosine", "idx_scene_meanings_cosine", "idx_video_scenes_text_index")
+_INDEXES = """
+-- Those of words and of all models' vectors.
+SELECT c.relname AS name FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_am AS a ON a.oid = c.relam
+WHERE i.indrelid = 'video_scenes'::regclass AND c.relname = 'idx_video_scenes_text_index'
+   OR a.amname = 'hnsw' AND i.indrelid IN (SELECT relation::regclass FROM scene_vector_tables)
+"""
 
 _INDEXED = """
 -- What each scene's text index should be.
@@ -31,17 +41,17 @@ LEFT JOIN unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (la
 WHERE s.video_id = ANY (%(videos)s)
 """
 
-_CHECK = f"""
+_CHECK = sql.SQL(f"""
 SELECT i.video_id, i.index, i.owner_id, i.text,
        i.stored IS NULL AS missing, i.stored IS DISTINCT FROM i.wanted AS stale,
        %(vision)s::text IS NOT NULL AND NOT EXISTS (
-           SELECT FROM scene_embeddings AS e WHERE e.scene_id = i.id AND e.model = %(vision)s
+           SELECT FROM {{pictures}} AS e WHERE e.scene_id = i.id
        ) OR %(text)s::text IS NOT NULL AND i.text <> '' AND NOT EXISTS (
-           SELECT FROM scene_meanings AS m WHERE m.scene_id = i.id AND m.model = %(text)s
+           SELECT FROM {{meanings}} AS m WHERE m.scene_id = i.id
        ) AS unembedded
 FROM ({_INDEXED}) AS i
 ORDER BY i.video_id, i.index
-"""
+""")
 
 _MEND = f"""
 UPDATE video_scenes AS s SET text_index = i.wanted FROM ({_INDEXED}) AS i
@@ -61,14 +71,13 @@ class PostgresCheck:
         """Compare all scenes, and all owners' words."""
         verdict = Verdict()
         words: dict[UUID, set[str]] = {}
-        active = SearchModels(self._pool).active()
-        models = {
-            name: active[by].key if by in active else None
-            for name, by in (("vision", By.PICTURE), ("text", By.MEANING))
-        }
+        keys = {by: model.key for by, model in SearchModels(self._pool).active().items()}
+        models = {"vision": keys.get(By.PICTURE), "text": keys.get(By.MEANING)}
         for page in self._pages():
             with self._pool.connection() as connection:
-                rows = connection.execute(_CHECK, {**_values(page), **models}).fetchall()
+                tables = find_tables(connection, keys)
+                check = _CHECK.format(pictures=rows_of(tables, By.PICTURE), meanings=rows_of(tables, By.MEANING))
+                rows = connection.execute(check, {**_values(page), **models}).fetchall()
             for row in rows:
                 place = (row["video_id"], row["index"])
                 if row["owner_id"] is not None:
@@ -104,8 +113,8 @@ class PostgresCheck:
         with connect(
             self._url, name="heimdex-index", autocommit=True, statement_timeout_s=0, needs_session=True
         ) as connection:
-            for index in _INDEXES:
-                connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
+            for index in connection.execute(_INDEXES).fetchall():
+                connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index["name"])))
 
     def _pages(self) -> Iterator[list[UUID]]:
         last: UUID | None = None

@@ -14,14 +14,10 @@ from pgvector import Vector
 from psycopg import Connection, sql
 from psycopg.rows import DictRow, class_row
 
+from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.store.database import Pool
-
-Keys = Mapping[By, str]
-"""The key of the model in each space that is looked at."""
-
-EMBEDDINGS = {By.PICTURE: sql.Identifier("scene_embeddings"), By.MEANING: sql.Identifier("scene_meanings")}
-"""Where each space's vectors lie."""
+from cluster.store.vector_tables import SPACES, Keys, VectorTable, find_tables, rows_of
 
 _CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL("s.combined_text <> ''")}
 """What a scene must have, or nothing of it can be lacking."""
@@ -53,14 +49,13 @@ SET version = nextval('search_versions'), changed_at = clock_timestamp(), due_at
 FROM locked WHERE c.video_id = locked.video_id
 """
 
-_WRITE = sql.SQL(
+_SCENE_AS_IT_WAS = sql.SQL(
     """
 -- Whoever deletes scenes locks them in any order: they are not waited for, or each might wait for the other.
-INSERT INTO {vectors} (scene_id, model, embedding)
-SELECT s.id, %s, %s FROM video_scenes AS s WHERE s.id = %s AND {made} = %s FOR KEY SHARE SKIP LOCKED
+FROM video_scenes AS s WHERE s.id = %s AND {made} = %s FOR KEY SHARE SKIP LOCKED
 ON CONFLICT DO NOTHING
 """
-)
+).format(made=_MADE)
 
 
 @dataclass(frozen=True)
@@ -125,45 +120,53 @@ class SceneVectors:
             after = page[-1].scene_id
 
     def _page(self, ids: IdRange, limit: int) -> list[LackingScene]:
-        statement = _PAGE.format(
-            made=_MADE, no_picture=_lacks(By.PICTURE, self._keys), no_meaning=_lacks(By.MEANING, self._keys)
-        )
-        values = {**_parameters(self._keys), "after": ids.after, "until": ids.until, "limit": limit}
+        values = {"after": ids.after, "until": ids.until, "limit": limit}
         with self._pool.connection() as connection, connection.cursor(row_factory=class_row(LackingScene)) as cursor:
+            tables = find_tables(connection, self._keys)
+            lacks = {by: _lacks(by, self._keys, tables) for by in SPACES}
+            statement = _PAGE.format(made=_MADE, no_picture=lacks[By.PICTURE], no_meaning=lacks[By.MEANING])
             return cursor.execute(statement, values).fetchall()
 
     def write(self, by: By, vectors: Sequence[SceneVector]) -> int:
         """Write vectors of the space's model in one transaction; returns how many are new.
 
         Left out are scenes that are gone, or no longer those that were embedded, or have the vector by now.
+
+        Raises:
+            ConfigurationError: the model is no longer in use, so there is no table of its vectors.
         """
-        statement = _WRITE.format(vectors=EMBEDDINGS[by], made=_MADE)
         # Two who write the same ones meet them in the same order.
         ordered = sorted(vectors, key=lambda vector: vector.scene_id)
         with self._pool.connection() as connection, connection.cursor() as cursor:
             # First, so that nothing is waited for while scenes are held.
             cursor.execute(_TOUCH_FOLLOWED, {"scenes": [v.scene_id for v in ordered], "model": self._keys[by]})
-            cursor.executemany(statement, [(self._keys[by], Vector(v.embedding), v.scene_id, v.made) for v in ordered])
+            statement = self._table(connection, by).insert(sql.SQL("s.id"), sql.Placeholder(), _SCENE_AS_IT_WAS)
+            cursor.executemany(statement, [(Vector(v.embedding), v.scene_id, v.made) for v in ordered])
             return max(0, cursor.rowcount)
+
+    def _table(self, connection: Connection[DictRow], by: By) -> VectorTable:
+        table = find_tables(connection, {by: self._keys[by]}).get(by)
+        if table is None:
+            raise ConfigurationError(
+                f"the vectors of the {by} model {self._keys[by]} were dropped meanwhile: start `heimdex reembed` again"
+            )
+        return table
 
 
 def count_lacking(connection: Connection[DictRow], keys: Keys) -> int:
     """How many scenes lack a vector of one of these models, within the caller's transaction."""
+    tables = find_tables(connection, keys)
     statement = sql.SQL("SELECT count(*) AS scenes FROM video_scenes AS s WHERE {} OR {}").format(
-        _lacks(By.PICTURE, keys), _lacks(By.MEANING, keys)
+        *(_lacks(by, keys, tables) for by in SPACES)
     )
-    row = connection.execute(statement, _parameters(keys)).fetchone()
+    row = connection.execute(statement, {}).fetchone()
     return 0 if row is None else int(row["scenes"])
 
 
-def _lacks(by: By, keys: Keys) -> sql.Composable:
+def _lacks(by: By, keys: Keys, tables: Mapping[By, VectorTable]) -> sql.Composable:
     """Whether scene ``s`` can be embedded in the space and was not by its model; of a space without one, false."""
     if by not in keys:
         return sql.SQL("false")
-    return sql.SQL(
-        "({source} AND NOT EXISTS (SELECT FROM {vectors} AS e WHERE e.scene_id = s.id AND e.model = {key}))"
-    ).format(source=_CAN_BE_EMBEDDED[by], vectors=EMBEDDINGS[by], key=sql.Placeholder(by.value))
-
-
-def _parameters(keys: Keys) -> dict[str, object]:
-    return {by.value: key for by, key in keys.items()}
+    return sql.SQL("({source} AND NOT EXISTS (SELECT FROM {vectors} AS e WHERE e.scene_id = s.id))").format(
+        source=_CAN_BE_EMBEDDED[by], vectors=rows_of(tables, by)
+    )

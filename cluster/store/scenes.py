@@ -3,15 +3,19 @@
 The pictures themselves lie where ``scenes_url`` says; here are only their addresses. Searching is ``search_index``'.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from pgvector import Vector
-from psycopg import Connection
+from psycopg import Connection, sql
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from cluster.contracts.errors import ModelChanged
+from cluster.contracts.errors import MalformedResult, ModelChanged
 from cluster.contracts.results import Transcript, WrittenScene
 from cluster.contracts.search import By
 from cluster.contracts.stages import Stage
@@ -19,6 +23,7 @@ from cluster.store.database import Pool
 from cluster.store.search_changes import raise_version
 from cluster.store.search_models import active_while_written
 from cluster.store.stage_results import keep
+from cluster.store.vector_tables import find_tables, flaw_of, make_table
 from cluster.store.vocabulary import add_words
 
 TEXT_CONFIGURATIONS = {
@@ -58,7 +63,10 @@ class SceneStore:
         Raises:
             LeaseLost: the lease token no longer matches; nothing was written.
             ModelChanged: the scenes were embedded by models that are active no longer; nothing was written.
+            MalformedResult: a vector cannot be stored; nothing was written.
         """
+        made = _made_of(scenes)
+        self._make_tables(made)
         with self._pool.connection() as connection:
             # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
             keep(connection, video_id, lease_token, Stage.INDEXING)
@@ -70,9 +78,32 @@ class SceneStore:
             )
             _write_transcript(connection, video_id, transcript)
             _write_scenes(connection, video_id, transcript, scenes)
+            for by, key in made:
+                _write_vectors(connection, by, key, made)
             raise_version(connection, video_id, len(scenes))
             # Last, since whoever adds the same words waits for the end of this.
             add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
+
+    def _make_tables(self, made: "_Made") -> None:
+        """For models that are not in use yet, in a transaction of its own: making a table waits for other writers."""
+        with self._pool.connection() as connection:
+            for (by, key), vectors in made.items():
+                if not find_tables(connection, {by: key}):
+                    make_table(connection, by, key, vectors[0][1].size)
+
+
+_Made = dict[tuple[By, str], list[tuple[WrittenScene, NDArray[np.float32]]]]
+"""What each model made of which scene."""
+
+
+def _made_of(scenes: Sequence[WrittenScene]) -> _Made:
+    made: _Made = defaultdict(list)
+    for scene in scenes:
+        described = scene.description
+        made[By.PICTURE, described.vision_model].append((scene, described.embedding))
+        if described.meaning is not None:
+            made[By.MEANING, described.text_model].append((scene, described.meaning))
+    return made
 
 
 def _refuse_other_models(active: Mapping[By, str], scenes: Sequence[WrittenScene]) -> None:
@@ -103,7 +134,7 @@ def _write_transcript(connection: Connection[object], video_id: UUID, transcript
 
 
 def _write_scenes(
-    connection: Connection[object], video_id: UUID, transcript: Transcript, scenes: Sequence[WrittenScene]
+    connection: Connection[DictRow], video_id: UUID, transcript: Transcript, scenes: Sequence[WrittenScene]
 ) -> None:
     configuration = TEXT_CONFIGURATIONS.get(transcript.language or "", "simple")
     with connection.cursor() as cursor:
@@ -129,15 +160,16 @@ def _write_scenes(
                 for scene in scenes
             ],
         )
+
+
+def _write_vectors(connection: Connection[DictRow], by: By, key: str, made: _Made) -> None:
+    table = find_tables(connection, {by: key})[by]
+    for scene, embedding in made[by, key]:
+        flaw = flaw_of(embedding, table.dimensions)
+        if flaw is not None:
+            raise MalformedResult(f"the {by} model {key} made {flaw} of scene {scene.description.index}")
+    with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO scene_embeddings (scene_id, model, embedding) VALUES (%s, %s, %s)",
-            [(s.id, s.description.vision_model, Vector(s.description.embedding)) for s in scenes],
-        )
-        cursor.executemany(
-            "INSERT INTO scene_meanings (scene_id, model, embedding) VALUES (%s, %s, %s)",
-            [
-                (s.id, s.description.text_model, Vector(s.description.meaning))
-                for s in scenes
-                if s.description.meaning is not None
-            ],
+            table.insert(sql.Placeholder(), sql.Placeholder(), sql.SQL("")),
+            [(scene.id, Vector(embedding)) for scene, embedding in made[by, key]],
         )

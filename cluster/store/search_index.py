@@ -10,12 +10,13 @@ from uuid import UUID
 
 from pgvector import Vector
 from psycopg import Connection, sql
+from psycopg.errors import UndefinedTable
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
 from cluster.store.database import Pool
-from cluster.store.scene_vectors import EMBEDDINGS
 from cluster.store.scenes import TEXT_CONFIGURATIONS
+from cluster.store.vector_tables import VectorTable, find_tables, rows_of
 from cluster.store.words_sql import TsQuery
 
 
@@ -82,12 +83,12 @@ _NEAREST = sql.SQL(
 -- Along the vector index, which is walked on until enough scenes pass the filter. What a walk comes upon late may be
 -- nearer than what it has found: it is put in order at the end, and a few scenes are looked for as if they were many.
 WITH near AS MATERIALIZED (
-    SELECT e.scene_id, e.embedding <=> %(embedding)s AS distance
+    SELECT e.scene_id, e.embedding <=> %(embedding)s::{kind} AS distance
     FROM {embeddings} AS e
     JOIN video_scenes AS s ON s.id = e.scene_id
     JOIN videos AS v ON v.id = s.video_id
-    WHERE e.model = %(model)s AND {scope}
-    ORDER BY e.embedding <=> %(embedding)s
+    WHERE {scope}
+    ORDER BY e.embedding <=> %(embedding)s::{kind}
     LIMIT greatest(%(limit)s, {least})
 )
 SELECT scene_id, (1 - distance)::float8 AS score
@@ -101,11 +102,11 @@ _NEAREST_EXACTLY = sql.SQL(
     """
 -- Every scene of the scope, without the vector index.
 WITH own AS MATERIALIZED (
-    SELECT e.scene_id, (1 - (e.embedding <=> %(embedding)s))::float8 AS score
+    SELECT e.scene_id, (1 - (e.embedding <=> %(embedding)s::{kind}))::float8 AS score
     FROM {embeddings} AS e
     JOIN video_scenes AS s ON s.id = e.scene_id
     JOIN videos AS v ON v.id = s.video_id
-    WHERE e.model = %(model)s AND {scope}
+    WHERE {scope}
 )
 SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 """
@@ -156,16 +157,27 @@ class PostgresSearchIndex:
 
         Approximate (HNSW) where the scope has plenty of scenes. A walk along the index meets those of all others too:
         where it would take more than comparing all of the scope's, these are compared. So they are where a walk has
-        ended early, since nearly all it met was outside the scope or another model's.
+        ended early, since nearly all it met was outside the scope, and where vectors are too long for an index. Of a
+        model whose vectors were dropped nothing is found.
         """
-        values = {**_values(scope, limit), "embedding": Vector(vector.embedding), "model": vector.model}
-        with self._pool.connection() as connection:
-            if _is_worth_a_walk(connection, scope, limit):
-                found = _ranked(connection, walk_along_index(by, scope), values)
-                if len(found) == limit:
-                    return found
-            exactly = _NEAREST_EXACTLY.format(embeddings=EMBEDDINGS[by], scope=_filter(scope))
-            return _ranked(connection, exactly, values)
+        try:
+            with self._pool.connection() as connection:
+                table = find_tables(connection, {by: vector.model}).get(by)
+                return [] if table is None else _nearest(connection, table, vector, scope, limit)
+        except UndefinedTable:  # dropped since it was looked up
+            return []
+
+
+def _nearest(
+    connection: Connection[DictRow], table: VectorTable, vector: QueryVector, scope: Scope, limit: int
+) -> list[RankedScene]:
+    values = {**_values(scope, limit), "embedding": Vector(vector.embedding)}
+    if table.indexed and _is_worth_a_walk(connection, scope, limit):
+        found = _ranked(connection, walk_along_index(table, scope), values)
+        if len(found) == limit:
+            return found
+    exactly = _NEAREST_EXACTLY.format(embeddings=table.rows, kind=table.kind, scope=_filter(scope))
+    return _ranked(connection, exactly, values)
 
 
 def _is_worth_a_walk(connection: Connection[DictRow], scope: Scope, limit: int) -> bool:
@@ -203,9 +215,9 @@ def scenes_that_fit(scope: Scope) -> sql.Composed:
     return _WORDS.format(scope=_filter(scope))
 
 
-def walk_along_index(by: By, scope: Scope) -> sql.Composed:
+def walk_along_index(table: VectorTable, scope: Scope) -> sql.Composed:
     """The statement that finds a scope's nearest scenes along the vector index."""
-    return _NEAREST.format(embeddings=EMBEDDINGS[by], scope=_filter(scope), least=LEAST_WALKED)
+    return _NEAREST.format(embeddings=table.rows, kind=table.kind, scope=_filter(scope), least=LEAST_WALKED)
 
 
 def _filter(scope: Scope) -> sql.Composable:
@@ -232,9 +244,10 @@ def _ranked(
 def vector_of(pool: Pool, scene_id: UUID, owner_id: UUID, by: By, model: str) -> QueryVector | None:
     """The stored vector of one of the owner's scenes; None where there is no such scene, or it has none."""
     statement = sql.SQL(
-        "SELECT e.embedding FROM {} AS e JOIN video_scenes AS s ON s.id = e.scene_id "
-        "JOIN videos AS v ON v.id = s.video_id WHERE e.scene_id = %s AND e.model = %s AND v.owner_id = %s"
-    ).format(EMBEDDINGS[by])
+        "SELECT e.embedding::vector AS embedding FROM {} AS e JOIN video_scenes AS s ON s.id = e.scene_id "
+        "JOIN videos AS v ON v.id = s.video_id WHERE e.scene_id = %s AND v.owner_id = %s"
+    )
     with pool.connection() as connection:
-        row = connection.execute(statement, (scene_id, model, owner_id)).fetchone()
+        rows = rows_of(find_tables(connection, {by: model}), by)
+        row = connection.execute(statement.format(rows), (scene_id, owner_id)).fetchone()
     return None if row is None else QueryVector(model, row["embedding"].to_numpy())

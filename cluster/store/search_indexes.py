@@ -22,6 +22,7 @@ from cluster.store.index_follower import FollowedIndex, send
 from cluster.store.opensearch import engine_errors
 from cluster.store.opensearch_documents import Document, index_body, read_documents
 from cluster.store.search_changes import SearchChanges, page_of_videos
+from cluster.store.vector_tables import find_tables
 
 _ADVISORY_LOCK = 0x696E6465786573  # "indexes"; one per database
 SCENES_PER_PAGE = 1000
@@ -127,14 +128,23 @@ class SearchIndexes:
         ]
 
     def begin(self, alias: str, models: ModelKeys) -> FollowedIndex:
-        """A new index, which from now on gets all that changes."""
+        """A new index, which from now on gets all that changes.
+
+        Raises:
+            ConfigurationError: one of the models has no vectors.
+        """
+        with self._pool.connection() as connection:
+            tables = find_tables(connection, models.by_space)
+        if len(tables) < len(models.by_space):
+            raise ConfigurationError(f"there are no vectors of {models.vision} and {models.text}: `heimdex reembed`")
+        dimensions = {by: table.dimensions for by, table in tables.items()}
         index = FollowedIndex(f"{alias}-{time.time_ns() // 1_000_000}", models)
         self._execute(  # first, so that no index is left of which nobody knows
             "INSERT INTO search_indexes (name, alias, vision_model, text_model, state) "
             "VALUES (%(name)s, %(alias)s, %(vision)s, %(text)s, 'building')",
             {"name": index.name, "alias": alias, "vision": models.vision, "text": models.text},
         )
-        body = {**index_body(self._address.shards), "aliases": {index.writer: {}}}
+        body = {**index_body(self._address.shards, dimensions), "aliases": {index.writer: {}}}
         with engine_errors():
             self._client.indices.create(index=index.name, body=body)
         return index

@@ -2,24 +2,28 @@
 
 In each space (meanings, pictures) one model is active: queries are compared with its vectors only, and new scenes are
 embedded by it. Another may be ``filling``: its vectors are made beside the active one's. The one that was active before
-is ``previous`` for as long as its vectors are kept. All of them lie in the same vector index, so a search walks past
-the vectors of the others: until the old ones are dropped it takes longer, up to twice as long after one change.
+is ``previous`` for as long as its vectors are kept. Each has a table of its own (``vector_tables``), so vectors may
+have any length, and a search reads none but those of its model.
 
 The vectors themselves are written by ``scenes`` and ``scene_vectors``.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import DictRow
 
-from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
 from cluster.contracts.search import By, ModelKeys
 from cluster.store.database import Pool, advisory_lock
-from cluster.store.scene_vectors import EMBEDDINGS, count_lacking
+from cluster.store.scene_vectors import count_lacking
+from cluster.store.vector_tables import SPACES, VectorTable, make_table
 
 _OPTIONS = {By.PICTURE: "--vision", By.MEANING: "--text"}
 SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
@@ -27,6 +31,9 @@ SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEA
 
 _ADVISORY_LOCK = 0x7265656D626564  # "reembed"; one per database
 _DROPPED_AT_ONCE = 5000
+_DROP_TRIES, _DROP_PAUSE_S = 100, 0.5
+# Dropping a table that refers to scenes locks these: all searches would queue behind it while it waits.
+_WAIT_SHORTLY = "SET LOCAL lock_timeout = '1s'"
 
 # Shared by all who write scenes, alone for the switch. A lock of the table and not of its rows: these would let writers
 # that come one after the other keep the switch waiting for ever, and hand an empty answer to one that waited itself.
@@ -35,23 +42,25 @@ _CHANGE = "LOCK TABLE search_models IN EXCLUSIVE MODE"
 
 _MAY_TAKE_LONG = "SET LOCAL idle_in_transaction_session_timeout = '3min'"
 
-_ADOPT = sql.SQL(
-    """
+_ADOPT = """
 -- The first model of a space, unless all vectors that there are were made by others.
 INSERT INTO search_models (space, model, name, pretrained, state)
 SELECT %(space)s, %(model)s, %(name)s, %(pretrained)s, 'active'
 WHERE NOT EXISTS (SELECT FROM search_models WHERE space = %(space)s AND state = 'active')
-  AND (NOT EXISTS (SELECT FROM {vectors}) OR EXISTS (SELECT FROM {vectors} WHERE model = %(model)s))
+  AND (NOT EXISTS (SELECT FROM scene_vector_tables WHERE space = %(space)s)
+       OR EXISTS (SELECT FROM scene_vector_tables WHERE space = %(space)s AND model = %(model)s))
 ON CONFLICT DO NOTHING
 """
-)
 
-_IN_USE = sql.SQL(
-    """
+_IN_USE = """
 SELECT coalesce((SELECT model FROM search_models WHERE space = %(space)s AND state = 'active'),
-                (SELECT min(model) FROM {vectors})) AS model
+                (SELECT min(model) FROM scene_vector_tables WHERE space = %(space)s)) AS model
 """
-)
+
+_BY_STATE = """
+SELECT m.space, m.model, m.name, m.pretrained, m.state, t.dimensions
+FROM search_models AS m JOIN scene_vector_tables AS t USING (space, model)
+"""
 
 _BEGIN = """
 INSERT INTO search_models (space, model, name, pretrained, state)
@@ -87,12 +96,22 @@ INSERT INTO search_models (space, model, name, pretrained, state, changed_at)
 VALUES (%(space)s, %(model)s, %(name)s, %(pretrained)s, 'previous', now())
 """
 
-_DROP = sql.SQL(
+_OLD = """
+-- The tables of a space whose models are not searched, and whether the active one's vectors are in the same table.
+SELECT t.space, t.model, t.dimensions, t.relation,
+       t.relation = (SELECT o.relation FROM scene_vector_tables AS o
+                     WHERE o.space = a.space AND o.model = a.model) AS is_searched
+FROM scene_vector_tables AS t
+JOIN search_models AS a ON a.space = t.space AND a.state = 'active' AND a.model <> t.model
+ORDER BY t.space, t.model
+"""
+
+_FORGET_TABLE = "DELETE FROM scene_vector_tables WHERE space = %(space)s AND model = %(model)s"
+
+_DELETE_SOME = sql.SQL(
     """
 DELETE FROM {vectors} WHERE ctid = ANY (ARRAY(
-    SELECT e.ctid FROM {vectors} AS e
-    WHERE e.model <> (SELECT model FROM search_models WHERE space = %(space)s AND state = 'active')
-    LIMIT %(limit)s
+    SELECT e.ctid FROM {vectors} AS e WHERE e.model = %(model)s LIMIT %(limit)s
 ))
 """
 )
@@ -105,6 +124,7 @@ class IndexedModel:
     key: str
     name: str
     pretrained: str | None
+    dimensions: int
 
 
 Models = dict[By, IndexedModel]
@@ -135,36 +155,45 @@ class SearchModels:
     def by_state(self) -> dict[State, Models]:
         """All models, as they stand at one moment."""
         with self._pool.connection() as connection:
-            rows = connection.execute("SELECT space, model, name, pretrained, state FROM search_models").fetchall()
+            rows = connection.execute(_BY_STATE).fetchall()
         models: dict[State, Models] = {state: {} for state in State}
         for row in rows:
-            models[State(row["state"])][By(row["space"])] = IndexedModel(row["model"], row["name"], row["pretrained"])
+            model = IndexedModel(row["model"], row["name"], row["pretrained"], row["dimensions"])
+            models[State(row["state"])][By(row["space"])] = model
         return models
 
     def adopt(self, by: By, model: IndexedModel) -> None:
         """Make sure that ``model`` is the active one of its space: the first one becomes it.
 
         Raises:
-            ConfigurationError: another one is, or all vectors that are stored were made by another one.
+            ConfigurationError: another one is, or all vectors that are stored were made by another one; or its own
+                that are stored have another length.
         """
-        values, vectors = _values(by, model), EMBEDDINGS[by]
+        values = _values(by, model)
         with self._pool.connection() as connection:
-            connection.execute(_ADOPT.format(vectors=vectors), values)
-            row = connection.execute(_IN_USE.format(vectors=vectors), values).fetchone()
-        other = row and row["model"]
-        if other not in (None, model.key):
+            connection.execute(_ADOPT, values)
+            row = connection.execute(_IN_USE, values).fetchone()
+            other = row and row["model"]
+            if other in (None, model.key):
+                make_table(connection, by, model.key, model.dimensions)
+                return
             raise ConfigurationError(
                 f"all scenes are indexed by {by} with {other}, not with {model.key}: set {SETTINGS[by]} to that model "
                 f"again, or embed them anew: `heimdex reembed {_OPTIONS[by]} MODEL`"
             )
 
     def begin(self, by: By, model: IndexedModel) -> None:
-        """Note that vectors of ``model`` are being made, in place of one not finished. The active one stays that."""
+        """Note that vectors of ``model`` are being made, in place of one not finished. The active one stays that.
+
+        Raises:
+            ConfigurationError: its vectors cannot be stored, or those of its that are have another length.
+        """
         with self._pool.connection() as connection:
             connection.execute(_CHANGE)
             connection.execute(
                 "DELETE FROM search_models WHERE space = %s AND state = 'filling' AND model <> %s", (by, model.key)
             )
+            make_table(connection, by, model.key, model.dimensions)
             connection.execute(_BEGIN, _values(by, model))
 
     def switch(
@@ -207,29 +236,49 @@ class SearchModels:
         return {by: active[by] for by in models}
 
     def drop_old(self) -> int:
-        """Delete the vectors of all models but the active ones, also of one that was not finished; returns how many.
+        """Drop the vectors of all models but the active ones, also of one that was not finished; returns how many.
 
-        Goes on where it was when it was interrupted. What the vector index gives back, it does when it is vacuumed:
-        that is done here, and takes its time.
+        Their tables are dropped. From a table of migrations 023 and 026 that the active model shares, the others'
+        vectors are deleted by and by, and what the vector index gives back, it does when it is vacuumed: that is done
+        here, and takes its time. Goes on where it was when it was interrupted.
         """
         with self._pool.connection() as connection:
             connection.execute(_CHANGE)
             connection.execute("DELETE FROM search_models WHERE state <> 'active'")
-        dropped = sum(self._drop(by) for by in EMBEDDINGS)
-        with self._pool.autocommitted() as connection:
-            for vectors in EMBEDDINGS.values():
-                connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(vectors))
+            old = connection.execute(_OLD).fetchall()
+        dropped = 0
+        for row in old:
+            table = VectorTable(row["model"], row["dimensions"], row["relation"])
+            dropped += self._delete_vectors(table) if row["is_searched"] else 0
+            dropped += self._forget_table(table, row)
         return dropped
 
-    def _drop(self, by: By) -> int:
-        dropped = 0
-        while True:  # by and by: nothing is locked, and no transaction kept open, for long
+    def _forget_table(self, table: VectorTable, row: Mapping[str, Any]) -> int:
+        """Drop the table unless it is searched; returns how many vectors it had."""
+        for _ in range(_DROP_TRIES):
+            try:
+                with self._pool.connection() as connection:
+                    connection.execute(_WAIT_SHORTLY)
+                    dropped = 0 if row["is_searched"] else _drop_table(connection, table)
+                    connection.execute(_FORGET_TABLE, row)
+                    return dropped
+            except LockNotAvailable:
+                time.sleep(_DROP_PAUSE_S)  # searches pass
+        raise DatabaseUnavailable(
+            f"table {table.relation} cannot be dropped while others read scenes: run `heimdex reembed --drop-old` again"
+        )
+
+    def _delete_vectors(self, table: VectorTable) -> int:
+        """Delete the vectors of one of the models that share a table."""
+        deleted, count = 0, -1
+        while count:  # by and by: nothing is locked, and no transaction kept open, for long
             with self._pool.connection() as connection:
-                values = {"space": by, "limit": _DROPPED_AT_ONCE}
-                count = connection.execute(_DROP.format(vectors=EMBEDDINGS[by]), values).rowcount
-            if count == 0:
-                return dropped
-            dropped += count
+                values = {"model": table.model, "limit": _DROPPED_AT_ONCE}
+                count = connection.execute(_DELETE_SOME.format(vectors=table.name), values).rowcount
+            deleted += count
+        with self._pool.autocommitted() as connection:
+            connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table.name))
+        return deleted
 
 
 def keys_of(models: Models) -> ModelKeys:
@@ -238,7 +287,7 @@ def keys_of(models: Models) -> ModelKeys:
     Raises:
         ConfigurationError: there is none of one of the spaces.
     """
-    if models.keys() != EMBEDDINGS.keys():
+    if set(models) != set(SPACES):
         raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
     return ModelKeys(models[By.PICTURE].key, models[By.MEANING].key)
 
@@ -261,6 +310,14 @@ def changing_alone(url: str) -> Iterator[None]:
         if not held:
             raise ConfigurationError("another `heimdex reembed` works on this database: wait for its end, or end it")
         yield
+
+
+def _drop_table(connection: Connection[DictRow], table: VectorTable) -> int:
+    """Drop a model's own table, or empty one of migrations 023 and 026; returns how many vectors it had."""
+    row = connection.execute(sql.SQL("SELECT count(*) AS vectors FROM {}").format(table.name)).fetchone()
+    statement = sql.SQL("TRUNCATE {}") if table.shared else sql.SQL("DROP TABLE {}")
+    connection.execute(statement.format(table.name))
+    return 0 if row is None else int(row["vectors"])
 
 
 def _make_active(connection: Connection[DictRow], models: Mapping[By, str], those: State) -> None:

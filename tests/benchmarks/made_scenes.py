@@ -14,10 +14,10 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
 from cluster.contracts.search import By
 from cluster.models.sources import BUNDLED
 from cluster.models.text import model_directory
+from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 MOST, TENTH, HUNDREDTH = (UUID(int=number) for number in (1, 2, 3))
 """Owners of 89, 10 and 1 % of the videos."""
@@ -49,7 +49,7 @@ class VectorSpace:
 
     def __init__(self, width: int) -> None:
         rng = np.random.default_rng([SEED, width])
-        self._width = width
+        self.width = width
         self._basis = rng.normal(size=(_DIMENSIONS, width)) / np.sqrt(width)
         self._topics = rng.normal(size=(_TOPICS, _DIMENSIONS))
         middle = rng.normal(size=width)
@@ -61,7 +61,7 @@ class VectorSpace:
         latent = np.repeat(videos, scenes, axis=0)
         latent += _SCENE * rng.normal(size=latent.shape)
         rows = latent @ self._basis + self._middle
-        rows += rng.normal(size=rows.shape) * (_NOISE * np.sqrt(_DIMENSIONS / self._width))
+        rows += rng.normal(size=rows.shape) * (_NOISE * np.sqrt(_DIMENSIONS / self.width))
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows.astype(np.float32)
 

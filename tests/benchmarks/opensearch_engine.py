@@ -18,7 +18,7 @@ from cluster.store.opensearch_index import OpenSearchIndex, nearest_search
 from cluster.store.search_changes import page_of_videos
 from cluster.store.search_index import SearchIndex
 from cluster.store.search_indexes import SCENES_PER_PAGE, SENDERS, SearchIndexes, alias_of
-from tests.benchmarks.made_scenes import Scenery
+from tests.benchmarks.made_scenes import Scenery, vector_spaces
 from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn
 from tests.benchmarks.search_engines import Asked, Filled, PostgresEngine
 
@@ -126,7 +126,8 @@ class OpenSearchEngine:
         return Spent(spent_s, float("nan"))
 
     def _send_all(self, bodies: list[str]) -> Spent:
-        self._client.indices.create(index="bulk-bench-bare", body=index_body(1))
+        lengths = {by: space.width for by, space in vector_spaces().items()}
+        self._client.indices.create(index="bulk-bench-bare", body=index_body(1, lengths))
         began_s = time.monotonic()
         with ThreadPoolExecutor(SENDERS) as senders:
             for answer in senders.map(lambda body: self._client.bulk(body=body), bodies):

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import sql
 
 from actors.worker_kinds import KEY_FRAMES_PER_BATCH
 from cluster.contracts.search import By
@@ -30,10 +31,12 @@ from cluster.reembedder import read_key_frame
 from cluster.settings import load_settings
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.scene_vectors import EVERY_ID, LackingScene, SceneVectors
-from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.store.search_models import IndexedModel, Models, SearchModels
+from cluster.store.vector_tables import find_tables
 from tests.benchmarks.postgres_server import postgres_server
 from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn
 from tests.cluster.stored_scenes import store_clips
+from tests.stored_vectors import stored_vectors
 
 REACH = 0.85
 LEAST_COSINE = 0.999
@@ -41,7 +44,6 @@ COPIES, COPIES_QUICK = 120, 30
 POLL_S = 0.05
 BATCH = KEY_FRAMES_PER_BATCH["cpu"]
 CPUS = os.cpu_count() or 1
-TABLES = {By.PICTURE: "scene_embeddings", By.MEANING: "scene_meanings"}
 
 Vectors = dict[tuple[UUID, By], NDArray[np.float32]]
 
@@ -87,7 +89,7 @@ class Stored:
         """All scenes by the product's pipeline, from when its actors are ready."""
         from cluster.reembedding import Hands, Reembedding
 
-        _forget_vectors(self.pool)
+        _forget_vectors(self.pool, self.models)
         hands = Hands.free(load_settings(device="cpu"))
         reembedding = Reembedding(self.url, self.models, hands)
         seen: list[int] = []
@@ -109,12 +111,11 @@ class Stored:
 
     def vectors(self) -> Vectors:
         """All that are stored."""
-        with self.pool.connection() as connection:
-            return {
-                (row["scene_id"], by): row["embedding"].to_numpy()
-                for by, table in TABLES.items()
-                for row in connection.execute(f"SELECT scene_id, embedding FROM {table}")  # type: ignore[call-overload]
-            }
+        return {
+            (scene_id, by): vector
+            for by, model in self.models.items()
+            for scene_id, vector in stored_vectors(self.pool, by, model.key).items()
+        }
 
 
 class Bare:
@@ -167,20 +168,22 @@ def stored_scenes(copies: int) -> Iterator[Stored]:
         open_pool(server.url, max_size=4, name="benchmark") as pool,
     ):
         store_clips(pool, UUID(int=1), Path(folder), copies)
+        vision, text = load_vision_model("bundled", None, "cpu"), load_text_model("bundled", "cpu")
         models = {
-            By.PICTURE: IndexedModel(load_vision_model("bundled", None, "cpu").key, "bundled", None),
-            By.MEANING: IndexedModel(load_text_model("bundled", "cpu").key, "bundled", None),
+            By.PICTURE: IndexedModel(vision.key, "bundled", None, vision.dimensions),
+            By.MEANING: IndexedModel(text.key, "bundled", None, text.dimensions),
         }
         for by, model in models.items():
             SearchModels(pool).adopt(by, model)
-        _forget_vectors(pool)
+        _forget_vectors(pool, models)
         scenes = list(SceneVectors(pool, {by: model.key for by, model in models.items()}).lacking(EVERY_ID, 1000))
         yield Stored(server.url, pool, models, scenes)
 
 
-def _forget_vectors(pool: Pool) -> None:
+def _forget_vectors(pool: Pool, models: Models) -> None:
     with pool.connection() as connection:
-        connection.execute("TRUNCATE scene_embeddings, scene_meanings")
+        for table in find_tables(connection, {by: model.key for by, model in models.items()}).values():
+            connection.execute(sql.SQL("TRUNCATE {}").format(table.name))
 
 
 def _wait_for_actors(pool: Pool, count: int) -> None:

@@ -136,8 +136,8 @@ def _opensearch(models: Models) -> Iterator[Opened]:
         _postgres(models) as (url, _, postgres),
         open_pool(url, max_size=8, name="bench") as pool,
     ):
-        SearchModels(pool).adopt(By.PICTURE, IndexedModel(vision.key, "bundled", None))
-        SearchModels(pool).adopt(By.MEANING, IndexedModel(text.key, "bundled", None))
+        SearchModels(pool).adopt(By.PICTURE, IndexedModel(vision.key, "bundled", None, vision.dimensions))
+        SearchModels(pool).adopt(By.MEANING, IndexedModel(text.key, "bundled", None, text.dimensions))
         assert isinstance(postgres, PostgresEngine)
         with closing(OpenSearchEngine(postgres, pool, url, server.url, keys)) as engine:
             yield url, engine.address, engine

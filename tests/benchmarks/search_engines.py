@@ -13,7 +13,6 @@ from psycopg.rows import DictRow
 from cluster.contracts.search import By, QueryVector, Scope, WordsQuery
 from cluster.search import LIST_DEPTH
 from cluster.store.database import EmbeddedPostgres, Pool, connect
-from cluster.store.scene_vectors import EMBEDDINGS
 from cluster.store.search_index import (
     PLAN_WORDS,
     WALKING_ON,
@@ -24,13 +23,21 @@ from cluster.store.search_index import (
     scenes_that_fit,
     walk_along_index,
 )
+from cluster.store.vector_tables import make_table
 from cluster.store.vocabulary import trigrams
-from tests.benchmarks.made_scenes import HUNDREDTH, MOST, SCENES_PER_VIDEO, TENTH, MadeScenes, Scenery
+from tests.benchmarks.made_scenes import (
+    HUNDREDTH,
+    MOST,
+    SCENES_PER_VIDEO,
+    TENTH,
+    MadeScenes,
+    Scenery,
+    vector_spaces,
+)
 
 _BUILD_MEMORY = "4GB"
 """For a million pictures in one go: 2 KiB each and their neighbours."""
 _ALL = 2**31 - 1
-_FILLED = ("video_scenes", "scene_embeddings", "scene_meanings")
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,10 @@ class PostgresEngine:
 
     def __init__(self, server: EmbeddedPostgres, pool: Pool, models: Mapping[By, str]) -> None:
         self.index: SearchIndex = PostgresSearchIndex(pool)
-        self._models = models
+        with pool.connection() as connection:
+            spaces = vector_spaces()
+            self._tables = {by: make_table(connection, by, key, spaces[by].width) for by, key in models.items()}
+        self._filled = ["video_scenes", *(table.relation for table in self._tables.values())]
         self._connection = connect(server.url, name="bare", autocommit=True, statement_timeout_s=0)
         self._for_words = connect(server.url, name="bare", autocommit=True, statement_timeout_s=0)
         self._for_words.execute(PLAN_WORDS, {"locally": False})
@@ -93,7 +103,7 @@ class PostgresEngine:
     def fill(self, scenery: Scenery, say: Callable[[str], None]) -> Filled:
         """See :class:`SearchEngine`. Indexes that grow slowly are built when all rows are there."""
         connection = self._connection
-        indexes = connection.execute(_SLOW_INDEXES, (list(_FILLED),)).fetchall()
+        indexes = connection.execute(_SLOW_INDEXES, (self._filled,)).fetchall()
         filled = self.store(scenery, say)
         connection.execute(f"SET maintenance_work_mem = '{_BUILD_MEMORY}'")
         for index in indexes:
@@ -111,7 +121,7 @@ class PostgresEngine:
         """Hold these scenes, without an index of vectors or words: for an engine that has its own."""
         connection = self._connection
         connection.execute("TRUNCATE videos CASCADE")
-        for index in connection.execute(_SLOW_INDEXES, (list(_FILLED),)).fetchall():
+        for index in connection.execute(_SLOW_INDEXES, (self._filled,)).fetchall():
             connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index["name"])))
         began_s = time.monotonic()
         self._store(scenery, say)
@@ -126,8 +136,11 @@ class PostgresEngine:
             question, words = as_languages_ask(asked.words)
             return partial(self._fitting, question.as_bytes(), words, scenes_that_fit(asked.scope).as_bytes(), scope)
         vector = asked.vectors[by]
-        near = {**scope, "embedding": Vector(vector.embedding), "model": vector.model}
-        return partial(self._near, walk_along_index(by, asked.scope).as_bytes(), near)
+        near = {
+            **scope,
+            "embedding": Vector(vector.embedding),
+        }
+        return partial(self._near, walk_along_index(self._tables[by], asked.scope).as_bytes(), near)
 
     def count(self, asked: Asked) -> int:
         """See :class:`SearchEngine`."""
@@ -142,7 +155,8 @@ class PostgresEngine:
         return len(self._connection.execute(statement, parameters, prepare=False).fetchall())
 
     def _store(self, scenery: Scenery, say: Callable[[str], None]) -> None:
-        self._connection.execute(_STAGED)
+        for table in _STAGED:
+            self._connection.execute(table)
         _copy(
             self._connection,
             "COPY search_vocabulary (owner_id, word, trigrams) FROM STDIN",
@@ -173,9 +187,16 @@ class PostgresEngine:
         _copy(connection, "COPY staged FROM STDIN", [(scene, made.videos[v], n, text) for scene, (v, n), text in rows])
         connection.execute(_UNSTAGE)
         for by, vectors in made.vectors.items():
-            copy = sql.SQL("COPY {} (scene_id, model, embedding) FROM STDIN (FORMAT BINARY)").format(EMBEDDINGS[by])
-            embedded = zip(made.scenes, vectors, strict=True)
-            _copy(connection, copy, [(scene, self._models[by], v) for scene, v in embedded], ["uuid", "text", "vector"])
+            table = self._tables[by]
+            connection.execute("TRUNCATE staged_vectors")
+            _copy(
+                connection,
+                "COPY staged_vectors FROM STDIN (FORMAT BINARY)",
+                list(zip(made.scenes, vectors, strict=True)),
+                ["uuid", "vector"],
+            )
+            source = sql.SQL("FROM staged_vectors")
+            connection.execute(table.insert(sql.SQL("scene_id"), sql.SQL("embedding"), source), {})
 
 
 _SLOW_INDEXES = """
@@ -183,7 +204,10 @@ _SLOW_INDEXES = """
 SELECT indexname AS name, indexdef AS definition FROM pg_indexes
 WHERE tablename = ANY (%s) AND indexdef ~ 'USING (hnsw|gin)' ORDER BY name
 """
-_STAGED = "CREATE TEMPORARY TABLE IF NOT EXISTS staged (id uuid, video_id uuid, index int, said text)"
+_STAGED = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS staged (id uuid, video_id uuid, index int, said text)",
+    "CREATE TEMPORARY TABLE IF NOT EXISTS staged_vectors (scene_id uuid, embedding vector)",
+)
 _UNSTAGE = """
 INSERT INTO video_scenes (id, video_id, index, start_s, end_s, transcript_segment, combined_text, text_index)
 SELECT id, video_id, index, index, index + 1, said, said, to_tsvector('simple', said) || to_tsvector('english', said)

@@ -37,7 +37,7 @@ class _SeenElsewhere:
     """The vision model, whose queries are then put among the pictures that are made up."""
 
     def __init__(self, model: VisionEncoder, space: VectorSpace) -> None:
-        self.key = model.key
+        self.key, self.dimensions = model.key, model.dimensions
         self._model = model
         self._space = space
 
@@ -53,12 +53,15 @@ class _MeantElsewhere:
     """The text model, whose queries are then put among the meanings that are made up."""
 
     def __init__(self, model: TextEncoder, space: VectorSpace) -> None:
-        self.key = model.key
+        self.key, self.dimensions = model.key, model.dimensions
         self._model = model
         self._space = space
 
     def encode(self, texts: Sequence[str]) -> Embedding:
-        self._model.encode(texts)
+        return self._model.encode(texts)
+
+    def encode_queries(self, texts: Sequence[str]) -> Embedding:
+        self._model.encode_queries(texts)
         return np.stack([self._space.asked_by(text) for text in texts])
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from cluster.contracts.media import MediaInfo
-from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
+from cluster.contracts.results import SceneDescription, Segment, Transcript, Word, WrittenScene
 from cluster.contracts.videos import ClaimedVideo
+from tests.vector_lengths import EMBEDDING_DIM
 
 DURATION_S = 12.5
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from actors.index_sweep import IndexSweep
 from cluster.contracts.errors import SearchUnavailable
-from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM, SceneDescription, Transcript, WrittenScene
+from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
 from cluster.contracts.search import By, EngineAddress, ModelKeys, QueryVector, Scope, parse_words
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, open_pool
@@ -41,6 +41,7 @@ from cluster.store.video_queue import VideoQueue
 from tests.benchmarks.postgres_server import postgres_server
 from tests.own_server import running
 from tests.real_opensearch import QUICK_START, RealOpenSearch
+from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 OWNER = UUID(int=7)
 MODELS = ModelKeys("vision@chaos", "text@chaos")
@@ -153,8 +154,11 @@ def _indexed(rng: random.Random) -> Iterator[Indexed]:
         postgres_server() as server,
         open_pool(server.url, max_size=16, name="chaos") as pool,
     ):
-        for by, key in ((By.PICTURE, MODELS.vision), (By.MEANING, MODELS.text)):
-            SearchModels(pool).adopt(by, IndexedModel(key, key, None))
+        for by, key, length in (
+            (By.PICTURE, MODELS.vision, EMBEDDING_DIM),
+            (By.MEANING, MODELS.text, MEANING_DIM),
+        ):
+            SearchModels(pool).adopt(by, IndexedModel(key, key, None, length))
         yield Indexed(pool, server.url, engine, rng)
 
 

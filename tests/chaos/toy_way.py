@@ -25,8 +25,9 @@ from actors.video_path import ENGINE_CALL
 from actors.worker_kinds import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES, Placement
 from cluster.contracts.errors import DeviceFailure
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock, SpeechWindow
-from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Segment, Transcript, Word, WrittenScene
+from cluster.contracts.results import SceneDescription, Segment, Transcript, Word, WrittenScene
 from cluster.contracts.stages import Stage, WorkerKind
+from tests.vector_lengths import EMBEDDING_DIM
 
 FAULTS: dict[str, str] = {
     "raise": "ValueError",

@@ -34,6 +34,7 @@ from cluster.store.opensearch import open_client
 from cluster.store.search_engines import index_opener
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import IndexedModel, SearchModels, State
+from tests.stored_vectors import stored_vectors
 
 OWNER = UUID(int=1)
 QUERY = "a red circle in front of the sea"
@@ -115,10 +116,7 @@ def nearest(service: SearchService, by: By) -> float:
 
 def nearest_stored(pool: Pool, by: By, encoded: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", key: str) -> float:
     """The same among the stored vectors of a model."""
-    table = {By.PICTURE: "scene_embeddings", By.MEANING: "scene_meanings"}[by]
-    with pool.connection() as connection:
-        rows = connection.execute(f"SELECT embedding FROM {table} WHERE model = %s", (key,)).fetchall()
-    return round(max(float(row["embedding"].to_numpy() @ encoded) for row in rows), 4)
+    return round(max(float(vector @ encoded) for vector in stored_vectors(pool, by, key).values()), 4)
 
 
 def change(settings: Settings, url: str, wish: Wish, said: list[str] | None = None) -> Outcome:
@@ -126,9 +124,7 @@ def change(settings: Settings, url: str, wish: Wish, said: list[str] | None = No
 
 
 def vectors_of(pool: Pool, key: str) -> int:
-    with pool.connection() as connection:
-        row = connection.execute("SELECT count(*) AS n FROM scene_embeddings WHERE model = %s", (key,)).fetchone()
-    return 0 if row is None else int(row["n"])
+    return len(stored_vectors(pool, By.PICTURE, key))
 
 
 @pytest.mark.parametrize("settings", ["postgres", "opensearch"], indirect=True)
@@ -260,7 +256,7 @@ def test_killed_it_goes_on_where_it_was(
     scenes = store_clips(pool, OWNER, tmp_path / "scenes") * (1 + COPIED)
     with pool.connection() as connection:
         connection.execute(COPY, {"copies": COPIED})
-    SearchModels(pool).adopt(By.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None))
+    SearchModels(pool).adopt(By.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None, 512))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
         "HEIMDEX_DATABASE_URL": database_url,

@@ -13,10 +13,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from cluster.active_models import ModelName
-from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM
 from cluster.query_models import ModelLoaders, QueryModels, VisionEncoder
 from cluster.store.database import Pool
 from serve_app.auth import mint_token
+from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 SECRET = "a secret of the tests, long enough for HS256"
 ADMIN = UUID("aaaaaaaa-0000-4000-8000-000000000001")
@@ -36,8 +36,11 @@ class WordVectors:
 
     key = "word-vectors@1"
 
+    def __init__(self, dimensions: int = EMBEDDING_DIM) -> None:
+        self.dimensions = dimensions
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return word_vectors(texts, EMBEDDING_DIM)
+        return word_vectors(texts, self.dimensions)
 
     def encode_images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         return self.encode_texts([("red", "green", "blue")[picture.mean(axis=(0, 1)).argmax()] for picture in pixels])
@@ -48,9 +51,14 @@ class WordMeanings:
 
     key = "word-meanings@1"
 
+    def __init__(self, dimensions: int = MEANING_DIM) -> None:
+        self.dimensions = dimensions
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         meant = [" ".join(SYNONYMS.get(word, word) for word in text.lower().split()) for text in texts]
-        return word_vectors(meant, MEANING_DIM)
+        return word_vectors(meant, self.dimensions)
+
+    encode_queries = encode
 
 
 def query_models(pool: Pool, vision: VisionEncoder | None = None) -> QueryModels:

@@ -14,6 +14,7 @@ from cluster.store.opensearch import open_client
 from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.search_changes import SearchChanges
 from cluster.store.search_indexes import SearchIndexes, alias_of
+from cluster.store.vector_tables import make_table
 
 MODELS = ModelKeys(VISION.key, TEXT.key)
 _numbers = itertools.count(1)
@@ -52,10 +53,13 @@ class FollowedOpenSearch:
 
 @contextmanager
 def followed_opensearch(pool: Pool, database_url: str, opensearch_url: str) -> Iterator[FollowedOpenSearch]:
-    """With an empty index that is searched; all of it is removed at the end."""
+    """With an empty index that is searched, for vectors as long as the models make; all of it is removed at the end."""
     address = EngineAddress(opensearch_url, prefix=f"test{next(_numbers)}")
     client = open_client(address)
     followed = FollowedOpenSearch(pool, database_url, client, address)
+    with pool.connection() as connection:
+        make_table(connection, By.PICTURE, VISION.key, VISION.dimensions)
+        make_table(connection, By.MEANING, TEXT.key, TEXT.dimensions)
     followed.indexes.ensure(MODELS)
     try:
         yield followed

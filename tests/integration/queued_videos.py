@@ -13,16 +13,7 @@ from psycopg import sql
 
 from cluster.contracts.errors import LeaseLost
 from cluster.contracts.media import MediaInfo
-from cluster.contracts.results import (
-    EMBEDDING_DIM,
-    MEANING_DIM,
-    SceneDescription,
-    Segment,
-    StageReport,
-    Transcript,
-    Word,
-    WrittenScene,
-)
+from cluster.contracts.results import SceneDescription, Segment, StageReport, Transcript, Word, WrittenScene
 from cluster.contracts.stages import Outcome, RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, connect
@@ -31,6 +22,7 @@ from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import BegunVideo, ClosedRun, OpenRun, StageLedger
 from cluster.store.submissions import submit
 from cluster.store.video_queue import Finish, VideoQueue
+from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 OWNER = UUID(int=7)
 MS = timedelta(milliseconds=1)

@@ -18,6 +18,7 @@ OLD, NEW, THIRD = (ModelName("old", "tag"), ModelName("new"), ModelName("third")
 @dataclass(frozen=True)
 class Loaded:
     key: str
+    dimensions: int = 512
 
 
 class Shelf:
@@ -38,7 +39,7 @@ class Shelf:
         return f"{model.name}@{self.version}"
 
     def indexed(self, model: ModelName) -> IndexedModel:
-        return IndexedModel(self.key(model), model.name, model.pretrained)
+        return IndexedModel(self.key(model), model.name, model.pretrained, 512)
 
 
 @pytest.fixture

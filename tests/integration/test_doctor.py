@@ -27,11 +27,11 @@ def found(settings: Settings) -> dict[str, Finding]:
 def test_doctor_looks_at_the_model_whose_vectors_are_searched(settings: Settings, pool: Pool, tmp_path: Path) -> None:
     models = SearchModels(pool)
     bundled = load_text_model("bundled", "cpu").key
-    models.adopt(By.MEANING, IndexedModel(bundled, "bundled", None))
+    models.adopt(By.MEANING, IndexedModel(bundled, "bundled", None, 384))
     other = str(other_text_model(tmp_path / "other"))
     key = load_text_model(other, "cpu").key
     assert key != bundled
-    models.begin(By.MEANING, IndexedModel(key, other, None))
+    models.begin(By.MEANING, IndexedModel(key, other, None, 384))
     assert found(settings)["text model"].seen == bundled
     models.switch({By.MEANING: key})
     findings = found(settings)
@@ -40,7 +40,7 @@ def test_doctor_looks_at_the_model_whose_vectors_are_searched(settings: Settings
 
 
 def test_doctor_finds_settings_that_name_a_model_of_which_there_is_no_vector(settings: Settings, pool: Pool) -> None:
-    SearchModels(pool).adopt(By.PICTURE, IndexedModel("ViT-B-32/openai@1", "ViT-B-32", "openai"))
+    SearchModels(pool).adopt(By.PICTURE, IndexedModel("ViT-B-32/openai@1", "ViT-B-32", "openai", 512))
     findings = found(settings)
     wrong = findings["vectors by picture"]
     assert not wrong.ok

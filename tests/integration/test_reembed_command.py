@@ -6,8 +6,8 @@ from cluster.contracts.search import By
 from cluster.store.database import Pool
 from cluster.store.search_models import IndexedModel, SearchModels
 
-CONFIGURED = IndexedModel("ViT-B-32/laion2b_s34b_b79k@laion2b_s34b_b79k", "ViT-B-32", "laion2b_s34b_b79k")
-OTHER = IndexedModel("ViT-B-16/openai@openai", "ViT-B-16", "openai")
+CONFIGURED = IndexedModel("ViT-B-32/laion2b_s34b_b79k@laion2b_s34b_b79k", "ViT-B-32", "laion2b_s34b_b79k", 512)
+OTHER = IndexedModel("ViT-B-16/openai@openai", "ViT-B-16", "openai", 512)
 
 
 def change(models: SearchModels, before: IndexedModel, after: IndexedModel) -> None:

@@ -8,18 +8,28 @@ from uuid import UUID
 import pytest
 from api_client import ALICE, BOB
 from followed_opensearch import followed_opensearch
-from searchable import Scene, add_video, found, meant, seen
+from searchable import TEXT, VISION, Scene, add_video, found, meant, seen
 
 from cluster.contracts.search import By, Scope, parse_words
 from cluster.search import LIST_DEPTH
 from cluster.store.database import Pool
 from cluster.store.search_index import PostgresSearchIndex, SearchIndex, walk_along_index
+from cluster.store.vector_tables import find_tables
+from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 ALICES = Scope(ALICE)
 
 
+@pytest.fixture(params=[(EMBEDDING_DIM, MEANING_DIM), (1152, 1024)], ids=["short", "long"])
+def lengths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many numbers the models of the scenes make."""
+    of_pictures, of_meanings = request.param
+    monkeypatch.setattr(VISION, "dimensions", of_pictures)
+    monkeypatch.setattr(TEXT, "dimensions", of_meanings)
+
+
 @pytest.fixture(params=["postgres", "opensearch"])
-def index(request: pytest.FixtureRequest, pool: Pool, database_url: str) -> Iterator[SearchIndex]:
+def index(request: pytest.FixtureRequest, lengths: None, pool: Pool, database_url: str) -> Iterator[SearchIndex]:
     if request.param == "postgres":
         yield PostgresSearchIndex(pool)
         return
@@ -87,6 +97,35 @@ def test_no_query_breaks_the_index(pool: Pool, index: SearchIndex) -> None:
         "or or", "-", "--", '-"', "💥", "x" * 1000, "x*" * 500, " or ".join(["x"] * 300), "ﬁ*", "é* or 'é'*",
     ):  # fmt: skip
         assert words(index, query) == [], query
+
+
+@pytest.mark.parametrize("length", [2000, 2001, 4000, 4001])
+def test_vectors_of_several_thousand_numbers_are_found(
+    pool: Pool, database_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """On both engines; Postgres has an index of up to 4,000 numbers, above 2,000 in half precision."""
+    monkeypatch.setattr(VISION, "dimensions", length)
+    engines: list[Any] = [PostgresSearchIndex(pool)]
+    with followed_opensearch(pool, database_url, request.getfixturevalue("opensearch_url")) as opensearch:
+        near, nearer, far = add_video(
+            pool, ALICE, [Scene("", text) for text in ("red circle grass", "red circle", "blue square")]
+        )
+        for engine in [*engines, opensearch]:
+            ranked = engine.nearest(By.PICTURE, seen("red circle"), ALICES, 10)
+            assert found(ranked) == [nearer, near, far]
+            assert ranked[0].score == pytest.approx(1.0, abs=1e-3)
+    with pool.connection() as connection:
+        (table,) = find_tables(connection, {By.PICTURE: VISION.key}).values()
+        made = connection.execute(
+            "SELECT format_type(atttypid, atttypmod) AS type, "
+            "(SELECT count(*) FROM pg_indexes WHERE tablename = %(t)s AND indexdef LIKE '%% USING hnsw %%') AS indexes "
+            "FROM pg_attribute WHERE attrelid = %(t)s::regclass AND attname = 'embedding'",
+            {"t": table.relation},
+        ).fetchone()
+    assert made == {
+        "type": f"vector({length})" if length <= 2000 else f"halfvec({length})",
+        "indexes": 1 if length <= 4000 else 0,
+    }
 
 
 @pytest.mark.parametrize("by", [By.PICTURE, By.MEANING])
@@ -170,17 +209,17 @@ def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index
     assert mine[0].score == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("by", "name"), [(By.PICTURE, "scene_embeddings"), (By.MEANING, "scene_meanings")])
-def test_postgres_walks_along_the_vector_index_for_many_scenes_and_then_puts_them_in_order(
-    pool: Pool, by: By, name: str
-) -> None:
+@pytest.mark.parametrize("by", [By.PICTURE, By.MEANING])
+@pytest.mark.usefixtures("lengths")
+def test_postgres_walks_along_the_vector_index_for_many_scenes_and_then_puts_them_in_order(pool: Pool, by: By) -> None:
     add_video(pool, ALICE, [Scene(f"scene {number}", f"scene {number}") for number in range(3000)])
     asked = {By.PICTURE: seen, By.MEANING: meant}[by]("scene 7")
-    parameters = {"embedding": asked.embedding, "model": asked.model, "owner": ALICE, "limit": 10}
+    parameters = {"embedding": asked.embedding, "owner": ALICE, "limit": 10}
     with pool.connection() as connection:
         connection.execute("ANALYZE")
-        plan = connection.execute("EXPLAIN " + walk_along_index(by, ALICES).as_string(), parameters).fetchall()
+        table = find_tables(connection, {by: asked.model})[by]
+        plan = connection.execute("EXPLAIN " + walk_along_index(table, ALICES).as_string(), parameters).fetchall()
     lines = [row["QUERY PLAN"] for row in plan]
-    assert any(f"idx_{name}_cosine" in line for line in lines), lines
+    assert any(f"idx_{table.relation}_cosine" in line for line in lines), lines
     # What is found late may be nearer, but the planner takes a walk for sorted.
     assert any(line.strip().startswith("Sort Key: ((near.distance") for line in lines), lines

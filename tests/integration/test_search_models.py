@@ -6,7 +6,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from queued_videos import OWNER, claim_one, everything, only, scenes, transcript, unit, until_somebody_waits
+from queued_videos import OWNER, claim_one, everything, scenes, transcript, unit, until_somebody_waits
 from searchable import TEXT, VISION, Scene, add_video
 
 from cluster.contracts.errors import ConfigurationError, ModelChanged
@@ -16,12 +16,13 @@ from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
 from cluster.store.scenes import SceneStore
 from cluster.store.search_models import IndexedModel, SearchModels, State, changing_alone
 from cluster.store.video_queue import VideoQueue
+from tests.stored_vectors import stored_vectors
 
-OLD = IndexedModel(VISION.key, "ViT-B-32", "laion2b_s34b_b79k")
-NEW = IndexedModel("new@2", "ViT-L-14", None)
-NEWER = IndexedModel("newer@3", "/models/newer", None)
-MEANINGS = IndexedModel(TEXT.key, "all-MiniLM-L6-v2", None)
-MORE_MEANINGS = IndexedModel("meanings@2", "another", None)
+OLD = IndexedModel(VISION.key, "ViT-B-32", "laion2b_s34b_b79k", 512)
+NEW = IndexedModel("new@2", "ViT-L-14", None, 768)
+NEWER = IndexedModel("newer@3", "/models/newer", None, 512)
+MEANINGS = IndexedModel(TEXT.key, "all-MiniLM-L6-v2", None, 384)
+MORE_MEANINGS = IndexedModel("meanings@2", "another", None, 1024)
 PICTURES = {By.PICTURE: NEW.key}
 
 
@@ -35,15 +36,17 @@ def models(pool: Pool) -> SearchModels:
     return opened
 
 
-def fill(pool: Pool, model: IndexedModel = NEW, by: By = By.PICTURE, width: int = 512) -> int:
+def fill(pool: Pool, model: IndexedModel = NEW, by: By = By.PICTURE) -> int:
     """Vectors of the model for all scenes that lack one."""
     vectors = SceneVectors(pool, {by: model.key})
-    found = [SceneVector(scene.scene_id, scene.made, unit(0, width)) for scene in vectors.lacking(EVERY_ID, 2)]
+    found = [
+        SceneVector(scene.scene_id, scene.made, unit(0, model.dimensions)) for scene in vectors.lacking(EVERY_ID, 2)
+    ]
     return vectors.write(by, found)
 
 
 def vectors_of(pool: Pool, model: IndexedModel) -> int:
-    return int(only(pool, "SELECT count(*) AS n FROM scene_embeddings WHERE model = %s", model.key)["n"])
+    return len(stored_vectors(pool, By.PICTURE, model.key))
 
 
 # Adopting
@@ -98,7 +101,7 @@ def test_the_switch_waits_for_the_last_scene_and_is_one_moment_for_all_spaces(po
     assert fill(pool) == 3
     assert models.switch(both) == 2  # what says nothing means nothing
     assert models.active() == {By.PICTURE: OLD, By.MEANING: MEANINGS}
-    assert fill(pool, MORE_MEANINGS, By.MEANING, 384) == 2
+    assert fill(pool, MORE_MEANINGS, By.MEANING) == 2
     assert models.switch(both) == 0
     assert models.by_state() == {
         State.ACTIVE: {By.PICTURE: NEW, By.MEANING: MORE_MEANINGS},
@@ -201,7 +204,7 @@ def test_old_vectors_are_dropped_and_there_is_no_way_back(pool: Pool, models: Se
     assert models.by_state()[State.PREVIOUS] == models.by_state()[State.FILLING] == {}
     with pytest.raises(ConfigurationError, match="the old vectors were dropped"):
         models.rollback()
-    assert only(pool, "SELECT count(*) AS n FROM scene_meanings")["n"] == 2
+    assert len(stored_vectors(pool, By.MEANING, MEANINGS.key)) == 2
 
 
 def test_nothing_is_dropped_of_a_space_without_an_active_model(pool: Pool) -> None:
@@ -253,21 +256,25 @@ def test_scenes_that_lack_vectors_come_once_and_say_what_they_lack(pool: Pool, m
 
 
 def test_a_scene_that_was_deleted_or_replaced_meanwhile_gets_no_vector(pool: Pool, models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
     vectors = SceneVectors(pool, PICTURES)
-    gone, replaced, kept = [SceneVector(s.scene_id, s.made, unit(1)) for s in vectors.lacking(EVERY_ID, 10)]
+    gone, replaced, kept = [SceneVector(s.scene_id, s.made, unit(1, 768)) for s in vectors.lacking(EVERY_ID, 10)]
     with pool.connection() as connection:
         connection.execute("DELETE FROM video_scenes WHERE id = %s", (gone.scene_id,))
         connection.execute("UPDATE video_scenes SET created_at = now() WHERE id = %s", (replaced.scene_id,))
     assert vectors.write(By.PICTURE, [gone, replaced, kept]) == 1
     assert vectors.write(By.PICTURE, [gone, replaced, kept]) == 0
-    stored = only(pool, "SELECT scene_id, embedding FROM scene_embeddings WHERE model = %s", NEW.key)
-    assert stored["scene_id"] == kept.scene_id
-    assert np.array_equal(stored["embedding"].to_numpy(), unit(1))
+    ((scene_id, embedding),) = stored_vectors(pool, By.PICTURE, NEW.key).items()
+    assert scene_id == kept.scene_id
+    assert np.array_equal(embedding, unit(1, 768))
 
 
 def test_who_deletes_scenes_is_not_waited_for(pool: Pool, models: SearchModels) -> None:
+    models.begin(By.PICTURE, NEW)
     vectors = SceneVectors(pool, PICTURES)
-    found: Sequence[SceneVector] = [SceneVector(s.scene_id, s.made, unit(1)) for s in vectors.lacking(EVERY_ID, 10)]
+    found: Sequence[SceneVector] = [
+        SceneVector(s.scene_id, s.made, unit(1, 768)) for s in vectors.lacking(EVERY_ID, 10)
+    ]
     with pool.connection() as deleter:
         deleter.execute("DELETE FROM video_scenes WHERE id = %s", (found[0].scene_id,))
         assert vectors.write(By.PICTURE, found) == 2

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.stages.scene_embedder import TAG_THRESHOLD, SceneEmbedder, SceneModels, ScenesOfVideo, SpokenWords
+from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo, SpokenWords
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import DetectedScene, SceneBlock
-from cluster.contracts.results import EMBEDDING_DIM, MEANING_DIM, Segment, Transcript, Word
+from cluster.contracts.results import Segment, Transcript, Word
+from cluster.models.labels import CLIP_SCALE
 from cluster.models.vision import load_vision_model
+from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 SILENCE = Transcript(None, (), "none")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -20,7 +22,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 class ColourModel:
     """A vision model that is exact and quick: a picture's mean colour, a label's colour, in three of 512 numbers."""
 
-    name, key, image_size_px = "colours", "colours@1", 64
+    name, key, image_size_px, label_scale = "colours", "colours@1", 64, CLIP_SCALE
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -42,7 +44,7 @@ class ColourModel:
 class LengthModel:
     """A text model that is exact and quick: a text's length, in the first of 384 numbers."""
 
-    key = "lengths@1"
+    key, dimensions = "lengths@1", MEANING_DIM
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
@@ -52,6 +54,8 @@ class LengthModel:
         rows = np.zeros((len(texts), MEANING_DIM), np.float32)
         rows[:, 0] = [len(text) for text in texts]
         return rows
+
+    encode_queries = encode
 
 
 def embedder(model: Any, *groups: tuple[str, ...], batch_size: int = 4, key_frame_px: int = 64) -> SceneEmbedder:
@@ -147,7 +151,9 @@ def test_what_scenes_mean_is_asked_once_for_all_videos_and_not_of_scenes_that_sa
 
 def test_each_group_gives_at_most_one_tag_and_none_without_enough_of_a_lead() -> None:
     model = ColourModel()
-    undecided = tuple(f"grey {n}" for n in range(int(1 / TAG_THRESHOLD) + 1))  # all alike: each below the threshold
+    undecided = tuple(
+        f"grey {n}" for n in range(int(1 / CLIP_SCALE.threshold) + 1)
+    )  # all alike: each below the threshold
     groups = (("red", "green"), undecided, ("blue", "red"))
     ((scene,),) = embedder(model, *groups).describe([video("red")])
     assert scene.tags == ("red", "red")

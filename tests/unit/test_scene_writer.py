@@ -14,7 +14,8 @@ from PIL import Image
 from actors.stages.scene_writer import SceneWriter
 from cluster.contracts.errors import LeaseLost, NoSpace, TransientFailure
 from cluster.contracts.media import DetectedScene, SceneBlock
-from cluster.contracts.results import EMBEDDING_DIM, SceneDescription, Transcript, WrittenScene
+from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
+from tests.vector_lengths import EMBEDDING_DIM
 
 VIDEO = UUID(int=5)
 TRANSCRIPT = Transcript("en", (), "tiny")

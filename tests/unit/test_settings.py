@@ -151,9 +151,14 @@ def test_settings_do_not_change() -> None:
 
 
 def test_the_default_vision_model_has_default_weights_and_others_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().resolved_clip_pretrained == "laion2b_s34b_b79k"
-    assert load_settings(clip_pretrained="openai").resolved_clip_pretrained == "openai"
-    assert load_settings(clip_model="bundled").resolved_clip_pretrained is None
+    assert load_settings().clip_on("cpu") == ("ViT-B-32", "laion2b_s34b_b79k")
+    assert load_settings().clip_on("cuda") == ("ViT-B-16-SigLIP2-256", "webli")
+    assert not load_settings().clip_is_chosen
+    for device in ("cpu", "cuda"):
+        assert load_settings(clip_pretrained="openai").clip_on(device) == ("ViT-B-32", "openai")
+        assert load_settings(clip_model="bundled").clip_on(device) == ("bundled", None)
+    assert load_settings(clip_pretrained="openai").clip_is_chosen
+    assert load_settings(device="cuda").clip_on()[0] == "ViT-B-16-SigLIP2-256"
 
 
 def test_admins_are_the_owner_only_while_the_secret_is_the_directorys_own(data_dir: Path) -> None:

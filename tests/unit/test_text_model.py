@@ -1,6 +1,5 @@
 """The text model: what means the same is near, and what cannot be loaded says why."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import numpy as np
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.results import MEANING_DIM
-from cluster.models.text import TextModel, load_text_model, model_directory
+from cluster.models.text import E5_PROMPTS, Prompts, TextModel, load_text_model, model_directory, prompts_of
+from tests.made_models import set_prompts, text_model_of
+from tests.vector_lengths import MEANING_DIM
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,54 @@ def test_what_cannot_be_loaded_says_how_to_mend_it(tmp_path: Path, monkeypatch: 
         load_text_model(str(broken), "cpu")
 
 
-def test_a_model_of_another_width_is_refused(tmp_path: Path) -> None:
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Dense
+@pytest.mark.parametrize("length", [100, 768, 1024])
+def test_a_model_of_another_width_loads_with_its_own(tmp_path: Path, length: int) -> None:
+    model = load_text_model(str(text_model_of(tmp_path / "model", length)), "cpu")
+    assert model.dimensions == length
+    for rows in (model.encode(["hello"]), model.encode_queries(["hello"])):
+        assert rows.shape == (1, length)
+        assert np.linalg.norm(rows[0]) == pytest.approx(1.0, abs=1e-5)
+    assert model.encode([]).shape == (0, length)
 
-    whole = SentenceTransformer(str(model_directory("bundled")), device="cpu", local_files_only=True)
-    whole.append(Dense(MEANING_DIM, 100))
-    whole.save(str(tmp_path))
-    assert len(json.loads((tmp_path / "modules.json").read_text())) > 3
-    with pytest.raises(ConfigurationError, match="gives 100 numbers per sentence, the database holds 384"):
-        load_text_model(str(tmp_path), "cpu")
+
+def test_a_model_with_prompts_puts_them_before_texts_and_queries(tmp_path: Path) -> None:
+    directory = text_model_of(tmp_path / "model", 768)
+    plain = load_text_model(str(directory), "cpu")
+    set_prompts(directory, {"query": "query: ", "passage": "passage: "})
+    prompted = load_text_model(str(directory), "cpu")
+    np.testing.assert_allclose(prompted.encode(["a boat"]), plain.encode(["passage: a boat"]), atol=1e-6)
+    np.testing.assert_allclose(prompted.encode_queries(["a boat"]), plain.encode(["query: a boat"]), atol=1e-6)
+    np.testing.assert_array_equal(plain.encode_queries(["a boat"]), plain.encode(["a boat"]))
+    # What was embedded without prompts is compared with nothing that was embedded with them, nor with other prompts.
+    set_prompts(directory, {"query": "find: "})
+    asked_only = load_text_model(str(directory), "cpu")
+    np.testing.assert_array_equal(asked_only.encode(["a boat"]), plain.encode(["a boat"]))
+    assert len({plain.key, prompted.key, asked_only.key}) == 3
+
+
+def test_vectors_from_before_prompts_are_gone_on_with_as_they_were(tmp_path: Path) -> None:
+    directory = text_model_of(tmp_path / "model", 768)
+    plain = load_text_model(str(directory), "cpu")
+    set_prompts(directory, {"query": "query: ", "passage": "passage: "})
+    kept = load_text_model(str(directory), "cpu", key=plain.key)
+    assert kept.key == plain.key
+    np.testing.assert_array_equal(kept.encode_queries(["a boat"]), plain.encode(["a boat"]))
+    changed = load_text_model(str(directory), "cpu")
+    assert load_text_model(str(directory), "cpu", key=changed.key).key == changed.key != plain.key
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"),
+    [
+        ("intfloat/multilingual-e5-base", E5_PROMPTS),
+        ("intfloat/e5-large-v2", E5_PROMPTS),
+        ("e5-small", E5_PROMPTS),
+        ("intfloat/multilingual-e5-large-instruct", None),
+        ("BAAI/bge-base-en-v1.5", None),
+        ("all-MiniLM-L6-v2", None),
+        ("somebody/fake5-small", None),
+    ],
+)
+def test_e5_gets_its_prompts_although_its_configuration_has_none(name: str, prompts: Prompts | None) -> None:
+    assert prompts_of({"query": "", "document": ""}, name) == prompts
+    assert prompts_of({"query": "Find: "}, name) == Prompts("Find: ", "")

@@ -1,6 +1,5 @@
 """The vision model's promises: one loading code, honest embeddings, errors that say how to mend them."""
 
-import json
 import time
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from cluster.demo.evaluate_vision_model import (
 )
 from cluster.demo.vocabulary import label_groups
 from cluster.models import vision
-from cluster.models.labels import parse_labels
+from cluster.models.labels import CLIP_SCALE, SigmoidScale, parse_labels
 from cluster.models.vision import VisionModel, load_vision_model
+from cluster.settings import GPU_CLIP_MODEL, load_settings
+from tests.made_models import siglip_model_of, vision_model_of
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_embeddings_are_512_normalised_numbers_for_pictures_of_any_size(model: V
         model.encode_texts(["a red star over the sea", "", "unheard-of words"]),
     ):
         assert rows.dtype == np.float32
-        assert rows.shape[1] == model.embedding_dim == 512
+        assert rows.shape[1] == model.dimensions == 512
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
 
 
@@ -120,17 +121,81 @@ def test_damaged_weights_are_refused_by_name(tmp_path: Path, weights: str) -> No
         load_vision_model(str(tmp_path), None, "cpu")
 
 
-def test_a_model_of_another_width_is_refused(tmp_path: Path) -> None:
-    import open_clip
-    from safetensors.torch import save_file
+@pytest.mark.parametrize("length", [256, 768, 1152])
+def test_a_model_of_another_width_loads_with_its_own(tmp_path: Path, length: int) -> None:
+    loaded = load_vision_model(str(vision_model_of(tmp_path / "model", length)), None, "cpu")
+    assert loaded.dimensions == length
+    picture = np.zeros((96, 96, 3), np.uint8)
+    for rows in (loaded.encode_images([picture]), loaded.encode_texts(["a red star"])):
+        assert rows.shape == (1, length)
+    assert loaded.encode_images([]).shape == loaded.encode_texts([]).shape == (0, length)
+    assert loaded.label_scale is CLIP_SCALE
 
-    config = json.loads((bundled_vision_directory() / "open_clip_config.json").read_text())
-    config["model_cfg"]["embed_dim"] = 256
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
-    narrow = open_clip.model.CLIP(**config["model_cfg"])
-    save_file(narrow.state_dict(), tmp_path / "open_clip_model.safetensors")
-    with pytest.raises(ConfigurationError, match="256 numbers per picture, the database holds 512"):
+
+@pytest.fixture(scope="module")
+def siglip_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SigLIP 2 B/16-256 with random weights, as open_clip knows the architecture; its text tower has one layer."""
+    return siglip_model_of(tmp_path_factory.mktemp("models") / "siglip2", GPU_CLIP_MODEL, layers=1)
+
+
+def test_siglip_2_loads_from_a_directory_with_its_tokenizer(siglip_directory: Path) -> None:
+    siglip = load_vision_model(str(siglip_directory), None, "cpu")
+    assert (siglip.dimensions, siglip.image_size_px) == (768, 256)
+    wide = np.random.default_rng(3).integers(0, 256, (288, 512, 3), dtype=np.uint8)
+    pictures = siglip.encode_images([wide, np.zeros((64, 64, 3), np.uint8)])
+    texts = siglip.encode_texts(["a red star", "a blue square"])
+    assert pictures.shape == texts.shape == (2, 768)
+    for rows in (pictures, texts):
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+    # Pictures are squashed and brought to [-1, 1], as its weights want them, and not cut.
+    (prepared,) = siglip._prepared([np.full((288, 512, 3), (255, 0, 0), np.uint8)])
+    assert prepared.shape == (3, 256, 256)
+    np.testing.assert_allclose(prepared.mean(dim=(1, 2)).numpy(), [1.0, -1.0, -1.0], atol=1e-5)
+    # Each label is judged alone, by the scale and the bias of the model.
+    model = siglip._model
+    cosines = pictures @ texts.T
+    expected = 1 / (1 + np.exp(-(model.logit_scale.exp().item() * cosines + model.logit_bias.item())))
+    np.testing.assert_allclose(siglip.label_scale.shares(cosines), expected, rtol=1e-4)
+    assert isinstance(siglip.label_scale, SigmoidScale)
+
+
+def test_siglip_without_its_tokenizer_says_which_files_it_lacks(siglip_directory: Path, tmp_path: Path) -> None:
+    for file in siglip_directory.iterdir():
+        if not file.name.startswith("tokenizer"):
+            (tmp_path / file.name).symlink_to(file)
+    with pytest.raises(
+        ConfigurationError, match=r"no tokenizer.json and no tokenizer_config.json.*timm/ViT-B-16-SigLIP2-256"
+    ):
         load_vision_model(str(tmp_path), None, "cpu")
+
+
+def test_a_damaged_tokenizer_is_refused_by_name(siglip_directory: Path, tmp_path: Path) -> None:
+    for file in siglip_directory.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"the tokenizer of vision model .* cannot be loaded"):
+        load_vision_model(str(tmp_path), None, "cpu")
+
+
+@pytest.mark.parametrize("asked_for", ["weights", "tokenizer"])
+def test_the_gpu_default_out_of_the_hubs_reach_says_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, siglip_directory: Path, asked_for: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    name, pretrained = load_settings().clip_on("cuda")
+    weights = {"weights": pretrained, "tokenizer": str(siglip_directory / "open_clip_model.safetensors")}[asked_for]
+    began = time.monotonic()
+    with pytest.raises(ConfigurationError, match=r"hub.* could not be reached.*HEIMDEX_CLIP_MODEL to a dir.*bundled"):
+        load_vision_model(name, weights, "cpu")
+    assert time.monotonic() - began < 30
+
+
+def test_a_weights_file_of_siglip_is_given_squashed_pictures(siglip_directory: Path) -> None:
+    created = vision._architecture_source(GPU_CLIP_MODEL, str(siglip_directory / "open_clip_model.safetensors"))
+    preprocess = created.overrides["force_preprocess_cfg"]
+    assert (preprocess["mean"], preprocess["resize_mode"]) == ((0.5, 0.5, 0.5), "squash")
 
 
 def test_pictures_prepared_together_are_those_prepared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,134 @@
+"""The tables of vectors: one per model, as wide as its vectors, with an index of its own.
+
+``heimdex_vector_table`` (033) makes them, ``scene_vector_tables`` records them. Writing vectors is ``scenes`` and
+``scene_vectors``', which model is searched ``search_models``'.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import Connection, sql
+from psycopg.rows import DictRow
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By
+
+Keys = Mapping[By, str]
+"""The key of the model in each space that is looked at."""
+
+SHARED = {By.PICTURE: "scene_embeddings", By.MEANING: "scene_meanings"}
+"""The tables of migrations 023 and 026, whose rows name their model: several models may be in them."""
+SPACES = tuple(SHARED)
+MOST_WHOLE = 2000
+"""Longest vector that pgvector indexes in single precision; longer ones are stored in half precision."""
+MOST_INDEXED = 4000
+"""Longest vector that pgvector indexes at all; longer ones are compared one by one."""
+MOST_DIMENSIONS = 16000
+"""Longest vector that pgvector and OpenSearch store."""
+
+_FIND = """
+SELECT space, model, dimensions, relation FROM scene_vector_tables
+WHERE (space, model) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+
+
+@dataclass(frozen=True)
+class VectorTable:
+    """The table with the vectors of one model: ``relation`` in schema public, ``dimensions`` numbers each."""
+
+    model: str
+    dimensions: int
+    relation: str
+
+    @property
+    def name(self) -> sql.Identifier:
+        """The table as SQL names it."""
+        return sql.Identifier(self.relation)
+
+    @property
+    def shared(self) -> bool:
+        """Whether its rows name their model, since other models' may be among them."""
+        return self.relation in SHARED.values()
+
+    @property
+    def kind(self) -> sql.SQL:
+        """The type of its vectors."""
+        return sql.SQL("vector") if self.dimensions <= MOST_WHOLE else sql.SQL("halfvec")
+
+    @property
+    def indexed(self) -> bool:
+        """Whether it has a vector index."""
+        return self.dimensions <= MOST_INDEXED
+
+    @property
+    def rows(self) -> sql.Composable:
+        """What to select from: ``scene_id`` and ``embedding`` of the model's vectors."""
+        if not self.shared:
+            return self.name
+        return sql.SQL("(SELECT scene_id, embedding FROM {} WHERE model = {})").format(self.name, self._key)
+
+    def insert(self, scene_id: sql.Composable, embedding: sql.Composable, source: sql.Composable) -> sql.Composed:
+        """The statement that inserts a vector per row of ``source``, the rest of a SELECT."""
+        key = (sql.SQL(", model"), sql.SQL(", {}").format(self._key)) if self.shared else (sql.SQL(""), sql.SQL(""))
+        return sql.SQL("INSERT INTO {} (scene_id, embedding{}) SELECT {}, {}{} {}").format(
+            self.name, key[0], scene_id, embedding, key[1], source
+        )
+
+    @property
+    def _key(self) -> sql.Literal:
+        return sql.Literal(self.model.replace("%", "%%"))  # a statement with parameters reads %% as %
+
+
+NO_ROWS = sql.SQL("(SELECT NULL::uuid AS scene_id, NULL::vector AS embedding WHERE false)")
+"""What to select from where a model has no table."""
+
+
+def find_tables(connection: Connection[DictRow], keys: Keys) -> dict[By, VectorTable]:
+    """The tables of these models, of those that have one."""
+    rows = connection.execute(_FIND, (list(keys), list(keys.values()))).fetchall()
+    return {By(row["space"]): VectorTable(row["model"], row["dimensions"], row["relation"]) for row in rows}
+
+
+def rows_of(tables: Mapping[By, VectorTable], by: By) -> sql.Composable:
+    """What to select the vectors of a space's model from."""
+    return tables[by].rows if by in tables else NO_ROWS
+
+
+def make_table(connection: Connection[DictRow], by: By, model: str, dimensions: int) -> VectorTable:
+    """The table of a model, made if there is none, within the caller's transaction.
+
+    Making one waits for all transactions that write scenes.
+
+    Raises:
+        ConfigurationError: the stored vectors of the model have another length, or Postgres cannot store such ones.
+    """
+    try:
+        row = connection.execute(
+            "SELECT public.heimdex_vector_table(%s, %s, %s) AS relation", (by.value, model, dimensions)
+        ).fetchone()
+    except psycopg.errors.UndefinedObject as error:
+        raise ConfigurationError(
+            f"the {by} model {model} gives {dimensions} numbers, and more than {MOST_WHOLE} need pgvector 0.7 or "
+            "newer: update pgvector on the server, or choose another model"
+        ) from error
+    except psycopg.DataError as error:
+        raise ConfigurationError(
+            f"the {by} model {model} cannot be used: {error.diag.message_primary}; choose another model, or bring back "
+            "the files that it had"
+        ) from error
+    assert row is not None
+    return VectorTable(model, dimensions, row["relation"])
+
+
+def flaw_of(vector: NDArray[np.float32], dimensions: int) -> str | None:
+    """Why a vector cannot be searched; None where it can."""
+    if vector.shape != (dimensions,):
+        return f"a vector of {vector.size} numbers instead of {dimensions}"
+    if not np.isfinite(vector).all():
+        return "a vector with numbers that are not finite"
+    if not vector.any():
+        return "a vector of zeros, which points nowhere"
+    return None
