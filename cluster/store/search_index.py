@@ -115,8 +115,10 @@ SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 WALKING_ON = "relaxed_order"
 """How pgvector walks on."""
 _WALK_ON = """
--- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away.
-SELECT (SELECT reltuples FROM pg_class WHERE oid = 'video_scenes'::regclass) AS scenes,
+-- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away. Long
+-- vectors are stored out of line: reading and sorting them all looks cheap to the planner, so sorting is made dear.
+SELECT set_config('enable_sort', 'off', true),
+       (SELECT reltuples FROM pg_class WHERE oid = 'video_scenes'::regclass) AS scenes,
        set_config('hnsw.ef_search', %(candidates)s, true),
        (SELECT set_config('hnsw.iterative_scan', %(walking_on)s, true) FROM pg_extension
         WHERE extname = 'vector' AND string_to_array(extversion, '.')::int[] >= '{0,8}')
@@ -182,14 +184,19 @@ def _nearest(
 
 def _is_worth_a_walk(connection: Connection[DictRow], scope: Scope, limit: int) -> bool:
     """Whether the vector index leads to the nearest scenes sooner than all of the scope; prepares for the walk."""
-    walk = {"candidates": str(candidates(limit)), "walking_on": WALKING_ON}
-    known = connection.execute(_WALK_ON, walk).fetchone()
+    scenes = prepare_walk(connection, limit)
     plan = connection.execute(_IN_SCOPE.format(scope=_filter(scope)), _values(scope, limit), prepare=False).fetchone()
-    assert known is not None
     assert plan is not None
     own = plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]
     # A walk of so many scenes of the scope meets scenes / own times as many; multiplied out, since own may be 0.
-    return bool(own * own > COST_OF_A_STEP * max(limit, LEAST_WALKED) * known["scenes"])
+    return bool(own * own > COST_OF_A_STEP * max(limit, LEAST_WALKED) * scenes)
+
+
+def prepare_walk(connection: Connection[DictRow], limit: int) -> float:
+    """Set the transaction up for a walk along the vector index; returns about how many scenes there are in all."""
+    known = connection.execute(_WALK_ON, {"candidates": str(candidates(limit)), "walking_on": WALKING_ON}).fetchone()
+    assert known is not None
+    return float(known["scenes"])
 
 
 def candidates(limit: int) -> int:

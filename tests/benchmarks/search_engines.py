@@ -91,7 +91,8 @@ class PostgresEngine:
         self._for_words = connect(server.url, name="bare", autocommit=True, statement_timeout_s=0)
         self._for_words.execute(PLAN_WORDS, {"locally": False})
         self._connection.execute(
-            "SELECT set_config('hnsw.iterative_scan', %s, false), set_config('hnsw.ef_search', %s, false)",
+            "SELECT set_config('hnsw.iterative_scan', %s, false), set_config('hnsw.ef_search', %s, false), "
+            "set_config('enable_sort', 'off', false)",
             (WALKING_ON, str(candidates(LIST_DEPTH))),
         )
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,18 @@ def heimdex(database_url: str, tmp_path: Path) -> Heimdex:
         "PYTHONIOENCODING": "ascii",
     }
 
-    def run(*arguments: str, typed: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    def run(
+        *arguments: str, typed: bytes = b"", settings: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
         command = [sys.executable, "-m", "cluster.cli", *arguments]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, input=typed, capture_output=True, check=False)
+        done = subprocess.run(
+            command,
+            env={**environment, **(settings or {})},
+            cwd=tmp_path,
+            input=typed,
+            capture_output=True,
+            check=False,
+        )
         assert b"Traceback" not in done.stderr, done.stderr
         return done
 

@@ -44,9 +44,16 @@ def test_a_model_that_is_none_changes_nothing(heimdex: Heimdex, pool: Pool) -> N
 def test_old_vectors_stay_while_the_settings_name_their_model(heimdex: Heimdex, pool: Pool) -> None:
     models = SearchModels(pool)
     change(models, CONFIGURED, OTHER)
-    refused = heimdex("reembed", "--drop-old")
+    refused = heimdex("reembed", "--drop-old", settings={"HEIMDEX_CLIP_MODEL": CONFIGURED.name})
     assert refused.returncode == 2
     assert b"HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED: still ViT-B-32, by which nothing could" in refused.stderr
     models.rollback()
+    dropped = heimdex("reembed", "--drop-old")
+    assert (dropped.returncode, dropped.stdout) == (0, b"0 old vectors were dropped\n")
+
+
+def test_settings_that_name_no_model_keep_no_old_vectors(heimdex: Heimdex, pool: Pool) -> None:
+    """A start without a named model goes on with the one whose vectors are stored."""
+    change(SearchModels(pool), CONFIGURED, OTHER)
     dropped = heimdex("reembed", "--drop-old")
     assert (dropped.returncode, dropped.stdout) == (0, b"0 old vectors were dropped\n")

@@ -8,12 +8,13 @@ from uuid import UUID
 import pytest
 from api_client import ALICE, BOB
 from followed_opensearch import followed_opensearch
+from pgvector import Vector
 from searchable import TEXT, VISION, Scene, add_video, found, meant, seen
 
 from cluster.contracts.search import By, Scope, parse_words
 from cluster.search import LIST_DEPTH
 from cluster.store.database import Pool
-from cluster.store.search_index import PostgresSearchIndex, SearchIndex, walk_along_index
+from cluster.store.search_index import PostgresSearchIndex, SearchIndex, prepare_walk, walk_along_index
 from cluster.store.vector_tables import find_tables
 from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
@@ -210,13 +211,18 @@ def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index
 
 
 @pytest.mark.parametrize("by", [By.PICTURE, By.MEANING])
-@pytest.mark.usefixtures("lengths")
-def test_postgres_walks_along_the_vector_index_for_many_scenes_and_then_puts_them_in_order(pool: Pool, by: By) -> None:
-    add_video(pool, ALICE, [Scene(f"scene {number}", f"scene {number}") for number in range(3000)])
+@pytest.mark.parametrize(("length", "scenes"), [(None, 3000), (768, 500), (2500, 200)])
+def test_postgres_walks_along_the_vector_index_for_many_scenes_and_then_puts_them_in_order(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, by: By, length: int | None, scenes: int
+) -> None:
+    if length is not None:
+        monkeypatch.setattr({By.PICTURE: VISION, By.MEANING: TEXT}[by], "dimensions", length)
+    add_video(pool, ALICE, [Scene(f"scene {number}", f"scene {number}") for number in range(scenes)])
     asked = {By.PICTURE: seen, By.MEANING: meant}[by]("scene 7")
-    parameters = {"embedding": asked.embedding, "owner": ALICE, "limit": 10}
+    parameters = {"embedding": Vector(asked.embedding), "owner": ALICE, "limit": 10}
     with pool.connection() as connection:
         connection.execute("ANALYZE")
+        prepare_walk(connection, 10)
         table = find_tables(connection, {by: asked.model})[by]
         plan = connection.execute("EXPLAIN " + walk_along_index(table, ALICES).as_string(), parameters).fetchall()
     lines = [row["QUERY PLAN"] for row in plan]
