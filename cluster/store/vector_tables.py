@@ -105,6 +105,11 @@ def make_table(connection: Connection[DictRow], by: By, model: str, dimensions: 
     Raises:
         ConfigurationError: the stored vectors of the model have another length, or Postgres cannot store such ones.
     """
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise ConfigurationError(
+            f"the {by} model {model} gives {dimensions} numbers, and vectors are stored of 1 to {MOST_DIMENSIONS}: "
+            "choose another model"
+        )
     try:
         row = connection.execute(
             "SELECT public.heimdex_vector_table(%s, %s, %s) AS relation", (by.value, model, dimensions)

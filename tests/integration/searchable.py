@@ -29,14 +29,20 @@ class Scene:
 
 
 def add_video(
-    pool: Pool, owner_id: UUID, scenes: Sequence[Scene], *, language: str | None = "en", vision: str = VISION.key
+    pool: Pool,
+    owner_id: UUID,
+    scenes: Sequence[Scene],
+    *,
+    language: str | None = "en",
+    vision: str = VISION.key,
+    text: str = TEXT.key,
 ) -> list[UUID]:
     """A video with these scenes, one a second; returns the scenes' ids."""
     submit(pool, owner_id, [Submission(uri="s3://bucket/a.mp4")])
     (video,) = VideoQueue(pool, "test", 60.0).claim(1)
     pictures = VISION.encode_texts([scene.shown for scene in scenes])
-    texts = ["\n".join([scene.said, ", ".join(scene.tags)]).strip() for scene in scenes]
-    meanings = TEXT.encode(texts)
+    said = ["\n".join([scene.said, ", ".join(scene.tags)]).strip() for scene in scenes]
+    meanings = TEXT.encode(said)
     written = [
         WrittenScene(
             id=uuid5(video.id, str(index)),
@@ -50,14 +56,14 @@ def add_video(
                 transcript_segment=scene.said,
                 tags=scene.tags,
                 visual_summary=", ".join(scene.tags),
-                combined_text=text,
+                combined_text=whole,
                 embedding=picture,
                 vision_model=vision,
-                meaning=meaning if text else None,
-                text_model=TEXT.key,
+                meaning=meaning if whole else None,
+                text_model=text,
             ),
         )
-        for index, (scene, text, picture, meaning) in enumerate(zip(scenes, texts, pictures, meanings, strict=True))
+        for index, (scene, whole, picture, meaning) in enumerate(zip(scenes, said, pictures, meanings, strict=True))
     ]
     SceneStore(pool).replace(video.id, video.lease_token, Transcript(language, (), "m"), written, float(len(written)))
     with pool.connection() as connection:  # as far as searching goes, it is done

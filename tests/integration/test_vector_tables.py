@@ -1,0 +1,281 @@
+"""A model's vectors are in a table of their own, as wide as they are, and those from before stay where they are."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from queued_videos import OWNER, claim_one, everything, only, scenes, transcript, unit
+from searchable import VISION, Scene, add_video, seen
+
+from cluster.contracts.errors import ConfigurationError, MalformedResult
+from cluster.contracts.search import By, QueryVector, Scope
+from cluster.store.database import Pool, connect, open_pool
+from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
+from cluster.store.scenes import SceneStore
+from cluster.store.search_index import PostgresSearchIndex, vector_of
+from cluster.store.search_models import IndexedModel, SearchModels, State
+from cluster.store.vector_tables import find_tables, make_table
+from cluster.store.video_queue import VideoQueue
+from tests.existing_database import WEB_ROLES
+from tests.stored_vectors import stored_vectors
+
+OLD = IndexedModel(VISION.key, "ViT-B-32", "laion2b_s34b_b79k", 512)
+WIDE = IndexedModel("siglip 100%@1", "ViT-B-16-SigLIP2-256", "webli", 768)
+HALF = IndexedModel("long@1", "/models/long", None, 2560)
+HUGE = IndexedModel("huge@1", "/models/huge", None, 4096)
+SCENES = [Scene("the tide", "red circle"), Scene("the moon", "blue square")]
+
+
+def relation_of(pool: Pool, by: By, key: str) -> str | None:
+    with pool.connection() as connection:
+        table = find_tables(connection, {by: key}).get(by)
+    return None if table is None else table.relation
+
+
+def exists(pool: Pool, relation: str) -> bool:
+    return bool(only(pool, "SELECT to_regclass(%s) IS NOT NULL AS there", relation)["there"])
+
+
+def embed(pool: Pool, model: IndexedModel) -> int:
+    """Pictures of all scenes by the model: all point the same way."""
+    vectors = SceneVectors(pool, {By.PICTURE: model.key})
+    lacking = vectors.lacking(EVERY_ID, 100)
+    return vectors.write(
+        By.PICTURE, [SceneVector(scene.scene_id, scene.made, unit(1, model.dimensions)) for scene in lacking]
+    )
+
+
+def change(pool: Pool, model: IndexedModel) -> None:
+    models = SearchModels(pool)
+    models.begin(By.PICTURE, model)
+    embed(pool, model)
+    assert models.switch({By.PICTURE: model.key}) == 0
+
+
+@pytest.fixture
+def models(pool: Pool) -> SearchModels:
+    opened = SearchModels(pool)
+    opened.adopt(By.PICTURE, OLD)
+    add_video(pool, OWNER, SCENES)
+    return opened
+
+
+# Tables
+
+
+@pytest.mark.parametrize("model", [WIDE, HALF, HUGE], ids=["768", "2560", "4096"])
+def test_there_and_back_between_lengths_and_the_old_dropped(
+    pool: Pool, models: SearchModels, model: IndexedModel
+) -> None:
+    index = PostgresSearchIndex(pool)
+    asked = {VISION.key: seen("red circle"), model.key: QueryVector(model.key, unit(1, model.dimensions))}
+    before = index.nearest(By.PICTURE, asked[VISION.key], Scope(OWNER), 2)
+    change(pool, model)
+    new = relation_of(pool, By.PICTURE, model.key)
+    assert new is not None
+    assert [hit.score for hit in index.nearest(By.PICTURE, asked[model.key], Scope(OWNER), 2)] == pytest.approx(
+        [1.0, 1.0]
+    )
+    assert models.active() == {By.PICTURE: model}
+    assert models.rollback() == {By.PICTURE: OLD}
+    assert index.nearest(By.PICTURE, asked[VISION.key], Scope(OWNER), 2) == before
+    models.rollback()
+    assert models.drop_old() == 2
+    assert stored_vectors(pool, By.PICTURE, OLD.key) == {}
+    assert index.nearest(By.PICTURE, asked[VISION.key], Scope(OWNER), 2) == []
+    # Back once more, when the first ones are gone: what was made for the long model goes with its table.
+    change(pool, OLD)
+    assert models.drop_old() == 2
+    assert not exists(pool, new)
+    assert len(stored_vectors(pool, By.PICTURE, OLD.key)) == 2
+    assert models.by_state() == {State.ACTIVE: {By.PICTURE: OLD}, State.FILLING: {}, State.PREVIOUS: {}}
+
+
+def test_vectors_go_with_their_scenes_in_every_table(pool: Pool, models: SearchModels) -> None:
+    change(pool, WIDE)
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM video_scenes WHERE index = 0")
+    assert [len(stored_vectors(pool, By.PICTURE, model.key)) for model in (OLD, WIDE)] == [1, 1]
+
+
+def test_a_stored_vector_is_read_as_it_was_written(pool: Pool, models: SearchModels) -> None:
+    change(pool, HALF)
+    (scene_id, *_) = stored_vectors(pool, By.PICTURE, HALF.key)
+    vector = vector_of(pool, scene_id, OWNER, By.PICTURE, HALF.key)
+    assert vector is not None
+    np.testing.assert_array_equal(vector.embedding, unit(1, HALF.dimensions))
+    assert vector_of(pool, scene_id, UUID(int=8), By.PICTURE, HALF.key) is None
+    assert vector_of(pool, scene_id, OWNER, By.PICTURE, "unknown@1") is None
+
+
+def test_many_that_need_a_table_at_once_make_one(pool: Pool) -> None:
+    def make(_: int) -> str:
+        with pool.connection() as connection:
+            return make_table(connection, By.PICTURE, WIDE.key, WIDE.dimensions).relation
+
+    with ThreadPoolExecutor(6) as threads:
+        assert len(set(threads.map(make, range(12)))) == 1
+
+
+def test_no_other_role_may_read_a_models_vectors(existing_url: str) -> None:
+    """In an existing database: an owner who is no superuser, extensions in a schema of their own, open defaults."""
+    apply_migrations(existing_url)
+    with open_pool(existing_url, max_size=2, name="tests") as pool:
+        for model in (WIDE, HALF, HUGE):
+            with pool.connection() as connection:
+                relation = make_table(connection, By.PICTURE, model.key, model.dimensions).relation
+                may = {
+                    role: connection.execute(
+                        "SELECT has_table_privilege(%s, %s, 'SELECT') AS may", (role, relation)
+                    ).fetchall()[0]["may"]
+                    for role in WEB_ROLES
+                }
+            assert (may["anon"], may["authenticated"]) == (False, False)
+        with pool.connection() as connection:
+            open_tables = connection.execute(
+                "SELECT has_table_privilege('anon', 'scene_vector_tables', 'SELECT') AS may"
+            ).fetchall()
+        assert open_tables == [{"may": False}]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("begin", [True, False])
+def test_a_model_of_which_vectors_of_another_length_are_stored_is_refused(
+    pool: Pool, models: SearchModels, begin: bool
+) -> None:
+    wider = IndexedModel(OLD.key, OLD.name, OLD.pretrained, 768)
+    with pytest.raises(ConfigurationError) as raised:
+        models.begin(By.PICTURE, wider) if begin else models.adopt(By.PICTURE, wider)
+    assert str(raised.value) == (
+        "the picture model word-vectors@1 cannot be used: the vectors of word-vectors@1 have 512 numbers, not 768; "
+        "choose another model, or bring back the files that it had"
+    )
+    assert models.active() == {By.PICTURE: OLD}
+
+
+@pytest.mark.parametrize("length", [0, 16001])
+def test_a_length_that_cannot_be_stored_is_refused_in_a_sentence(models: SearchModels, length: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"the picture model x@1 gives {length} numbers, .* 1 to 16000"):
+        models.begin(By.PICTURE, IndexedModel("x@1", "x", None, length))
+    assert models.by_state()[State.FILLING] == {}
+
+
+@pytest.mark.parametrize(
+    ("flawed", "sentence"),
+    [
+        (unit(0, 511), "made a vector of 511 numbers instead of 512 of scene 1"),
+        (np.full(512, np.nan, np.float32), "made a vector with numbers that are not finite of scene 1"),
+        (np.full(512, np.inf, np.float32), "made a vector with numbers that are not finite of scene 1"),
+        (np.zeros(512, np.float32), "made a vector of zeros, which points nowhere of scene 1"),
+    ],
+    ids=["short", "nan", "infinite", "zeros"],
+)
+def test_a_vector_that_cannot_be_searched_is_refused_and_nothing_is_written(
+    pool: Pool, flawed: NDArray[np.float32], sentence: str
+) -> None:
+    video = claim_one(pool, VideoQueue(pool, "first", 60.0))
+    written = scenes(video.id, "tide", "moon")
+    object.__setattr__(written[1].description, "embedding", flawed)
+    before = everything(pool)
+    with pytest.raises(MalformedResult, match=sentence):
+        SceneStore(pool).replace(video.id, video.lease_token, transcript("tide"), written, 2.0)
+    assert everything(pool) == before
+
+
+def test_vectors_that_were_dropped_while_they_were_made_are_not_written(pool: Pool, models: SearchModels) -> None:
+    models.begin(By.PICTURE, WIDE)
+    models.drop_old()
+    with pytest.raises(ConfigurationError, match="were dropped meanwhile: start `heimdex reembed` again"):
+        embed(pool, WIDE)
+
+
+# Databases from before
+
+
+def _at_version(url: str, last: int) -> None:
+    with connect(url, autocommit=True) as connection:
+        for migration in all_migrations():
+            if migration.number <= last:
+                connection.execute(migration.text.encode())
+
+
+_FROM_BEFORE = """
+INSERT INTO videos (id, owner_id, storage_path, filename, status)
+VALUES ('00000000-0000-0000-0000-000000000001', %(owner)s, 's3://b/a.mp4', 'a.mp4', 'READY');
+INSERT INTO video_scenes (id, video_id, index, start_s, end_s, combined_text, key_frame_url)
+SELECT gen_random_uuid(), '00000000-0000-0000-0000-000000000001', n, n, n + 1, 'tide', 'file:///a.jpg'
+FROM generate_series(0, 2) AS n;
+"""
+
+
+def _fill_as_before(url: str) -> None:
+    """Three scenes, their pictures by two models in one table, their meanings by one, and what was searched by."""
+    with connect(url) as connection:
+        for statement in _FROM_BEFORE.split(";\n"):
+            if statement.strip():
+                connection.execute(statement.encode(), {"owner": OWNER})
+        for number, key in enumerate(("old@1", "new@2")):
+            connection.execute(
+                "INSERT INTO scene_embeddings (scene_id, model, embedding) "
+                "SELECT id, %s, %s::float4[] FROM video_scenes",
+                (key, unit(number).tolist()),
+            )
+        connection.execute(
+            "INSERT INTO scene_meanings (scene_id, model, embedding) "
+            "SELECT id, 'texts@1', %s::float4[] FROM video_scenes",
+            (unit(0, 384).tolist(),),
+        )
+        connection.execute(
+            "INSERT INTO search_models (space, model, name, state) VALUES ('picture', 'new@2', 'new', 'active'), "
+            "('picture', 'old@1', 'old', 'previous'), ('meaning', 'texts@1', 'texts', 'active')"
+        )
+
+
+def test_vectors_from_before_stay_where_they_are_and_are_searched(bare_database_url: str) -> None:
+    _at_version(bare_database_url, 32)
+    _fill_as_before(bare_database_url)
+    apply_migrations(bare_database_url)
+    with open_pool(bare_database_url, max_size=2, name="tests") as pool:
+        models = SearchModels(pool)
+        assert models.by_state() == {
+            State.ACTIVE: {
+                By.PICTURE: IndexedModel("new@2", "new", None, 512),
+                By.MEANING: IndexedModel("texts@1", "texts", None, 384),
+            },
+            State.FILLING: {},
+            State.PREVIOUS: {By.PICTURE: IndexedModel("old@1", "old", None, 512)},
+        }
+        index = PostgresSearchIndex(pool)
+        for number, key in enumerate(("old@1", "new@2")):
+            hits = index.nearest(By.PICTURE, QueryVector(key, unit(number)), Scope(OWNER), 10)
+            assert [hit.score for hit in hits] == pytest.approx([1.0] * 3)
+        assert len(index.nearest(By.MEANING, QueryVector("texts@1", unit(0, 384)), Scope(OWNER), 10)) == 3
+        assert list(models.rollback()) == [By.PICTURE]
+        models.rollback()
+        # The two share the table: the old one's are deleted from it, and the next model has one of its own.
+        assert models.drop_old() == 3
+        assert len(stored_vectors(pool, By.PICTURE, "new@2")) == 3
+        change(pool, WIDE)
+        assert relation_of(pool, By.PICTURE, WIDE.key) != "scene_embeddings"
+        assert models.drop_old() == 3
+        assert only(pool, "SELECT count(*) AS n FROM scene_embeddings")["n"] == 0
+
+
+def test_models_from_before_without_a_vector_keep_their_length(bare_database_url: str) -> None:
+    _at_version(bare_database_url, 32)
+    with connect(bare_database_url) as connection:
+        connection.execute(
+            "INSERT INTO search_models (space, model, name, state) VALUES ('picture', 'p@1', 'p', 'active'), "
+            "('meaning', 'm@1', 'm', 'active')"
+        )
+    apply_migrations(bare_database_url)
+    with open_pool(bare_database_url, max_size=2, name="tests") as pool:
+        active = SearchModels(pool).active()
+        assert {by: model.dimensions for by, model in active.items()} == {By.PICTURE: 512, By.MEANING: 384}
+        SearchModels(pool).adopt(By.PICTURE, active[By.PICTURE])
+        assert add_video(pool, OWNER, [Scene("tide")], vision="p@1", text="m@1")
