@@ -3,8 +3,10 @@
 A pure policy without a clock: it is given what was claimed and which calls are done, and answers how many more may be
 claimed. The rest stays PENDING, which is queue time. Two bounds apply at once:
 
-- Work: of every kind of worker, what is in flight is at most two videos or ``WORK_S`` seconds of expected run for each
-  worker, whichever is more. The scarcest kind decides. ``RunEstimates`` says what is expected.
+- Work: of every kind of worker, what is in flight for each worker is at most ``WORK_S`` seconds of expected run, or two
+  videos and what runs while a media worker is busy with pictures when the sound of the next video is wanted: one video
+  in its call, one that is ready, one that is made ready. The scarcest kind decides. ``RunEstimates`` says what is
+  expected.
 - Memory: a video's sound and key frames are in the object store meanwhile and grow with its length, which is unknown
   before its metadata are read. So few may be in flight whose length is unknown, and few long ones.
 """
@@ -17,8 +19,10 @@ from actors.run_estimates import RunEstimates
 from cluster.contracts.stages import Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 
-WORK_S = 3.0
+WORK_S = 2.0
 """Seconds of expected run in flight for each worker of a kind: the call that it runs and those that follow."""
+LEAD_S = 5.0
+"""How long the next video's sound is waited for at most, as the work in flight counts it."""
 FEW_PER_MEDIA_WORKER = 4
 """Videos in flight for each media worker, whatever their length."""
 UNMEASURED_PER_MEDIA_WORKER = 2
@@ -40,6 +44,7 @@ WAY: Mapping[str, WorkerKind] = {
 }
 """The calls of a video's way and the kind of worker that runs each."""
 LAST_CALL = "write"
+LONGEST_MEDIA_CALL = "detect"
 SPEECH_CALLS = frozenset({"read_speech", "transcribe", "keep_transcript"})
 
 
@@ -164,7 +169,9 @@ class Admission:
         each_s = sum(self.estimates.run_s(call, None) or 0.0 for call in calls)
         if each_s <= 0:
             return self.most
-        free_s = max(self.work_s, 2 * each_s) * self.workers[kind] - self.work_ahead_s(kind)
+        lead_s = min(self.estimates.run_s(LONGEST_MEDIA_CALL, None) or 0.0, each_s, LEAD_S)
+        enough_s = max(self.work_s, 2 * each_s + lead_s)
+        free_s = enough_s * self.workers[kind] - self.work_ahead_s(kind)
         return math.floor(min(free_s / each_s + ROUNDING, self.most))
 
     def _most_unknown(self, few: int) -> int:

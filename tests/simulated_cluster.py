@@ -32,7 +32,9 @@ TWO_CORES = {WorkerKind.MEDIA: 2, WorkerKind.TRANSCRIBER: 1, WorkerKind.EMBEDDER
 CLAIM_S = 0.01
 """How long a claim takes."""
 BETWEEN_CALLS_S = 0.005
-"""How long a call takes beside its run: Ray, and the ledger before it."""
+"""How long a call takes beside its run, by Ray."""
+LEDGER_S = 0.02
+"""How long a stage is committed as begun before its first call is given to a pool."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class _Way:
         self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
     ) -> Done:
         value: Any = None
+        await asyncio.sleep(LEDGER_S)
         for call in calls:
             reply = await self.cluster.pool(call.kind).run(
                 call.name,

@@ -60,16 +60,21 @@ def fill(admission: Admission, length_s: float) -> int:
 # Work
 
 
-def test_admission_of_slow_transcription_claims_its_work_s() -> None:
-    assert fill(admission(transcribe=0.5, detect=0.5), 22.0) == WORK_S / 0.5
+def test_admission_claims_its_seconds_of_short_runs() -> None:
+    assert fill(admission(transcribe=0.25, detect=0.25), 22.0) == WORK_S / 0.25
 
 
 def test_admission_counts_a_kind_by_its_workers() -> None:
-    assert fill(admission(transcribe=0.1, detect=1.0), 22.0) == 2 * WORK_S / 1.0
+    assert fill(admission(transcribe=0.1, detect=0.5), 22.0) == 2 * WORK_S / 0.5
+
+
+@pytest.mark.parametrize(("detect_s", "videos"), [(1.0, 2), (2.0, 3), (9.0, 3)])
+def test_admission_claims_a_third_while_pictures_decode(detect_s: float, videos: int) -> None:
+    assert fill(admission(transcribe=2.0, detect=detect_s), 22.0) == videos
 
 
 def test_admission_of_long_videos_claims_two_per_worker() -> None:
-    assert fill(admission(transcribe=100.0), 22.0) == 2
+    assert fill(admission(transcribe=100.0, detect=50.0), 22.0) == 2
 
 
 def test_admission_of_a_long_video_counts_its_length() -> None:
@@ -82,7 +87,7 @@ def test_admission_of_a_long_video_counts_its_length() -> None:
 
 def test_admission_when_a_call_ends_claims_the_next() -> None:
     full = admission(transcribe=1.0)
-    assert fill(full, 22.0) == 3
+    assert fill(full, 22.0) == 2
     done(full, 0, "read_speech", 0.0)
     assert full.room().videos == 0
     done(full, 0, "transcribe", 1.0)
@@ -116,7 +121,7 @@ def test_admission_stored_speech_is_no_work() -> None:
     policy.note_claimed(video(1, stored=frozenset({Stage.TRANSCRIPTION})))
     assert policy.work_ahead_s(WorkerKind.TRANSCRIBER) == 0.0
     policy.note_claimed(video(2, stored=frozenset({Stage.TRANSCRIPTION, Stage.INDEXING})))
-    assert policy.room().videos == 3
+    assert policy.room().videos == 2
 
 
 def test_admission_before_any_video_came_through_claims_few() -> None:
@@ -127,7 +132,7 @@ def test_admission_before_any_video_came_through_claims_few() -> None:
     done(policy, 1, "transcribe", 1.0)
     assert policy.room().videos == UNMEASURED_PER_MEDIA_WORKER * WORKERS[WorkerKind.MEDIA] - 1
     done(policy, 1, LAST_CALL, 0.0)
-    assert policy.room().videos == 3
+    assert policy.room().videos == 2
 
 
 # Memory
