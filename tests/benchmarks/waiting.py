@@ -2,10 +2,12 @@
 
 150 clips of 22 s are submitted at once, then, a third of the way, an urgent one by the same owner. What a video takes
 from its first worker to READY is held against what its stages ran along the way, transcription beside scene detection
-counting as the longer one; the urgent one against what the same clip takes alone.
+counting as the longer one; the urgent one against what the same clip takes alone. Then the whole batch is held against
+the same with everything claimed at once, which never leaves a worker idle.
 ``python -m tests.benchmarks.waiting``
 """
 
+import math
 import statistics
 import tempfile
 import time
@@ -33,6 +35,9 @@ RUNS_LONG = 3.0
 """How many times its run a video may take from its first worker to READY, and an urgent one its time alone."""
 SHARES_APART = 2.0
 """By how many points ``queue_time_pct`` and the ledger's share of waiting before the first stage may differ."""
+EVERYTHING_S = "1000000"
+"""Work in flight with which everything is claimed at once."""
+REACH_EVERYTHING = 0.95
 ALONE = 3
 OWNER = UUID(int=16)
 POLL_S = 0.1
@@ -68,38 +73,58 @@ def compare(rounds: int, quick: bool, say: Say) -> list[Comparison]:
         folder = Path(name)
         say(f"making {DIFFERENT} clips of {CLIP_S:.0f} s")
         paths = [str(clip.path) for clip in make_clips(folder / "clips", [CLIP_S] * DIFFERENT)]
-        with own_cluster(folder) as cluster:
-            url = cluster.heimdex("db", "url").strip()
-            with open_pool(url, max_size=1, name="bench") as pool:
-                figures = measure(pool, list(islice(cycle(paths), count)), say)
-    say(str(figures))
-    apart = abs(figures.queue_share - figures.ledger_share)
+        batch = list(islice(cycle(paths), count))
+        figures = _on_a_cluster(folder / "bounded", batch, say)
+        say("the same with everything claimed at once")
+        everything = _on_a_cluster(folder / "everything", batch, say, HEIMDEX_WORK_IN_FLIGHT_S=EVERYTHING_S)
     title = f"{count} clips of {CLIP_S:.0f} s at once"
+    apart = abs(figures.queue_share - figures.ledger_share)
+    shared: dict[str, Any] = {
+        "measure": "wall",
+        "gate": "all of them are READY; waiting before the first stage: "
+        f"{figures.queue_share:.1f} % by queue_time_pct, {figures.ledger_share:.1f} % by the ledger",
+        "wrong": None if apart <= SHARES_APART else "the shares differ",
+    }
     return [
         Comparison(
             f"{title}: a video from its first worker to READY",
             "heimdex",
             f"{RUNS_LONG:g} x its run along the way",
-            "wall",
-            1.0,
-            [Spent(figures.processing_s, 0.0)],
-            [Spent(RUNS_LONG * figures.run_s, 0.0)],
-            f"waiting before the first stage: {figures.queue_share:.1f} % by queue_time_pct, "
-            f"{figures.ledger_share:.1f} % by the ledger",
-            None if apart <= SHARES_APART else "the shares differ",
-            details=[str(figures)],
+            reach=1.0,
+            of_ours=[Spent(figures.processing_s, math.nan)],
+            of_theirs=[Spent(RUNS_LONG * figures.run_s, math.nan)],
+            details=[str(figures), f"with everything claimed at once: {everything}"],
+            **shared,
         ),
         Comparison(
             f"{title}: an urgent one behind them",
             "heimdex",
             f"{RUNS_LONG:g} x its time alone",
-            "wall",
-            1.0,
-            [Spent(figures.urgent_s, 0.0)],
-            [Spent(RUNS_LONG * figures.alone_s, 0.0)],
-            "all of them are READY",
+            reach=1.0,
+            of_ours=[Spent(figures.urgent_s, math.nan)],
+            of_theirs=[Spent(RUNS_LONG * figures.alone_s, math.nan)],
+            **shared,
+        ),
+        Comparison(
+            title,
+            "heimdex",
+            "the same with everything claimed at once",
+            reach=REACH_EVERYTHING,
+            of_ours=[Spent(1 / figures.videos_per_s, math.nan)],
+            of_theirs=[Spent(1 / everything.videos_per_s, math.nan)],
+            **shared,
         ),
     ]
+
+
+def _on_a_cluster(folder: Path, paths: Sequence[str], say: Say, **settings: str) -> Figures:
+    folder.mkdir()
+    with own_cluster(folder, **settings) as cluster:
+        url = cluster.heimdex("db", "url").strip()
+        with open_pool(url, max_size=1, name="bench") as pool:
+            figures = measure(pool, paths, say)
+    say(str(figures))
+    return figures
 
 
 def measure(pool: Pool, paths: Sequence[str], say: Say) -> Figures:
