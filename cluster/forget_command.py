@@ -1,5 +1,6 @@
 """``heimdex forget``: videos are as if they had never been; what was counted stays."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
@@ -7,14 +8,18 @@ from uuid import UUID
 import typer
 
 from cluster import launch
+from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.plan import fetch_limits
 from cluster.scene_pictures import ScenePictures
-from cluster.settings import load_settings
+from cluster.settings import Settings, load_settings
+from cluster.storage_root import StorageRoot
 from cluster.store.database import Pool, open_pool
-from cluster.store.forgetting import ForgottenPictures, find_own
+from cluster.store.forgetting import ForgottenPictures, OwnVideo, find_own
 from cluster.store.forgetting import forget as forget_videos
 from cluster.store.index_follower import IndexFollower
 from cluster.store.opensearch import open_client
-from cluster.video_uris import expand
+from cluster.stored_files import remove_file
+from cluster.video_uris import expand, shown
 
 
 def forget(
@@ -22,32 +27,78 @@ def forget(
         list[str], typer.Argument(metavar="URI...", help="As they were submitted, or ids.", show_default=False)
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    with_file: Annotated[bool, typer.Option("--with-file", help="Remove the video files too.")] = False,
 ) -> None:
     """Delete all that was found in videos: scenes, words, pictures. Work on them stops; the metrics keep their counts.
 
-    The video files themselves stay where they are. Exit status 1: there is no such video.
+    The video files stay where they are, and so does what says where, unless --with-file removes them. Exit status 1:
+    there is no such video, or one was not forgotten.
     """
     settings = load_settings()
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
-        ids = _ids(pool, settings.resolved_owner_id, videos)
-        if not ids:
+        found = _found(pool, settings.resolved_owner_id, videos)
+        if not found:
             typer.echo("error: there is no such video", err=True)
             raise typer.Exit(1)
-        if not yes:
-            typer.confirm(f"Forget {len(ids)} videos, with all that was found in them?", abort=True, err=True)
-        forgotten = forget_videos(pool, ids, settings.resolved_owner_id)
-        pictures, due = ScenePictures(settings.resolved_scenes_url), ForgottenPictures(pool)
-        for video_id in forgotten:
-            pictures.remove(video_id)
-            due.note_removed(video_id)
-        if settings.search_engine is not None:
-            IndexFollower(pool, open_client(settings.search_engine)).follow_all(forgotten)
-    typer.echo(f"{len(forgotten)} videos are forgotten")
+        chosen = [video for video in found if not video.elsewhere]
+        if chosen and not yes:
+            files = " and their files" if with_file else ""
+            question = f"Forget {len(chosen)} videos{files}, with all that was found in them?"
+            typer.confirm(question, abort=True, err=True)
+        removed = _without_file(chosen, fetch_limits(settings).storage_root) if with_file else []
+        left = removed if with_file else chosen
+        forgotten = forget_videos(
+            pool,
+            [video.id for video in left],
+            settings.resolved_owner_id,
+            without_file=[video.id for video in removed if not video.shared],
+        )
+        _remove_pictures(pool, settings, forgotten)
+    _report(forgotten, found, with_file)
 
 
-def _ids(pool: Pool, owner_id: UUID, videos: list[str]) -> list[UUID]:
+def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> list[OwnVideo]:
     ids: list[UUID] = []
     for video in videos:
         with suppress(ValueError):
             ids.append(UUID(video))
     return find_own(pool, owner_id, ids, [*videos, *expand(videos)])
+
+
+def _without_file(videos: Sequence[OwnVideo], root: StorageRoot | None) -> list[OwnVideo]:
+    """Remove the videos' files; returns those videos that may be forgotten now, and says why others may not."""
+    removed = []
+    for video in videos:
+        if video.shared:
+            typer.echo(f"the file stays, since other videos are of it too: {shown(video.uri)}", err=True)
+        else:
+            try:
+                remove_file(video.uri, root)
+            except (InvalidVideo, TransientFailure) as error:
+                typer.echo(f"error: {error}", err=True)
+                continue
+        removed.append(video)
+    return removed
+
+
+def _remove_pictures(pool: Pool, settings: Settings, forgotten: Sequence[UUID]) -> None:
+    pictures, due = ScenePictures(settings.resolved_scenes_url), ForgottenPictures(pool)
+    for video_id in forgotten:
+        pictures.remove(video_id)
+        due.note_removed(video_id)
+    if settings.search_engine is not None:
+        IndexFollower(pool, open_client(settings.search_engine)).follow_all(forgotten)
+
+
+def _report(forgotten: Sequence[UUID], found: Sequence[OwnVideo], with_file: bool) -> None:
+    """What was done and what was not. Exit status 1 when a video is left."""
+    if forgotten:
+        files = "" if with_file else "; their files stay where they are (--with-file removes them)"
+        typer.echo(f"{len(forgotten)} videos are forgotten{files}")
+    for video in found:
+        if video.elsewhere:
+            typer.echo(f"not forgotten, since another system has it in work: {shown(video.uri)} ({video.id})", err=True)
+        elif video.id not in forgotten and not with_file:
+            typer.echo(f"not forgotten, since its state changed meanwhile: {shown(video.uri)} ({video.id})", err=True)
+    if len(forgotten) < len(found):
+        raise typer.Exit(1)

@@ -3,14 +3,11 @@
 Everything that cannot be known (start, duration, queue time, stage) stays null.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from psycopg import Connection, errors, sql
-from psycopg.rows import DictRow
+from psycopg import errors
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import Pool
+from cluster.store.update_triggers import without_update_triggers
 
 BATCH_ROWS = 10_000
 
@@ -32,15 +29,6 @@ WITH batch AS (
     RETURNING v.updated_at = batch.updated_at AND v.processing_finished_at = batch.updated_at AS as_intended
 )
 SELECT count(*) AS videos, count(*) FILTER (WHERE as_intended IS NOT TRUE) AS wrong FROM filled
-"""
-
-# The triggers that an UPDATE would fire, foreign keys' own excepted, with the word that enables each again.
-_UPDATE_TRIGGERS = """
-SELECT tgname AS name,
-       CASE tgenabled WHEN 'A' THEN 'ENABLE ALWAYS TRIGGER' ELSE 'ENABLE TRIGGER' END AS enable
-FROM pg_catalog.pg_trigger
-WHERE tgrelid = 'public.videos'::regclass AND NOT tgisinternal AND tgenabled IN ('O', 'A')
-  AND tgtype & 16 <> 0
 """
 
 
@@ -68,7 +56,7 @@ def backfill_finish_times(pool: Pool, dry_run: bool) -> int:
 def _fill_all(pool: Pool) -> int:
     filled = 0
     while True:
-        with pool.connection() as connection, _without_update_triggers(connection):
+        with pool.connection() as connection, without_update_triggers(connection):
             row = connection.execute(_FILL_BATCH, [BATCH_ROWS]).fetchall()[0]
             if row["wrong"]:
                 raise ConfigurationError(
@@ -78,21 +66,3 @@ def _fill_all(pool: Pool) -> int:
         if row["videos"] == 0:
             return filled
         filled += int(row["videos"])
-
-
-@contextmanager
-def _without_update_triggers(connection: Connection[DictRow]) -> Iterator[None]:
-    """Disables them until the end of the block (a rollback ends it too); nobody else can write meanwhile.
-
-    By ALTER TABLE, which the table's owner may do; ``session_replication_role`` would need a superuser.
-    """
-    triggers = connection.execute(_UPDATE_TRIGGERS).fetchall()
-    for trigger in triggers:
-        _alter_videos(connection, "DISABLE TRIGGER", trigger["name"])
-    yield
-    for trigger in triggers:
-        _alter_videos(connection, trigger["enable"], trigger["name"])
-
-
-def _alter_videos(connection: Connection[DictRow], action: str, trigger: str) -> None:
-    connection.execute(sql.SQL("ALTER TABLE public.videos {} {}").format(sql.SQL(action), sql.Identifier(trigger)))

@@ -1,21 +1,43 @@
-"""Forgets videos: whatever tells what was said and shown is deleted, what was counted stays.
+"""Forgets videos: whatever tells what was said and shown is deleted, what was counted stays, times included.
+
+That includes what an existing Heimdex wrote of them: the columns of ``videos`` that tell, and with the scenes all that
+refers to these. Where a video's file is stays known, unless the caller has removed the file.
 
 Pictures lie elsewhere: here is only whose are still to be removed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import LiteralString
 from uuid import UUID
 
+from psycopg import errors, sql
+from psycopg.rows import class_row
+
+from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import Pool
 from cluster.store.submissions import cancel
+from cluster.store.update_triggers import without_update_triggers
 from cluster.store.vocabulary import Vocabulary, words_in
 
 REMOVALS = 2
 """At once, and again when no worker can still be writing."""
 AGAIN_AFTER = timedelta(minutes=30)
 
-_FORGET = """
+TELLING_COLUMNS = (
+    "full_transcript", "transcript_segments", "transcript_language", "video_summary", "has_rich_semantics",
+    "thumbnail_url", "exif_metadata", "location_latitude", "location_longitude", "location_name", "camera_make",
+    "camera_model",
+)  # fmt: skip
+"""Of an existing Heimdex: what these hold of a video goes; ours are in tables of their own."""
+
+_COLUMNS = """
+SELECT attname AS name FROM pg_catalog.pg_attribute
+WHERE attrelid = 'public.videos'::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%s) ORDER BY attnum
+"""
+
+_FORGET: LiteralString = """
 -- What has ended, all in one: nobody sees a video half forgotten, and nobody who lost its lease can write any more.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v
@@ -28,7 +50,9 @@ WITH chosen AS MATERIALIZED (
     ON CONFLICT (video_id) DO UPDATE SET forgotten_at = excluded.forgotten_at WHERE p.forgotten_at IS NULL
     RETURNING video_id
 ), forgotten AS (
-    UPDATE videos AS v SET storage_path = '', filename = 'forgotten', error_message = NULL
+    UPDATE videos AS v
+    SET storage_path = CASE WHEN v.id = ANY (%(without_file)s) THEN '' ELSE v.storage_path END,
+        filename = 'forgotten', error_message = NULL{cleared}
     FROM marked AS m WHERE v.id = m.video_id
     RETURNING v.id, v.owner_id
 ), scenes AS (
@@ -56,6 +80,22 @@ SELECT f.id, f.owner_id,
 FROM forgotten AS f
 """
 
+_OWN = """
+WITH chosen AS MATERIALIZED (
+    SELECT v.id, v.storage_path, v.status, p.available_at FROM videos AS v
+    LEFT JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.owner_id = %(owner)s AND (v.id = ANY (%(ids)s) OR v.storage_path = ANY (%(uris)s))
+      AND p.forgotten_at IS NULL
+)
+SELECT c.id, c.storage_path AS uri,
+       c.status IN ('PENDING', 'PROCESSING') AND c.available_at IS NULL AND l.video_id IS NULL AS elsewhere,
+       EXISTS (SELECT FROM videos AS o LEFT JOIN video_processing AS p ON p.video_id = o.id
+               WHERE o.storage_path = c.storage_path AND p.forgotten_at IS NULL
+                 AND o.id NOT IN (SELECT id FROM chosen)) AS shared
+FROM chosen AS c LEFT JOIN video_leases AS l ON l.video_id = c.id
+ORDER BY c.id
+"""
+
 _DUE = "SELECT video_id FROM forgotten_pictures WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT 100"
 
 _REMOVED = """
@@ -67,29 +107,51 @@ DELETE FROM forgotten_pictures WHERE video_id = %(video)s AND NOT EXISTS (SELECT
 """
 
 
-def forget(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> list[UUID]:
+@dataclass(frozen=True)
+class OwnVideo:
+    """A video that may be forgotten.
+
+    ``elsewhere``: another system has it waiting or on its way. ``shared``: its file is that of other videos too.
+    """
+
+    id: UUID
+    uri: str
+    elsewhere: bool
+    shared: bool
+
+
+def forget(
+    pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None, *, without_file: Collection[UUID] = ()
+) -> list[UUID]:
     """Forget videos; those that wait or are on their way are cancelled first. With ``owner_id``, only that owner's.
 
-    Returns those that are forgotten now, and were not before. Their pictures are still to be removed.
+    Of those whose file is gone, ``without_file``, it is forgotten too where it was. Returns those that are forgotten
+    now, and were not before; what another system works on is left to it. Their pictures are still to be removed.
+
+    Raises:
+        ConfigurationError: the session may not disable the triggers of ``videos``, which would move ``updated_at``.
     """
     cancel(pool, ids, owner_id)
-    with pool.connection() as connection:
-        rows = connection.execute(_FORGET, {"ids": list(ids), "owner": owner_id}).fetchall()
+    parameters = {"ids": list(ids), "owner": owner_id, "without_file": list(without_file)}
+    try:
+        with pool.connection() as connection, without_update_triggers(connection):
+            there = [row["name"] for row in connection.execute(_COLUMNS, (list(TELLING_COLUMNS),))]
+            cleared = sql.SQL("").join(sql.SQL(", {} = DEFAULT").format(sql.Identifier(name)) for name in there)
+            rows = connection.execute(sql.SQL(_FORGET).format(cleared=cleared), parameters).fetchall()
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"videos are forgotten as the owner of the table videos: {error.diag.message_primary}"
+        ) from error
     vocabulary = Vocabulary(pool)
     for row in rows:
         vocabulary.drop_unused(row["owner_id"], words_in(row["texts"]))
     return [row["id"] for row in rows]
 
 
-def find_own(pool: Pool, owner_id: UUID, ids: Sequence[UUID], uris: Sequence[str]) -> list[UUID]:
+def find_own(pool: Pool, owner_id: UUID, ids: Sequence[UUID], uris: Sequence[str]) -> list[OwnVideo]:
     """All of the owner's videos of these ids or URIs that are not forgotten yet."""
-    with pool.connection() as connection:
-        rows = connection.execute(
-            "SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id "
-            "WHERE v.owner_id = %s AND (v.id = ANY (%s) OR v.storage_path = ANY (%s)) AND p.forgotten_at IS NULL",
-            (owner_id, list(ids), list(uris)),
-        ).fetchall()
-    return [row["id"] for row in rows]
+    with pool.connection() as connection, connection.cursor(row_factory=class_row(OwnVideo)) as cursor:
+        return cursor.execute(_OWN, {"owner": owner_id, "ids": list(ids), "uris": list(uris)}).fetchall()
 
 
 class ForgottenPictures:

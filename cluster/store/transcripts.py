@@ -80,8 +80,9 @@ def find_video(pool: Pool, owner_id: UUID, uris: Sequence[str]) -> UUID | None:
     with pool.connection() as connection:
         row = connection.execute(
             """
-            SELECT id FROM videos WHERE owner_id = %s AND storage_path = ANY (%s)
-            ORDER BY status = 'READY' DESC, created_at DESC, queued_at DESC, id LIMIT 1
+            SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+            WHERE v.owner_id = %s AND v.storage_path = ANY (%s) AND p.forgotten_at IS NULL
+            ORDER BY v.status = 'READY' DESC, v.created_at DESC, v.queued_at DESC, v.id LIMIT 1
             """,
             (owner_id, list(uris)),
         ).fetchone()

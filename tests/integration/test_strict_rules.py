@@ -2,20 +2,25 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 from api_client import ADMIN, ApiMaker, headers
 
-from cluster.contracts.errors import RefusedByDatabase
+from cluster.contracts.errors import ConfigurationError, RefusedByDatabase
 from cluster.contracts.search import parse_words
 from cluster.contracts.videos import Submission
 from cluster.doctor import _owner
+from cluster.store import metrics
+from cluster.store.backfill import backfill_finish_times
 from cluster.store.database import Pool, connect, open_pool
+from cluster.store.forgetting import TELLING_COLUMNS, find_own, forget
 from cluster.store.found_scenes import read_scenes, record_search
 from cluster.store.migrations import apply_migrations
 from cluster.store.results import read_standings
-from cluster.store.submissions import check_owner, quarantine, submit
+from cluster.store.submissions import cancel, check_owner, quarantine, retry, submit
+from cluster.store.video_queue import VideoQueue
 from cluster.video_uris import video_name
 from tests.existing_database import ANNA, STRANGER, changes_between, clip, take_snapshot
 
@@ -139,3 +144,85 @@ def test_a_stored_path_is_enough_for_a_name() -> None:
     assert video_name("a talk.mp4", "s3://b/x.mp4", video_id) == "a talk.mp4"
     assert video_name(None, f"{ANNA}/x.mp4", video_id) == "x.mp4"
     assert video_name("", "", video_id) == str(video_id)
+
+
+# Forgetting
+
+
+KEPT = (
+    "updated_at", "created_at", "status", "storage_path", "duration_s", "processing_finished_at", "owner_id",
+)  # fmt: skip
+
+
+def test_forgetting_clears_all_that_tells_and_moves_no_time(strict_url: str, strict: Pool) -> None:
+    before = take_snapshot(strict_url)
+    with strict.connection() as connection:
+        figures = metrics.get_throughput_v2(connection, 30)
+    assert set(forget(strict, [clip(26), clip(27)])) == {clip(26), clip(27)}
+    after = take_snapshot(strict_url)
+    for number in (26, 27):
+        row = after.rows["videos"][str(clip(number))]
+        assert {name: row[name] for name in TELLING_COLUMNS} == {
+            **dict.fromkeys(TELLING_COLUMNS), "has_rich_semantics": "false"
+        }  # fmt: skip
+        assert row["filename"] == "forgotten"
+        assert {name: row[name] for name in KEPT} == {
+            name: before.rows["videos"][str(clip(number))][name] for name in KEPT
+        }
+    assert not any(scene["video_id"] == str(clip(26)) for scene in after.rows["video_scenes"].values())
+    with strict.connection() as connection:
+        assert metrics.get_throughput_v2(connection, 30) == figures
+        triggers = connection.execute("SELECT tgenabled FROM pg_trigger WHERE tgname = 'update_videos_updated_at'")
+        assert triggers.fetchall() == [{"tgenabled": "O"}]
+    changed = [line for line in changes_between(before, after) if line.startswith("videos.")]
+    assert all(str(clip(26)) in line or str(clip(27)) in line for line in changed)
+
+
+@pytest.mark.parametrize("number", [24, 25])
+def test_what_the_existing_system_has_in_work_is_left_to_it(strict: Pool, number: int) -> None:
+    assert forget(strict, [clip(number)]) == []
+    owner = owner_of(strict, clip(number))
+    (found,) = find_own(strict, owner, [clip(number)], [])
+    assert found.elsewhere
+
+
+def owner_of(pool: Pool, video: UUID) -> Any:
+    with pool.connection() as connection:
+        owner: UUID = connection.execute("SELECT owner_id FROM videos WHERE id = %s", (video,)).fetchall()[0][
+            "owner_id"
+        ]
+    return owner
+
+
+def test_only_the_owner_of_the_table_may_forget(strict_url: str, strict: Pool) -> None:
+    with connect(strict_url) as connection:
+        connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO service_role")
+    service = strict_url.replace("://existing_owner@", "://service_role@")
+    with open_pool(service, max_size=1, name="tests") as pool, pytest.raises(ConfigurationError, match="as the owner"):
+        forget(pool, [clip(26)])
+
+
+# Cancelling
+
+
+def test_a_cancelled_video_is_failed_to_others(strict_url: str, strict: Pool) -> None:
+    before = take_snapshot(strict_url)
+    with strict.connection() as connection:
+        overview = metrics.get_overview(connection)
+    waiting, running = submit(strict, ANNA, TWO)
+    VideoQueue(strict, "first", 60.0).claim(1)
+    assert set(cancel(strict, [waiting, running])) == {waiting, running}
+    after = take_snapshot(strict_url)
+    assert changes_between(before, after) == []
+    for video in (waiting, running):
+        row = after.rows["videos"][str(video)]
+        assert (row["status"], row["error_message"]) == ("FAILED", "cancelled by its owner")
+        assert (row["processing_finished_at"] is not None, row["processing_duration_ms"]) == (True, None)
+    assert backfill_finish_times(strict, dry_run=True) == 12
+    assert {standing.status for standing in read_standings(strict, [waiting, running])} == {"CANCELLED"}
+    with strict.connection() as connection:
+        now = metrics.get_overview(connection)
+    assert now == {**overview, "videos_total": overview["videos_total"] + 2}
+    assert quarantine(strict, 50)[1] == 12
+    assert set(retry(strict, [waiting])) == {waiting}
+    assert forget(strict, [running]) == [running]

@@ -1,0 +1,30 @@
+"""Removes the file of a video that is forgotten, where its owner asks for that too."""
+
+from contextlib import suppress
+
+import fsspec
+
+from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.storage_root import StorageRoot, is_relative
+from cluster.video_uris import scheme_of, shown
+
+
+def remove_file(uri: str, root: StorageRoot | None) -> None:
+    """Remove the file that ``uri`` names; it may be gone already. A relative path is one below ``root``.
+
+    Raises:
+        InvalidVideo: it is not a file that can be removed from here: one on the web, a path below no root.
+        TransientFailure: it could not be removed.
+    """
+    if is_relative(uri):
+        if root is None:
+            raise InvalidVideo(f"{shown(uri)} is below the storage root: set HEIMDEX_STORAGE_ROOT")
+        uri = root.uri_of(uri)
+    if scheme_of(uri) in {"http", "https"}:
+        raise InvalidVideo(f"{shown(uri)} is on the web: it can be removed only where it is kept")
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+        with suppress(FileNotFoundError):
+            filesystem.rm_file(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise TransientFailure(f"{shown(uri)} cannot be removed: {error}") from error
