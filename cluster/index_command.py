@@ -23,6 +23,7 @@ from cluster.store.postgres_check import PostgresCheck
 from cluster.store.search_changes import SearchChanges
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SearchModels
+from cluster.store.vector_tables import described_tables
 
 app = typer.Typer(no_args_is_help=True, help="What finds the scenes: Postgres, or the OpenSearch beside it.")
 
@@ -98,6 +99,7 @@ def _status(settings: Settings, pool: Pool, url: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "engine": "Postgres" if settings.search_engine is None else f"OpenSearch at {settings.search_engine.url}",
         "models": {by.value: active[by].key for by in active},
+        "vectors": described_tables(pool),
     }
     if settings.search_engine is None:
         return told

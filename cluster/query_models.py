@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.active_models import ActiveModel, ModelName
+from cluster.contracts.errors import MalformedResult
 from cluster.contracts.search import By, QueryVector, TextEncoder
 from cluster.store.database import Pool
 from cluster.store.search_models import SearchModels
+from cluster.store.vector_tables import flaw_of
 
 CACHED_QUERIES = 1024
 
@@ -54,11 +56,14 @@ class PictureQueries:
 
     def shown_as(self, text: str) -> QueryVector:
         """What the text says is to be seen."""
-        return QueryVector(self.key, self._seen(text))
+        return self._vector(self._seen(text))
 
     def like(self, picture: Picture) -> QueryVector:
         """What looks like the picture."""
-        return QueryVector(self.key, self._model.encode_images([picture])[0])
+        return self._vector(self._model.encode_images([picture])[0])
+
+    def _vector(self, embedding: Embedding) -> QueryVector:
+        return _query_vector(By.PICTURE, self.key, self.dimensions, embedding)
 
 
 class MeaningQueries:
@@ -70,7 +75,7 @@ class MeaningQueries:
 
     def meaning(self, text: str) -> QueryVector:
         """What the text means."""
-        return QueryVector(self.key, self._meant(text))
+        return _query_vector(By.MEANING, self.key, self.dimensions, self._meant(text))
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,14 @@ class QueryModels:
             self._pictures.load_ahead(stand)
             self._meanings.load_ahead(stand)
         return self._pictures.current(stand), self._meanings.current(stand)
+
+
+def _query_vector(by: By, key: str, dimensions: int, embedding: Embedding) -> QueryVector:
+    """Raises MalformedResult for a vector that nothing can be near to: engines answer such with errors or by chance."""
+    flaw = flaw_of(embedding, dimensions)
+    if flaw is not None:
+        raise MalformedResult(f"the {by} model {key} made {flaw} of the query")
+    return QueryVector(key, embedding)
 
 
 def _cached(encode: Callable[[Sequence[str]], Embedding]) -> Callable[[str], Embedding]:

@@ -70,7 +70,7 @@ def command_in(
         settings = load_settings()
         with open_database(settings) as url:
             if drop_old:
-                _drop_old(settings, url)
+                drop_old_vectors(settings, url)
                 return
             if rollback:
                 _roll_back(url)
@@ -118,7 +118,12 @@ def _roll_back(url: str) -> None:
         typer.echo(f"searches are by {_listed(SearchModels(pool).rollback())} again")
 
 
-def _drop_old(settings: Settings, url: str) -> None:
+def drop_old_vectors(settings: Settings, url: str) -> None:
+    """Drop the vectors of all models but the active ones, and their indexes in the engine beside Postgres.
+
+    Raises:
+        ConfigurationError: the settings name one of them.
+    """
     with (
         changing_alone(url),
         open_pool(url, max_size=1, name="heimdex-drop", statement_timeout_s=STATEMENT_TIMEOUT_S) as pool,

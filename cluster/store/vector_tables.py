@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -15,6 +16,7 @@ from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
+from cluster.store.database import Pool
 
 Keys = Mapping[By, str]
 """The key of the model in each space that is looked at."""
@@ -82,6 +84,13 @@ class VectorTable:
         return sql.Literal(self.model.replace("%", "%%"))  # a statement with parameters reads %% as %
 
 
+_DESCRIBED = """
+SELECT t.space AS by, t.model, m.state, t.dimensions, t.relation AS "table",
+       round(pg_total_relation_size(format('public.%I', t.relation)::regclass) / 1e6, 1)::float8 AS megabytes
+FROM scene_vector_tables AS t LEFT JOIN search_models AS m USING (space, model)
+ORDER BY t.space, t.model
+"""
+
 NO_ROWS = sql.SQL("(SELECT NULL::uuid AS scene_id, NULL::vector AS embedding WHERE false)")
 """What to select from where a model has no table."""
 
@@ -126,6 +135,12 @@ def make_table(connection: Connection[DictRow], by: By, model: str, dimensions: 
         ) from error
     assert row is not None
     return VectorTable(model, dimensions, row["relation"])
+
+
+def described_tables(pool: Pool) -> list[dict[str, Any]]:
+    """For people: each model with vectors, its state, their length, and the size of their table with its index."""
+    with pool.connection() as connection:
+        return connection.execute(_DESCRIBED).fetchall()
 
 
 def flaw_of(vector: NDArray[np.float32], dimensions: int) -> str | None:

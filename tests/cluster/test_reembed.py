@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import ray
 from small_ray import small_ray
-from stored_scenes import bundled_models, other_text_model, other_vision_model, store_clips
+from stored_scenes import bundled_models, store_clips
 
 from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError, ModelChanged
@@ -25,6 +25,7 @@ from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.query_models import ModelLoaders, QueryModels
 from cluster.reembed import Outcome, Wish, reembed
+from cluster.reembed_command import drop_old_vectors
 from cluster.search import SearchRequest, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool
@@ -34,6 +35,7 @@ from cluster.store.opensearch import open_client
 from cluster.store.search_engines import index_opener
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import IndexedModel, SearchModels, State
+from tests.made_models import text_model_of, vision_model_of
 from tests.stored_vectors import stored_vectors
 
 OWNER = UUID(int=1)
@@ -46,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:Depreca
 
 @dataclass(frozen=True)
 class Others:
-    """Directories with other models."""
+    """Directories with other models, whose vectors are longer than the bundled ones'."""
 
     vision: Path
     text: Path
@@ -65,7 +67,7 @@ def ray_of_this_module() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
     folder = tmp_path_factory.mktemp("models")
-    return Others(other_vision_model(folder / "other-vision"), other_text_model(folder / "other-text"))
+    return Others(vision_model_of(folder / "other-vision", 768), text_model_of(folder / "other-text", 1024))
 
 
 @pytest.fixture(params=["postgres"])
@@ -187,6 +189,13 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     assert change(settings, database_url, others.wish).embedded == 0
     assert {by: nearest(service, by) for by in new} == new
     assert_no_difference(settings, pool, database_url, 2)
+
+    # Without the old ones nothing changes but that they are gone.
+    named = settings.model_copy(update={"clip_model": str(others.vision), "text_model": str(others.text)})
+    drop_old_vectors(named, database_url)
+    assert vectors_of(pool, bundled_models().vision.key) == 0
+    assert {by: nearest(service, by) for by in new} == new
+    assert_no_difference(settings, pool, database_url, 1)
 
 
 def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(

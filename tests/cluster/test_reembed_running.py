@@ -6,23 +6,26 @@ from typing import Any
 import httpx
 import pytest
 from command_line import CommandLine
-from stored_scenes import bundled_models, other_vision_model
+from stored_scenes import bundled_models
 
+from cluster.contracts.search import By
 from cluster.demo import clips
 from cluster.models.vision import load_vision_model
 from cluster.store.database import Pool
+from tests.made_models import vision_model_of
+from tests.stored_vectors import stored_vectors
 
 
 @pytest.fixture(scope="module")
 def other(cluster_folder: Path) -> Path:
-    return other_vision_model(cluster_folder / "other-vision")
+    return vision_model_of(cluster_folder / "other-vision", 768)
 
 
 def vectors(pool: Pool) -> dict[str, int]:
     """How many scenes have a vector, by model."""
     with pool.connection() as connection:
-        rows = connection.execute("SELECT model, count(*) AS n FROM scene_embeddings GROUP BY model").fetchall()
-    return {row["model"]: row["n"] for row in rows}
+        rows = connection.execute("SELECT model FROM scene_vector_tables WHERE space = 'picture'").fetchall()
+    return {row["model"]: len(stored_vectors(pool, By.PICTURE, row["model"])) for row in rows}
 
 
 def test_a_cluster_that_is_up_changes_over_and_back(

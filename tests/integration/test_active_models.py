@@ -119,3 +119,27 @@ def test_the_same_name_with_other_weights_is_refused(models: SearchModels, shelf
         held.current(models.by_state())
     with pytest.raises(ConfigurationError, match="indexed by picture with new@1, not with new@2"):
         opened(NEW)
+
+
+def test_a_default_gives_way_to_the_model_whose_vectors_are_stored(
+    models: SearchModels, shelf: Shelf, opened: Opener
+) -> None:
+    """An installation keeps its model although the default has become another one."""
+    opened(OLD)
+    default = ModelName("default", chosen=False)
+    assert opened(default).current(models.by_state()) == Loaded("old@1")
+    assert shelf.taken == ["old", "old"]
+
+
+def test_a_default_is_the_first_model_where_none_is_stored(models: SearchModels, opened: Opener) -> None:
+    opened(ModelName("default", chosen=False))
+    assert models.active()[By.PICTURE].key == "default@1"
+
+
+def test_a_model_that_gives_another_length_than_its_vectors_have_is_refused(
+    models: SearchModels, shelf: Shelf, opened: Opener
+) -> None:
+    held = opened(OLD)
+    change(models, IndexedModel(shelf.key(NEW), NEW.name, None, 768))
+    with pytest.raises(ConfigurationError, match="new@1 gives 512 numbers on this machine, its vectors have 768"):
+        held.current(models.by_state())

@@ -115,7 +115,9 @@ def test_forgetting_reaches_the_engine_without_a_cluster(
 def test_postgres_is_its_own_index(heimdex: Heimdex, pool: Pool) -> None:
     add_models(pool)
     add_video(pool, OWNER, [Scene("low tide")])
-    assert json.loads(heimdex("index", "status", "--json").stdout)["engine"] == "Postgres"
+    status = json.loads(heimdex("index", "status", "--json").stdout)
+    assert status["engine"] == "Postgres"
+    assert [(table["by"], table["dimensions"]) for table in status["vectors"]] == [("meaning", 384), ("picture", 512)]
     assert heimdex("index", "verify").stdout.startswith(b"Postgres: 1 scenes compared, 0 differences")
     with pool.connection() as connection:
         connection.execute("UPDATE video_scenes SET text_index = NULL")

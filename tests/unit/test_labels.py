@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.models.labels import load_labels, parse_labels
+from cluster.models.labels import CLIP_SCALE, SigmoidScale, load_labels, parse_labels
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,26 @@ def test_a_file_without_labels_is_refused_by_the_name_of_its_setting(tmp_path: P
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"HEIMDEX_LABELS_FILE: .*labels\.txt"):
         load_labels(path, "bundled")
+
+
+# How sure a model must be
+
+
+def test_a_softmax_shares_one_among_a_groups_labels() -> None:
+    cosines = np.array([[0.30, 0.20, 0.10], [0.25, 0.25, 0.25]], np.float32)
+    shares = CLIP_SCALE.shares(cosines)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-5)
+    assert shares[0, 0] > CLIP_SCALE.threshold
+    np.testing.assert_allclose(shares[1], 1 / 3, rtol=1e-5)
+
+
+def test_a_sigmoid_judges_each_label_alone() -> None:
+    siglip = SigmoidScale(scale=112.0, bias=-16.5)
+    several, none = np.array([[0.16, 0.15, 0.02]], np.float32), np.array([[0.05, 0.04, 0.03]], np.float32)
+    shares = siglip.shares(several)
+    np.testing.assert_allclose(shares[0], [1 / (1 + np.exp(16.5 - 112.0 * c)) for c in (0.16, 0.15, 0.02)], rtol=1e-3)
+    assert (shares >= siglip.threshold).tolist() == [[True, True, False]]
+    # A softmax would find a best label here too, although none fits.
+    assert CLIP_SCALE.shares(none).max() >= CLIP_SCALE.threshold
+    assert siglip.shares(none).max() < siglip.threshold
+    assert np.isfinite(siglip.shares(np.array([[1.0, -1.0]], np.float32))).all()

@@ -176,3 +176,12 @@ def test_no_worker_reserves_more_than_half_of_the_largest_node() -> None:
     )
     assert max(placement.cpus for placement in planned.placements.values()) <= 2.0
     assert (planned.speech.threads, planned.vision.threads) == (2, 2)
+
+
+def test_the_vision_model_is_the_default_of_the_device_unless_it_is_set() -> None:
+    for gpus, name, weights in ((0, "ViT-B-32", "laion2b_s34b_b79k"), (1, "ViT-B-16-SigLIP2-256", "webli")):
+        vision = plan(8, gpus).vision
+        assert (vision.model, vision.pretrained, vision.chosen) == (name, weights, False)
+    chosen = plan(8, 1, clip_model="ViT-B-32").vision
+    assert (chosen.model, chosen.pretrained, chosen.chosen) == ("ViT-B-32", "laion2b_s34b_b79k", True)
+    assert plan(8, 1, device="cpu").vision.model == "ViT-B-32"

@@ -11,7 +11,7 @@ from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVid
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import Segment, Transcript, Word
-from cluster.models.labels import CLIP_SCALE
+from cluster.models.labels import CLIP_SCALE, SigmoidScale
 from cluster.models.vision import load_vision_model
 from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
@@ -158,6 +158,19 @@ def test_each_group_gives_at_most_one_tag_and_none_without_enough_of_a_lead() ->
     ((scene,),) = embedder(model, *groups).describe([video("red")])
     assert scene.tags == ("red", "red")
     assert scene.visual_summary == "red, red"
+
+
+def test_a_model_that_judges_labels_alone_gives_no_tag_where_none_fits() -> None:
+    """Of a grey picture each colour is equally near: one among three for a softmax, unlikely for a sigmoid."""
+    alone = ColourModel()
+    alone.label_scale = SigmoidScale(scale=30.0, bias=-28.0)  # type: ignore[assignment]
+    grey = ScenesOfVideo([SceneBlock((DetectedScene(0, 0.0, 1.0, 0.5, np.full((64, 64, 3), 128, np.uint8)),))], SILENCE)
+    ((fitting,), (other,)) = embedder(alone).describe([video("red"), grey])
+    assert (fitting.tags, other.tags) == (("red",), ())
+    ((chosen,),) = embedder(ColourModel(), ("red", "green", "blue")).describe(
+        [ScenesOfVideo([SceneBlock((DetectedScene(0, 0.0, 1.0, 0.5, np.full((64, 64, 3), 128, np.uint8)),))], SILENCE)]
+    )
+    assert len(chosen.tags) == 1
 
 
 def test_key_frames_smaller_than_the_models_input_are_refused() -> None:
