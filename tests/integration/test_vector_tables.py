@@ -6,7 +6,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from queued_videos import OWNER, claim_one, everything, only, scenes, transcript, unit
+from queued_videos import OWNER, claim_one, everything, only, scenes, transcript, unit, until_somebody_waits
 from searchable import VISION, Scene, add_video, seen
 
 from cluster.contracts.errors import ConfigurationError, MalformedResult
@@ -139,6 +139,21 @@ def test_no_other_role_may_read_a_models_vectors(existing_url: str) -> None:
                 "SELECT has_table_privilege('anon', 'scene_vector_tables', 'SELECT') AS may"
             ).fetchall()
         assert open_tables == [{"may": False}]
+
+
+def test_old_tables_are_dropped_in_a_gap_between_those_who_read_scenes(pool: Pool, models: SearchModels) -> None:
+    change(pool, WIDE)
+    change(pool, HALF)
+    index, asked = PostgresSearchIndex(pool), QueryVector(HALF.key, unit(1, HALF.dimensions))
+    with ThreadPoolExecutor(1) as threads, pool.connection() as reader:
+        reader.execute("SELECT FROM video_scenes")
+        dropping = threads.submit(models.drop_old)
+        until_somebody_waits(pool)
+        assert len(index.nearest(By.PICTURE, asked, Scope(OWNER), 2)) == 2  # others are not kept waiting for long
+        assert not dropping.done()
+        reader.commit()
+        assert dropping.result(timeout=30) == 4
+    assert models.active() == {By.PICTURE: HALF}
 
 
 # What is refused
