@@ -27,18 +27,16 @@ _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 
 def chunks_of(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives, encoded or not.
-
-    Raises ``http.client.IncompleteRead`` where it ends before it should.
-    """
+    """The body as it arrives, encoded or not; it may end before the length that was announced."""
     while chunk := response.read1(CHUNK_BYTES):
         yield chunk
-    if response.length:
-        raise http.client.IncompleteRead(b"", response.length)
 
 
 def decoded(uri: str, chunks: Iterator[bytes], encoding: str | None) -> Iterator[bytes]:
-    """The body without its ``Content-Encoding``. Raises ``InvalidVideo`` for one that is not read or is not so."""
+    """The body without its ``Content-Encoding``.
+
+    Raises ``InvalidVideo`` for one that is not read or is not so, ``http.client.IncompleteRead`` for one without end.
+    """
     if encoding is None:
         return chunks
     if encoding not in {"gzip", "x-gzip", "deflate"}:

@@ -106,7 +106,9 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 HTML = "the server answered with an HTML page and not with a video (a login, consent or error page?): URL"
 
 
-@pytest.mark.parametrize("called", ["text/html", "video/mp4", "application/octet-stream", ""])
+@pytest.mark.parametrize(
+    "called", ["text/html", "video/mp4", "application/octet-stream", ""], ids=["page", "film", "bytes", "nothing"]
+)
 @pytest.mark.parametrize(
     "body",
     [PAGE, b"\n  <html lang=de>", b"\xef\xbb\xbf<HTML>", b"<!-- hi --><p>", b"<script>x",
@@ -199,7 +201,9 @@ def test_a_bomb_is_undone_in_steps() -> None:
     assert max(steps) <= CHUNK_BYTES
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "x" * 900])
+@pytest.mark.parametrize(
+    "encoding", ["br", "zstd", "gzip, gzip", "compress", "x" * 900], ids=["br", "zstd", "twice", "compress", "long"]
+)
 def test_an_encoding_that_is_not_read_is_named(tmp_path: Path, encoding: str) -> None:
     head = f"HTTP/1.1 200 OK\nContent-Encoding: {encoding}\nContent-Length: 4"
     sentence = failure(InvalidVideo, answer(head, b"film"), tmp_path)

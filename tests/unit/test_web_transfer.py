@@ -219,8 +219,8 @@ def test_a_part_that_was_not_asked_for_is_not_used(tmp_path: Path, said: str) ->
 def test_a_part_of_another_place_is_not_used(tmp_path: Path) -> None:
     def shifted(connection: socket.socket, request: str) -> None:
         if "Range" in request:
-            head = 'HTTP/1.1 206 Partial\nETag: "1"\nContent-Range: bytes 100005-299999/300000'
-            answer(f"{head}\nContent-Length: 199995", FILM[100_005:] + b"glued")(connection, request)
+            head = 'HTTP/1.1 206 Partial\nETag: "1"\nContent-Range: bytes 99995-299994/300000'
+            answer(f"{head}\nContent-Length: 200000", FILM[99_995:299_995])(connection, request)
         else:
             answer('HTTP/1.1 200 OK\nETag: "1"\nContent-Length: 300000', FILM[:100_000])(connection, request)
 
@@ -236,11 +236,16 @@ def test_a_part_in_answer_to_the_first_request_is_no_file(tmp_path: Path) -> Non
 
 
 def test_a_file_that_keeps_changing_is_given_up(tmp_path: Path) -> None:
+    class Progressing(Files):
+        def __call__(self, connection: socket.socket, request: str) -> None:
+            self.most = 20_000 * (self.requests + 1)
+            super().__call__(connection, request)
+
     versions = [random.Random(n).randbytes(300_000) for n in range(20)]
-    growing = [version + bytes(n) for n, version in enumerate(versions)]
-    with serving(Files(growing, tag=by_content)) as web:
-        failure(TransientFailure, f"{web.url}/a", tmp_path)
-        assert len(web.asked) <= 2 * web_transfer.MAX_RESTARTS
+    with serving(Progressing(versions, tag=by_content)) as web:
+        sentence = str(failure(TransientFailure, f"{web.url}/a?signature=secret", tmp_path))
+        assert sentence.startswith("the file was another one each of 5 times that it was gone on with")
+        assert len(web.asked) == web_transfer.MAX_RESTARTS + 2
 
 
 # Giving up
