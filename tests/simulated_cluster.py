@@ -80,6 +80,7 @@ class Simulation:
     most_ahead_s: dict[WorkerKind, float] = field(default_factory=lambda: dict.fromkeys(WorkerKind, 0.0))
     most_in_flight: int = 0
     longest_shared_s: float = 0.0
+    calls: set[tuple[str, WorkerKind]] = field(default_factory=set)
 
     def run(self) -> None:
         """Until all are READY."""
@@ -246,6 +247,7 @@ class _Handle:
         runs_s = [recorded.runs_s[call] for (recorded,) in batch]
         await asyncio.sleep(sum(runs_s))
         self._cluster.busy_s[self._kind] += sum(runs_s)
+        self._cluster.calls.add((call, self._kind))
         if len(batch) > 1 and self._cluster.is_measured:
             self._cluster.longest_shared_s = max(self._cluster.longest_shared_s, sum(runs_s))
         report = StageReport(0.0, len(batch), "127.0.0.1", self._name, "cpu", 0.0)

@@ -12,6 +12,7 @@ from statistics import fmean
 
 import pytest
 
+from actors.admission import WAY
 from actors.pools import SHARED_CALL_S
 from cluster.contracts.stages import WorkerKind
 from tests.simulated_cluster import TWO_CORES, Recorded, Sent, Simulation
@@ -39,6 +40,10 @@ def batch(name: str, count: int, owner: int = 1) -> list[Sent]:
 
 def whole_s(sent: Sequence[Sent]) -> float:
     return max(video.ready_s for video in sent)
+
+
+def test_admission_knows_every_call_of_the_way() -> None:
+    assert run(batch("clips", 1)).calls == set(WAY.items())
 
 
 def test_150_clips_take_no_three_times_their_run() -> None:
