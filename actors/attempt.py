@@ -16,9 +16,10 @@ from typing import Any
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage, is_engine_away
-from actors.pools import Pool, Turn
+from actors.pools import Pool
 from actors.stage_actor import StageReply, failure_of
 from actors.tracebacks import let_go
+from actors.turns import Turn
 from actors.video_path import ENGINE_CALL, PREVIOUS, Call, Done, StageFailed, download_key, walk
 from cluster.contracts.errors import (
     DatabaseUnavailable,

@@ -1,22 +1,18 @@
 """Pools of equal workers: feed idle workers, batch ready items across videos, replace dead ones, enforce deadlines.
 
-Items that wait are taken in turn: urgent ones first, then those of the owner who has received least, of each owner's
-those of the highest priority, then the oldest (``Turn``). A pool answers every item with the worker's reply or raises
-why there is none: the worker's process died under it (``WorkerLost``), it overran its deadline (``StageTimeout``), or
-its node is gone (``NodeLost``). It never repeats an item: retrying is the queue's. A worker has one call at a time, so
-that whoever dies with it is known for certain.
-All methods run on one asyncio loop; nothing here blocks it.
+Which items are next and share a call is ``turns``'. A pool answers every item with the worker's reply or raises why
+there is none: the worker's process died under it (``WorkerLost``), it overran its deadline (``StageTimeout``), or its
+node is gone (``NodeLost``). It never repeats an item: retrying is the queue's. A worker has one call at a time, so that
+whatever dies with it is known for certain. All methods run on one asyncio loop; nothing here blocks it.
 """
 
 import asyncio
 import itertools
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -25,6 +21,7 @@ from actors.fair_share import FairShare
 from actors.node_watch import DEATHS, why_gone
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply, WorkerInfo, is_device_failure
+from actors.turns import ANY_TURN, BatchLimit, Item, Turn, Turns
 from cluster.contracts.errors import (
     ConfigurationError,
     NodeLost,
@@ -40,45 +37,9 @@ STRANDED_S = 60.0
 """How long an item that is bound to a node without workers waits for one that is starting and may be there."""
 ABANDONED_S = 10.0
 """How long a worker may go on with a call that nobody waits for any more, before it is replaced."""
-SHARED_CALL_S = 1.0
-"""How long a call that several videos share is expected to run at most: what comes next waits for it."""
-LONG_CALL_S = 20.0
-"""From here on a call is long: a call is not interrupted, so what comes next waits for it."""
 WORKERS_PER_KEPT = 8
 """Workers of a pool for each one that is kept for urgent and for short calls."""
 STOPPING = "the cluster is stopping"
-
-
-@dataclass(frozen=True)
-class BatchLimit:
-    """How many items may share a call, and of what size together; a single item may be of any size.
-
-    ``spread``: sharing saves no more than the asking, so a worker leaves the others of its pool their share of what
-    waits.
-    """
-
-    count: int
-    size: float = math.inf
-    spread: bool = False
-
-
-_ALONE = BatchLimit(1)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Whose item it is and when it is taken, beside others.
-
-    ``urgent`` goes first; ``length_s`` is the video's, from which its run is expected; None: unknown.
-    """
-
-    owner_id: UUID | None = None
-    urgent: bool = False
-    priority: int = 0
-    length_s: float | None = None
-
-
-ANY_TURN = Turn()
 
 
 def _nothing() -> None:
@@ -86,26 +47,11 @@ def _nothing() -> None:
 
 
 @dataclass(eq=False)
-class _Item:
-    call: str
-    arguments: tuple[Any, ...]
-    deadline_s: float
-    node_id: str | None
-    alone: bool
-    size: float
-    added_s: float
-    turn: Turn
-    on_start: Callable[[], None]
-    reply: "asyncio.Future[StageReply]"
-    stranded_since_s: float | None = None
-
-
-@dataclass(eq=False)
 class _Worker:
     name: str
     handle: Any
     info: WorkerInfo | None = None
-    batch: list[_Item] | None = None
+    batch: list[Item] | None = None
     since_s: float = 0.0
     is_long: bool = False
     busy_s: float = 0.0
@@ -153,11 +99,8 @@ class Pool:
         self._spawn = spawn
         self._kill = kill
         self._size = size
-        self._limits = limits or {}
-        self._deferred = deferred
-        self._shares = shares or FairShare()
-        self._estimates = estimates or RunEstimates()
-        self._waiting: dict[_Item, None] = {}  # in order; each may leave at any time
+        self._turns = Turns(limits or {}, deferred, shares or FairShare(), estimates or RunEstimates())
+        self._waiting: dict[Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
         self._idle: dict[_Worker, WorkerInfo] = {}
         self._numbers = itertools.count(1)
@@ -206,7 +149,7 @@ class Pool:
         if self._closed:
             raise NodeLost(STOPPING)
         reply = asyncio.get_running_loop().create_future()
-        item = _Item(call, arguments, deadline_s, node_id, alone, size, added_s, turn, on_start, reply)
+        item = Item(call, arguments, deadline_s, node_id, alone, size, added_s, turn, on_start, reply)
         self._waiting[item] = None
         self._feed()
         if node_id is not None and item in self._waiting:
@@ -314,62 +257,28 @@ class Pool:
     # Feeding
 
     def _feed(self) -> None:
+        if not self._waiting or not self._idle:
+            return
+        ordered = self._turns.in_order(self._waiting)
         for worker, info in list(self._idle.items()):
-            if not self._waiting:
-                return
-            batch = self._take_batch(info)
-            if batch:
-                del self._idle[worker]
-                worker.batch, worker.since_s = batch, time.monotonic()
-                worker.is_long = self._is_long(batch[0])
-                for item in batch:
-                    item.on_start()
-                self._background(self._call(worker, info, batch))
-
-    def _take_batch(self, info: WorkerInfo) -> list[_Item]:
-        batch: list[_Item] = []
-        share = math.ceil(len(self._waiting) / self._size)
-        kept = self._is_last_for_short_calls()
-        for item in sorted(self._waiting, key=self._place):
-            if item.node_id not in (None, info.node_id) or (batch and not self._may_join(item, batch)):
+            batch = self._turns.next_batch(ordered, info.node_id, self._size, no_long=self._keeps_short())
+            if not batch:
                 continue
-            if kept and self._is_long(item) and not item.turn.urgent:
-                continue
-            batch.append(item)
-            limit = self._limits.get(item.call, _ALONE)
-            most = min(limit.count, share) if limit.spread else limit.count
-            if item.alone or len(batch) == most:
-                break
-        for item in batch:
-            del self._waiting[item]
-        return batch
+            for item in batch:
+                del self._waiting[item]
+                item.on_start()
+            ordered = [item for item in ordered if item in self._waiting]
+            del self._idle[worker]
+            worker.batch, worker.since_s = batch, time.monotonic()
+            worker.is_long = self._turns.is_long(batch[0])
+            self._background(self._call(worker, info, batch))
 
-    def _place(self, item: _Item) -> tuple[bool, bool, float, int]:
-        """Where the item is in the order in which items are taken; those of the same place stay as they came."""
-        turn = item.turn
-        served_s = 0.0 if turn.owner_id is None else self._shares.served_s(turn.owner_id)
-        return not turn.urgent, item.call in self._deferred, served_s, -turn.priority
-
-    def _may_join(self, item: _Item, batch: list[_Item]) -> bool:
-        first = batch[0]
-        if item.alone or item.call != first.call or item.turn.urgent != first.turn.urgent:
-            return False
-        if item.size + sum(other.size for other in batch) > self._limits.get(item.call, _ALONE).size:
-            return False
-        return sum(map(self._expected_s, (item, *batch))) <= SHARED_CALL_S
-
-    def _is_last_for_short_calls(self) -> bool:
-        """Whether as many workers have long calls as may."""
+    def _keeps_short(self) -> bool:
+        """Whether as many workers have long calls as may, so that the others are kept for short and urgent ones."""
         long = sum(worker.batch is not None and worker.is_long for worker in self._workers)
         return long >= self._size - self._size // WORKERS_PER_KEPT
 
-    def _is_long(self, item: _Item) -> bool:
-        return self._expected_s(item) > LONG_CALL_S
-
-    def _expected_s(self, item: _Item) -> float:
-        return self._estimates.run_s(item.call, item.turn.length_s) or 0.0
-
-    def _fail_stranded(self, items: Iterable[_Item]) -> None:
+    def _fail_stranded(self, items: Iterable[Item]) -> None:
         """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
 
         To be asked of an item that comes to wait, and of all whenever a worker goes or has loaded.
@@ -387,7 +296,7 @@ class Pool:
                 del self._waiting[item]
                 _fail([item], NodeLost(f"no {self.kind.value} worker is left on the node that holds the file"))
 
-    async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[_Item]) -> None:
+    async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[Item]) -> None:
         """Give the worker a batch and answer every item of it, whatever happens."""
         deadline_s = max(item.deadline_s for item in batch) + sum(item.added_s for item in batch)
         reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
@@ -420,42 +329,35 @@ class Pool:
         if not worker.is_spent:
             self._idle[worker] = info
 
-    def _settle(self, worker: _Worker, batch: list[_Item], replies: list[StageReply]) -> None:
+    def _settle(self, worker: _Worker, batch: list[Item], replies: list[StageReply]) -> None:
         worker.peak_memory_bytes = replies[0].peak_memory_bytes
         if worker.info is not None:
             worker.info = replace(worker.info, model=replies[-1].model)
         for item, reply in zip(batch, replies, strict=True):
-            self._learn(item, reply)
+            self._turns.learn(item, reply)
             if not item.reply.done():
                 item.reply.set_result(reply)
         worker.is_spent |= any(map(is_device_failure, replies))
-
-    def _learn(self, item: _Item, reply: StageReply) -> None:
-        """Before the next call is chosen."""
-        if item.turn.owner_id is not None:
-            self._shares.note_run(item.turn.owner_id, reply.report.run_s)
-        if reply.report.failure is None:
-            self._estimates.note_run(item.call, item.turn.length_s, reply.report.run_s)
 
     def _replace_when_idle(self, worker: _Worker) -> None:
         """A worker whose device is broken is given nothing more."""
         if worker.is_spent and worker.batch is None:
             self._replace(worker)
 
-    def _give_up(self, item: _Item) -> None:
+    def _give_up(self, item: Item) -> None:
         """Nobody waits for the item any more; a worker that works for nobody is replaced after a while."""
         worker = next((worker for worker in self._workers if worker.batch and item in worker.batch), None)
         batch = worker.batch if worker is not None else None
         if worker is not None and batch and all(other.reply.done() for other in batch):
             asyncio.get_running_loop().call_later(ABANDONED_S, self._replace_if_still_at, worker, batch)
 
-    def _replace_if_still_at(self, worker: _Worker, batch: list[_Item]) -> None:
+    def _replace_if_still_at(self, worker: _Worker, batch: list[Item]) -> None:
         if worker.batch is batch:
             logger.warning("worker %s works on what nobody waits for", worker.name)
             self._replace(worker)
 
 
-def _fail(items: list[_Item], error: Exception) -> None:
+def _fail(items: list[Item], error: Exception) -> None:
     for item in items:
         if not item.reply.done():
             item.reply.set_exception(error)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from actors.pools import BatchLimit
 from actors.stage_actor import LoadedWorker, Share
+from actors.turns import BatchLimit
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
 from cluster.contracts.results import SceneDescription, Transcript

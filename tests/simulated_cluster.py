@@ -17,9 +17,10 @@ from uuid import UUID
 
 from actors.admission import LAST_CALL, WORK_S, Admission
 from actors.fair_share import FairShare
-from actors.pools import Pool, Turn
+from actors.pools import Pool
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply, WorkerInfo
+from actors.turns import Turn
 from actors.video_path import Call, Done, walk
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED
 from cluster.contracts.media import LocalVideo, MediaInfo

@@ -11,6 +11,7 @@ WAY = "actors/video_path.py"
 WRITER = "actors/batch_writer.py"
 WORKER = "actors/stage_actor.py"
 POOLS = "actors/pools.py"
+TURNS = "actors/turns.py"
 
 _RULES = "tests/unit/test_stages.py::"
 _FIRST = "tests/unit/test_first_failure.py::"
@@ -321,7 +322,7 @@ _ON_RAY = [
     ),
     Guard(
         "what runs alone is taken alone",
-        POOLS,
+        TURNS,
         "if item.alone or len(batch) == most:",
         "if len(batch) == most:",
         (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
@@ -329,7 +330,7 @@ _ON_RAY = [
     ),
     Guard(
         "what runs alone joins no batch",
-        POOLS,
+        TURNS,
         "if item.alone or item.call != first.call or",
         "if item.call != first.call or",
         (f"{_POOLS}test_what_runs_alone_shares_its_worker_with_nobody",),
@@ -345,22 +346,22 @@ _ON_RAY = [
     ),
     Guard(
         "a call is shared up to its expected run",
-        POOLS,
+        TURNS,
         "return sum(map(self._expected_s, (item, *batch))) <= SHARED_CALL_S",
         "return True",
         (f"{_TURNS}test_pool_bounds_a_shared_call_by_its_expected_run",),
     ),
     Guard(
         "urgent calls go first",
-        POOLS,
-        "return not turn.urgent, item.call in self._deferred, served_s, -turn.priority",
-        "return False, item.call in self._deferred, served_s, -turn.priority",
+        TURNS,
+        "return not turn.urgent, item.call in self.deferred, served_s, -turn.priority",
+        "return False, item.call in self.deferred, served_s, -turn.priority",
         (f"{_TURNS}test_pool_takes_urgent_items_first",),
     ),
     Guard(
         "a call is shared up to a size",
-        POOLS,
-        "if item.size + sum(other.size for other in batch) > self._limits.get(item.call, _ALONE).size:",
+        TURNS,
+        "if item.size + sum(other.size for other in batch) > self.limits.get(item.call, ALONE).size:",
         "if False:",
         (f"{_POOLS}test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone",),
         on_ray=True,
@@ -383,8 +384,8 @@ _ON_RAY = [
     ),
     Guard(
         "an item goes to the node that holds its file",
-        POOLS,
-        "if item.node_id not in (None, info.node_id) or (",
+        TURNS,
+        "if item.node_id not in (None, node_id) or (",
         "if item.call is None or (",
         (f"{_POOLS}test_an_item_goes_to_the_node_that_it_names",),
         on_ray=True,

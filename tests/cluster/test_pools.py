@@ -15,8 +15,9 @@ import pytest
 import ray
 from small_ray import small_ray
 
-from actors.pools import BatchLimit, Pool
+from actors.pools import Pool
 from actors.stage_actor import SMALL_BYTES, LoadedWorker, Parts, Share, StageReply, remote_stage_actor
+from actors.turns import BatchLimit
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,

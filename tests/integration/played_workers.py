@@ -9,9 +9,9 @@ from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage
-from actors.pools import ANY_TURN, Turn
 from actors.pools import Pool as WorkerPool
 from actors.stage_actor import StageReply
+from actors.turns import ANY_TURN, Turn
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import RetryRule, WorkerKind

@@ -13,7 +13,7 @@ from statistics import fmean
 import pytest
 
 from actors.admission import WAY
-from actors.pools import SHARED_CALL_S
+from actors.turns import SHARED_CALL_S
 from cluster.contracts.stages import WorkerKind
 from tests.simulated_cluster import TWO_CORES, Recorded, Sent, Simulation
 

@@ -9,9 +9,10 @@ from uuid import UUID
 import pytest
 
 from actors.fair_share import FairShare
-from actors.pools import LONG_CALL_S, SHARED_CALL_S, WORKERS_PER_KEPT, BatchLimit, Pool, Turn
+from actors.pools import WORKERS_PER_KEPT, Pool
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply, WorkerInfo
+from actors.turns import LONG_CALL_S, SHARED_CALL_S, BatchLimit, Turn
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import WorkerKind
 
