@@ -69,7 +69,7 @@ class SchedulerConfig:
     owner_cap: int | None = None
     """Videos of one owner in flight at most."""
     work_in_flight_s: float = WORK_S
-    """Expected run in seconds that is claimed for each worker."""
+    """Seconds of expected run in flight per worker."""
     postgres_dir: Path | None = None
     """The embedded Postgres, where the cluster brought it along: started again when it died."""
     scenes_url: str | None = None
