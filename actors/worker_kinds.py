@@ -204,9 +204,9 @@ class _MediaLoader:
             with found_by(uri):
                 return reader.download(uri, key)
 
-        def probe(video: LocalVideo) -> MediaInfo:
+        def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
             with unchanged(video):
-                return reader.probe(video)
+                return reader.probe(video, language)
 
         def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
             with unchanged(video):

@@ -1,6 +1,7 @@
 """Two stages run side by side: the one that failed first is the one that is named, and the other one is given up."""
 
 import asyncio
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,12 @@ from uuid import UUID
 import pytest
 
 from actors.video_path import Call, Done, StageFailed, walk
-from cluster.contracts.media import LocalVideo, MediaInfo
+from actors.worker_kinds import MediaConfig, _MediaLoader
+from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits
 from cluster.contracts.results import StageFailure
-from cluster.contracts.stages import Blame, Outcome, Stage
+from cluster.contracts.stages import Blame, Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
+from cluster.storage import FetchLimits
 
 CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
 VIDEO = ClaimedVideo(UUID(int=1), UUID(int=2), "a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
@@ -94,3 +97,22 @@ def test_an_interruption_waits_only_for_a_moment(monkeypatch: pytest.MonkeyPatch
     runner = Runner({Stage.TRANSCRIPTION: 1.0}, {Stage.TRANSCRIPTION: Blame.INTERRUPTION}, Stage.SCENE_DETECTION)
     assert failed_stage(runner) is Stage.TRANSCRIPTION
     assert runner.given_up == [Stage.SCENE_DETECTION]
+
+
+def test_media_workers_take_what_the_walk_hands_them(tmp_path: Path) -> None:
+    limits = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**6)
+    loaded = _MediaLoader(MediaConfig(limits, FetchLimits(10**6, 10.0), tmp_path, 64, 1))()
+    taken: list[str] = []
+
+    class Binding(Runner):
+        async def run(
+            self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
+        ) -> Done:
+            for call in calls:
+                if call.kind is WorkerKind.MEDIA:
+                    inspect.signature(loaded.calls[call.name]).bind(*call.arguments)
+                    taken.append(call.name)
+            return await super().run(stage, after, *calls, outcome=outcome)
+
+    asyncio.run(walk(VIDEO, Done(None, CLAIMED), Binding({})))
+    assert sorted(taken) == ["detect", "download", "probe", "read_speech"]
