@@ -20,6 +20,8 @@ LONGEST_STATED_GAP_S = 3600.0
 """A longer gap is a jump even where the stated duration covers it (ffplay's ``max_frame_duration`` elsewhere)."""
 USUAL_STEPS = 16
 """A gap of up to so many usual steps is the pace of the file: slides, a time-lapse."""
+RIGHT_AFTER_S = 0.5
+"""A packet that follows the one before it so soon belongs to the same count, whatever other streams do."""
 NEAR_COUNTS = 8
 MOST_JUMPS = 30_000
 """More than 12 hours in joined pieces of 2 seconds have."""
@@ -143,10 +145,11 @@ class FileClock:
     def _place(self, stream: int, time: PacketTime) -> int:
         """The index of the count that the packet belongs to; a new one where it fits none."""
         current = self._current.get(stream, 0)
+        if self._carries_on(current, stream, time):
+            return current
         fitting = [at for at in self._candidates(current) if self._fits(at, stream, time)]
         if fitting:
-            reached = [at for at in fitting if self._counts[at].position <= time.position]
-            return reached[-1] if reached else fitting[0]
+            return self._reached(fitting, time.position)
         if len(self._counts) > MOST_JUMPS:
             raise InvalidVideo(f"the time-stamps jump more than {MOST_JUMPS:,} times: they are damaged")
         before_s = self._counts[-1].clock_s if self._counts else time.start_s
@@ -158,6 +161,20 @@ class FileClock:
         if begins_ahead:
             self._note_step(gap_s)
         return len(self._counts) - 1
+
+    def _carries_on(self, at: int, stream: int, time: PacketTime) -> bool:
+        """Whether the packet comes right after the last one of its stream."""
+        reach = self._counts[at].reaches.get(stream) if self._counts else None
+        return reach is not None and 0 <= time.decode_s - reach.last_s <= RIGHT_AFTER_S
+
+    def _reached(self, fitting: list[int], position: int) -> int:
+        """Of the counts whose times fit, the last one that begins before ``position``, where positions tell."""
+        reached = fitting[0]
+        for at in fitting[1:]:
+            if not self._counts[reached].position < self._counts[at].position <= position:
+                break
+            reached = at
+        return reached
 
     def _candidates(self, current: int) -> list[int]:
         """The counts near the stream's own and near the file's end: a stream that fell silent may skip the others."""

@@ -4,6 +4,7 @@ Key frames of many videos share the vision model's batches, and texts the text m
 ``cluster.models``'.
 """
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,8 +79,8 @@ class SceneEmbedder:
 
         def key_frames() -> Iterator[list[NDArray[np.uint8]]]:
             for batch in _batches(_scenes(videos), self._batch_size):
-                read.append([(n, scene.index, spoken[n].within(scene.start_s, scene.end_s)) for n, scene in batch])
-                yield [scene.key_frame for _, scene in batch]
+                read.append([(n, scene.index, spoken[n].within(*span)) for n, scene, span in batch])
+                yield [scene.key_frame for _, scene, _ in batch]
 
         for embeddings in self.models.vision.encode_batches(key_frames()):
             tags = self._tags(embeddings)
@@ -137,11 +138,14 @@ class SpokenWords:
         return "".join(self._texts[first:last]).strip()
 
 
-def _scenes(videos: Sequence[ScenesOfVideo]) -> Iterator[tuple[int, DetectedScene]]:
+def _scenes(videos: Sequence[ScenesOfVideo]) -> Iterator[tuple[int, DetectedScene, tuple[float, float]]]:
+    """Every scene, of which video, and the span whose words are its own: every word of a video is in some scene."""
     for position, video in enumerate(videos):
         for block in video.blocks:
             for scene in block.scenes:
-                yield position, scene
+                is_last = block.decoded_duration_s is not None and scene is block.scenes[-1]
+                start_s = scene.start_s if scene.index else -math.inf
+                yield position, scene, (start_s, math.inf if is_last else scene.end_s)
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -61,7 +61,7 @@ class Deadline:
 
 DEADLINES: dict[Stage, Deadline] = {
     Stage.DOWNLOADING: Deadline(3600.0, 0.0),
-    Stage.METADATA: Deadline(60.0, 0.0),
+    Stage.METADATA: Deadline(600.0, 0.0),
     Stage.TRANSCRIPTION: Deadline(300.0, 20.0),
     Stage.SCENE_DETECTION: Deadline(300.0, 10.0),
     Stage.SCENE_PROCESSING: Deadline(300.0, 2.0),

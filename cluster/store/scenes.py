@@ -58,7 +58,7 @@ class SceneStore:
         scenes: Sequence[WrittenScene],
         duration_s: float,
     ) -> None:
-        """Replace the video's scenes and transcript, and set its duration if the probe did not know it.
+        """Replace the video's scenes and transcript, and set its duration to what was read.
 
         Raises:
             LeaseLost: the lease token no longer matches; nothing was written.
@@ -73,8 +73,8 @@ class SceneStore:
             _refuse_other_models(active_while_written(connection), scenes)
             connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
             connection.execute(
-                "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS NULL",
-                (duration_s, video_id),
+                "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS DISTINCT FROM %s",
+                (duration_s, video_id, duration_s),
             )
             _write_transcript(connection, video_id, transcript)
             _write_scenes(connection, video_id, transcript, scenes)
