@@ -40,21 +40,23 @@ class Gaps:
 
 @dataclass(frozen=True)
 class PacketTime:
-    """When a packet is decoded, when what it holds is shown, and its place in the file in bytes."""
+    """When a packet is decoded and when what it holds is shown, how long that lasts, its place in the file in bytes."""
 
     decode_s: float
     start_s: float
-    end_s: float
+    length_s: float
     position: int
 
 
 @dataclass
 class _Reach:
-    """What one stream covers within a count."""
+    """What one stream covers within a count: when it is decoded (``next_s``: from when on no more), when shown."""
 
     first_packet: int
-    start_s: float
+    first_s: float
     last_s: float
+    next_s: float
+    start_s: float
     end_s: float
 
 
@@ -97,10 +99,12 @@ class FileClock:
         at = self._place(stream, time)
         count = self._counts[at]
         self._current[stream] = at
-        reach = count.reaches.setdefault(stream, _Reach(number, time.start_s, time.decode_s, time.end_s))
-        reach.start_s = min(reach.start_s, time.start_s)
+        first = _Reach(number, time.decode_s, -math.inf, -math.inf, math.inf, -math.inf)
+        reach = count.reaches.setdefault(stream, first)
         reach.last_s = max(reach.last_s, time.decode_s)
-        reach.end_s = max(reach.end_s, time.end_s)
+        reach.next_s = max(reach.next_s, time.decode_s + time.length_s)
+        reach.start_s = min(reach.start_s, time.start_s)
+        reach.end_s = max(reach.end_s, time.start_s + time.length_s)
         self._note_step(time.decode_s - count.clock_s)
         count.start_s = min(count.start_s, time.start_s)
         count.clock_s = max(count.clock_s, time.decode_s)
@@ -220,7 +224,7 @@ class FileClock:
         for before, count in zip([None, *self._counts], self._counts, strict=False):
             if before is not None and not self._is_pace(count):
                 meeting = [
-                    ends[track] - reach.start_s
+                    ends[track] - reach.first_s
                     for stream, reach in count.reaches.items()
                     if (track := self._track(stream)) in ends
                 ]
@@ -228,7 +232,7 @@ class FileClock:
             count.shift_s = shift_s
             for stream, reach in count.reaches.items():
                 track = self._track(stream)
-                ends[track] = max(reach.end_s + shift_s, ends.get(track, -math.inf))
+                ends[track] = max(reach.next_s + shift_s, ends.get(track, -math.inf))
 
     def _is_pace(self, count: _Count) -> bool:
         """Whether the gap before ``count`` turned out to be the pace of the file."""

@@ -42,7 +42,6 @@ class _Presence:
     first: int
     last: int
     packets: int = 0
-    earliest_s: float = math.inf
     latest_s: float = -math.inf
     step_s: float = 0.0
     before: dict[int, int] = field(default_factory=dict)
@@ -87,12 +86,12 @@ class PacketScan:
             before = {index: other.packets for index, other in self._seen.items()}
             seen = self._seen[stream.index] = _Presence(self._position, self._position, before=before)
         seen.last = self._position
-        time = _times(packet, seen.step_s, self._position)
+        time = _time(packet, seen, self._position)
         if time is not None:
             self._clock.feed(stream.index, seen.packets, time)
             step_s = time.decode_s - seen.latest_s
             seen.step_s = step_s if 0 < step_s < math.inf else seen.step_s
-            seen.earliest_s, seen.latest_s = min(seen.earliest_s, time.decode_s), time.decode_s
+            seen.latest_s = time.decode_s
         seen.packets += 1
 
     @property
@@ -169,15 +168,18 @@ class PacketScan:
         return found_s if found_s > 0 else None
 
 
-def _times(packet: "Packet[Stream]", step_s: float, position: int) -> PacketTime | None:
-    tick = packet.time_base
+def _time(packet: "Packet[Stream]", seen: _Presence, position: int) -> PacketTime | None:
+    """When the packet is; one without a time follows the one before it."""
     decode, start = packet.dts, packet.pts
     decode, start = (start if decode is None else decode), (decode if start is None else start)
-    if decode is None or start is None or not tick:
-        return None
-    tick_s = float(tick)
-    length_s = packet.duration * tick_s if packet.duration else step_s
-    return PacketTime(decode * tick_s, start * tick_s, start * tick_s + length_s, position)
+    tick_s = float(packet.time_base or 0)
+    length_s = packet.duration * tick_s if packet.duration and tick_s else seen.step_s
+    if decode is not None and start is not None and tick_s:
+        return PacketTime(decode * tick_s, start * tick_s, length_s, position)
+    if seen.latest_s > -math.inf:
+        next_s = seen.latest_s + length_s
+        return PacketTime(next_s, next_s, length_s, position)
+    return None
 
 
 def _format(container: InputContainer) -> set[str]:
@@ -210,7 +212,8 @@ def _announced(container: InputContainer, pictures: Stream, start_s: float) -> t
     if names & ESTIMATED_BY_FFMPEG or stated_s is None:
         return None, False
     if names & STATING_THE_END:
-        return stated_s - max(0.0, start_s), False
+        lengths = [float(s.duration * s.time_base) for s in container.streams if s.duration and s.time_base]
+        return min(stated_s, max(lengths, default=stated_s)) - max(0.0, start_s), False
     if pictures.duration and pictures.duration > 0 and pictures.time_base:
         begin = pictures.start_time or 0
         return float((begin + pictures.duration) * pictures.time_base) - start_s, True

@@ -1,0 +1,249 @@
+"""One clock for pictures, sound and scenes, on every container, as a player shows the file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from actors.stages.media_reader import MediaReader
+from actors.stages.scene_detector import SceneDetector
+from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
+from cluster.storage import FetchLimits
+from tests.clock_files import CODECS, Clip, join, onsets_s, write_clip
+from tests.media_files import Recipe, Shot, write_pictures
+
+LIMITS = MediaLimits(max_duration_s=43_200, max_pixels=1_000_000, max_fps=240, max_streams=16, max_bytes=10**8)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the stages make of a file."""
+
+    info: MediaInfo
+    windows: list[SpeechWindow]
+    blocks: list[SceneBlock]
+
+    @property
+    def starts_s(self) -> list[float]:
+        return [scene.start_s for block in self.blocks for scene in block.scenes]
+
+    @property
+    def end_s(self) -> float:
+        [*_, last] = [scene for block in self.blocks for scene in block.scenes]
+        assert last.end_s == self.blocks[-1].decoded_duration_s
+        return last.end_s
+
+    @property
+    def first_key_frame_s(self) -> float:
+        return self.blocks[0].scenes[0].key_frame_s
+
+    @property
+    def beeps_s(self) -> list[float]:
+        return onsets_s([(window.start_s, window.samples) for window in self.windows], SPEECH_RATE_HZ)
+
+
+def read(path: Path) -> Read:
+    video = LocalVideo(path, path.stat().st_size, temporary=False)
+    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    info = reader.probe(video)
+    detector = SceneDetector(96, 8, LIMITS, threads=1)
+    return Read(info, list(reader.read_speech(video, info)), list(detector.detect(video, info)))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long a player shows a file, when pictures change, when it beeps."""
+
+    duration_s: float
+    cuts_s: tuple[float, ...] = ()
+    beeps_s: tuple[float, ...] = ()
+    within_s: float = 0.1
+
+
+def assert_read(path: Path, expected: Expected) -> Read:
+    found = read(path)
+    assert found.info.duration_s == pytest.approx(expected.duration_s, abs=expected.within_s)
+    assert found.end_s == pytest.approx(expected.duration_s, abs=expected.within_s)
+    assert found.starts_s == pytest.approx([0.0, *expected.cuts_s], abs=expected.within_s)
+    assert found.beeps_s == pytest.approx(list(expected.beeps_s), abs=expected.within_s)
+    return found
+
+
+# One zero of time
+
+OFFSETS = [
+    ("together", 0.0, 0.0),
+    ("pictures-later", 2.0, 0.0),
+    ("sound-later", 0.0, 2.0),
+    ("both-at-100s", 100.0, 100.0),
+    ("sound-first-at-100s", 102.0, 100.0),
+    ("at-26-hours", 93_600.0, 93_600.0),
+]
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in CODECS if suffix != "avi"])
+@pytest.mark.parametrize(("pictures_s", "sound_s"), [offset[1:] for offset in OFFSETS], ids=[o[0] for o in OFFSETS])
+def test_times_count_from_the_files_start(tmp_path: Path, suffix: str, pictures_s: float, sound_s: float) -> None:
+    if suffix == "wmv" and sound_s > 1000:
+        pytest.skip("the writer of ASF takes no such times")
+    clip = Clip(3.0, 3.0, (1.2,), (0.4, 2.2), pictures_s, sound_s)
+    path = write_clip(tmp_path / f"clip.{suffix}", clip)
+    zero_s = min(pictures_s, sound_s)
+    pictures_at_s, sound_at_s = pictures_s - zero_s, sound_s - zero_s
+    expected = Expected(
+        3.0 + max(pictures_at_s, sound_at_s), (pictures_at_s + 1.2,), (sound_at_s + 0.4, sound_at_s + 2.2)
+    )
+    found = assert_read(path, expected)
+    assert pictures_at_s - 0.1 <= found.first_key_frame_s < pictures_at_s + 1.2
+
+
+# One clock for all streams
+
+PIECES = {
+    "alike": [Clip(beeps_s=(0.5,)), Clip(beeps_s=(0.7,), seed=3), Clip(beeps_s=(0.3,), seed=5)],
+    "sound-shorter": [Clip(sound_s=1.2), Clip(sound_s=0.9, seed=3), Clip(sound_s=1.5, beeps_s=(1.1,), seed=5)],
+    "sound-longer": [Clip(1.4, 2.0), Clip(1.2, 2.0, beeps_s=(1.6,), seed=3), Clip(2.0, 1.0, seed=5)],
+    "sound-first": [Clip(1.6, 2.0, pictures_from_s=0.4), Clip(1.6, 2.0, pictures_from_s=0.4, seed=3)],
+    "pictures-first": [Clip(2.0, 1.6, sound_from_s=0.4), Clip(2.0, 1.6, sound_from_s=0.4, seed=3)],
+    "from-elsewhere": [
+        Clip(pictures_from_s=500.0, sound_from_s=500.0),
+        Clip(pictures_from_s=20.0, sound_from_s=20.0, seed=3),
+        Clip(pictures_from_s=90_000.0, sound_from_s=90_000.0, seed=5),
+    ],
+}
+JOINED = [(suffix, kind) for suffix in ("ts", "mpg", "flv", "webm") for kind in PIECES]
+
+
+def joined(pieces: list[Clip]) -> Expected:
+    """What pieces show one after the other, each until its last stream ends."""
+    begin_s, cuts_s, beeps_s = 0.0, [], []
+    for piece in pieces:
+        zero_s = min(piece.pictures_from_s, piece.sound_from_s)
+        cuts_s.append(begin_s + piece.pictures_from_s - zero_s)
+        beeps_s += [begin_s + piece.sound_from_s - zero_s + beep_s for beep_s in piece.beeps_s]
+        begin_s += max(piece.pictures_from_s + piece.pictures_s, piece.sound_from_s + piece.sound_s) - zero_s
+    return Expected(begin_s, tuple(cuts_s[1:]), tuple(beeps_s), within_s=0.15)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), JOINED)
+def test_joined_pieces_follow_one_another(tmp_path: Path, suffix: str, kind: str) -> None:
+    if (suffix, kind) == ("webm", "from-elsewhere"):
+        pytest.skip("Matroska's clock does not jump ahead")
+    pieces = PIECES[kind]
+    files = [write_clip(tmp_path / f"{number}.{suffix}", piece) for number, piece in enumerate(pieces)]
+    assert_read(join(tmp_path / f"joined.{suffix}", *files), joined(pieces))
+
+
+def test_joined_fragments_of_mp4_follow_one_another(tmp_path: Path) -> None:
+    fragmented = (("movflags", "frag_keyframe+empty_moov"),)
+    pieces = [Clip(options=fragmented), Clip(options=fragmented, beeps_s=(0.9,), seed=3)]
+    files = [write_clip(tmp_path / f"{number}.mp4", piece) for number, piece in enumerate(pieces)]
+    assert_read(join(tmp_path / "joined.mp4", *files), replace(joined(pieces), within_s=0.25))
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+@pytest.mark.parametrize("jump_s", [15.0, 600.0, 40_000.0, 90_000.0])
+def test_clock_that_jumps_on_leaves_no_gap(tmp_path: Path, suffix: str, jump_s: float) -> None:
+    clip = Clip(4.0, 4.0, (1.0, 3.0), (0.5, 1.5, 2.5, 3.5), jump=(2.0, jump_s))
+    assert_read(write_clip(tmp_path / f"jump.{suffix}", clip), Expected(4.0, clip.cuts_s, clip.beeps_s))
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+@pytest.mark.parametrize("before_s", [1.5, 61.5])
+def test_clock_that_wraps_counts_on(tmp_path: Path, suffix: str, before_s: float) -> None:
+    from_s = 2**33 / 90_000 - before_s
+    length_s = before_s + 2.0
+    clip = Clip(length_s, length_s, (1.0, length_s - 1.0), (0.5, length_s - 0.5), from_s, from_s)
+    assert_read(write_clip(tmp_path / f"wrap.{suffix}", clip), Expected(length_s, clip.cuts_s, clip.beeps_s))
+
+
+@pytest.mark.parametrize(("suffix", "gap_s"), [("mkv", 40.0), ("mp4", 40.0), ("flv", 40.0), ("ts", 6.0), ("mpg", 8.0)])
+def test_pause_in_all_streams_is_no_jump(tmp_path: Path, suffix: str, gap_s: float) -> None:
+    clip = Clip(4.0, 4.0, (2.0,), (0.5, 3.5), jump=(2.0, gap_s))
+    expected = Expected(4.0 + gap_s, (2.0 + gap_s,), (0.5, 3.5 + gap_s), within_s=0.15)
+    assert_read(write_clip(tmp_path / f"pause.{suffix}", clip), expected)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "flv"])
+def test_pictures_that_pause_while_the_sound_goes_on_are_no_jump(tmp_path: Path, suffix: str) -> None:
+    clip = Clip(20.0, 20.0, (18.0,), (0.5, 10.0, 19.0), paused_s=(2.0, 18.0))
+    assert_read(write_clip(tmp_path / f"still.{suffix}", clip), Expected(20.0, (18.0,), clip.beeps_s))
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4"])
+@pytest.mark.parametrize("gaps_s", [(12.0,) * 5, (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)], ids=["even", "growing"])
+def test_slides_without_sound_keep_their_pace(tmp_path: Path, suffix: str, gaps_s: tuple[float, ...]) -> None:
+    times_s = [0.0, *np.cumsum(gaps_s)]
+    slides = [(float(time_s), Shot(1.0, number + 1).picture(0, 160, 120)) for number, time_s in enumerate(times_s)]
+    path = write_pictures(tmp_path / f"slides.{suffix}", slides, Recipe(fps=25))
+    found = read(path)
+    assert found.info.duration_s == pytest.approx(sum(gaps_s), abs=gaps_s[-1] + 0.2)
+    assert found.info.timeline.shifts == ()
+
+
+# Complete and incomplete
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv", "webm", "mpg", "wmv"])
+@pytest.mark.parametrize(("pictures_s", "sound_s"), [(1.0, 9.0), (0.04, 4.0), (6.0, 1.0)])
+def test_streams_of_unlike_length_are_complete(tmp_path: Path, suffix: str, pictures_s: float, sound_s: float) -> None:
+    clip = Clip(pictures_s, sound_s, beeps_s=(sound_s - 0.5,))
+    assert_read(write_clip(tmp_path / f"clip.{suffix}", clip), Expected(max(pictures_s, sound_s), (), clip.beeps_s))
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+@pytest.mark.parametrize("share", [0.15, 0.6])
+def test_cut_within_a_group_of_pictures_is_no_damage(tmp_path: Path, suffix: str, share: float) -> None:
+    clip = Clip(16.0, 16.0, (4.0, 12.0), (1.0, 15.0), group=150)
+    data = write_clip(tmp_path / f"whole.{suffix}", clip).read_bytes()
+    begin = int(len(data) * share) // 188 * 188
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(data[begin : len(data) - 1000])
+    found = read(path)
+    assert found.info.duration_s == pytest.approx(16.0 * (1 - share), abs=3.0)
+    assert len(found.beeps_s) == 1
+
+
+def test_first_picture_far_into_the_file_is_found(tmp_path: Path) -> None:
+    clip = Clip(50.0, 0.0, (), (), group=700)
+    data = write_clip(tmp_path / "whole.ts", clip).read_bytes()
+    path = tmp_path / "cut.ts"
+    path.write_bytes(data[188 * 40 :])
+    found = read(path)
+    assert found.info.duration_s == pytest.approx(50.0, abs=3.0)
+    assert found.first_key_frame_s > 25.0
+
+
+def test_rate_of_raw_dv_is_that_of_its_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "raw.dv"
+    encoder = av.CodecContext.create("dvvideo", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 720, 480, "yuv411p"
+    encoder.time_base = Fraction(1001, 30_000)
+    frames = [
+        av.VideoFrame.from_ndarray(Shot(1, 1).picture(n, 720, 480), "rgb24").reformat(format="yuv411p")
+        for n in range(10)
+    ]
+    for number, frame in enumerate(frames):
+        frame.pts, frame.time_base = number, encoder.time_base
+    path.write_bytes(b"".join(bytes(packet) for frame in frames for packet in encoder.encode(frame)))
+    found = read(path)
+    assert found.info.fps == pytest.approx(29.97, abs=0.01)
+    assert found.end_s == pytest.approx(0.334, abs=0.05)
+
+
+# Streams that change
+
+
+def test_streams_with_new_identifiers_are_followed(tmp_path: Path) -> None:
+    pieces = [Clip(), Clip(beeps_s=(0.9,), seed=3, first_id=0x300), Clip(beeps_s=(0.3,), seed=5, first_id=0x500)]
+    files = [write_clip(tmp_path / f"{number}.ts", piece) for number, piece in enumerate(pieces)]
+    assert_read(join(tmp_path / "joined.ts", *files), joined(pieces))
+
+
+# Reported files
+
+REPORTED: list[tuple[str, Expected, Callable[[Read], bool]]] = []
