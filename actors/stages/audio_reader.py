@@ -6,20 +6,19 @@ Memory is one window (19 MB), whatever the length of the recording.
 """
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 from actors.stages.media_file import OpenMedia, Tally, check_extent, frames
 from actors.stages.mix_down import mixable
 from actors.stages.sound_layout import disown, drop_custom_order
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import SPEECH_RATE_HZ, MediaInfo, SpeechWindow
+from cluster.contracts.media import SPEECH_RATE_HZ, FilePart, MediaInfo, SpeechWindow
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +35,9 @@ Samples = NDArray[np.int16]
 
 
 def speech_windows(
-    media: OpenMedia, streams: Sequence[AudioStream], info: MediaInfo, max_duration_s: float
+    parts: Iterable[tuple[OpenMedia, FilePart]], info: MediaInfo, max_duration_s: float
 ) -> Generator[SpeechWindow, None, None]:
-    """Decode ``streams``, which carry on one another, into windows; times count from the file's start.
+    """Decode the sound of a file's parts into windows; times count from the file's start.
 
     Packets that cannot be decoded are skipped: their time becomes silence. Raises ``InvalidVideo`` when none can be,
     or when the sound lasts longer than ``max_duration_s``.
@@ -47,7 +46,7 @@ def speech_windows(
     resampler = _Resampler()
     window = _Window()
     begin_s: float | None = None
-    for frame in mixable(_sounding(media, streams, tally, info)):
+    for frame in mixable(_sounding(parts, tally)):
         stated_s = _time_s(frame)
         time_s = window.end_s if stated_s is None else stated_s - info.start_s
         begin_s = time_s if begin_s is None else begin_s
@@ -66,16 +65,18 @@ def speech_windows(
     window.append(resampler.flush())
     if window:
         yield window.take_all()
-    _report(tally, begin_s is not None, streams[0])
+    _report(tally, begin_s is not None, info)
 
 
-def _sounding(media: OpenMedia, streams: Sequence[AudioStream], tally: Tally, info: MediaInfo) -> Iterator[AudioFrame]:
-    for stream in streams:
-        drop_custom_order(stream)
-    for frame in frames(media, streams, tally, info.timeline.shifts):
-        disown(frame.layout)
-        if frame.samples:
-            yield frame
+def _sounding(parts: Iterable[tuple[OpenMedia, FilePart]], tally: Tally) -> Iterator[AudioFrame]:
+    for media, part in parts:
+        streams = [stream for index in part.sound for stream in media.container.streams.audio if stream.index == index]
+        for stream in streams:
+            drop_custom_order(stream)
+        for frame in frames(media, streams, tally, part) if streams else ():
+            disown(frame.layout)
+            if frame.samples:
+                yield frame
 
 
 def _time_s(frame: AudioFrame) -> float | None:
@@ -91,10 +92,9 @@ def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
         yield window.take_all()
 
 
-def _report(tally: Tally, heard: bool, stream: AudioStream) -> None:
+def _report(tally: Tally, heard: bool, info: MediaInfo) -> None:
     if not heard and tally.failed:
-        codec = stream.codec_context.name
-        raise InvalidVideo(f"nothing of the sound can be decoded ({codec}): {tally.last_error}")
+        raise InvalidVideo(f"nothing of the sound can be decoded ({info.audio_codec}): {tally.last_error}")
     if tally.failed:
         logger.warning("%d of %d packets of sound could not be decoded", tally.failed, tally.packets)
 

@@ -112,12 +112,20 @@ class FileClock:
     def shifts(self) -> list[ClockShift]:
         """From which packet on each stream is shifted by how much; the counts' ends and starts meet."""
         self._align()
-        shifts = [
-            ClockShift(stream, reach.first_packet, count.shift_s)
-            for count in self._counts
-            for stream, reach in count.reaches.items()
-        ]
-        return [shift for shift in shifts if shift.shift_s or shift.from_packet]
+        shifts: list[ClockShift] = []
+        current: dict[int, float] = {}
+        for count in self._counts:
+            for stream, reach in count.reaches.items():
+                if count.shift_s != current.get(stream, 0.0):
+                    shifts.append(ClockShift(stream, reach.first_packet, count.shift_s))
+                current[stream] = count.shift_s
+        return shifts
+
+    @property
+    def last_shift_s(self) -> float:
+        """By what the last time-stamps of the file are shifted."""
+        self._align()
+        return self._counts[-1].shift_s if self._counts else 0.0
 
     def end_s(self, streams: list[int]) -> float | None:
         """Where ``streams`` end on the one clock; None when no packet of them has a time."""

@@ -24,7 +24,7 @@ from av.stream import Discard, Stream
 from actors.stages.media_source import MediaSource
 from actors.stages.memory_watch import TOO_MUCH_MEMORY, MemoryWatch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.contracts.media import ClockShift
+from cluster.contracts.media import WHOLE_FILE, ClockShift, FilePart
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,16 @@ class OpenMedia:
 
 
 @contextmanager
-def open_media(path: Path, max_pixels: int) -> Iterator[OpenMedia]:
-    """The file as FFmpeg sees it, closed at the end of the block.
+def open_media(
+    path: Path, max_pixels: int, part: FilePart = WHOLE_FILE, memory: MemoryWatch | None = None
+) -> Iterator[OpenMedia]:
+    """The file, or a part of it, as FFmpeg sees it, closed at the end of the block.
 
     No picture much larger than ``max_pixels`` is decoded on opening. Within the block FFmpeg's errors become
     ``InvalidVideo``, the machine's own (a disk that cannot be read) ``TransientFailure``. What is read in it belongs
     within ``memory.bounded``.
     """
-    with translated_errors(), MediaSource(path) as source:
+    with translated_errors(), MediaSource(path, part.begin, part.end, memory) as source:
         with source.memory.bounded():
             try:
                 container = _opened(source, max_pixels)
@@ -85,6 +87,15 @@ def open_media(path: Path, max_pixels: int) -> Iterator[OpenMedia]:
                 raise InvalidVideo(_why_unopened(path, error)) from error
         with container:
             yield OpenMedia(container, source.memory)
+
+
+def open_parts(
+    path: Path, max_pixels: int, parts: Sequence[FilePart], memory: MemoryWatch
+) -> Iterator[tuple[OpenMedia, FilePart]]:
+    """The parts of a file one after the other, each open while it is in the caller's hands."""
+    for part in parts:
+        with open_media(path, max_pixels, part, memory) as media:
+            yield media, part
 
 
 def _opened(source: MediaSource, max_pixels: int) -> InputContainer:
@@ -176,16 +187,16 @@ class Tally:
 
 
 def packets(
-    media: OpenMedia, streams: list[Stream], tally: Tally, shifts: Sequence[ClockShift] = ()
+    media: OpenMedia, streams: list[Stream], tally: Tally, part: FilePart = WHOLE_FILE
 ) -> "Iterator[Packet[Stream]]":
     """Packets of ``streams`` in the file's order, ending with an empty one per stream that drains its
-    decoder. Their times are those of the file's one clock, as ``shifts`` tell it.
+    decoder. Their times are those of the file's one clock, as the ``part`` says that they are of.
 
     A file that breaks off in the middle simply ends: how far it came is in ``tally``. Raises ``InvalidVideo`` when
     what is made of the packets takes too much memory.
     """
     drained = set()
-    shifted = _Shifting(shifts)
+    shifted = _Shifting(part)
     for stream in media.container.streams:
         if stream not in streams:
             stream.discard = Discard.all  # not even read, where the container allows it
@@ -210,9 +221,10 @@ def packets(
 class _Shifting:
     """Moves packets onto the file's one clock, stream by stream."""
 
-    def __init__(self, shifts: Sequence[ClockShift]) -> None:
+    def __init__(self, part: FilePart) -> None:
+        self._always_s = part.shift_s
         self._later: dict[int, deque[ClockShift]] = defaultdict(deque)
-        for shift in sorted(shifts, key=lambda shift: shift.from_packet):
+        for shift in sorted(part.shifts, key=lambda shift: shift.from_packet):
             self._later[shift.stream].append(shift)
         self._shift_s: dict[int, float] = {}
         self._numbers: Counter[int] = Counter()
@@ -225,20 +237,18 @@ class _Shifting:
         self._numbers[index] += 1
         while later and later[0].from_packet <= number:
             self._shift_s[index] = later.popleft().shift_s
-        shift_s = self._shift_s.get(index, 0.0)
+        shift_s = self._shift_s.get(index, 0.0) + self._always_s
         if shift_s and packet.time_base:
             ticks = round(shift_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
-def frames(
-    media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, shifts: Sequence[ClockShift]
-) -> Iterator[Frame]:
+def frames(media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, part: FilePart) -> Iterator[Frame]:
     """The frames of ``streams``, each of which carries on the one before. What cannot be decoded is counted."""
     order = {stream.index: place for place, stream in enumerate(streams)}
     place = 0
-    for packet in packets(media, [media.container.streams[index] for index in order], tally, shifts):
+    for packet in packets(media, [media.container.streams[index] for index in order], tally, part):
         now = order[packet.stream.index]
         if now > place:
             for ended in streams[place:now]:

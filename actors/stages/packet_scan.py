@@ -16,7 +16,7 @@ from av.stream import Stream
 from actors.stages.file_clock import FileClock, Gaps, PacketTime
 from actors.stages.media_file import is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
-from cluster.contracts.media import Timeline
+from cluster.contracts.media import ClockShift, FilePart, Timeline
 
 ESTIMATED_BY_FFMPEG = frozenset({"mpegts", "mpeg", "mpegvideo", "ogg", "h264", "hevc", "m4v", "obu", "dv"})
 """Formats whose header states no duration: FFmpeg's figure is the last time-stamp's distance from the first."""
@@ -141,16 +141,22 @@ class PacketScan:
         """Where ``streams`` end on the one clock."""
         return self._clock.end_s(streams)
 
-    def timeline(self, pictures: tuple[int, ...], sound: tuple[int, ...], start_s: float) -> Timeline:
-        """What later passes over the file need to know of its clock."""
-        sound_end_s = self._clock.end_s(list(sound))
-        shifts = tuple(self._clock.shifts())
-        announced = _announced(self._container, self._container.streams[pictures[0]], start_s)
-        stated_s, of_pictures = (None, False) if shifts else announced
+    def shifts(self) -> tuple[ClockShift, ...]:
+        """Where the streams' time-stamps jump."""
+        return tuple(self._clock.shifts())
+
+    @property
+    def last_shift_s(self) -> float:
+        """By what the last time-stamps are shifted."""
+        return self._clock.last_shift_s
+
+    def timeline(self, part: FilePart, start_s: float) -> Timeline:
+        """What later passes over the file need to know of its clock, when ``part`` is all of it."""
+        sound_end_s = self._clock.end_s(list(part.sound))
+        announced = _announced(self._container, self._container.streams[part.pictures[0]], start_s)
+        stated_s, of_pictures = (None, False) if part.shifts else announced
         return Timeline(
-            pictures=pictures,
-            sound=sound,
-            shifts=shifts,
+            parts=(part,),
             sound_end_s=0.0 if sound_end_s is None else sound_end_s - start_s,
             stated_s=stated_s,
             stated_of_pictures=of_pictures,
@@ -163,7 +169,8 @@ class PacketScan:
         if end_s is None:
             return stated_s
         found_s = end_s - start_s
-        if stated_s is not None and abs(stated_s - found_s) < SAME_S:
+        is_stated = stated_s is not None and not _format(self._container) & ESTIMATED_BY_FFMPEG
+        if is_stated and stated_s is not None and abs(stated_s - found_s) < SAME_S:
             return stated_s
         return found_s if found_s > 0 else None
 

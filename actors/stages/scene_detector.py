@@ -5,7 +5,7 @@ rendering key frames to ``key_frames``. Holds the current block of scenes and a 
 """
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -23,11 +23,20 @@ from actors.stages.media_file import (
     Tally,
     check_extent,
     frames,
-    open_media,
+    open_parts,
 )
+from actors.stages.memory_watch import MemoryWatch
 from actors.stages.small_pictures import Shrinker
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaLimits, MediaWarning, SceneBlock
+from cluster.contracts.media import (
+    DetectedScene,
+    FilePart,
+    LocalVideo,
+    MediaInfo,
+    MediaLimits,
+    MediaWarning,
+    SceneBlock,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,15 +85,13 @@ class SceneDetector:
         damaged than whole and, before the last block, when the file ends well before its stated duration: all
         before is void.
         """
-        with open_media(video.path, self._limits.max_pixels) as media:
-            yield from media.memory.bounded_steps(self._blocks(media, info))
+        memory = MemoryWatch()
+        yield from memory.bounded_steps(self._blocks(video, info, memory))
 
-    def _blocks(self, media: OpenMedia, info: MediaInfo) -> Generator[SceneBlock, None, None]:
-        streams = [stream for stream in media.container.streams.video if stream.index in info.timeline.pictures]
-        streams.sort(key=lambda stream: info.timeline.pictures.index(stream.index))
-        for stream in streams:
-            self._prepare(stream, info)
-        reading = _PictureReading(media, streams, info, self._limits)
+    def _blocks(self, video: LocalVideo, info: MediaInfo, memory: MemoryWatch) -> Generator[SceneBlock, None, None]:
+        parts = open_parts(video.path, self._limits.max_pixels, info.timeline.parts, memory)
+        large = info.width * info.height > LARGE_PX
+        reading = _PictureReading(parts, info, self._limits, threads=1 if large else self._threads or 0)
         scenes: list[DetectedScene] = []
         for scene in self._scenes(reading):
             if len(scenes) == self._block_size:
@@ -94,19 +101,9 @@ class SceneDetector:
         reading.check_complete()
         yield SceneBlock(tuple(scenes), decoded_duration_s=reading.file_end_s, warnings=reading.warnings())
 
-    def _prepare(self, stream: VideoStream, info: MediaInfo) -> None:
-        stream.codec_context.options = {
-            "max_pixels": str(self._limits.max_pixels),
-            # Only pictures that no other is made from stay unsmoothed: made small, they differ by 47 dB or more.
-            "skip_loop_filter": "noref",
-        }
-        stream.codec_context.thread_type = "AUTO"
-        large = info.width * info.height > LARGE_PX
-        stream.codec_context.thread_count = 1 if large else self._threads or 0
-
     def _scenes(self, reading: "_PictureReading") -> Iterator[DetectedScene]:
         cuts = CutFinder()
-        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px, reading.pixel_aspect.now))
+        picker = KeyFramePicker(KeyFrameRenderer(self._key_frame_size_px, reading.pixel_aspect))
         start_s, index = 0.0, 0
         for picture in reading.pictures():
             picker.offer(picture.time_s, picture.frame)
@@ -130,13 +127,15 @@ def _scene(index: int, start_s: float, end_s: float, key_frame: KeyFrame) -> Det
 class _PictureReading:
     """One pass over a video's pictures: their times, and how far they came."""
 
-    def __init__(self, media: OpenMedia, streams: Sequence[VideoStream], info: MediaInfo, limits: MediaLimits) -> None:
-        self._media = media
-        self._streams = streams
+    def __init__(
+        self, parts: Iterable[tuple[OpenMedia, FilePart]], info: MediaInfo, limits: MediaLimits, threads: int
+    ) -> None:
+        self._parts = parts
         self._info = info
         self._limits = limits
+        self._threads = threads
         self._tally = Tally()
-        self.pixel_aspect = PixelAspect(streams[0])
+        self._aspect: PixelAspect | None = None
         self._shrinker = Shrinker(SIDE_PX)
         self._decoded = 0
         self._shown = 0
@@ -144,6 +143,10 @@ class _PictureReading:
         self._last_us = -1
         self._interval_s = 1.0 / (info.fps if info.fps > 0 else DEFAULT_FPS)
         self._last_duration_s = 0.0
+
+    def pixel_aspect(self) -> float:
+        """Width of a pixel of the picture that was decoded last, over its height."""
+        return 1.0 if self._aspect is None else self._aspect.now()
 
     @property
     def is_empty(self) -> bool:
@@ -162,7 +165,7 @@ class _PictureReading:
 
     def pictures(self) -> Iterator[_Picture]:
         """Every picture that is shown, in strictly rising time."""
-        for frame in frames(self._media, self._streams, self._tally, self._info.timeline.shifts):
+        for frame in self._frames():
             self._decoded += 1
             self._check_rate()
             time_us = self._time_us(frame)
@@ -177,6 +180,23 @@ class _PictureReading:
             self._shown += 1
             check_extent("the pictures last", self.end_s, self._limits.max_duration_s)
             yield _Picture(time_us, frame, self._shrinker.shrink(frame))
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        for media, part in self._parts:
+            streams = [s for index in part.pictures for s in media.container.streams.video if s.index == index]
+            for stream in streams:
+                self._prepare(stream)
+            self._aspect = PixelAspect(streams[0])
+            yield from frames(media, streams, self._tally, part)
+
+    def _prepare(self, stream: VideoStream) -> None:
+        stream.codec_context.options = {
+            "max_pixels": str(self._limits.max_pixels),
+            # Only pictures that no other is made from stay unsmoothed: made small, they differ by 47 dB or more.
+            "skip_loop_filter": "noref",
+        }
+        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = self._threads
 
     def _check_rate(self) -> None:
         """Headers need not tell the rate, and what they tell need not be true."""

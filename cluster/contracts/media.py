@@ -47,17 +47,33 @@ class ClockShift:
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A stretch of a file's bytes that is read as a file of its own; most files are one.
+
+    ``pictures`` and ``sound`` are the indexes of its streams in use, in the order in which they follow one another.
+    Its time-stamps are shifted by ``shift_s``, and by what ``shifts`` tells on top of that.
+    """
+
+    begin: int = 0
+    end: int | None = None
+    pictures: tuple[int, ...] = (0,)
+    sound: tuple[int, ...] = ()
+    shift_s: float = 0.0
+    shifts: tuple[ClockShift, ...] = ()
+
+
+WHOLE_FILE = FilePart()
+
+
+@dataclass(frozen=True)
 class Timeline:
     """A file's one clock, as its packets tell it; the same for every pass over the file.
 
-    ``pictures`` and ``sound`` are the indexes of the streams in use, in the order in which they follow one another.
     ``sound_end_s`` is where the sound ends. ``stated_s`` is how far the header says that the file reaches, None where
     it says nothing that the packets could be held to; ``stated_of_pictures``: whether it says so of the pictures.
     """
 
-    pictures: tuple[int, ...] = (0,)
-    sound: tuple[int, ...] = ()
-    shifts: tuple[ClockShift, ...] = ()
+    parts: tuple[FilePart, ...] = (WHOLE_FILE,)
     sound_end_s: float = 0.0
     stated_s: float | None = None
     stated_of_pictures: bool = False

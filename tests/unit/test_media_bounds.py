@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
-from actors.stages import media_file, media_reader, memory_watch
+from actors.stages import media_file, memory_watch, survey
 from actors.stages.media_file import Tally, open_media, packets, translated_errors
 from actors.stages.media_reader import MediaReader
 from actors.stages.media_source import MediaSource
@@ -157,7 +157,7 @@ def test_what_shows_nothing_for_long_is_given_up(
     path = write_video(tmp_path / "late.mov", [Shot(1.0, 1)], recipe=Recipe(codec="png", pix_fmt="rgb24"))
     path.write_bytes(path.read_bytes().replace(b"\x89PNG", b"\0\0\0\0", 10))
     assert reader(tmp_path).probe(local(path)).width == 160
-    monkeypatch.setattr(media_reader, bound, most)
+    monkeypatch.setattr(survey, bound, most)
     with pytest.raises(InvalidVideo, match="no picture can be decoded"):
         reader(tmp_path).probe(local(path))
 

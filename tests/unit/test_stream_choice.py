@@ -161,7 +161,7 @@ def test_track_that_sounds_late_is_not_silent(tmp_path: Path) -> None:
 
 def test_first_of_silent_tracks_is_heard(tmp_path: Path) -> None:
     path = write_tracks(tmp_path / "silent.mkv", [SILENT, Track(sounds_from_s=None)])
-    assert probe(path)[2].timeline.sound == (1,)
+    assert probe(path)[2].timeline.parts[0].sound == (1,)
     assert heard_track(path) is None
 
 
@@ -202,4 +202,4 @@ def test_pictures_are_of_a_program_with_sound(tmp_path: Path) -> None:
     ],
 )
 def test_reported_tracks_are_chosen(name: str, language: str | None, index: int) -> None:
-    assert probe(reported(name), language)[2].timeline.sound == (() if index is None else (index,))
+    assert probe(reported(name), language)[2].timeline.parts[0].sound == (() if index is None else (index,))
