@@ -31,6 +31,11 @@ CODECS = {
 }
 """Pictures and sound of each container."""
 
+ENCODER_OPTIONS = {
+    "libx264": {"preset": "ultrafast", "sc_threshold": "0"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+}
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -70,9 +75,9 @@ def write_clip(path: Path, clip: Clip) -> Path:
 
 
 def _pictures(container: OutputContainer, codec: str, clip: Clip) -> Iterator[Any]:
-    options = (
-        {"preset": "ultrafast", "bf": "0" if clip.jump else "2", "sc_threshold": "0"} if codec == "libx264" else {}
-    )
+    options = dict(ENCODER_OPTIONS.get(codec, {}))
+    if codec == "libx264" and clip.jump is None:
+        options["bf"] = "2"
     stream: Any = container.add_stream(codec, rate=FPS, options={"g": str(clip.group), **options})
     stream.width, stream.height = SIZE
     stream.pix_fmt = "yuv420p"

@@ -5,7 +5,7 @@ rendering key frames to ``key_frames``. Holds the current block of scenes and a 
 """
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2

@@ -1,6 +1,5 @@
 """One clock for pictures, sound and scenes, on every container, as a player shows the file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,7 @@ from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, Media
 from cluster.storage import FetchLimits
 from tests.clock_files import CODECS, Clip, join, onsets_s, write_clip
 from tests.media_files import Recipe, Shot, write_pictures
+from tests.reported import reported
 
 LIMITS = MediaLimits(max_duration_s=43_200, max_pixels=1_000_000, max_fps=240, max_streams=16, max_bytes=10**8)
 
@@ -44,6 +44,13 @@ class Read:
     @property
     def beeps_s(self) -> list[float]:
         return onsets_s([(window.start_s, window.samples) for window in self.windows], SPEECH_RATE_HZ)
+
+    def loudness(self, begin_s: float, end_s: float) -> float:
+        """Root mean square of the sound in a stretch of time."""
+        [window] = self.windows
+        begin, end = (max(0, round((time_s - window.start_s) * SPEECH_RATE_HZ)) for time_s in (begin_s, end_s))
+        samples = window.samples[begin:end].astype(float)
+        return float(np.sqrt((samples**2).mean())) if len(samples) else 0.0
 
 
 def read(path: Path) -> Read:
@@ -138,18 +145,19 @@ def test_joined_pieces_follow_one_another(tmp_path: Path, suffix: str, kind: str
     assert_read(join(tmp_path / f"joined.{suffix}", *files), joined(pieces))
 
 
-def test_joined_fragments_of_mp4_follow_one_another(tmp_path: Path) -> None:
+def test_joined_fragments_of_mp4_sound_one_after_another(tmp_path: Path) -> None:
     fragmented = (("movflags", "frag_keyframe+empty_moov+default_base_moof"),)
     pieces = [Clip(options=fragmented), Clip(options=fragmented, beeps_s=(0.9,), seed=3)]
     files = [write_clip(tmp_path / f"{number}.mp4", piece) for number, piece in enumerate(pieces)]
-    assert_read(join(tmp_path / "joined.mp4", *files), replace(joined(pieces), within_s=0.25))
+    found = read(join(tmp_path / "joined.mp4", *files))
+    assert found.end_s == pytest.approx(4.0, abs=0.2)
+    assert found.beeps_s == pytest.approx([0.5, 2.9], abs=0.25)
 
 
-@pytest.mark.parametrize("suffix", ["ts", "mpg"])
 @pytest.mark.parametrize("jump_s", [15.0, 600.0, 40_000.0, 90_000.0])
-def test_clock_that_jumps_on_leaves_no_gap(tmp_path: Path, suffix: str, jump_s: float) -> None:
+def test_clock_that_jumps_on_leaves_no_gap(tmp_path: Path, jump_s: float) -> None:
     clip = Clip(4.0, 4.0, (1.0, 3.0), (0.5, 1.5, 2.5, 3.5), jump=(2.0, jump_s))
-    assert_read(write_clip(tmp_path / f"jump.{suffix}", clip), Expected(4.0, clip.cuts_s, clip.beeps_s))
+    assert_read(write_clip(tmp_path / "jump.ts", clip), Expected(4.0, clip.cuts_s, clip.beeps_s))
 
 
 @pytest.mark.parametrize("suffix", ["ts", "mpg"])
@@ -238,12 +246,81 @@ def test_rate_of_raw_dv_is_that_of_its_pictures(tmp_path: Path) -> None:
 # Streams that change
 
 
-def test_streams_with_new_identifiers_are_followed(tmp_path: Path) -> None:
-    pieces = [Clip(), Clip(beeps_s=(0.9,), seed=3, first_id=0x300), Clip(beeps_s=(0.3,), seed=5, first_id=0x500)]
+CHANGED = {
+    "identifiers": [Clip(), Clip(beeps_s=(0.9,), seed=3, first_id=0x300), Clip(beeps_s=(0.3,), seed=5, first_id=0x500)],
+    "codec": [Clip(), Clip(beeps_s=(0.9,), seed=3, video_codec="mpeg2video"), Clip(beeps_s=(0.3,), seed=5)],
+    "sound-begins": [Clip(sound_s=0.0, beeps_s=()), Clip(beeps_s=(0.9,), seed=3)],
+    "sound-ends": [Clip(), Clip(sound_s=0.0, beeps_s=(), seed=3)],
+}
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+def test_streams_that_change_midway_are_followed(tmp_path: Path, kind: str) -> None:
+    pieces = CHANGED[kind]
     files = [write_clip(tmp_path / f"{number}.ts", piece) for number, piece in enumerate(pieces)]
-    assert_read(join(tmp_path / "joined.ts", *files), joined(pieces))
+    found = assert_read(join(tmp_path / "joined.ts", *files), joined(pieces))
+    assert found.info.warnings == ()
 
 
-# Reported files
+@pytest.mark.parametrize("suffix", ["flv", "wmv", "mkv"])
+def test_whole_files_joined_are_read_one_after_another(tmp_path: Path, suffix: str) -> None:
+    pieces = [Clip(), Clip(beeps_s=(0.9,), seed=3), Clip(beeps_s=(0.3,), seed=5)]
+    files = [write_clip(tmp_path / f"{number}.{suffix}", piece) for number, piece in enumerate(pieces)]
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    assert_read(path, replace(joined(pieces), within_s=0.35))
 
-REPORTED: list[tuple[str, Expected, Callable[[Read], bool]]] = []
+
+def test_part_without_pictures_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    files = [write_clip(tmp_path / "0.ts", Clip()), write_clip(tmp_path / "1.ts", Clip(pictures_s=0.0, first_id=0x300))]
+    found = read(join(tmp_path / "joined.ts", *files))
+    assert found.end_s == pytest.approx(2.0, abs=0.1)
+    [warning] = found.info.warnings
+    assert warning.code == "part_left_out"
+    assert warning.message.endswith("on is left out: the file has sound but no pictures")
+
+
+# Reported files: how long each is, where its scenes begin, when the voice is silent and when it speaks
+
+SPOKEN_IN_REFERENCE = ((0.0, 0.6, False), (1.0, 5.0, True), (5.6, 6.3, False), (7.2, 11.0, True))
+REPORTED: list[tuple[str, Expected, tuple[tuple[float, float, bool], ...]]] = [
+    ("00_reference_ok.mp4", Expected(12.0, (4.0, 8.0)), SPOKEN_IN_REFERENCE),
+    ("10_pictures_5s_later.mp4", Expected(17.0, (9.0, 13.0)), SPOKEN_IN_REFERENCE),
+    ("11_pictures_5s_later.mkv", Expected(17.0, (9.0, 13.0)), SPOKEN_IN_REFERENCE),
+    ("12_begins_at_100s.mkv", Expected(12.0, (4.0, 8.0)), SPOKEN_IN_REFERENCE),
+    ("13_begins_at_100s.wmv", Expected(12.0, (4.0, 8.0)), SPOKEN_IN_REFERENCE),
+    ("15_long_gop_cut.ts", Expected(37.8), ()),
+    ("16_joined_four.ts", Expected(32.0, (8.0, 16.0, 24.0)), ()),
+    ("18_clock_jumps_on.ts", Expected(16.0, (8.0,)), ()),
+    ("19_clock_jumps_back.ts", Expected(16.0, (8.0,)), ()),
+    ("20_pids_change.ts", Expected(16.0, (8.0,)), ()),
+    ("21_sound_longer.mp4", Expected(12.0), SPOKEN_IN_REFERENCE),
+    ("22_one_picture.mp4", Expected(12.0), SPOKEN_IN_REFERENCE),
+    ("23_one_picture.mkv", Expected(12.0), SPOKEN_IN_REFERENCE),
+    ("30_raw.dv", Expected(0.167), ()),
+    ("33_joined.flv", Expected(24.0, (8.0, 16.0)), ()),
+]
+
+
+@pytest.mark.parametrize(("name", "expected", "spoken"), REPORTED, ids=[row[0] for row in REPORTED])
+def test_reported_file_has_its_times(
+    name: str, expected: Expected, spoken: tuple[tuple[float, float, bool], ...]
+) -> None:
+    found = read(reported(name))
+    assert found.info.duration_s == pytest.approx(expected.duration_s, abs=0.1)
+    assert found.end_s == pytest.approx(expected.duration_s, abs=0.1)
+    assert found.starts_s == pytest.approx([0.0, *expected.cuts_s], abs=0.1)
+    for begin_s, end_s, speaks in spoken:
+        assert (found.loudness(begin_s, end_s) > 300) is speaks
+
+
+def test_first_picture_of_reported_file_is_where_it_is_shown() -> None:
+    assert 5.0 <= read(reported("10_pictures_5s_later.mp4")).first_key_frame_s < 9.0
+
+
+@pytest.mark.parametrize(("name", "pieces"), [("16_joined_four.ts", 4), ("20_pids_change.ts", 2), ("33_joined.flv", 3)])
+def test_sentences_of_reported_joins_begin_with_their_pieces(name: str, pieces: int) -> None:
+    found = read(reported(name))
+    for begin_s in range(0, 8 * pieces, 8):
+        assert found.loudness(begin_s + 1.0, begin_s + 3.5) > 300
+        assert found.loudness(begin_s + 6.5, begin_s + 7.9) < 300
