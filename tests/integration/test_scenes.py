@@ -107,13 +107,11 @@ def test_a_scene_that_cannot_be_written_leaves_all_as_it_was(
     assert everything(pool) == before
 
 
-def test_the_duration_is_set_only_where_the_probe_did_not_know_it(
-    pool: Pool, video: ClaimedVideo, store: SceneStore
-) -> None:
+def test_duration_becomes_what_was_read(pool: Pool, video: ClaimedVideo, store: SceneStore) -> None:
     store.replace(video.id, video.lease_token, transcript(""), [], 7.5)
     assert row(pool, video.id)["duration_s"] == 7.5
     store.replace(video.id, video.lease_token, transcript(""), [], 9.5)
-    assert row(pool, video.id)["duration_s"] == 7.5
+    assert row(pool, video.id)["duration_s"] == 9.5
 
 
 @pytest.mark.parametrize(
