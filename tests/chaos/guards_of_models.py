@@ -8,6 +8,8 @@ SCENES = "cluster/store/scenes.py"
 HOLDERS = "cluster/active_models.py"
 
 _TESTS = "tests/integration/test_search_models.py::"
+TABLES = "cluster/store/vector_tables.py"
+_LENGTHS = "tests/integration/test_vector_tables.py::"
 _HOLDERS = "tests/integration/test_active_models.py::"
 
 SEARCHED = [
@@ -38,7 +40,7 @@ SEARCHED = [
     Guard(
         "models: the first one fits the vectors that there are",
         MODELS,
-        "OR EXISTS (SELECT FROM {vectors} WHERE model = %(model)s))",
+        "OR EXISTS (SELECT FROM scene_vector_tables WHERE space = %(space)s AND model = %(model)s))",
         "OR true)",
         (f"{_TESTS}test_vectors_from_before_decide_which_model_can_be_the_first",),
     ),
@@ -55,5 +57,40 @@ SEARCHED = [
         "if loaded.key != model.key:",
         "if loaded.key is None:",
         (f"{_HOLDERS}test_the_same_name_with_other_weights_is_refused",),
+    ),
+    Guard(
+        "models: vectors of another length than those that are stored",
+        HOLDERS,
+        "if loaded.dimensions != model.dimensions:",
+        "if loaded.dimensions < 0:",
+        (f"{_HOLDERS}test_a_model_that_gives_another_length_than_its_vectors_have_is_refused",),
+    ),
+    Guard(
+        "vectors: one model's among those of several in a table from before",
+        TABLES,
+        'sql.SQL("(SELECT scene_id, embedding FROM {} WHERE model = {})")',
+        "sql.SQL(\"(SELECT scene_id, embedding FROM {} WHERE {} <> '')\")",
+        (f"{_LENGTHS}test_vectors_from_before_stay_where_they_are_and_are_searched",),
+    ),
+    Guard(
+        "vectors: numbers that are not finite",
+        TABLES,
+        "if not np.isfinite(vector).all():",
+        "if False:",
+        (f"{_LENGTHS}test_a_vector_that_cannot_be_searched_is_refused_and_nothing_is_written[nan]",),
+    ),
+    Guard(
+        "vectors: zeros, which no engine compares",
+        TABLES,
+        "if not vector.any():",
+        "if False:",
+        (f"{_LENGTHS}test_a_vector_that_cannot_be_searched_is_refused_and_nothing_is_written[zeros]",),
+    ),
+    Guard(
+        "vectors: the searched model's table is not dropped",
+        MODELS,
+        "AND a.model <> t.model",
+        "",
+        (f"{_LENGTHS}test_there_and_back_between_lengths_and_the_old_dropped[768]",),
     ),
 ]

@@ -53,7 +53,7 @@ ENGINE = [
         INDEX,
         '= [{"term": {"owner_id": str(scope.owner_id)}}]',
         "= []",
-        (f"{_FOUND}test_only_the_scope_is_searched[opensearch]",),
+        (f"{_FOUND}test_only_the_scope_is_searched[opensearch-short]",),
     ),
     Guard(
         "engine: one builds at a time",

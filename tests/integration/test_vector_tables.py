@@ -12,7 +12,9 @@ from searchable import VISION, Scene, add_video, seen
 from cluster.contracts.errors import ConfigurationError, MalformedResult
 from cluster.contracts.search import By, QueryVector, Scope
 from cluster.store.database import Pool, connect, open_pool
+from cluster.store.index_check import Kind
 from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.postgres_check import PostgresCheck
 from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
 from cluster.store.scenes import SceneStore
 from cluster.store.search_index import PostgresSearchIndex, vector_of
@@ -294,3 +296,35 @@ def test_models_from_before_without_a_vector_keep_their_length(bare_database_url
         assert {by: model.dimensions for by, model in active.items()} == {By.PICTURE: 512, By.MEANING: 384}
         SearchModels(pool).adopt(By.PICTURE, active[By.PICTURE])
         assert add_video(pool, OWNER, [Scene("tide")], vision="p@1", text="m@1")
+
+
+# Checks
+
+
+def test_a_scene_without_a_vector_in_its_table_is_noticed(pool: Pool, database_url: str, models: SearchModels) -> None:
+    change(pool, WIDE)
+    check = PostgresCheck(pool, database_url)
+    assert check.verify().differences == 0
+    relation = relation_of(pool, By.PICTURE, WIDE.key)
+    with pool.connection() as connection:
+        connection.execute(f"DELETE FROM {relation} WHERE scene_id = (SELECT min(scene_id) FROM {relation})")  # type: ignore[call-overload]
+    assert {kind: count for kind, count in check.verify().by_kind().items() if count} == {Kind.STALE_MODEL: 1}
+
+
+def test_a_rebuild_builds_the_vector_indexes_of_all_models(pool: Pool, database_url: str, models: SearchModels) -> None:
+    def files() -> dict[str, int]:
+        with pool.connection() as connection:
+            rows = connection.execute(
+                "SELECT c.relname AS name, pg_relation_filenode(c.oid) AS file FROM pg_class AS c "
+                "JOIN pg_am AS a ON a.oid = c.relam WHERE a.amname = 'hnsw'"
+            ).fetchall()
+        return {row["name"]: row["file"] for row in rows}
+
+    change(pool, WIDE)
+    change(pool, HUGE)  # has no index
+    before = files()
+    used = {f"idx_{relation_of(pool, By.PICTURE, model.key)}_cosine" for model in (OLD, WIDE)}
+    PostgresCheck(pool, database_url).rebuild()
+    after = files()
+    assert before.keys() == after.keys() >= used
+    assert all(before[name] != after[name] for name in used)
