@@ -86,11 +86,4 @@ SEARCHED = [
         "if False:",
         (f"{_LENGTHS}test_a_vector_that_cannot_be_searched_is_refused_and_nothing_is_written[zeros]",),
     ),
-    Guard(
-        "vectors: the searched model's table is not dropped",
-        MODELS,
-        "AND a.model <> t.model",
-        "",
-        (f"{_LENGTHS}test_there_and_back_between_lengths_and_the_old_dropped[768]",),
-    ),
 ]
