@@ -14,7 +14,7 @@ from cluster.contracts.errors import HeimdexError
 from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
 from cluster.ray_driver import RAY_NAMESPACE
-from cluster.report import print_bad_rows, print_failures, print_summary
+from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings
 from cluster.settings import load_settings
 from cluster.store.database import open_pool
 from cluster.store.results import read_results
@@ -45,6 +45,7 @@ def batch(
         results = read_results(pool, ids)
     print_summary(results)
     print_bad_rows(manifest, rows.bad_rows)
+    print_warnings(results)
     print_failures(results)
     if rows.bad_rows or any(result["status"] != "READY" for result in results):
         raise typer.Exit(1)

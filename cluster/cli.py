@@ -133,7 +133,7 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
     Uses the cluster that is up; when none is, brings one up and takes it down again.
     """
     from cluster.caretaker import Caretaker
-    from cluster.report import print_failures, print_summary
+    from cluster.report import print_failures, print_summary, print_warnings
     from cluster.storage import expand
     from cluster.store.results import read_results
     from cluster.store.submissions import submit as enqueue
@@ -155,6 +155,7 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
         print(json.dumps(results, indent=1))
     else:
         print_summary(results)
+    print_warnings(results)
     print_failures(results)
     if any(result["status"] != "READY" for result in results):
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ from cluster import launch
 from cluster.contracts.search import Scope
 from cluster.contracts.videos import Submission
 from cluster.demo import Query, clips, queries
-from cluster.report import print_failures, print_summary
+from cluster.report import print_failures, print_summary, print_warnings
 from cluster.search import SearchRequest, SearchService
 from cluster.search_command import open_search, show_hits
 from cluster.settings import Settings, load_settings
@@ -46,6 +46,7 @@ def run_demo() -> int:
             watch(pool, ids, Console(stderr=True))
             results = read_results(pool, ids)
             print_summary(results)
+            print_warnings(results)
             print_failures(results)
             found = _ask(settings, pool)
     finally:

@@ -104,6 +104,13 @@ def print_failures(results: Sequence[Result]) -> None:
             print(f"FAILED  {name}: {result['processing_stage']}: {result['error_message']}", file=sys.stderr)
 
 
+def print_warnings(results: Sequence[Result]) -> None:
+    """One line per warning on standard error: file (its URI where names repeat) and what was left out of it."""
+    for name, result in zip(_names(results), results, strict=True):
+        for warning in result["warnings"]:
+            print(f"WARNING  {name}: {warning['message']}", file=sys.stderr)
+
+
 def _names(results: Sequence[Result]) -> list[str]:
     return told_apart(
         (video_name(result["filename"], result["uri"], result["id"]), shown(result["uri"])) for result in results

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -53,10 +54,17 @@ def show_status(current: Mapping[str, Any]) -> None:
             console.print(f"In the way at the moment: {escape(worker['trouble'])}")
     if current["in_flight"]:
         console.print(_in_flight_table(current["in_flight"]))
+        _show_warnings(console, current["in_flight"])
     if current["waiting"]:
         console.print(_waiting_table(current["waiting"]))
     if current["workers"]:
         console.print(_worker_table(current["workers"]))
+
+
+def _show_warnings(console: Console, standings: list[dict[str, Any]]) -> None:
+    for standing in standings:
+        for warning in standing["warnings"]:
+            console.print(f"Warning: {escape(_name(standing))}: {escape(warning['message'])}")
 
 
 def _in_flight_table(standings: list[dict[str, Any]]) -> Table:

@@ -21,6 +21,13 @@ class AcceptedVideos(BaseModel):
     ids: list[UUID]
 
 
+class VideoWarning(BaseModel):
+    """Something of a video that was left out, or that is not as its file says."""
+
+    code: str
+    message: str
+
+
 class Video(BaseModel):
     """A video and how its processing stands; ``rtf`` is processing time over duration."""
 
@@ -35,6 +42,7 @@ class Video(BaseModel):
     queue_ms: float | None
     processing_ms: int | None
     rtf: float | None
+    warnings: list[VideoWarning]
     created_at: datetime | None
     updated_at: datetime | None
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.contracts.errors import NoSpace, TransientFailure
-from cluster.contracts.media import SceneBlock
+from cluster.contracts.media import MediaWarning, SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
 from cluster.scene_pictures import ScenePictures
 
@@ -26,7 +26,7 @@ KEY_FRAME_QUALITY = 95
 
 
 class ScenesSink(Protocol):
-    """Where the rows go: replaces a video's scenes in one transaction, fenced by the lease token."""
+    """Where the rows go: replaces a video's scenes in one transaction, adds warnings; fenced by the lease token."""
 
     def replace(
         self,
@@ -36,6 +36,8 @@ class ScenesSink(Protocol):
         scenes: Sequence[WrittenScene],
         duration_s: float,
     ) -> None: ...
+
+    def warn(self, video_id: UUID, lease_token: int, warnings: Sequence[MediaWarning]) -> None: ...
 
 
 class SceneWriter:
@@ -62,10 +64,12 @@ class SceneWriter:
         """
         directory = self._pictures.folder(video_id)
         written: list[WrittenScene] = []
+        warnings: list[MediaWarning] = []
         duration_s = 0.0
         try:
             self._filesystem.makedirs(directory, exist_ok=True)
             for block in blocks:
+                warnings += block.warnings
                 for scene in block.scenes:
                     stem = posixpath.join(directory, f"{scene.index:05d}")
                     written.append(
@@ -86,6 +90,8 @@ class SceneWriter:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise NoSpace(f"the disk is full: {directory}") from error
             raise TransientFailure(f"a scene's picture could not be written to {directory}: {error}") from error
+        if warnings:
+            self._sink.warn(video_id, lease_token, warnings)
         self._sink.replace(video_id, lease_token, transcript, written, duration_s)
         return len(written)
 

@@ -35,6 +35,8 @@ class Standing:
     queue_ms: float | None = None
     wait_ms: float | None = None
     run_ms: float | None = None
+    warnings: Sequence[dict[str, str]] = ()
+    """What was left out of it, each a ``code`` and a ``message``."""
 
     @property
     def name(self) -> str:
@@ -53,7 +55,7 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
         cursor.execute(
             f"""
             SELECT v.id, v.filename, v.storage_path AS place, {SHOWN_STATUS} AS status, v.processing_stage,
-                   v.duration_s, v.error_message,
+                   v.duration_s, v.error_message, coalesce(p.warnings, '[]') AS warnings,
                    coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages,
                    (extract(epoch FROM coalesce(v.processing_started_at, clock_timestamp()) - v.queued_at)
                     * 1000)::float8 AS queue_ms,
@@ -89,7 +91,7 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
                    v.processing_duration_ms AS processing_ms,
                    v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
                    (SELECT count(*) FROM video_scenes WHERE video_id = v.id) AS scenes,
-                   coalesce(t.word_count, 0) AS words
+                   coalesce(t.word_count, 0) AS words, coalesce(p.warnings, '[]') AS warnings
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
             LEFT JOIN video_processing AS p ON p.video_id = v.id

@@ -16,6 +16,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from cluster.contracts.errors import MalformedResult, ModelChanged
+from cluster.contracts.media import MediaWarning
 from cluster.contracts.results import Transcript, WrittenScene
 from cluster.contracts.search import By
 from cluster.contracts.stages import Stage
@@ -83,6 +84,25 @@ class SceneStore:
             raise_version(connection, video_id, len(scenes))
             # Last, since whoever adds the same words waits for the end of this.
             add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
+
+    def warn(self, video_id: UUID, lease_token: int, warnings: Sequence[MediaWarning]) -> None:
+        """Add to the warnings of a video that the lease holds; those that it has already are not repeated."""
+        with self._pool.connection() as connection:
+            connection.execute(
+                """
+                UPDATE video_processing AS p
+                SET warnings = p.warnings || (SELECT coalesce(jsonb_agg(added), '[]')
+                                              FROM jsonb_array_elements(%(warnings)s) AS added
+                                              WHERE NOT p.warnings @> jsonb_build_array(added))
+                FROM video_leases AS l
+                WHERE p.video_id = %(video)s AND l.video_id = p.video_id AND l.lease_token = %(token)s
+                """,
+                {
+                    "video": video_id,
+                    "token": lease_token,
+                    "warnings": Jsonb([asdict(warning) for warning in warnings]),
+                },
+            )
 
     def _make_tables(self, made: "_Made") -> None:
         """For models that are not in use yet, in a transaction of its own: making a table waits for other writers."""

@@ -7,12 +7,13 @@ Times are on the database's clock (``DatabaseClock``) and measured elsewhere; th
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageReport
@@ -70,15 +71,15 @@ _RECORD_MEDIA = """
 WITH found AS MATERIALIZED (
     SELECT b.*
     FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(durations)s::float8[], %(sizes)s::bigint[],
-                %(widths)s::int[], %(heights)s::int[], %(rates)s::float8[])
-         AS b (video_id, lease_token, duration_s, size_bytes, width, height, fps)
+                %(widths)s::int[], %(heights)s::int[], %(rates)s::float8[], %(warnings)s::jsonb[])
+         AS b (video_id, lease_token, duration_s, size_bytes, width, height, fps, warnings)
     JOIN video_leases AS l ON l.video_id = b.video_id AND l.lease_token = b.lease_token
 ), measured AS (
     UPDATE videos AS v SET duration_s = coalesce(f.duration_s, v.duration_s) FROM found AS f WHERE v.id = f.video_id
-    RETURNING v.id, f.size_bytes, f.width, f.height, f.fps
+    RETURNING v.id, f.size_bytes, f.width, f.height, f.fps, f.warnings
 )
 UPDATE video_processing AS p
-SET file_size_bytes = m.size_bytes, width = m.width, height = m.height, fps = m.fps
+SET file_size_bytes = m.size_bytes, width = m.width, height = m.height, fps = m.fps, warnings = m.warnings
 FROM measured AS m WHERE p.video_id = m.id
 """
 
@@ -228,6 +229,7 @@ def _record_media(connection: Connection[dict[str, Any]], measured: Sequence[Clo
             "widths": [media.width for media in found],
             "heights": [media.height for media in found],
             "rates": [media.fps for media in found],
+            "warnings": [Jsonb([asdict(warning) for warning in media.warnings]) for media in found],
         },
     )
 

@@ -16,7 +16,7 @@ _SUMMARY = f"""
     (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
     v.processing_duration_ms AS processing_ms,
     v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
-    v.created_at, v.updated_at
+    coalesce(p.warnings, '[]') AS warnings, v.created_at, v.updated_at
 """
 _VIDEOS = "videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id"
 

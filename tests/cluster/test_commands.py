@@ -18,7 +18,7 @@ from cluster.store.embedded import binary
 
 RESULT_KEYS = {
     "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
-    "processing_ms", "rtf", "scenes", "words", "wait_ms", "run_ms", "stages",
+    "processing_ms", "rtf", "scenes", "words", "warnings", "wait_ms", "run_ms", "stages",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 from queued_videos import claim_one, everything, expire, only, recovery, row, scenes, transcript, unit
 
 from cluster.contracts.errors import LeaseLost
+from cluster.contracts.media import MediaWarning
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
 from cluster.store.scenes import TEXT_CONFIGURATIONS, SceneStore
@@ -145,3 +146,13 @@ def test_the_server_knows_every_configuration_that_is_named(pool: Pool) -> None:
     with pool.connection() as connection:
         known = {row["cfgname"] for row in connection.execute("SELECT cfgname FROM pg_ts_config")}
     assert set(TEXT_CONFIGURATIONS.values()) <= known
+
+
+def test_warnings_are_added_once_and_only_under_the_lease(pool: Pool, video: ClaimedVideo, store: SceneStore) -> None:
+    first, second = MediaWarning("a", "one"), MediaWarning("b", "two")
+    store.warn(video.id, video.lease_token, [first])
+    store.warn(video.id, video.lease_token, [first, second])
+    store.warn(video.id, video.lease_token + 1, [MediaWarning("c", "of another attempt")])
+    with pool.connection() as connection:
+        (found,) = connection.execute("SELECT warnings FROM video_processing WHERE video_id = %s", (video.id,))
+    assert found["warnings"] == [{"code": "a", "message": "one"}, {"code": "b", "message": "two"}]

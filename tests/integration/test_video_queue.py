@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -30,12 +31,13 @@ from queued_videos import (
 )
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
-from cluster.contracts.media import MediaInfo
+from cluster.contracts.media import MediaInfo, MediaWarning
 from cluster.contracts.results import StageFailure, Transcript
 from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.queue_signals import notifications
+from cluster.store.results import read_results
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import OpenRun, StageLedger
 from cluster.store.submissions import submit
@@ -283,8 +285,9 @@ def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(po
     stored = row(pool, video.id)
     assert (stored["duration_s"], stored["width"], stored["height"], stored["fps"]) == (12.5, 640, 360, 25.0)
     assert stored["file_size_bytes"] == 4096
-    record_media(pool, video, MediaInfo(**{**INFO.__dict__, "duration_s": None}))
+    record_media(pool, video, replace(INFO, duration_s=None, warnings=(MediaWarning("a", "left out"),)))
     assert row(pool, video.id)["duration_s"] == 12.5
+    assert read_results(pool, [video.id])[0]["warnings"] == [{"code": "a", "message": "left out"}]
 
 
 # The fence

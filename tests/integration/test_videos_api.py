@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from api_client import ADMIN, ALICE, BOB, ApiMaker, headers
+from psycopg.types.json import Jsonb
 from starlette.testclient import TestClient
 
 from cluster.contracts.videos import Submission
@@ -11,6 +12,7 @@ from cluster.store.database import Pool
 from cluster.store.submissions import submit
 from serve_app.videos_api import MAX_SUBMISSIONS
 
+WARNING = {"code": "pictures_skipped", "message": "2 of 50 pictures could not be decoded: damaged"}
 URI = "https://example.org/a%20talk.mp4"
 
 
@@ -310,8 +312,13 @@ def test_a_video_is_shown_with_its_latest_stages_and_scenes(api: TestClient, poo
                 "VALUES (%s, %s, %s, %s, 'hello', '{red,circle}')",
                 (video_id, index, index * 4.0, index * 4.0 + 4.0),
             )
+        connection.execute(
+            "UPDATE video_processing SET warnings = %s WHERE video_id = %s", (Jsonb([WARNING]), video_id)
+        )
+    assert get(api, "/v1/videos")["items"][0]["warnings"] == [WARNING]
     video = get(api, f"/v1/videos/{video_id}")
     assert (video["queue_ms"], video["processing_ms"], video["rtf"]) == (1500.0, 4000, 0.5)
+    assert video["warnings"] == [WARNING]
     assert (video["language"], video["words"], video["width"], video["fps"]) == ("en", 7, 640, 25.0)
     assert video["stages"] == [
         {"name": name, "attempt": 2, "outcome": "completed", "wait_ms": 10.0, "run_ms": 20.0}

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.manifest import BadRow
-from cluster.report import print_bad_rows, print_failures, print_summary, stage_table, video_table
+from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings, stage_table, video_table
 
 
 def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[s
         "rtf": 0.2,
         "scenes": 7,
         "words": 80,
+        "warnings": [],
         "stages": [stage("downloading", 100.0, 400.0), stage("metadata", 0.0, 100.0)],
         **changed,
     }
@@ -128,3 +129,9 @@ def test_names_that_repeat_are_told_apart_by_uri(capsys: pytest.CaptureFixture[s
 def test_a_bad_row_is_named_as_the_sheet_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     print_bad_rows("list.csv", [BadRow(4, "uri: is missing", sheet_row=3)])
     assert capsys.readouterr().err == "list.csv:4: uri: is missing (row 3 of the sheet)\n"
+
+
+def test_warnings_are_printed_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    warnings = [{"code": "part_left_out", "message": "the part from byte 9 on is left out"}]
+    print_warnings([result("a.ts", warnings=warnings), result("b.ts")])
+    assert capsys.readouterr().err == "WARNING  a.ts: the part from byte 9 on is left out\n"

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from PIL import Image
 
 from actors.stages.scene_writer import SceneWriter
 from cluster.contracts.errors import LeaseLost, NoSpace, TransientFailure
-from cluster.contracts.media import DetectedScene, SceneBlock
+from cluster.contracts.media import DetectedScene, MediaWarning, SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
 from tests.vector_lengths import EMBEDDING_DIM
 
@@ -26,6 +27,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.warnings: list[tuple[Any, ...]] = []
 
     def replace(
         self,
@@ -36,6 +38,9 @@ class Rows:
         duration_s: float,
     ) -> None:
         self.calls.append((video_id, lease_token, transcript, list(scenes), duration_s))
+
+    def warn(self, video_id: UUID, lease_token: int, warnings: Sequence[MediaWarning]) -> None:
+        self.warnings.append((video_id, lease_token, list(warnings)))
 
 
 def blocks(*sizes: tuple[int, int]) -> Iterator[SceneBlock]:
@@ -137,3 +142,11 @@ def test_a_lost_lease_reaches_the_caller(tmp_path: Path) -> None:
 
     with pytest.raises(LeaseLost):
         SceneWriter(Refusing(), str(tmp_path)).write(VIDEO, 9, blocks((96, 96)), descriptions(1), TRANSCRIPT)
+
+
+def test_warnings_of_the_pictures_reach_the_sink(tmp_path: Path) -> None:
+    warning = MediaWarning("pictures_skipped", "2 of 50 pictures could not be decoded: damaged")
+    rows = Rows()
+    warned = (replace(block, warnings=(warning,)) for block in blocks((96, 96)))
+    SceneWriter(rows, str(tmp_path)).write(VIDEO, 9, warned, descriptions(1), TRANSCRIPT)
+    assert rows.warnings == [(VIDEO, 9, [warning])]
