@@ -13,9 +13,7 @@ root, see ``storage_root``.
 
 import errno
 import http.client
-import io
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +27,12 @@ from cluster.contracts.errors import (
     ConfigurationError,
     HeimdexError,
     InvalidVideo,
-    NoSpace,
+    SourceBusy,
     SourceChanging,
     TransientFailure,
 )
 from cluster.contracts.media import LocalVideo
+from cluster.copied_file import CopiedFile, blaming_this_machine, check_size
 from cluster.storage_root import StorageRoot, is_relative
 from cluster.video_uris import (
     check_remote,
@@ -44,7 +43,7 @@ from cluster.video_uris import (
     scheme_of,
     shown,
 )
-from cluster.web_answer import check_status
+from cluster.web_answer import TOO_MANY_REQUESTS_S, check_status
 from cluster.web_source import STALL_S, Deadline, WebReach, open_web
 from cluster.web_transfer import CHANGING_RETRY_S, transfer
 
@@ -124,7 +123,7 @@ def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
         raise _local_failure(path, error) from error
     if not path.is_file():
         raise InvalidVideo(folder_without_videos(uri) or f"{_what_it_is(path)}: {path}")
-    _check_size(found.st_size, limits)
+    check_size(found.st_size, limits.max_bytes)
     return LocalVideo(path, found.st_size, temporary=False, modified_ns=found.st_mtime_ns)
 
 
@@ -144,25 +143,18 @@ def _local_failure(path: Path, error: OSError | ValueError) -> HeimdexError:
     return TransientFailure(f"cannot read {path}: {error.strerror}")
 
 
-def _check_size(size: int, limits: FetchLimits) -> None:
-    if size == 0:
-        raise InvalidVideo("the file is empty")
-    if size > limits.max_bytes:
-        raise InvalidVideo(f"the file has {size:,} bytes, the limit is {limits.max_bytes:,} bytes")
-
-
 def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     suffix = re.sub(r"[^A-Za-z0-9.]", "", Path(filename_of(uri)).suffix)[:10]
     path = directory / f"video{suffix}"
     deadline = Deadline(limits.timeout_s)
     try:
-        with _blaming_this_machine(directory):
+        with blaming_this_machine(directory):
             directory.mkdir(parents=True, exist_ok=True)
             file = path.open("w+b", buffering=0)
         with file, _blaming_the_source(uri, deadline):
-            copy = _Copy(file, directory, limits, deadline)
+            copy = CopiedFile(file, directory, limits.max_bytes, deadline)
             _open(uri, limits, deadline, copy)
-            _check_size(copy.size, limits)
+            check_size(copy.size, limits.max_bytes)
     except BaseException:
         if not path.is_symlink():
             path.unlink(missing_ok=True)
@@ -170,57 +162,7 @@ def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     return LocalVideo(path=path, size_bytes=copy.size, temporary=True)
 
 
-class _Copy:
-    """The file that a copy is written to, within its limits."""
-
-    def __init__(self, file: io.FileIO, directory: Path, limits: FetchLimits, deadline: Deadline) -> None:
-        self._file = file
-        self._directory = directory
-        self._limits = limits
-        self._deadline = deadline
-        self.size = 0
-
-    def expect(self, total: int) -> None:
-        """Raise for a length that is announced and cannot be kept."""
-        _check_size(total, self._limits)
-        if total - self.size > shutil.disk_usage(self._directory).free:
-            raise NoSpace(f"not enough space in {self._directory} for {total:,} bytes")
-
-    def write(self, chunk: bytes) -> None:
-        if self.size + len(chunk) > self._limits.max_bytes:
-            raise InvalidVideo(f"the file is larger than the limit of {self._limits.max_bytes:,} bytes")
-        self._deadline.check()
-        with _blaming_this_machine(self._directory):
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        self.size += len(chunk)
-
-    def read_at(self, first: int, count: int) -> bytes:
-        with _blaming_this_machine(self._directory):
-            self._file.seek(first)
-            read = self._file.read(count)
-            self._file.seek(self.size)
-            return read
-
-    def restart(self) -> None:
-        with _blaming_this_machine(self._directory):
-            self._file.seek(0)
-            self._file.truncate()
-        self.size = 0
-
-
-@contextmanager
-def _blaming_this_machine(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise NoSpace(f"the disk is full: {directory}") from error
-        raise TransientFailure(f"cannot write to {directory}: {error.strerror}") from error
-
-
-def _open(uri: str, limits: FetchLimits, deadline: Deadline, copy: _Copy) -> None:
+def _open(uri: str, limits: FetchLimits, deadline: Deadline, copy: CopiedFile) -> None:
     """The one place where a remote URI is opened: what may be connected to is decided here."""
     if scheme_of(uri) in _WEB_SCHEMES:
         transfer(uri, _reach(limits, deadline), copy)
@@ -299,7 +241,10 @@ def _source_failure(uri: str, error: Exception) -> HeimdexError:
             return InvalidVideo(f"{sentence}: {shown(uri)}")
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
         return ConfigurationError(f"no credentials for {shown(uri)}: set AWS_ACCESS_KEY_ID and so on")
-    return TransientFailure(f"cannot fetch {shown(uri)}: {_reason(error)}")
+    sentence = f"cannot fetch {shown(uri)}: {_reason(error)}"
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:  # S3: SlowDown, or written to while it is read
+        return SourceBusy(sentence, TOO_MANY_REQUESTS_S)
+    return TransientFailure(sentence)
 
 
 _INVALID: dict[type[Exception], str] = {

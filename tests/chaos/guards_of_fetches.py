@@ -3,6 +3,7 @@
 from tests.chaos.guards_trial import Guard
 
 STORAGE = "cluster/storage.py"
+COPY = "cluster/copied_file.py"
 WEB = "cluster/web_source.py"
 ANSWER = "cluster/web_answer.py"
 BODY = "cluster/web_body.py"
@@ -30,9 +31,9 @@ FETCHES = [
     ),
     Guard(
         "copying looks at the time",
-        STORAGE,
-        "        self._deadline.check()\n        with _blaming",
-        "        with _blaming",
+        COPY,
+        "        self._deadline.check()\n        with blaming",
+        "        with blaming",
         ("tests/unit/test_fetch_clock.py::test_a_source_of_any_scheme_is_copied_in_time",),
     ),
     Guard(
@@ -58,22 +59,22 @@ FETCHES = [
     ),
     Guard(
         "a file has a most, as announced",
-        STORAGE,
-        "        _check_size(total, self._limits)\n",
+        COPY,
+        "        check_size(total, self._max_bytes)\n",
         "",
         (f"{_LIMITS}test_a_length_that_lies_is_found_out",),
     ),
     Guard(
         "a file has a most, as it comes",
-        STORAGE,
-        "        if self.size + len(chunk) > self._limits.max_bytes:\n",
+        COPY,
+        "        if self.size + len(chunk) > self._max_bytes:\n",
         "        if self.size < 0:\n",
         (f"{_LOCAL}test_the_byte_limit_holds_by_header_and_while_copying",),
     ),
     Guard(
         "a file has a most, in place",
-        STORAGE,
-        '    if size > limits.max_bytes:\n        raise InvalidVideo(f"the file has',
+        COPY,
+        '    if size > max_bytes:\n        raise InvalidVideo(f"the file has',
         '    if size < 0:\n        raise InvalidVideo(f"the file has',
         (f"{_LOCAL}test_what_is_no_readable_local_file_is_named",),
     ),
@@ -100,14 +101,14 @@ FETCHES = [
     ),
     Guard(
         "a full disk is no fault of the video",
-        STORAGE,
+        COPY,
         "if error.errno in {errno.ENOSPC, errno.EDQUOT}:",
         "if error.errno is None:",
         (f"{_LOCAL}test_a_full_disk_is_no_fault_of_the_video",),
     ),
     Guard(
         "what does not fit is not begun",
-        STORAGE,
+        COPY,
         "if total - self.size > shutil.disk_usage(self._directory).free:",
         "if total < 0:",
         ("tests/unit/test_fetch_clock.py::test_what_does_not_fit_on_the_disk_is_not_begun",),

@@ -99,15 +99,16 @@ def test_a_file_that_grows_on_its_server_has_to_wait(tmp_path: Path, shared_fold
 def test_a_file_that_was_finished_just_now_is_taken(
     tmp_path: Path, shared_folder: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_transfer, "SETTLED_S", 1.0)
+    paused_s: list[float] = []
+    monkeypatch.setattr(web_transfer._Transfer, "_pause", lambda _, seconds: paused_s.append(seconds))
     folder, url = shared_folder
     path = folder / "a.ts"
     path.write_bytes(FILM)
-    for written_s, most_s in ((time.time(), 2.5), (0.0, 0.9), (time.time() + 7200, 2.5)):  # at last by a clock ahead
-        os.utime(path, (written_s, written_s))
-        begun = time.monotonic()
+    for written_s in (0.0, -60.0, 7200.0):  # at last by a clock that is ahead
+        age(path, -written_s)
         assert fetch(f"{url}/a.ts", tmp_path / "scratch", LIMITS).path.read_bytes() == FILM
-        assert time.monotonic() - begun < most_s
+    assert len(paused_s) == 2
+    assert max(paused_s) <= web_transfer.SETTLED_S
 
 
 @pytest.mark.parametrize("tag", ['ETag: "1"\n', ""])
@@ -236,18 +237,16 @@ def test_a_file_without_a_byte_yet_has_to_wait(tmp_path: Path, calls: dict[str, 
 def test_a_finished_file_is_waited_for_shortly_and_once(
     tmp_path: Path, film: bytes, calls: dict[str, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growing_file, "SETTLED_S", 0.4)
+    slept_s: list[float] = []
+    monkeypatch.setattr("actors.stages.growing_file.time.sleep", slept_s.append)
     path = tmp_path / "a.ts"
     path.write_bytes(film)
-    video = calls["download"](str(path), "key")
-    info = calls["probe"](video)
-    for most_s in (1.0, 0.3):
-        begun = time.monotonic()
-        assert len(list(calls["detect"](video, info))) == 1
-        assert time.monotonic() - begun < most_s
-    os.utime(path, (time.time() + 7200,) * 2)  # a share's clock that is ahead holds nothing up
-    video = calls["download"](str(path), "key")
-    assert len(list(calls["detect"](video, info))) == 1
+    for written_s in (0.0, -60.0, 7200.0):  # at last by a share's clock that is ahead
+        age(path, -written_s)
+        video = calls["download"](str(path), "key")
+        assert len(list(calls["detect"](video, calls["probe"](video)))) == 1
+    assert 0.0 <= slept_s[0] <= growing_file.SETTLED_S
+    assert slept_s[1:] == [0.0, 0.0]
 
 
 def test_a_copy_of_our_own_never_grows(tmp_path: Path, calls: dict[str, Callable[..., Any]]) -> None:

@@ -1,5 +1,6 @@
 """Every URI becomes a local file, or one clear error of the right kind, whatever the network does."""
 
+import errno
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from cluster import web_transfer
 from cluster.cli import app
-from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
+from cluster.contracts.errors import ConfigurationError, InvalidVideo, SourceBusy, TransientFailure
 from cluster.storage import FetchLimits, fetch
 from cluster.video_uris import expand, filename_of
 
@@ -116,6 +117,18 @@ def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path) -> None:
     (tmp_path / "video.mp4").symlink_to("/dev/full")
     limits = FetchLimits(10**7, 10.0, frozenset({"memory"}))
     assert hitch("memory://full/a.mp4", tmp_path, limits) == f"the disk is full: {tmp_path}"
+
+
+def test_a_store_that_asks_to_slow_down_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_down(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, "Please reduce your request rate.")  # as s3fs says it
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", slow_down)
+    limits = FetchLimits(10**7, 10.0, frozenset({"memory"}))
+    with pytest.raises(SourceBusy) as caught:
+        fetch("memory://slow/a.mp4", tmp_path, limits)
+    assert str(caught.value) == "cannot fetch memory://slow/a.mp4: Please reduce your request rate."
+    assert caught.value.retry_after_s == 60.0
 
 
 # The web

@@ -284,7 +284,7 @@ def test_the_time_limit_holds_over_all_parts(tmp_path: Path) -> None:
     with serving(slow) as web:
         sentence = str(failure(TransientFailure, f"{web.url}/a", tmp_path, limits))
     assert sentence == "fetching took longer than the limit of 0.5 s"
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 5.0
 
 
 def test_addresses_are_checked_again_when_a_transfer_goes_on(tmp_path: Path) -> None:
