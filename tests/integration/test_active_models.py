@@ -121,7 +121,7 @@ def test_the_same_name_with_other_weights_is_refused(models: SearchModels, shelf
         opened(NEW)
 
 
-def test_a_default_gives_way_to_the_model_whose_vectors_are_stored(
+def test_default_model_gives_way_to_the_stored_vectors_model(
     models: SearchModels, shelf: Shelf, opened: Opener
 ) -> None:
     """An installation keeps its model although the default has become another one."""
@@ -136,9 +136,7 @@ def test_a_default_is_the_first_model_where_none_is_stored(models: SearchModels,
     assert models.active()[By.PICTURE].key == "default@1"
 
 
-def test_a_model_that_gives_another_length_than_its_vectors_have_is_refused(
-    models: SearchModels, shelf: Shelf, opened: Opener
-) -> None:
+def test_loaded_model_of_another_length_is_refused(models: SearchModels, shelf: Shelf, opened: Opener) -> None:
     held = opened(OLD)
     change(models, IndexedModel(shelf.key(NEW), NEW.name, None, 768))
     with pytest.raises(ConfigurationError, match="new@1 gives 512 numbers on this machine, its vectors have 768"):

@@ -143,7 +143,7 @@ def test_no_other_role_may_read_a_models_vectors(existing_url: str) -> None:
         assert open_tables == [{"may": False}]
 
 
-def test_old_tables_are_dropped_in_a_gap_between_those_who_read_scenes(pool: Pool, models: SearchModels) -> None:
+def test_drop_old_with_readers_waits_for_a_gap(pool: Pool, models: SearchModels) -> None:
     change(pool, WIDE)
     change(pool, HALF)
     index, asked = PostgresSearchIndex(pool), QueryVector(HALF.key, unit(1, HALF.dimensions))
@@ -162,9 +162,7 @@ def test_old_tables_are_dropped_in_a_gap_between_those_who_read_scenes(pool: Poo
 
 
 @pytest.mark.parametrize("begin", [True, False])
-def test_a_model_of_which_vectors_of_another_length_are_stored_is_refused(
-    pool: Pool, models: SearchModels, begin: bool
-) -> None:
+def test_model_with_stored_vectors_of_another_length_is_refused(pool: Pool, models: SearchModels, begin: bool) -> None:
     wider = IndexedModel(OLD.key, OLD.name, OLD.pretrained, 768)
     with pytest.raises(ConfigurationError) as raised:
         models.begin(By.PICTURE, wider) if begin else models.adopt(By.PICTURE, wider)
@@ -192,7 +190,7 @@ def test_a_length_that_cannot_be_stored_is_refused_in_a_sentence(models: SearchM
     ],
     ids=["short", "nan", "infinite", "zeros"],
 )
-def test_a_vector_that_cannot_be_searched_is_refused_and_nothing_is_written(
+def test_flawed_vector_is_refused_and_nothing_is_written(
     pool: Pool, flawed: NDArray[np.float32], sentence: str
 ) -> None:
     video = claim_one(pool, VideoQueue(pool, "first", 60.0))
@@ -204,7 +202,7 @@ def test_a_vector_that_cannot_be_searched_is_refused_and_nothing_is_written(
     assert everything(pool) == before
 
 
-def test_vectors_that_were_dropped_while_they_were_made_are_not_written(pool: Pool, models: SearchModels) -> None:
+def test_vectors_dropped_meanwhile_are_not_written(pool: Pool, models: SearchModels) -> None:
     models.begin(By.PICTURE, WIDE)
     models.drop_old()
     with pytest.raises(ConfigurationError, match="were dropped meanwhile: start `heimdex reembed` again"):
@@ -253,7 +251,7 @@ def _fill_as_before(url: str) -> None:
         )
 
 
-def test_vectors_from_before_stay_where_they_are_and_are_searched(bare_database_url: str) -> None:
+def test_vectors_from_before_stay_in_place_and_are_searched(bare_database_url: str) -> None:
     _at_version(bare_database_url, 32)
     _fill_as_before(bare_database_url)
     apply_migrations(bare_database_url)

@@ -178,7 +178,7 @@ def test_no_worker_reserves_more_than_half_of_the_largest_node() -> None:
     assert (planned.speech.threads, planned.vision.threads) == (2, 2)
 
 
-def test_the_vision_model_is_the_default_of_the_device_unless_it_is_set() -> None:
+def test_vision_model_unset_is_the_default_of_the_device() -> None:
     for gpus, name, weights in ((0, "ViT-B-32", "laion2b_s34b_b79k"), (1, "ViT-B-16-SigLIP2-256", "webli")):
         vision = plan(8, gpus).vision
         assert (vision.model, vision.pretrained, vision.chosen) == (name, weights, False)

@@ -160,7 +160,7 @@ def test_each_group_gives_at_most_one_tag_and_none_without_enough_of_a_lead() ->
     assert scene.visual_summary == "red, red"
 
 
-def test_a_model_that_judges_labels_alone_gives_no_tag_where_none_fits() -> None:
+def test_sigmoid_model_gives_no_tag_where_none_fits() -> None:
     """Of a grey picture each colour is equally near: one among three for a softmax, unlikely for a sigmoid."""
     alone = ColourModel()
     alone.label_scale = SigmoidScale(scale=30.0, bias=-28.0)  # type: ignore[assignment]

@@ -84,7 +84,7 @@ def test_a_model_with_prompts_puts_them_before_texts_and_queries(tmp_path: Path)
     assert len({plain.key, prompted.key, asked_only.key}) == 3
 
 
-def test_vectors_from_before_prompts_are_gone_on_with_as_they_were(tmp_path: Path) -> None:
+def test_vectors_from_before_prompts_stay_comparable(tmp_path: Path) -> None:
     directory = text_model_of(tmp_path / "model", 768)
     plain = load_text_model(str(directory), "cpu")
     set_prompts(directory, {"query": "query: ", "passage": "passage: "})
