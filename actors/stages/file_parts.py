@@ -21,6 +21,8 @@ PACKETS_PER_READ = 32_768
 MOST_RESYNCS = 10_000
 """A file that loses its packets' rhythm more often is not searched any further."""
 MOST_PARTS = 10_000
+MOST_BOXES = 10_000
+"""An MP4 file of more outermost boxes is in fragments."""
 NEAR_PACKETS = 32
 """The table of programs that belongs to a program's own table is at most so many packets before it."""
 AUDIO_TYPES = frozenset({0x03, 0x04, 0x0F, 0x11, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0xA1, 0xC1, 0xC2})
@@ -61,6 +63,29 @@ def joined_at(path: Path) -> list[int]:
                 found.append(at)
             at = data.find(magic, at + 1)
     return found
+
+
+def second_mp4_at(path: Path) -> int | None:
+    """The byte at which another MP4 file begins within one; None where there is none, or where FFmpeg reads on."""
+    begins: list[int] = []
+    indexes = 0
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"ftyp":
+            return None
+        at, end = 0, path.stat().st_size
+        for _ in range(MOST_BOXES):
+            file.seek(at)
+            head = file.read(16)
+            if len(head) < 8 or head[4:8] == b"moof":
+                break
+            size = int.from_bytes(head[:4], "big")
+            size = int.from_bytes(head[8:16], "big") if size == 1 else size or end - at
+            begins += [at] if head[4:8] == b"ftyp" else []
+            indexes += head[4:8] == b"moov"
+            at += max(8, size)
+        else:
+            return None
+    return begins[1] if len(begins) > 1 and indexes > 1 and len(head) < 8 else None
 
 
 def stream_tables(path: Path) -> list[StreamsFrom]:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from actors.stages.display import Orientation
 from actors.stages.file_clock import BACKWARD_JUMP_S, FORWARD_JUMP_S
-from actors.stages.file_parts import StreamsFrom, joined_at, next_change, stream_tables
+from actors.stages.file_parts import StreamsFrom, joined_at, next_change, second_mp4_at, stream_tables
 from actors.stages.media_file import FPS_TOLERANCE, OpenMedia, Tally, check_extent, open_media, packets
 from actors.stages.packet_scan import PacketScan
 from actors.stages.stream_choice import choose_sound, picture_stream
@@ -66,6 +66,10 @@ class Survey:
                 message = f"the part of the file from byte {begin:,} on is left out: {error}"
                 warnings.append(MediaWarning(PART_LEFT_OUT, message))
         info = _combined(surveyed)
+        second = second_mp4_at(self._video.path)
+        if second is not None:
+            message = f"another file begins at byte {second:,}: it is left out, as players do"
+            warnings.append(MediaWarning(PART_LEFT_OUT, message))
         self._check_extent(info.duration_s, info.fps)
         return replace(info, warnings=(*info.warnings, *warnings))
 
