@@ -65,7 +65,8 @@ class Files:
         if not self.sized:
             head.append("Transfer-Encoding: chunked")
             whole = first + self.most >= len(content)
-            body = b"%x\r\n%b\r\n%b" % (len(body), body, b"0\r\n\r\n" if whole else b"")
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body = chunk + (b"0\r\n\r\n" if whole else b"")
         answer("\n".join(head), body)(connection, request)
 
 
@@ -327,3 +328,39 @@ def test_a_busy_server_is_waited_for_in_the_middle_of_a_file(tmp_path: Path) -> 
 
     with serving(Busy(tag=by_content)) as web:
         assert content(f"{web.url}/a", tmp_path) == FILM
+
+
+# By chance
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_transfer_by_chance_is_one_version_or_none(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    base = rng.randbytes(60_000)
+    versions = [base] + [
+        rng.choice([base, rng.randbytes(60_000), base[:30_000] + rng.randbytes(30_000), base + b"x", base[:50_000]])
+        for _ in range(rng.randrange(6))
+    ]
+
+    class Chance(Files):
+        def __call__(self, connection: socket.socket, request: str) -> None:
+            self.most = rng.choice([0, 1, 999, 20_000, 45_000, 10**6])
+            self.ranges, self.sized = rng.random() < 0.8, rng.random() < 0.8
+            if rng.random() < 0.1:
+                self.requests += 1
+                return
+            super().__call__(connection, request)
+
+    tag = rng.choice([by_content, weak, none])
+    served = Chance(
+        versions,
+        tag=tag,
+        modified=rng.choice([long_ago, none]) if tag is not none else none,
+        if_range=rng.random() < 0.7,
+        content_range=rng.choice([lambda first, total: f"bytes {first}-{total - 1}/{total}", lambda *_: None]),
+    )
+    with serving(served) as web:
+        try:
+            assert content(f"{web.url}/a", tmp_path) in versions
+        except TransientFailure:
+            assert list(tmp_path.iterdir()) == []
