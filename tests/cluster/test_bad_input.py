@@ -1,5 +1,6 @@
 """Files that cannot be processed: each ends with one clear sentence and the stage it failed in; the others go on."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def results(heimdex: CommandLine, bad_folder: Path) -> dict[str, dict[str, Any]]
     cut_off(bad_folder / "whole.mp4", 0.5).rename(bad_folder / "cut_off.mp4")
     write_video(bad_folder / "silent.mp4", shots)
     write_video(bad_folder / "sound_only.mp4", [], [Sound(0.0, tone(3.0))])
+    for path in bad_folder.iterdir():
+        os.utime(path, (0, 0))  # what was written just now and cannot be read would have to wait
     uris = [
         str(bad_folder / "missing.mp4"),
         str(bad_folder / "empty.mp4"),
