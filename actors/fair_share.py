@@ -36,9 +36,9 @@ class FairShare:
         """A worker ran so long for the owner."""
         self._served_s[owner_id] = self.served_s(owner_id) + run_s
 
-    def served_s(self, owner_id: UUID) -> float:
-        """What the owner has received, in seconds that only compare with those of other owners."""
-        return self._served_s.get(owner_id, self._now_s)
+    def served_s(self, owner_id: UUID | None) -> float:
+        """What the owner has received, in seconds that only compare with those of other owners; None: nothing."""
+        return 0.0 if owner_id is None else self._served_s.get(owner_id, self._now_s)
 
     def order(self) -> list[UUID]:
         """The owners who have received more than a newcomer, those with least first."""

@@ -103,6 +103,7 @@ class Pool:
         self._waiting: dict[Item, None] = {}  # in order; each may leave at any time
         self._workers: list[_Worker] = []
         self._idle: dict[_Worker, WorkerInfo] = {}
+        self._long_calls = 0
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -267,16 +268,18 @@ class Pool:
             for item in batch:
                 del self._waiting[item]
                 item.on_start()
-            ordered = [item for item in ordered if item in self._waiting]
             del self._idle[worker]
             worker.batch, worker.since_s = batch, time.monotonic()
             worker.is_long = self._turns.is_long(batch[0])
+            self._long_calls += worker.is_long
             self._background(self._call(worker, info, batch))
+            ordered = [item for item in ordered if item in self._waiting]
+            if not ordered:
+                return
 
     def _keeps_short(self) -> bool:
         """Whether as many workers have long calls as may, so that the others are kept for short and urgent ones."""
-        long = sum(worker.batch is not None and worker.is_long for worker in self._workers)
-        return long >= self._size - self._size // WORKERS_PER_KEPT
+        return self._long_calls >= self._size - self._size // WORKERS_PER_KEPT
 
     def _fail_stranded(self, items: Iterable[Item]) -> None:
         """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
@@ -326,6 +329,7 @@ class Pool:
     def _end_call(self, worker: _Worker, info: WorkerInfo) -> None:
         worker.busy_s += time.monotonic() - worker.since_s
         worker.batch = None
+        self._long_calls -= worker.is_long
         if not worker.is_spent:
             self._idle[worker] = info
 

@@ -87,7 +87,13 @@ class Turns:
 
     def in_order(self, waiting: Collection[Item]) -> list[Item]:
         """The items as they are taken; those of the same place stay as they came."""
-        return sorted(waiting, key=self._place)
+        served_s = {owner_id: self.shares.served_s(owner_id) for owner_id in {item.turn.owner_id for item in waiting}}
+
+        def place(item: Item) -> tuple[bool, bool, float, int]:
+            turn = item.turn
+            return not turn.urgent, item.call in self.deferred, served_s[turn.owner_id], -turn.priority
+
+        return sorted(waiting, key=place) if len(waiting) > 1 else list(waiting)
 
     def next_batch(self, ordered: Collection[Item], node_id: str, workers: int, *, no_long: bool) -> list[Item]:
         """The first items of those ``in_order`` that share a call of a worker on the node.
@@ -118,11 +124,6 @@ class Turns:
             self.shares.note_run(item.turn.owner_id, reply.report.run_s)
         if reply.report.failure is None:
             self.estimates.note_run(item.call, item.turn.length_s, reply.report.run_s)
-
-    def _place(self, item: Item) -> tuple[bool, bool, float, int]:
-        turn = item.turn
-        served_s = 0.0 if turn.owner_id is None else self.shares.served_s(turn.owner_id)
-        return not turn.urgent, item.call in self.deferred, served_s, -turn.priority
 
     def _may_join(self, item: Item, batch: Collection[Item]) -> bool:
         first = next(iter(batch))

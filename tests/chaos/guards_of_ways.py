@@ -354,8 +354,8 @@ _ON_RAY = [
     Guard(
         "urgent calls go first",
         TURNS,
-        "return not turn.urgent, item.call in self.deferred, served_s, -turn.priority",
-        "return False, item.call in self.deferred, served_s, -turn.priority",
+        "return not turn.urgent, item.call in self.deferred,",
+        "return False, item.call in self.deferred,",
         (f"{_TURNS}test_pool_takes_urgent_items_first",),
     ),
     Guard(
