@@ -8,32 +8,25 @@ have any length, and a search reads none but those of its model.
 The vectors themselves are written by ``scenes`` and ``scene_vectors``.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from psycopg import Connection, sql
-from psycopg.errors import LockNotAvailable
+from psycopg import Connection
 from psycopg.rows import DictRow
 
-from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
+from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, ModelKeys
 from cluster.store.database import Pool, advisory_lock
 from cluster.store.scene_vectors import count_lacking
-from cluster.store.vector_tables import SPACES, VectorTable, make_table
+from cluster.store.vector_tables import SPACES, VectorTable, drop_vectors, make_table
 
 _OPTIONS = {By.PICTURE: "--vision", By.MEANING: "--text"}
 SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
 """The settings that name a space's model."""
 
 _ADVISORY_LOCK = 0x7265656D626564  # "reembed"; one per database
-_DROPPED_AT_ONCE = 5000
-_DROP_TRIES, _DROP_PAUSE_S = 100, 0.5
-# Dropping a table that refers to scenes locks these: all searches would queue behind it while it waits.
-_WAIT_SHORTLY = "SET LOCAL lock_timeout = '1s'"
 
 # Shared by all who write scenes, alone for the switch. A lock of the table and not of its rows: these would let writers
 # that come one after the other keep the switch waiting for ever, and hand an empty answer to one that waited itself.
@@ -105,16 +98,6 @@ FROM scene_vector_tables AS t
 JOIN search_models AS a ON a.space = t.space AND a.state = 'active' AND a.model <> t.model
 ORDER BY t.space, t.model
 """
-
-_FORGET_TABLE = "DELETE FROM scene_vector_tables WHERE space = %(space)s AND model = %(model)s"
-
-_DELETE_SOME = sql.SQL(
-    """
-DELETE FROM {vectors} WHERE ctid = ANY (ARRAY(
-    SELECT e.ctid FROM {vectors} AS e WHERE e.model = %(model)s LIMIT %(limit)s
-))
-"""
-)
 
 
 @dataclass(frozen=True)
@@ -249,36 +232,8 @@ class SearchModels:
         dropped = 0
         for row in old:
             table = VectorTable(row["model"], row["dimensions"], row["relation"])
-            dropped += self._delete_vectors(table) if row["is_searched"] else 0
-            dropped += self._forget_table(table, row)
+            dropped += drop_vectors(self._pool, By(row["space"]), table, in_use=row["is_searched"])
         return dropped
-
-    def _forget_table(self, table: VectorTable, row: Mapping[str, Any]) -> int:
-        """Drop the table unless it is searched; returns how many vectors it had."""
-        for _ in range(_DROP_TRIES):
-            try:
-                with self._pool.connection() as connection:
-                    connection.execute(_WAIT_SHORTLY)
-                    dropped = 0 if row["is_searched"] else _drop_table(connection, table)
-                    connection.execute(_FORGET_TABLE, row)
-                    return dropped
-            except LockNotAvailable:
-                time.sleep(_DROP_PAUSE_S)  # searches pass
-        raise DatabaseUnavailable(
-            f"table {table.relation} cannot be dropped while others read scenes: run `heimdex reembed --drop-old` again"
-        )
-
-    def _delete_vectors(self, table: VectorTable) -> int:
-        """Delete the vectors of one of the models that share a table."""
-        deleted, count = 0, -1
-        while count:  # by and by: nothing is locked, and no transaction kept open, for long
-            with self._pool.connection() as connection:
-                values = {"model": table.model, "limit": _DROPPED_AT_ONCE}
-                count = connection.execute(_DELETE_SOME.format(vectors=table.name), values).rowcount
-            deleted += count
-        with self._pool.autocommitted() as connection:
-            connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table.name))
-        return deleted
 
 
 def keys_of(models: Models) -> ModelKeys:
@@ -310,14 +265,6 @@ def changing_alone(url: str) -> Iterator[None]:
         if not held:
             raise ConfigurationError("another `heimdex reembed` works on this database: wait for its end, or end it")
         yield
-
-
-def _drop_table(connection: Connection[DictRow], table: VectorTable) -> int:
-    """Drop a model's own table, or empty one of migrations 023 and 026; returns how many vectors it had."""
-    row = connection.execute(sql.SQL("SELECT count(*) AS vectors FROM {}").format(table.name)).fetchone()
-    statement = sql.SQL("TRUNCATE {}") if table.shared else sql.SQL("DROP TABLE {}")
-    connection.execute(statement.format(table.name))
-    return 0 if row is None else int(row["vectors"])
 
 
 def _make_active(connection: Connection[DictRow], models: Mapping[By, str], those: State) -> None:

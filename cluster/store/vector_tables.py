@@ -4,6 +4,7 @@
 ``scene_vectors``', which model is searched ``search_models``'.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection, sql
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import DictRow
 
-from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
 from cluster.contracts.search import By
 from cluster.store.database import Pool
 
@@ -84,6 +86,21 @@ class VectorTable:
         return sql.Literal(self.model.replace("%", "%%"))  # a statement with parameters reads %% as %
 
 
+_FORGET = "DELETE FROM scene_vector_tables WHERE space = %(space)s AND model = %(model)s"
+
+_DELETE_SOME = sql.SQL(
+    """
+DELETE FROM {vectors} WHERE ctid = ANY (ARRAY(
+    SELECT e.ctid FROM {vectors} AS e WHERE e.model = %(model)s LIMIT %(limit)s
+))
+"""
+)
+_DELETED_AT_ONCE = 5000
+
+# Dropping a table that refers to scenes locks these: all searches would queue behind it while it waits.
+_WAIT_SHORTLY = "SET LOCAL lock_timeout = '1s'"
+_DROP_TRIES, _DROP_PAUSE_S = 100, 0.5
+
 _DESCRIBED = """
 SELECT t.space AS by, t.model, m.state, t.dimensions, t.relation AS "table",
        round(pg_total_relation_size(format('public.%I', t.relation)::regclass) / 1e6, 1)::float8 AS megabytes
@@ -135,6 +152,48 @@ def make_table(connection: Connection[DictRow], by: By, model: str, dimensions: 
         ) from error
     assert row is not None
     return VectorTable(model, dimensions, row["relation"])
+
+
+def drop_vectors(pool: Pool, by: By, table: VectorTable, *, in_use: bool) -> int:
+    """Drop a model's vectors with their table, or empty one of migrations 023 and 026; returns how many there were.
+
+    ``in_use``: another model's vectors in the same table are searched, so these are deleted from among them.
+
+    Raises:
+        DatabaseUnavailable: others read scenes all the time.
+    """
+    deleted = _delete_vectors(pool, table) if in_use else 0
+    for _ in range(_DROP_TRIES):
+        try:
+            with pool.connection() as connection:
+                connection.execute(_WAIT_SHORTLY)
+                dropped = 0 if in_use else _drop_table(connection, table)
+                connection.execute(_FORGET, {"space": by.value, "model": table.model})
+                return deleted + dropped
+        except LockNotAvailable:
+            time.sleep(_DROP_PAUSE_S)  # searches pass
+    raise DatabaseUnavailable(
+        f"table {table.relation} cannot be dropped while others read scenes: run `heimdex reembed --drop-old` again"
+    )
+
+
+def _delete_vectors(pool: Pool, table: VectorTable) -> int:
+    deleted, count = 0, -1
+    while count:  # by and by: nothing is locked, and no transaction kept open, for long
+        with pool.connection() as connection:
+            values = {"model": table.model, "limit": _DELETED_AT_ONCE}
+            count = connection.execute(_DELETE_SOME.format(vectors=table.name), values).rowcount
+        deleted += count
+    with pool.autocommitted() as connection:
+        connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table.name))
+    return deleted
+
+
+def _drop_table(connection: Connection[DictRow], table: VectorTable) -> int:
+    row = connection.execute(sql.SQL("SELECT count(*) AS vectors FROM {}").format(table.name)).fetchone()
+    statement = sql.SQL("TRUNCATE {}") if table.shared else sql.SQL("DROP TABLE {}")
+    connection.execute(statement.format(table.name))
+    return 0 if row is None else int(row["vectors"])
 
 
 def described_tables(pool: Pool) -> list[dict[str, Any]]:
