@@ -25,7 +25,7 @@ COLUMNS = {
     "lang": "language",
     "priority": "priority",
 }
-"""The names that a column may have, in any case, and the field of a submission that each stands for."""
+"""The names that a column may have, in any case, and the field of a submission that each means."""
 
 _BOMS = (  # UTF-32's begins as UTF-16's does
     (codecs.BOM_UTF8, "utf-8"),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cluster.contracts.stages import Stage
 from cluster.manifest import BadRow
-from cluster.video_uris import shown, told_apart, video_name
+from cluster.video_uris import distinct_names, shown, video_name
 
 Result = dict[str, Any]
 """A video as ``cluster.store.results.read_results`` gives it."""
@@ -112,7 +112,7 @@ def print_warnings(results: Sequence[Result]) -> None:
 
 
 def _names(results: Sequence[Result]) -> list[str]:
-    return told_apart(
+    return distinct_names(
         (video_name(result["filename"], result["uri"], result["id"]), shown(result["uri"])) for result in results
     )
 

@@ -137,7 +137,7 @@ def shown(uri: str) -> str:
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 
-def told_apart(videos: Iterable[tuple[str, str]]) -> list[str]:
+def distinct_names(videos: Iterable[tuple[str, str]]) -> list[str]:
     """What lines about several videos call each, by name and place: its name, where several share it its place."""
     known = list(videos)
     count = Counter(name for name, _ in known)

@@ -20,7 +20,7 @@ from cluster.contracts.stages import REQUIRES
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
 from cluster.store.results import Standing, read_standings
-from cluster.video_uris import told_apart
+from cluster.video_uris import distinct_names
 
 POLL_S = 0.4
 SHOWN_IN_FLIGHT = 10
@@ -93,7 +93,7 @@ def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -
         except DatabaseUnavailable:
             time.sleep(POLL_S)
             continue
-        names = told_apart((standing.name, standing.place) for standing in standings)
+        names = distinct_names((standing.name, standing.place) for standing in standings)
         yield [replace(standing, filename=name) for standing, name in zip(standings, names, strict=True)]
         if all(standing.settled for standing in standings):
             return

@@ -168,8 +168,8 @@ class _Transfer:
         assert version is not None
         total = version.total if version.total is not None else part.version.total
         repeated = self._sink.size - first
-        told = part.first == first or (part.first is None and repeated and part.length == (total or 0) - first)
-        if not told or total is None or part.encoding is not None or not version.may_be(part.version):
+        placed = part.first == first or (part.first is None and repeated and part.length == (total or 0) - first)
+        if not placed or total is None or part.encoding is not None or not version.may_be(part.version):
             self._restart()
             return iter(())
         begin = b""

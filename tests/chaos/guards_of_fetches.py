@@ -178,8 +178,8 @@ VERSIONS = [
     Guard(
         "a part has the place that was asked for",
         TRANSFER,
-        "told = part.first == first or (",
-        "told = part.first is not None or (",
+        "placed = part.first == first or (",
+        "placed = part.first is not None or (",
         (f"{_GOING_ON}test_a_part_of_another_place_is_not_used",),
     ),
     Guard(

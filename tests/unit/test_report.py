@@ -108,7 +108,7 @@ def test_failures_and_bad_rows_go_to_standard_error(capsys: pytest.CaptureFixtur
     ]
 
 
-def test_names_that_repeat_are_told_apart_by_uri(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_repeat_are_replaced_by_uri(capsys: pytest.CaptureFixture[str]) -> None:
     same = [
         result("a.mp4", "FAILED", uri="https://host/1/a.mp4?X-Amz-Signature=secret#t"),
         result("a.mp4", "FAILED", uri="https://me:secret@host/2/a.mp4"),
