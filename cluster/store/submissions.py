@@ -106,7 +106,7 @@ _RETRY = """
 -- Let videos that FAILED or were cancelled wait again, with all their attempts before them; stored results stay.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.status = 'FAILED' AND p.due_at IS NOT NULL AND p.forgotten_at IS NULL
+    WHERE v.status = 'FAILED' AND p.forgotten_at IS NULL
       AND (%(ids)s::uuid[] IS NULL OR v.id = ANY (%(ids)s)) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
       AND (%(stage)s::text IS NULL OR v.processing_stage = %(stage)s)
       AND (%(ids)s IS NOT NULL OR p.cancelled_at IS NULL)

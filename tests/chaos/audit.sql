@@ -68,7 +68,7 @@ $$;
 
 CREATE FUNCTION chaos.attempt_of(wanted_video uuid) RETURNS integer
 LANGUAGE sql STABLE SET enable_seqscan = off AS $$
-    SELECT attempt FROM public.videos WHERE id = wanted_video
+    SELECT attempt FROM public.video_processing WHERE video_id = wanted_video
 $$;
 
 CREATE FUNCTION chaos.leases_granted() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -84,11 +84,11 @@ BEGIN
     FROM granted AS g JOIN chaos.leases AS l ON l.video_id = g.video_id AND l.ended_in IS NULL;
     INSERT INTO chaos.faults (what, video_id, detail)
     SELECT 'attempts are not contiguous', g.video_id, v.attempt::text
-    FROM granted AS g JOIN public.videos AS v ON v.id = g.video_id
+    FROM granted AS g JOIN public.video_processing AS v ON v.video_id = g.video_id
     WHERE v.attempt <> 1 + (SELECT count(*) FROM chaos.leases AS l WHERE l.video_id = g.video_id);
     INSERT INTO chaos.leases (lease_token, video_id, attempt, scheduler, session, claim)
     SELECT g.lease_token, g.video_id, v.attempt, g.scheduler, current_setting('application_name'), this_claim
-    FROM granted AS g JOIN public.videos AS v ON v.id = g.video_id;
+    FROM granted AS g JOIN public.video_processing AS v ON v.video_id = g.video_id;
     RETURN NULL;
 END
 $$;
@@ -133,41 +133,85 @@ $$;
 CREATE TRIGGER chaos_closed AFTER UPDATE ON video_stage_runs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION chaos.runs_closed();
 
+-- A video's status as people see it, at the end of a statement: what was cancelled is CANCELLED. Of what was before, the
+-- last change says so, since by then cancelled_at may be gone.
+CREATE FUNCTION chaos.shown(video uuid, status text) RETURNS text
+LANGUAGE sql STABLE SET enable_seqscan = off AS $$
+    SELECT CASE WHEN status = 'FAILED' AND EXISTS (
+        SELECT FROM public.video_processing AS p WHERE p.video_id = video AND p.cancelled_at IS NOT NULL)
+    THEN 'CANCELLED' ELSE status END
+$$;
+
+CREATE FUNCTION chaos.shown_before(video uuid, status text) RETURNS text
+LANGUAGE sql STABLE SET enable_seqscan = off AS $$
+    SELECT CASE WHEN status = 'FAILED' AND (
+        SELECT c.after FROM chaos.changes AS c WHERE c.video_id = video ORDER BY c.number DESC LIMIT 1) = 'CANCELLED'
+    THEN 'CANCELLED' ELSE status END
+$$;
+
 CREATE FUNCTION chaos.videos_changed() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    changed record;
 BEGIN
-    INSERT INTO chaos.changes (video_id, before, after, attempt, session)
-    SELECT n.id, o.status, n.status, n.attempt, current_setting('application_name')
-    FROM new_rows AS n JOIN old_rows AS o USING (id) WHERE n.status <> o.status;
-    INSERT INTO chaos.faults (what, video_id, detail)
-    SELECT 'a status followed that may not', n.id, o.status || ' -> ' || n.status
-    FROM new_rows AS n JOIN old_rows AS o USING (id)
-    WHERE n.status <> o.status AND (o.status::text, n.status::text) NOT IN (
-        ('PENDING', 'PROCESSING'), ('PENDING', 'CANCELLED'), ('FAILED', 'PENDING'), ('CANCELLED', 'PENDING'),
-        ('PROCESSING', 'READY'), ('PROCESSING', 'FAILED'), ('PROCESSING', 'PENDING'), ('PROCESSING', 'CANCELLED'));
-    INSERT INTO chaos.faults (what, video_id, detail)
-    SELECT CASE WHEN n.status = o.status THEN 'a video was changed without its lease'
-                ELSE 'an attempt was ended without its lease' END,
-           n.id, concat_ws(' ', n.attempt, o.status, n.status, n.error_type)
-    FROM new_rows AS n JOIN old_rows AS o USING (id)
-    WHERE o.status = 'PROCESSING' AND NOT CASE
-        WHEN n.status = o.status THEN chaos.may_write(n.id, n.attempt, CASE
-            WHEN n.file_size_bytes IS DISTINCT FROM o.file_size_bytes THEN n.file_size_bytes::text END)
-        WHEN n.status = 'READY' THEN chaos.ends_now(n.id, n.attempt) AND chaos.may_write(n.id, n.attempt, NULL)
-        WHEN n.error_type IN ('NodeLost', 'Cancelled') OR n.error_type IS NULL THEN chaos.ends_now(n.id, n.attempt)
-        ELSE chaos.ends_now(n.id, n.attempt) AND chaos.may_write(n.id, n.attempt, n.error_message) END;
-    INSERT INTO chaos.faults (what, video_id, detail)
-    SELECT 'a video that nobody works on was changed', n.id, o.status::text
-    FROM new_rows AS n JOIN old_rows AS o USING (id) WHERE n.status = o.status AND o.status <> 'PROCESSING';
-    INSERT INTO chaos.faults (what, video_id, detail)
-    SELECT 'a video was claimed without a lease', n.id, n.attempt::text
-    FROM new_rows AS n JOIN old_rows AS o USING (id)
-    WHERE o.status = 'PENDING' AND n.status = 'PROCESSING'
-      AND NOT EXISTS (SELECT FROM public.video_leases AS l WHERE l.video_id = n.id);
+    FOR changed IN
+        SELECT n.id, p.attempt, p.error_type, n.error_message, chaos.shown_before(o.id, o.status::text) AS before,
+               chaos.shown(n.id, n.status::text) AS after
+        FROM new_rows AS n JOIN old_rows AS o USING (id) JOIN public.video_processing AS p ON p.video_id = n.id
+    LOOP
+        IF changed.before <> changed.after THEN
+            INSERT INTO chaos.changes (video_id, before, after, attempt, session) VALUES
+                (changed.id, changed.before, changed.after, changed.attempt, current_setting('application_name'));
+            IF (changed.before, changed.after) NOT IN (
+                ('PENDING', 'PROCESSING'), ('PENDING', 'CANCELLED'), ('FAILED', 'PENDING'), ('CANCELLED', 'PENDING'),
+                ('PROCESSING', 'READY'), ('PROCESSING', 'FAILED'), ('PROCESSING', 'PENDING'),
+                ('PROCESSING', 'CANCELLED'))
+            THEN
+                INSERT INTO chaos.faults (what, video_id, detail) VALUES
+                    ('a status followed that may not', changed.id, changed.before || ' -> ' || changed.after);
+            END IF;
+        END IF;
+        IF changed.before = 'PROCESSING' AND NOT (CASE
+            WHEN changed.after = changed.before THEN chaos.may_write(changed.id, changed.attempt, NULL)
+            WHEN changed.after = 'READY' THEN chaos.ends_now(changed.id, changed.attempt)
+                 AND chaos.may_write(changed.id, changed.attempt, NULL)
+            WHEN changed.error_type IN ('NodeLost', 'Cancelled') OR changed.error_type IS NULL
+                 THEN chaos.ends_now(changed.id, changed.attempt)
+            ELSE chaos.ends_now(changed.id, changed.attempt)
+                 AND chaos.may_write(changed.id, changed.attempt, changed.error_message) END)
+        THEN
+            INSERT INTO chaos.faults (what, video_id, detail) VALUES (
+                CASE WHEN changed.after = changed.before THEN 'a video was changed without its lease'
+                     ELSE 'an attempt was ended without its lease' END,
+                changed.id, concat_ws(' ', changed.attempt, changed.before, changed.after, changed.error_type));
+        END IF;
+        IF changed.after = changed.before AND changed.before <> 'PROCESSING' THEN
+            INSERT INTO chaos.faults (what, video_id, detail) VALUES
+                ('a video that nobody works on was changed', changed.id, changed.before);
+        END IF;
+        IF changed.before = 'PENDING' AND changed.after = 'PROCESSING'
+           AND NOT EXISTS (SELECT FROM public.video_leases AS l WHERE l.video_id = changed.id) THEN
+            INSERT INTO chaos.faults (what, video_id, detail) VALUES
+                ('a video was claimed without a lease', changed.id, changed.attempt::text);
+        END IF;
+    END LOOP;
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER chaos_changed AFTER UPDATE ON videos REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION chaos.videos_changed();
+
+CREATE FUNCTION chaos.media_found() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    INSERT INTO chaos.faults (what, video_id, detail)
+    SELECT 'what a probe found was written without its lease', n.video_id, n.attempt::text
+    FROM new_rows AS n JOIN old_rows AS o USING (video_id)
+    WHERE n.file_size_bytes IS DISTINCT FROM o.file_size_bytes
+      AND NOT chaos.may_write(n.video_id, n.attempt, n.file_size_bytes::text);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER chaos_found AFTER UPDATE ON video_processing REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION chaos.media_found();
 
 CREATE FUNCTION chaos.scenes_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

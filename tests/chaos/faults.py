@@ -24,7 +24,7 @@ from cluster.store.database import Pool, open_pool
 from cluster.store.embedded import EmbeddedPostgres
 from cluster.store.migrations import apply_migrations
 from cluster.store.submissions import submit
-from tests.chaos.invariants import violations, watch
+from tests.chaos.invariants import VIDEOS, violations, watch
 from tests.chaos.toy_way import FAULTS, SCENES, ToyPlan, left_in, toy_uri
 
 DEADLINE_S = 4.0
@@ -73,7 +73,7 @@ def run(
 def _wrong(pool: Pool) -> Iterator[str]:
     with pool.connection() as connection:
         rows = connection.execute(
-            "SELECT v.*, (SELECT count(*) FROM video_scenes WHERE video_id = v.id) AS scenes FROM videos AS v"
+            f"SELECT v.*, (SELECT count(*) FROM video_scenes WHERE video_id = v.id) AS scenes FROM {VIDEOS} AS v"
         ).fetchall()
     for row in rows:
         fault, stage, _ = row["storage_path"].removeprefix("toy://").split("/")
@@ -91,7 +91,7 @@ def _settle(pool: Pool, count: int, progress: Callable[[str], None]) -> None:
     while settled < count and time.monotonic() - since_s < PATIENCE_S:
         with pool.connection() as connection:
             row = connection.execute(
-                "SELECT count(*) AS n FROM videos WHERE status::text = ANY (%s)", (list(SETTLED),)
+                f"SELECT count(*) AS n FROM {VIDEOS} AS v WHERE v.status = ANY (%s)", (list(SETTLED),)
             ).fetchone()
         assert row is not None
         if row["n"] != settled:

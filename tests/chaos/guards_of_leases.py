@@ -16,16 +16,16 @@ _CLAIM = [
     Guard(
         "a claim skips what is locked",
         QUEUE,
-        "FOR UPDATE OF v SKIP LOCKED",
-        "FOR UPDATE OF v",
+        "FOR UPDATE OF v, p SKIP LOCKED",
+        "FOR UPDATE OF v, p",
         (f"{_RACES}test_a_claim_waits_for_nobody",),
     ),
     Guard(
         "a claim looks again once it holds the lock",
         QUEUE,
-        "    WHERE v.status = 'PENDING' AND v.available_at <= clock_timestamp()\n    ORDER BY c.turn",
-        "    ORDER BY c.turn",
-        (f"{_RACES}test_a_video_that_is_cancelled_while_it_is_claimed_stays_cancelled",),
+        "FROM waiting WHERE v.id = waiting.id AND waiting.pending\n",
+        "FROM waiting WHERE v.id = waiting.id\n",
+        (f"{_RACES}test_what_another_system_has_taken_is_not_claimed",),
     ),
     Guard(
         "claims come one after the other",
@@ -37,8 +37,8 @@ _CLAIM = [
     Guard(
         "what backs off takes nobody's place",
         QUEUE,
-        "AND v.status = 'PENDING' AND v.available_at <= clock_timestamp()\n        ORDER BY",
-        "AND v.status = 'PENDING' AND v.available_at IS NOT NULL\n        ORDER BY",
+        "AND p.available_at <= clock_timestamp()\n        ORDER BY p.due_at",
+        "AND p.available_at IS NOT NULL\n        ORDER BY p.due_at",
         (f"{_RACES}test_a_video_that_backs_off_takes_nobodys_place",),
     ),
     Guard(
@@ -162,15 +162,15 @@ _TAKING_BACK = [
     Guard(
         "interruptions have a bound",
         RECOVERY,
-        "%(counted)s > 0 AND v.interruptions + %(counted)s >= %(max_interruptions)s AS spent",
+        "%(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent",
         "false AS spent",
         (f"{_QUEUE_TESTS}test_the_last_interruption_fails_it_naming_the_stage_that_was_open_last",),
     ),
     Guard(
         "a stop that hands back fails nothing",
         RECOVERY,
-        "%(counted)s > 0 AND v.interruptions",
-        "v.interruptions",
+        "%(counted)s > 0 AND p.interruptions",
+        "p.interruptions",
         (f"{_RACES}test_what_is_handed_back_never_fails_for_it",),
     ),
 ]

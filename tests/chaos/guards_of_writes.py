@@ -26,8 +26,8 @@ _FENCE = [
     Guard(
         "fence: what the probe found",
         LEDGER,
-        "l.lease_token = b.lease_token\nWHERE v.id",
-        "true\nWHERE v.id",
+        "l.lease_token = b.lease_token\n), measured",
+        "true\n), measured",
         (f"{_STALE}[True-record_media]",),
     ),
     Guard(
@@ -92,22 +92,22 @@ _SETTLED = [
     Guard(
         "what is settled is not finished again",
         QUEUE,
-        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING",
-        "FROM done AS lease, clock WHERE v.id = lease.video_id\n    RETURNING",
+        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING v.id, lease",
+        "FROM done AS lease, clock WHERE v.id = lease.video_id\n    RETURNING v.id, lease",
         (_ONCE,),
     ),
     Guard(
         "what is settled does not fail again: the first failure stays",
         QUEUE,
-        'FROM lease, clock WHERE v.id = lease.video_id\n"""',
-        'FROM clock WHERE v.id = %(id)s\n"""',
+        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING v.id\n)",
+        "FROM clock WHERE v.id = %(id)s\n    RETURNING v.id\n)",
         (_ONCE,),
     ),
     Guard(
         "what is settled does not wait again",
         QUEUE,
-        'FROM lease WHERE v.id = lease.video_id\n"""\n)\n\n\n@dataclass',
-        'WHERE v.id = %(id)s\n"""\n)\n\n\n@dataclass',
+        "FROM lease WHERE v.id = lease.video_id\n    RETURNING v.id\n)",
+        "WHERE v.id = %(id)s\n    RETURNING v.id\n)",
         (_ONCE,),
     ),
     Guard(

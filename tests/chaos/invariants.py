@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.contracts.stages import REQUIRES, RetryRule, Stage
 from cluster.store.database import Pool, connect
+from cluster.store.shown_status import SHOWN_STATUS
 
 AUDIT_SQL = Path(__file__).with_name("audit.sql")
 TOLERANCE_MS = 50.0
@@ -16,16 +17,24 @@ EXAMPLES = 3
 
 _ENDED = "('READY', 'FAILED', 'CANCELLED')"
 
+VIDEOS = f"""(
+    SELECT v.id, v.owner_id, v.storage_path, {SHOWN_STATUS} AS status, v.error_message, v.processing_stage, v.queued_at,
+           v.processing_started_at, v.processing_finished_at, v.processing_duration_ms, p.due_at, p.attempt, p.failures,
+           p.crashes, p.interruptions, p.error_type, p.file_size_bytes
+    FROM public.videos AS v JOIN public.video_processing AS p ON p.video_id = v.id
+)"""
+"""Videos with what the queue knows of them, and their status as people see it."""
+
 CHECKS: dict[str, str] = {
     "a video has not ended": f"""
-        SELECT id, status FROM videos WHERE status NOT IN {_ENDED} AND due_at IS NOT NULL
+        SELECT id, status FROM {{videos}} AS v WHERE status NOT IN {_ENDED} AND due_at IS NOT NULL
     """,
     "a lease without a video on its way": """
-        SELECT l.video_id, l.lease_token FROM video_leases AS l JOIN videos AS v ON v.id = l.video_id
+        SELECT l.video_id, l.lease_token FROM video_leases AS l JOIN {videos} AS v ON v.id = l.video_id
         WHERE v.status <> 'PROCESSING'
     """,
     "a video on its way without a lease": """
-        SELECT v.id FROM videos AS v LEFT JOIN video_leases AS l ON l.video_id = v.id
+        SELECT v.id FROM {videos} AS v LEFT JOIN video_leases AS l ON l.video_id = v.id
         WHERE v.status = 'PROCESSING' AND l.video_id IS NULL
     """,
     "a stage run is open without a lease": """
@@ -33,13 +42,13 @@ CHECKS: dict[str, str] = {
         WHERE r.outcome = 'running' AND NOT EXISTS (SELECT FROM video_leases AS l WHERE l.video_id = r.video_id)
     """,
     "a stage run of another attempt is open": """
-        SELECT r.video_id, r.attempt, r.stage FROM video_stage_runs AS r JOIN videos AS v ON v.id = r.video_id
+        SELECT r.video_id, r.attempt, r.stage FROM video_stage_runs AS r JOIN {videos} AS v ON v.id = r.video_id
         WHERE r.outcome = 'running' AND r.attempt <> v.attempt
     """,
     "an owner has more videos on the way than allowed": """
         SELECT owner_id, max(on_the_way) FROM (
             SELECT owner_id, sum(change) OVER (PARTITION BY owner_id ORDER BY at, change) AS on_the_way FROM (
-                SELECT v.owner_id, x.at, x.change FROM chaos.leases AS l JOIN videos AS v ON v.id = l.video_id
+                SELECT v.owner_id, x.at, x.change FROM chaos.leases AS l JOIN {videos} AS v ON v.id = l.video_id
                 CROSS JOIN LATERAL (VALUES (l.granted_at, 1), (l.ended_at, -1)) AS x (at, change)
                 WHERE x.at IS NOT NULL) AS changes) AS owners
         GROUP BY 1 HAVING max(on_the_way) > (SELECT owner_cap FROM chaos.settings)
@@ -55,14 +64,14 @@ CHECKS: dict[str, str] = {
     """,
     "the status is not the last one that was noted": """
         SELECT v.id, v.status, c.after
-        FROM videos AS v
+        FROM {videos} AS v
         LEFT JOIN (SELECT DISTINCT ON (video_id) video_id, after FROM chaos.changes ORDER BY video_id, number DESC) AS c
              ON c.video_id = v.id
         WHERE v.status::text <> coalesce(c.after, 'PENDING')
     """,
     "attempts are not 1 to n": """
         SELECT v.id, v.attempt, count(l.lease_token), max(l.attempt)
-        FROM videos AS v LEFT JOIN chaos.leases AS l ON l.video_id = v.id
+        FROM {videos} AS v LEFT JOIN chaos.leases AS l ON l.video_id = v.id
         GROUP BY 1, 2 HAVING v.attempt <> count(l.lease_token) OR v.attempt <> coalesce(max(l.attempt), 0)
     """,
     "a stage run of an attempt that there was not": """
@@ -70,7 +79,7 @@ CHECKS: dict[str, str] = {
         LEFT JOIN chaos.leases AS l ON l.video_id = r.video_id AND l.attempt = r.attempt WHERE l.video_id IS NULL
     """,
     "more setbacks than allowed": """
-        SELECT id, failures, crashes, interruptions FROM videos
+        SELECT id, failures, crashes, interruptions FROM {videos} AS v
         WHERE failures > {max_errors} OR crashes > {max_crashes} OR interruptions > {max_interruptions}
     """,
     "a status changed unseen": """
@@ -98,13 +107,13 @@ CHECKS: dict[str, str] = {
         WHERE n.video_id IS NULL OR n.outcome NOT IN ('completed', 'skipped') OR n.finished_at > r.ready_at
     """,
     "a READY video's last attempt lacks a stage": """
-        SELECT v.id, v.attempt, count(r.stage) FROM videos AS v
+        SELECT v.id, v.attempt, count(r.stage) FROM {videos} AS v
         LEFT JOIN video_stage_runs AS r
              ON r.video_id = v.id AND r.attempt = v.attempt AND r.outcome IN ('completed', 'skipped')
         WHERE v.status = 'READY' AND v.due_at IS NOT NULL GROUP BY 1, 2 HAVING count(r.stage) <> {stages}
     """,
     "the stages of a READY video do not add up to its time": """
-        SELECT v.id, v.attempt FROM videos AS v
+        SELECT v.id, v.attempt FROM {videos} AS v
         JOIN video_stage_runs AS first ON first.video_id = v.id AND first.attempt = v.attempt
              AND first.stage = 'downloading'
         JOIN video_stage_runs AS last ON last.video_id = v.id AND last.attempt = v.attempt AND last.stage = 'finalizing'
@@ -115,7 +124,7 @@ CHECKS: dict[str, str] = {
     "a pause between two stages of a READY video": """
         SELECT r.video_id, r.attempt, r.stage FROM (
             SELECT r.video_id, r.attempt, r.stage, r.ready_at, max(n.finished_at) AS needed_at
-            FROM videos AS v
+            FROM {videos} AS v
             JOIN video_stage_runs AS r ON r.video_id = v.id AND r.attempt = v.attempt
             JOIN (VALUES {requires}) AS needed (by_stage, stage) ON needed.by_stage = r.stage
             JOIN video_stage_runs AS n
@@ -124,7 +133,7 @@ CHECKS: dict[str, str] = {
         WHERE extract(epoch FROM r.ready_at - r.needed_at) * 1000 > {tolerance_ms}
     """,
     "an ended video's times are not whole": """
-        SELECT id, status FROM videos
+        SELECT id, status FROM {videos} AS v
         WHERE status IN ('READY', 'FAILED') AND due_at IS NOT NULL AND (
               queued_at IS NULL OR processing_started_at IS NULL OR processing_finished_at IS NULL
               OR processing_started_at < queued_at OR processing_finished_at < processing_started_at
@@ -132,7 +141,7 @@ CHECKS: dict[str, str] = {
                  round(extract(epoch FROM processing_finished_at - processing_started_at) * 1000))
     """,
     "a FAILED video names no stage that failed": """
-        SELECT v.id, v.processing_stage, v.error_type FROM videos AS v
+        SELECT v.id, v.processing_stage, v.error_type FROM {videos} AS v
         WHERE v.status = 'FAILED' AND (v.error_type IS NULL OR v.error_message IS NULL OR v.error_type <> 'NodeLost'
               AND NOT EXISTS (
                   SELECT FROM video_stage_runs AS r
@@ -153,7 +162,7 @@ CHECKS: dict[str, str] = {
         WHERE t.video_id IS NULL
     """,
     "results for later attempts stay where none follows": """
-        SELECT s.video_id, s.stage, v.status FROM video_stage_results AS s JOIN videos AS v ON v.id = s.video_id
+        SELECT s.video_id, s.stage, v.status FROM video_stage_results AS s JOIN {videos} AS v ON v.id = s.video_id
         WHERE v.status IN ('READY', 'CANCELLED')
     """,
 }
@@ -207,6 +216,7 @@ def _shown(examples: list[tuple[object, ...]]) -> str:
 def _values(rule: RetryRule) -> dict[str, object]:
     pairs = [f"('{stage}', '{needed}')" for stage, needs in REQUIRES.items() for needed in needs]
     return {
+        "videos": VIDEOS,
         "max_errors": rule.max_errors,
         "max_crashes": rule.max_crashes,
         "max_interruptions": rule.max_interruptions,

@@ -14,6 +14,7 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
+from tests.chaos.invariants import VIDEOS
 
 ERROR_TYPES = {Blame.VIDEO: "InvalidVideo", Blame.ERROR: "TransientFailure", Blame.CRASH: "WorkerLost"}
 RULE = RetryRule(first_delay_s=0.05, max_delay_s=1.0)
@@ -81,11 +82,11 @@ def misfits(pool: Pool, seed: int, submitted: Mapping[UUID, int], cancelled: set
     """Videos lost, invented, or ended other than planned; ``cancelled`` are those that an owner asked to cancel."""
     with pool.connection() as connection:
         rows = connection.execute(
-            """
+            f"""
             SELECT v.id, v.storage_path AS uri, v.status::text, v.processing_stage, v.error_type, v.interruptions,
                    s.scenes, s.tokens, t.video_id IS NOT NULL AS has_transcript,
                    v.file_size_bytes IS NOT NULL AS has_media
-            FROM videos AS v
+            FROM {VIDEOS} AS v
             LEFT JOIN (SELECT video_id, count(*) AS scenes, count(DISTINCT thumbnail_url) AS tokens
                        FROM video_scenes GROUP BY 1) AS s ON s.video_id = v.id
             LEFT JOIN video_transcripts AS t ON t.video_id = v.id

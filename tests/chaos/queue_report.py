@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.store.database import Pool
-from tests.chaos.invariants import violations
+from tests.chaos.invariants import VIDEOS, violations
 from tests.chaos.queue_load import Load
 from tests.chaos.queue_plan import RULE, misfits
 
@@ -25,14 +25,14 @@ JOIN chaos.leases AS other ON other.granted_at > lone.submitted_at AND other.cla
 GROUP BY 1 HAVING count(DISTINCT other.claim) > %s
 """
 
-_OUT_OF_ORDER = """
+_OUT_OF_ORDER = f"""
 -- First attempts at videos that were there before anybody claimed: an owner's are taken in order of when they are due.
 SELECT owner_id, claim FROM (
     SELECT v.owner_id, l.claim, min(v.due_at) AS earliest,
            max(max(v.due_at)) OVER (PARTITION BY v.owner_id ORDER BY l.claim
                                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS latest_before
     FROM unnest(%s::uuid[]) AS chosen (id)
-    JOIN videos AS v ON v.id = chosen.id
+    JOIN {VIDEOS} AS v ON v.id = chosen.id
     JOIN chaos.leases AS l ON l.video_id = v.id AND l.attempt = 1
     WHERE NOT EXISTS (SELECT FROM chaos.changes AS c
                       WHERE c.video_id = v.id AND (c.after = 'CANCELLED' OR c.before = 'FAILED'))
@@ -92,7 +92,7 @@ def report(load: Load, pool: Pool, seconds: float) -> Counts:
             wrong.append(f"claim {row['claim']} took a video of {row['owner_id']} that was due before earlier ones")
         for row in connection.execute(_NOT_AS_SETTLED, list(log.settled())).fetchmany(MOST_NAMED):
             wrong.append(f"lease {row['lease_token']} was said to end {row['ended']}, but it is {row['after']}")
-        rows = connection.execute("SELECT status::text, count(*) AS n FROM videos GROUP BY 1 ORDER BY 1").fetchall()
+        rows = connection.execute(f"SELECT v.status, count(*) AS n FROM {VIDEOS} AS v GROUP BY 1 ORDER BY 1").fetchall()
         totals = connection.execute(
             "SELECT count(*) AS attempts, (SELECT count(*) FROM chaos.changes AS c JOIN chaos.leases AS l "
             "USING (video_id, attempt) WHERE c.before = 'PROCESSING' AND c.session <> l.session) AS interruptions "

@@ -12,20 +12,21 @@ from uuid import UUID
 
 from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
+from tests.chaos.invariants import VIDEOS
 
 BOOKED_WITHIN_S = 90.0
 """Ray's health checks take up to half a minute to find a node dead, a lease ten seconds to expire."""
 
 HEALTHY = "toy://none/"
 
-_STANDING = """
+_STANDING = f"""
 -- How attempts ended, and what their videos have been charged with up to now.
 SELECT l.lease_token, l.video_id, l.attempt, l.ended_in IS NOT NULL AS ended, v.storage_path AS uri,
        v.failures, v.crashes, v.interruptions, c.after,
        ARRAY(SELECT r.stage || ' ' || r.outcome || ' ' || coalesce(r.error_type, '')
              FROM video_stage_runs AS r WHERE r.video_id = l.video_id AND r.attempt = l.attempt
                AND r.outcome NOT IN ('completed', 'skipped')) AS runs
-FROM chaos.leases AS l JOIN videos AS v ON v.id = l.video_id
+FROM chaos.leases AS l JOIN {VIDEOS} AS v ON v.id = l.video_id
 LEFT JOIN chaos.changes AS c ON c.video_id = l.video_id AND c.attempt = l.attempt AND c.before = 'PROCESSING'
 WHERE l.lease_token = ANY (%s) ORDER BY l.lease_token
 """

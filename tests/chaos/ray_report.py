@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from cluster.store.database import Pool
-from tests.chaos.invariants import violations
+from tests.chaos.invariants import VIDEOS, violations
 from tests.chaos.ray_host import RULE
 from tests.chaos.ray_troubles import Troubles
 from tests.chaos.toy_way import FAULTS, SCENES
@@ -16,11 +16,11 @@ MOST_NAMED = 20
 NOTICED_WITHIN_S = 5.0
 """How much later than the death of a worker the run that it had been sent is closed."""
 
-_ENDS = """
+_ENDS = f"""
 SELECT v.*, (SELECT count(*) FROM video_scenes AS s WHERE s.video_id = v.id) AS scenes,
        ARRAY(SELECT finished_at FROM video_stage_runs AS r
              WHERE r.video_id = v.id AND r.error_type = 'WorkerLost' ORDER BY 1) AS crashed_at
-FROM videos AS v ORDER BY v.storage_path
+FROM {VIDEOS} AS v ORDER BY v.storage_path
 """
 
 _TOTALS = """

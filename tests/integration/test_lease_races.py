@@ -224,3 +224,13 @@ def test_what_is_handed_back_never_fails_for_it(pool: Pool, queue: VideoQueue) -
     queue.claim(1)
     assert recovery(pool, "first", RetryRule(max_interruptions=5)).hand_back() == [video_id]
     assert row(pool, video_id)["status"] == "PENDING"
+
+
+def test_what_another_system_has_taken_is_not_claimed(pool: Pool, queue: VideoQueue) -> None:
+    """It waits here no more, so that it takes nobody's place again and again."""
+    first, second = enqueue(pool, 2)
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET status = 'PROCESSING' WHERE id = %s", (first,))
+    assert queue.claim(1) == []
+    assert [video.id for video in queue.claim(1)] == [second]
+    assert (row(pool, first)["available_at"], row(pool, first)["attempt"]) == (None, 0)

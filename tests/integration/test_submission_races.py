@@ -29,7 +29,7 @@ def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(po
 
 
 def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str, pool: Pool) -> None:
-    enqueue(pool)
+    submit(pool, OWNER, [Submission(uri="a.mp4")], most_per_minute=4)
 
     def send() -> int:
         try:
