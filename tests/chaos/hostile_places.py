@@ -86,7 +86,7 @@ PLACES: dict[str, Hostile] = {
     "picture-%03d.png": Hostile(lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000)), _LEADS_ELSEWHERE),
     "endless-link.mp4": Hostile(lambda path: path.symlink_to("/dev/zero"), _NO_REGULAR_FILE),
     "pipe.mp4": Hostile(os.mkfifo, _NO_REGULAR_FILE),
-    "folder.mp4": Hostile(Path.mkdir, refused(r"a folder, not a video file: .+")),
+    "folder.mp4": Hostile(Path.mkdir, refused(r"the folder is empty: .+")),
     "looped-link.mp4": Hostile(
         lambda path: path.symlink_to(path), refused(r"(Too many levels of symbolic links|no such file): .+")
     ),
