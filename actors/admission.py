@@ -21,6 +21,8 @@ from cluster.contracts.videos import ClaimedVideo
 
 WORK_S = 2.0
 """Seconds of expected run in flight for each worker of a kind: the call that it runs and those that follow."""
+VIDEOS_PER_WORKER = 2
+"""Videos in flight for each worker of a kind, however long they run: one in its call and one to follow."""
 LEAD_S = 5.0
 """How long the next video's sound is waited for at most, as the work in flight counts it."""
 FEW_PER_MEDIA_WORKER = 4
@@ -59,12 +61,14 @@ class _Video:
 
 @dataclass
 class _Ahead:
-    """What is ahead of a call: units (``RunEstimates.units``) of known length, and videos of unknown length."""
+    """What is ahead of a call: videos, those of unknown length, and units (``RunEstimates.units``) of the others."""
 
     units: float = 0.0
     unknown: int = 0
+    videos: int = 0
 
     def add(self, units: float | None, sign: int) -> None:
+        self.videos += sign
         if units is None:
             self.unknown += sign
         else:
@@ -170,9 +174,10 @@ class Admission:
         if each_s <= 0:
             return self.most
         lead_s = min(self.estimates.run_s(LONGEST_MEDIA_CALL, None) or 0.0, each_s, LEAD_S)
-        enough_s = max(self.work_s, 2 * each_s + lead_s)
+        enough_s = max(self.work_s, VIDEOS_PER_WORKER * each_s + lead_s)
         free_s = enough_s * self.workers[kind] - self.work_ahead_s(kind)
-        return math.floor(min(free_s / each_s + ROUNDING, self.most))
+        behind_long_ones = VIDEOS_PER_WORKER * self.workers[kind] - max(self._ahead[call].videos for call in calls)
+        return max(math.floor(min(free_s / each_s + ROUNDING, self.most)), behind_long_ones)
 
     def _most_unknown(self, few: int) -> int:
         """How many of unknown length may be there: about as much as a few typical ones would be, half of all at most.

@@ -79,10 +79,18 @@ def test_admission_of_long_videos_claims_two_per_worker() -> None:
 
 def test_admission_of_a_long_video_counts_its_length() -> None:
     busy = admission(transcribe=0.3)
-    claim(busy, 1)
+    claim(busy, 1, 2)
     busy.note_length(1, 10 * 22.0)
-    assert busy.work_ahead_s(WorkerKind.TRANSCRIBER) == pytest.approx(0.3 * 221 / 23)
-    assert fill(busy, 22.0) <= 1
+    busy.note_length(2, 22.0)
+    assert busy.work_ahead_s(WorkerKind.TRANSCRIBER) == pytest.approx(0.3 * (221 / 23 + 1))
+    assert busy.room().videos == 0
+
+
+def test_admission_claims_one_to_follow_a_long_video() -> None:
+    busy = admission(transcribe=0.3)
+    claim(busy, 1)
+    busy.note_length(1, 100 * 22.0)
+    assert busy.room().videos == 1
 
 
 def test_admission_when_a_call_ends_claims_the_next() -> None:
