@@ -9,7 +9,7 @@ import typer
 
 from cluster import launch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.plan import fetch_limits
+from cluster.fetch_limits import fetch_limits
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
 from cluster.storage_root import StorageRoot

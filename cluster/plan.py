@@ -13,13 +13,11 @@ from actors.worker_kinds import (
     WriterConfig,
     counts_for,
 )
-from cluster.contracts.errors import ConfigurationError, InvalidVideo
+from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.media import MediaLimits
 from cluster.contracts.stages import WorkerKind
+from cluster.fetch_limits import fetch_limits
 from cluster.settings import Settings
-from cluster.storage import FetchLimits
-from cluster.storage_root import StorageRoot
-from cluster.video_uris import web_place
 
 RESERVED_SHARE = 0.8
 """Of the CPUs, what workers reserve together at most; the rest is for Serve and for reading manifests."""
@@ -94,25 +92,6 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
         writer=WriterConfig(database_url, settings.resolved_scenes_url, settings.search_engine),
         placements=_placements(settings, counts, hardware.cpus, speech_threads, vision_threads, gpus),
         max_in_flight=settings.max_in_flight or IN_FLIGHT_PER_MEDIA_WORKER * counts[WorkerKind.MEDIA],
-    )
-
-
-def fetch_limits(settings: Settings) -> FetchLimits:
-    """What may be fetched, and from where. Raises ConfigurationError when the storage root is no address."""
-    root = None if settings.storage_root is None else StorageRoot(settings.storage_root, settings.storage_key)
-    if root is not None:
-        try:
-            root.uri_of("any")
-            if root.is_web:
-                web_place(root.url)
-        except InvalidVideo as error:
-            raise ConfigurationError(f"HEIMDEX_STORAGE_ROOT: {error}") from None
-    return FetchLimits(
-        max_bytes=settings.max_bytes,
-        timeout_s=settings.download_timeout_s,
-        allowed_schemes=frozenset(settings.allowed_schemes),
-        private_networks=settings.private_networks,
-        storage_root=root,
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
-from cluster.plan import fetch_limits
+from cluster.fetch_limits import fetch_limits
 from cluster.settings import load_settings
 from cluster.storage import FetchLimits, check_stored, fetch
 from cluster.storage_root import StorageRoot, is_of_another_owner, is_relative

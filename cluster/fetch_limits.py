@@ -1,0 +1,26 @@
+"""From settings to what may be fetched; apart from the workers' plan, so that commands need no Ray for it."""
+
+from cluster.contracts.errors import ConfigurationError, InvalidVideo
+from cluster.settings import Settings
+from cluster.storage import FetchLimits
+from cluster.storage_root import StorageRoot
+from cluster.video_uris import web_place
+
+
+def fetch_limits(settings: Settings) -> FetchLimits:
+    """What may be fetched, and from where. Raises ConfigurationError when the storage root is no address."""
+    root = None if settings.storage_root is None else StorageRoot(settings.storage_root, settings.storage_key)
+    if root is not None:
+        try:
+            root.uri_of("any")
+            if root.is_web:
+                web_place(root.url)
+        except InvalidVideo as error:
+            raise ConfigurationError(f"HEIMDEX_STORAGE_ROOT: {error}") from None
+    return FetchLimits(
+        max_bytes=settings.max_bytes,
+        timeout_s=settings.download_timeout_s,
+        allowed_schemes=frozenset(settings.allowed_schemes),
+        private_networks=settings.private_networks,
+        storage_root=root,
+    )
