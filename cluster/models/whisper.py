@@ -1,10 +1,14 @@
-"""A loaded Whisper that is asked for words: whole windows of several speakers at once, or one stretch by itself.
+"""A loaded Whisper that recognises words: stretches of sound of like length at once, each as if alone.
 
-Owns the calls of the model and the gates of what is heard by itself. Leaves finding and loading the model to
-``speech``, what belongs into a window to whoever asks.
+Owns the calls of the model and how much context a stretch gets. Leaves finding and loading the model to ``speech``,
+what becomes of doubtful words to ``actors.stages.recognizer``.
+
+What is recognised in a stretch depends on it alone. Stretches that share a call have the same context, so none is
+padded for another; words are aligned for each by itself, because CTranslate2 normalises the weights of a padded batch
+over the longest text in it, which moves times by up to a second. Nothing is sampled: CTranslate2 seeds its random
+numbers once per thread, so a sampled text would depend on all that was recognised before it.
 """
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,20 +21,13 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from numpy.typing import NDArray
 
+from cluster.contracts.media import SPEECH_RATE_HZ
 from cluster.contracts.results import Word
+from cluster.models.speech_context import ContextRule, context_rule
 
-logger = logging.getLogger(__name__)
-
-FRAMES = 3000
-"""Frames of a window of 30 s."""
-ENCODED_AT_ONCE = 2
-"""Windows that a CPU encodes at once: more of them no longer fit into its caches, and take longer each. Words are
-written for all windows at once, which goes faster the more there are."""
-NO_SPEECH_THRESHOLD = 0.6
-LOG_PROB_THRESHOLD = -1.0
-COMPRESSION_RATIO_THRESHOLD = 2.4
-"""Whisper's own gates (Radford et al., 2022, section 4.5): silence, guessing, text that repeats itself."""
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6)
+FRAMES_PER_S = 100
+PROBE_FRAMES = 100
+"""A second of silence tells how wide the encoder is."""
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 """Punctuation that belongs to the word behind it, and to the one before it; as faster-whisper has it."""
 
@@ -38,24 +35,21 @@ Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The words in a window, with times in it, and how sure the model was of each on the average.
+class Recognition:
+    """The words in a stretch of sound, with times in it.
 
+    ``mean_log_probability``: per token, of the text as decoded. ``no_speech_probability``: that nothing is said.
     Whisper's word times leave no gaps: a word begins where the one before it ended.
     """
 
     words: tuple[Word, ...]
     mean_log_probability: float
+    no_speech_probability: float
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether the words may be guessed."""
-        return self.mean_log_probability < LOG_PROB_THRESHOLD
-
-
-def repeats_itself(text: str) -> bool:
-    """Whether a text is in a loop: such text was not said."""
-    return bool(library.get_compression_ratio(text) > COMPRESSION_RATIO_THRESHOLD) if text else False
+    def text(self) -> str:
+        """All words, as written."""
+        return "".join(word.text for word in self.words)
 
 
 class SpeechModel:
@@ -66,10 +60,11 @@ class SpeechModel:
         self._beam_size = beam_size
         self._tokenizer = cache(self._made_tokenizer)
         self._log_mel: Callable[[Sequence[Samples]], Any] | None = None
-        if model.model.device == "cuda":
+        if self._on_gpu:
             from cluster.models.log_mel import LogMel
 
             self._log_mel = LogMel(model.feature_extractor, "cuda")
+        self.context: ContextRule = context_rule(self._width(), self.is_multilingual)
 
     @property
     def is_multilingual(self) -> bool:
@@ -89,89 +84,95 @@ class SpeechModel:
         language: str = self._model.detect_language(samples)[0]
         return language
 
-    def hear(self, windows: Sequence[Samples], language: str) -> list[Heard]:
-        """The words in windows of 30 s each, all computed at once."""
-        return self.hear_features(self._features(windows), language)
+    def recognise(
+        self, stretches: Sequence[Samples], context_s: float, language: str, prompt: str = ""
+    ) -> list[Recognition]:
+        """The words in each of ``stretches``, none longer than ``context_s``, which all are padded to.
 
-    def hear_features(self, features: ctranslate2.StorageView, language: str) -> list[Heard]:
-        """The words in windows whose features, float32[window, mel, ``FRAMES``], are there already."""
-        count = features.shape[0]
+        ``prompt``: what was said before, in words of which more are expected.
+        """
+        return self.recognise_features(self._features(stretches, context_s), language, prompt)
+
+    def recognise_features(
+        self, features: ctranslate2.StorageView, language: str, prompt: str = ""
+    ) -> list[Recognition]:
+        """The words in stretches whose features, float32[stretch, mel, frame], are computed already."""
+        count, _, frames = features.shape
         tokenizer, encoded = self._tokenizer(language), self._encoded(features)
         results = self._model.model.generate(
-            encoded,
-            [[*tokenizer.sot_sequence, tokenizer.no_timestamps]] * count,
+            ctranslate2.StorageView.from_array(encoded),
+            [self._model.get_prompt(tokenizer, tokenizer.encode(prompt), without_timestamps=True)] * count,
             beam_size=self._beam_size,
             max_length=self._model.max_length,
             return_scores=True,
+            return_no_speech_prob=True,
             suppress_blank=True,
             suppress_tokens=library.get_suppressed_tokens(tokenizer, [-1]),
         )
-        spoken = [[token for token in result.sequences_ids[0] if token < tokenizer.eot] for result in results]
-        aligned = self._model.find_alignment(tokenizer, spoken, encoded, [FRAMES] * count)
         return [
-            Heard(_words(words), _mean_log_probability(result)) for words, result in zip(aligned, results, strict=True)
+            Recognition(
+                self._aligned(encoded[number : number + 1], result.sequences_ids[0], frames, tokenizer),
+                _mean_log_probability(result),
+                float(result.no_speech_prob),
+            )
+            for number, result in enumerate(results)
         ]
 
-    def hear_alone(self, samples: Samples, language: str) -> list[Word]:
-        """The words in one stretch of speech, tried at rising temperatures until they pass the gates."""
-        segments, _ = self._model.transcribe(
-            samples,
-            language=language,
-            beam_size=self._beam_size,
-            temperature=TEMPERATURES,
-            word_timestamps=True,
-            condition_on_previous_text=False,
-            no_speech_threshold=NO_SPEECH_THRESHOLD,
-            log_prob_threshold=LOG_PROB_THRESHOLD,
-            compression_ratio_threshold=COMPRESSION_RATIO_THRESHOLD,
+    def _aligned(self, encoded: Any, tokens: Sequence[int], frames: int, tokenizer: Tokenizer) -> tuple[Word, ...]:
+        """The words of one stretch with their times; ``encoded``: float[1, ...]."""
+        spoken = [token for token in tokens if token < tokenizer.eot]
+        view = ctranslate2.StorageView.from_array(encoded)
+        [words] = self._model.find_alignment(tokenizer, [spoken], view, frames)
+        library.merge_punctuations(words, PREPENDED, APPENDED)
+        return tuple(
+            Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
+            for word in words
+            if word["word"].strip()
         )
-        return [word for segment in segments if not _repeats_itself(segment) for word in _words_of(segment)]
 
-    def _encoded(self, features: ctranslate2.StorageView) -> ctranslate2.StorageView:
-        """What words are read from: float32[window, ...]. On a CPU few windows at a time."""
-        if self._model.model.device == "cuda":
-            return self._model.model.encode(features)
-        made = np.asarray(features)
-        parts = [made[first : first + ENCODED_AT_ONCE] for first in range(0, len(made), ENCODED_AT_ONCE)]
-        encoded = [self._model.model.encode(ctranslate2.StorageView.from_array(part)) for part in parts]
-        return ctranslate2.StorageView.from_array(np.concatenate([np.asarray(part) for part in encoded]))
+    def _encoded(self, features: ctranslate2.StorageView) -> Any:
+        """What words are read from: an array or, on a GPU, a tensor there, of shape [stretch, ...].
 
-    def _features(self, windows: Sequence[Samples]) -> ctranslate2.StorageView:
+        A CPU encodes them one after the other: several at once no longer fit into its caches, and take longer each.
+        """
+        if self._on_gpu:
+            import torch
+
+            return torch.as_tensor(self._model.model.encode(features), device="cuda")
+        encode = self._model.model.encode
+        return np.concatenate(
+            [np.asarray(encode(ctranslate2.StorageView.from_array(one[None]))) for one in np.asarray(features)]
+        )
+
+    def _features(self, stretches: Sequence[Samples], context_s: float) -> ctranslate2.StorageView:
+        windows = [_padded(samples, round(context_s * SPEECH_RATE_HZ)) for samples in stretches]
         if self._log_mel is not None:
             return ctranslate2.StorageView.from_array(self._log_mel(windows))
-        features = [self._model.feature_extractor(samples, padding=0)[:, :FRAMES] for samples in windows]
+        frames = round(context_s * FRAMES_PER_S)
+        features = [self._model.feature_extractor(window, padding=0)[:, :frames] for window in windows]
         return ctranslate2.StorageView.from_array(np.stack(features))
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self._model.model.device == "cuda")
+
+    def _width(self) -> int:
+        silence = np.zeros((1, self._model.model.n_mels, PROBE_FRAMES), np.float32)
+        shape: Sequence[int] = self._model.model.encode(ctranslate2.StorageView.from_array(silence)).shape
+        return shape[-1]
 
     def _made_tokenizer(self, language: str) -> Tokenizer:
         return Tokenizer(self._model.hf_tokenizer, self.is_multilingual, task="transcribe", language=language)
 
 
-def _words(aligned: list[dict[str, Any]]) -> tuple[Word, ...]:
-    library.merge_punctuations(aligned, PREPENDED, APPENDED)
-    return tuple(
-        Word(float(word["start"]), float(word["end"]), word["word"], float(word["probability"]))
-        for word in aligned
-        if word["word"].strip()
-    )
+def _padded(samples: Samples, length: int) -> Samples:
+    window = np.zeros(length, np.float32)
+    piece = samples[:length]
+    window[: len(piece)] = piece
+    return window
 
 
 def _mean_log_probability(result: Any) -> float:
     """Per token, the end of the text included, as Whisper counts it."""
     length = len(result.sequences_ids[0])
     return float(result.scores[0]) * length / (length + 1)
-
-
-def _repeats_itself(segment: library.Segment) -> bool:
-    """Whether every try ended in a loop: such text was not said."""
-    looped = bool(segment.compression_ratio > COMPRESSION_RATIO_THRESHOLD)
-    if looped:
-        logger.info("left out text that repeats itself")
-    return looped
-
-
-def _words_of(segment: library.Segment) -> list[Word]:
-    return [
-        Word(float(word.start), float(word.end), word.word, float(word.probability))
-        for word in segment.words or []
-        if word.word.strip()
-    ]

@@ -1,0 +1,43 @@
+"""How much sound a Whisper's encoder is given: 30 s, as in training, or less for models that were measured with less.
+
+Owns the measured rules and their figures. Computing costs with the context, whatever is in it, so a short utterance in
+30 s pays mostly for silence.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LONGEST_S = 30.0
+"""The context in training (Radford et al., 2022, section 2.2); there is no position beyond it."""
+STEP_S = 5.0
+"""Contexts are multiples of it, so that utterances of like length have the same one and can share a batch."""
+
+
+@dataclass(frozen=True)
+class ContextRule:
+    """At least ``least_s``, and at least ``silence_s`` behind the sound.
+
+    With less silence the decoder does not find the end of the text: it says the last phrase again.
+    """
+
+    least_s: float
+    silence_s: float
+
+    def context_s(self, duration_s: float) -> float:
+        """The context for ``duration_s`` of sound: a multiple of ``STEP_S``, at most ``LONGEST_S``."""
+        wanted_s = max(self.least_s, duration_s + self.silence_s)
+        return min(LONGEST_S, STEP_S * math.ceil(wanted_s / STEP_S))
+
+
+WHOLE = ContextRule(least_s=LONGEST_S, silence_s=0.0)
+"""The rule of every model that was not measured with less: never worse than in training."""
+SHORT = ContextRule(least_s=10.0, silence_s=5.0)
+MEASURED: Mapping[tuple[int, bool], ContextRule] = {(384, False): SHORT}
+"""By the encoder's width and whether it is multilingual, which tell the sizes of Whisper apart, wherever the weights
+were loaded from."""
+
+
+def context_rule(width: int, multilingual: bool) -> ContextRule:
+    """The rule for a Whisper whose encoder is ``width`` numbers wide."""
+    return MEASURED.get((width, multilingual), WHOLE)
