@@ -79,7 +79,8 @@ def real_voices() -> list[Spoken]:
 
 def speech_of(spoken: Spoken) -> Samples:
     """Without the silence around it."""
-    [*_, said] = utterances(SpeechWindow(0.0, spoken.samples))
+    silence = np.zeros(3 * SPEECH_RATE_HZ, np.int16)  # speech ends where silence follows it
+    [said] = utterances(SpeechWindow(0.0, np.concatenate([spoken.samples, silence])))
     return (said.samples * 32768.0).astype(np.int16)
 
 

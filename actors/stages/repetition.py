@@ -19,7 +19,7 @@ LEAST_REPEATED_WORDS = 3
 """Fewer words that are said again are no sign of a loop: "very very", "no, no"."""
 NO_TIME_S = 0.03
 """A word that takes no longer has no sound: one step of the alignment is 0.02 s."""
-LONGEST_WORD_S = 2.5
+LONGEST_WORD_S = 3.0
 """Voice detection leaves pauses of up to 2 s in an utterance, and a word has the pause before or behind it. On real
 voices the longest was 1.4 s."""
 

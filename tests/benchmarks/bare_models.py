@@ -1,7 +1,7 @@
 """What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
 
 ``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Silero compute where speech
-is, Whisper the windows into which the utterances of all files are packed, the vision model the key frames, and the text
+is, Whisper the utterances of all files, the vision model the key frames, and the text
 model what was said; prints the seconds of CPU of each as JSON, how many key frames there were, and what was heard. All
 in one thread: what more threads cost is not the models' own time.
 """
@@ -19,13 +19,14 @@ from faster_whisper.vad import get_vad_model
 from numpy.typing import NDArray
 
 from actors.stages.media_reader import MediaReader
+from actors.stages.recognizer import Recognizer
 from actors.stages.scene_detector import SceneDetector
 from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import LocalVideo, MediaLimits
 from cluster.contracts.results import Transcript
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.models.whisper import Heard, SpeechModel
+from cluster.models.whisper import Recognition, SpeechModel
 from cluster.storage import FetchLimits
 from tests.benchmarks.rounds import timed
 
@@ -43,9 +44,11 @@ class _Recording(SpeechModel):
         super().__init__(model, beam_size)
         self.asked: list[tuple[Any, str]] = []
 
-    def hear_features(self, features: ctranslate2.StorageView, language: str) -> list[Heard]:
+    def recognise_features(
+        self, features: ctranslate2.StorageView, language: str, prompt: str = ""
+    ) -> list[Recognition]:
         self.asked.append((np.array(features), language))
-        return super().hear_features(features, language)
+        return super().recognise_features(features, language, prompt)
 
 
 def bare(paths: Sequence[Path]) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
     reader = MediaReader(LIMITS, FetchLimits(10**10, 60.0), Path("/nonexistent"))
     transcriber = Transcriber("bundled", "cpu", "int8", threads=1)
     speech = _Recording(transcriber._model._model, beam_size=5)
-    transcriber._model = speech
+    transcriber._model, transcriber._recognizer = speech, Recognizer(speech)
     vision = load_vision_model("bundled", None, "cpu", threads=1)
     text = load_text_model("bundled", "cpu", threads=1)
     sounds, samples, key_frames = [], [], []
@@ -79,9 +82,9 @@ def bare(paths: Sequence[Path]) -> dict[str, Any]:
     return {"cpu_s": cpu_s, "key_frames": len(key_frames), "words": words}
 
 
-def _heard(model: SpeechModel, asked: Sequence[tuple[Any, str]]) -> Iterator[list[Heard]]:
+def _heard(model: SpeechModel, asked: Sequence[tuple[Any, str]]) -> Iterator[list[Recognition]]:
     for features, language in asked:
-        yield model.hear_features(ctranslate2.StorageView.from_array(features), language)
+        yield model.recognise_features(ctranslate2.StorageView.from_array(features), language)
 
 
 def _spoken_in(heard: Sequence[object], scenes: int) -> list[str]:

@@ -24,12 +24,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from actors.stages import transcriber as speech_stage
+from actors.stages import recognizer, repetition
+from actors.stages.recognizer import Recognizer
 from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
 from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import SPEECH_RATE_HZ, DetectedScene, SceneBlock, SpeechWindow
 from cluster.contracts.results import Transcript
 from cluster.models import whisper
+from cluster.models.speech_context import LONGEST_S
 from cluster.models.text import load_text_model
 from cluster.models.vision import VisionModel, load_vision_model
 from tests.benchmarks.random_whisper import SIZES, write_random_whisper
@@ -167,15 +169,16 @@ class _Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._asked, name)
 
-    def hear(self, windows: Sequence[Any], language: str) -> Any:
-        self.windows += len(windows)
-        return self._asked.hear(windows, language)
+    def recognise(self, stretches: Sequence[Any], context_s: float, language: str, prompt: str = "") -> Any:
+        self.windows += len(stretches)
+        return self._asked.recognise(stretches, context_s, language, prompt)
 
 
 def _forced_transcriber(folder: Path, device: str) -> Transcriber:
-    """A transcriber that has no doubts: what random weights say would all be heard again."""
-    whisper.LOG_PROB_THRESHOLD, whisper.COMPRESSION_RATIO_THRESHOLD = -math.inf, math.inf
-    speech_stage.LEAST_SPEECH_S, speech_stage.SENTENCE_WORDS = math.inf, sys.maxsize
+    """A transcriber that has no doubts: what random weights say would all be recognised again."""
+    recognizer.LOG_PROB_THRESHOLD, recognizer.LEAST_SPEECH_S = -math.inf, math.inf
+    repetition.COMPRESSION_RATIO_THRESHOLD, repetition.LONGEST_WORD_S = math.inf, math.inf
+    repetition.LEAST_REPEATED_WORDS = sys.maxsize
     compute_type = "float16" if device == "cuda" else "int8"
     transcriber = Transcriber(str(folder), device, compute_type, threads=4)
     loaded = transcriber._model._model
@@ -188,10 +191,11 @@ def _speech(folder: Path, name: str, device: str, sound: Samples) -> str:
     transcriber = _forced_transcriber(folder, device)
     model = _Counted(transcriber._model)
     transcriber._model = model  # type: ignore[assignment]
+    transcriber._recognizer = Recognizer(model)  # type: ignore[arg-type]
     videos = [SoundOfVideo([SpeechWindow(0.0, piece)], "en") for piece in np.array_split(sound, 12)]
     rows = [["windows at once", "transcribe, x real time", "bare model, x real time of speech", "share"]]
     for count in WINDOWS:
-        transcriber._windows_per_call = count
+        transcriber._utterances_per_call = count
         bare_s = _median_s(_bare_speech(transcriber, count)) / count  # a window
         model.windows = 0
         heard, whole_s = _timed(lambda: transcriber.transcribe_all(videos))
@@ -205,7 +209,7 @@ def _speech(folder: Path, name: str, device: str, sound: Samples) -> str:
         )
     return (
         f"## Whisper of {name}'s size, {TOKENS_PER_WINDOW} tokens a window, beams of 5\n\n"
-        f"{SPEECH_S / 60:.0f} minutes of speech in 12 videos; voice detection, packing and features included.\n\n"
+        f"{SPEECH_S / 60:.0f} minutes of speech in 12 videos; voice detection and features included.\n\n"
         f"{_table(rows)}"
     )
 
@@ -215,9 +219,9 @@ def _bare_speech(transcriber: Transcriber, count: int) -> Callable[[], Any]:
     model = transcriber._model
     rng = np.random.default_rng(0)
     mels = model._model.feature_extractor.mel_filters.shape[0]
-    made = rng.standard_normal((count, mels, whisper.FRAMES), np.float32)
+    made = rng.standard_normal((count, mels, round(LONGEST_S * whisper.FRAMES_PER_S)), np.float32)
     on_device = torch.from_numpy(made).to(model._model.model.device)
-    return lambda: model.hear_features(ctranslate2.StorageView.from_array(on_device), "en")
+    return lambda: model.recognise_features(ctranslate2.StorageView.from_array(on_device), "en")
 
 
 def _shared(folder: Path, device: str, sound: Samples, workers: Sequence[int]) -> str:

@@ -51,7 +51,7 @@ def looped(text: str, times: int) -> Recognition:
     return Recognition(once + tuple(Word(end_s, end_s, w.text, 0.99) for w in once) * (times - 1), SURE, 0.1)
 
 
-def utterance(seconds: float = 3.0) -> Utterance:
+def utterance(seconds: float = 3.5) -> Utterance:
     return Utterance(7.0, seconds - 0.8, np.zeros(round(seconds * SPEECH_RATE_HZ), np.float32))
 
 
@@ -75,7 +75,7 @@ def test_recognizer_sure_words_are_asked_for_once() -> None:
         Recognition((), 0.0, 0.1),
         recognition("..."),
         looped("The cold teas agree.", 2),
-        recognition("trees", each_s=3.0),
+        recognition("trees", each_s=4.0),
     ],
     ids=["guessed", "nothing", "no word", "loop", "too long"],
 )

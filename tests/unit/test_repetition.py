@@ -71,10 +71,10 @@ def test_said_once_of_a_chant_is_its_first_copy() -> None:
     ("each_s", "end_s", "expected"),
     [
         ([0.4, 0.4, 0.4], 1.6, False),
-        ([0.4, 2.4, 0.4], 3.6, False),
-        ([0.4, 2.6, 0.4], 3.6, True),
-        ([2.6, 0.4, 0.4], 3.6, True),
-        ([0.4, 0.4, 0.4], 4.0, True),
+        ([0.4, 2.9, 0.4], 4.0, False),
+        ([0.4, 3.1, 0.4], 4.0, True),
+        ([3.1, 0.4, 0.4], 4.0, True),
+        ([0.4, 0.4, 0.4], 4.5, True),
     ],
 )
 def test_speech_is_skipped_where_words_leave_time(each_s: list[float], end_s: float, expected: bool) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 from media_files import Shot, Sound, tone, write_video
