@@ -10,7 +10,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from actors.stages.repetition import (
@@ -111,7 +111,7 @@ class Recognizer:
             best = max(best, self._by_pieces(utterance, language, best.phrase), key=lambda one: one.rank)
         if best.loops:
             logger.info("loop cut: start_s=%.1f copies=%d", utterance.start_s, len(best.loops))
-        return _moved(without(best.words, best.loops), utterance.start_s)
+        return list(utterance.in_video(without(best.words, best.loops)))
 
     def _by_pieces(self, utterance: Utterance, language: str, phrase: str) -> _Candidate:
         """What is recognised in the pieces between its pauses, put together.
@@ -120,11 +120,11 @@ class Recognizer:
         """
         words: list[Word] = []
         log_probabilities = []
-        for piece in pieces(replace(utterance, start_s=0.0)):
+        for piece in pieces(utterance):
             [recognition] = self._model.recognise([piece.samples], self._context_s(piece), language, phrase)
             found = _candidate(piece, recognition)
             if not _is_silence([found]):
-                words += _moved(without(found.words, found.loops), piece.start_s)
+                words += piece.in_video(without(found.words, found.loops))
                 log_probabilities.append(found.mean_log_probability)
         return _Candidate(tuple(words), _mean(log_probabilities), 0.0, utterance.duration_s)
 
@@ -164,10 +164,6 @@ def _within(words: Iterable[Word], end_s: float) -> tuple[Word, ...]:
 def _between(low: float, value: float, high: float) -> float:
     """``value`` clamped; a value that is no number becomes ``low``."""
     return min(max(low, value), high) if math.isfinite(value) else low
-
-
-def _moved(words: Iterable[Word], by_s: float) -> list[Word]:
-    return [replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s) for word in words]
 
 
 def _mean(values: Sequence[float]) -> float:

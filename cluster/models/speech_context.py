@@ -38,8 +38,8 @@ MEASURED: Mapping[tuple[int, bool], ContextRule] = {(384, False): SHORT, (512, T
 were loaded from. Words other than the reference, int8, beams of 5, 39 utterances of five readers, with doubtful ones
 recognised again in 30 s (2026-11-28):
 
-- tiny.en (384): 0.127 with 30 s, 0.127 with ``SHORT``, 0.123 of faster-whisper file by file; with each at 0.93 and 1.07 of
-  its speed and with noise 15 dB below it as well: 0.137, 0.143 and 0.140.
+- tiny.en (384): 0.127 with 30 s, 0.127 with ``SHORT``, 0.123 of faster-whisper file by file; with each at 0.93 and
+  1.07 of its speed and with noise 15 dB below it as well: 0.137, 0.143 and 0.140.
 - base (512, multilingual; the reference is its own): 0.040 with 30 s, 0.030 with ``SHORT``.
 """
 

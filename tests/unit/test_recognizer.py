@@ -8,7 +8,7 @@ import pytest
 from spoken_clips import sentences, speech_of
 
 from actors.stages.recognizer import Recognizer
-from actors.stages.utterances import Utterance
+from actors.stages.utterances import Part, Utterance
 from cluster.contracts.media import SPEECH_RATE_HZ
 from cluster.contracts.results import Word
 from cluster.models.speech_context import LONGEST_S, SHORT
@@ -52,7 +52,7 @@ def looped(text: str, times: int) -> Recognition:
 
 
 def utterance(seconds: float = 3.5) -> Utterance:
-    return Utterance(7.0, seconds - 0.8, np.zeros(round(seconds * SPEECH_RATE_HZ), np.float32))
+    return Utterance((Part(0.0, 0.4, 7.0),), seconds - 0.8, np.zeros(round(seconds * SPEECH_RATE_HZ), np.float32))
 
 
 def text_of(model: Scripted, said: Utterance | None = None) -> str:
@@ -119,7 +119,7 @@ def test_recognizer_loop_in_silence_is_left_out() -> None:
 def test_recognizer_loop_with_pauses_is_asked_for_in_pieces() -> None:
     speech, pause = speech_of(sentences()[0]), np.zeros(round(0.5 * SPEECH_RATE_HZ), np.int16)
     samples = np.concatenate([speech, pause, speech]).astype(np.float32) / 32768.0
-    said = Utterance(7.0, len(samples) / SPEECH_RATE_HZ, samples)
+    said = Utterance((Part(0.0, 0.4, 7.0),), len(samples) / SPEECH_RATE_HZ, samples)
     model = Scripted(looped(GREEN, 9), looped(GREEN, 9), recognition(GREEN, each_s=1.0))
     assert text_of(model, said).count(GREEN) == len([prompt for prompt in model.prompts if prompt]) >= 2
     assert set(model.prompts) == {"", f" {GREEN}"}
