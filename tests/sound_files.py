@@ -1,4 +1,4 @@
-"""Sound of many channels for the tests: voices that can be told apart, files of any layout and codec."""
+"""Sound of many channels for the tests: voices that can be distinguished, files of any layout and codec."""
 
 from collections.abc import Sequence
 from fractions import Fraction

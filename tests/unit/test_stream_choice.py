@@ -129,7 +129,7 @@ def test_tracks_in_several_languages_are_named_in_a_warning(tmp_path: Path) -> N
     assert len(probe(path, "fr")[2].warnings) == 1
 
 
-def test_single_track_in_another_language_is_heard_without_a_warning(tmp_path: Path) -> None:
+def test_single_track_in_another_language_gives_no_warning(tmp_path: Path) -> None:
     path = write_tracks(tmp_path / "one.nut", [Track("ger")])
     assert heard_track(path, "en") == 0
     assert probe(path, "en")[2].warnings == ()
