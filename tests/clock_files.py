@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from tests.media_files import Samples, Shot, tone
 
 FPS = 25
-SIZE = (160, 120)
+SIZE = (96, 72)
+MPEG_SIZE = (160, 120)
+"""In a program stream smaller pictures share packets, of which only the first has a time."""
 BEEP_S = 0.2
 RATES_HZ = {"wmav2": 44_100, "pcm_s16le": 16_000}
 CODECS = {
@@ -79,7 +81,8 @@ def _pictures(container: OutputContainer, codec: str, clip: Clip) -> Iterator[An
     if codec == "libx264" and clip.jump is None:
         options["bf"] = "2"
     stream: Any = container.add_stream(codec, rate=FPS, options={"g": str(clip.group), **options})
-    stream.width, stream.height = SIZE
+    size = MPEG_SIZE if codec == "mpeg2video" else SIZE
+    stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
     if clip.first_id is not None:
         stream.id = clip.first_id
@@ -88,7 +91,7 @@ def _pictures(container: OutputContainer, codec: str, clip: Clip) -> Iterator[An
         time_s = number / FPS
         if clip.paused_s is not None and clip.paused_s[0] <= time_s < clip.paused_s[1]:
             continue
-        pixels = Shot(1.0, clip.seed + shot).picture(number, *SIZE)
+        pixels = Shot(1.0, clip.seed + shot).picture(number, *size)
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
         frame.pts, frame.time_base = number, Fraction(1, FPS)
         yield from _moved(stream.encode(frame), clip, clip.pictures_from_s)

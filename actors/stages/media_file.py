@@ -45,6 +45,10 @@ MEASURABLE = 4
 """Pictures up to so many times the limit are still measured, to be refused by their size."""
 FPS_TOLERANCE = 1.01
 """A camera's 240 pictures per second are 240.1 on the average of its file."""
+CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg", "wtv"})
+"""Formats whose clock may be set to another time anywhere (``AVFMT_TS_DISCONT``)."""
+MOST_REORDERED_S = 10.0
+"""In these formats nothing is decoded so long before it is shown."""
 EXTENT_SLACK_S = 30.0
 """Headers are held to the longest duration; what is read may end a little later than they said."""
 
@@ -196,7 +200,7 @@ def packets(
     what is made of the packets takes too much memory.
     """
     drained = set()
-    shifted = _Shifting(part)
+    shifted = _Shifting(part, bool(CLOCK_MAY_JUMP & set(media.container.format.name.split(","))))
     for stream in media.container.streams:
         if stream not in streams:
             stream.discard = Discard.all  # not even read, where the container allows it
@@ -221,7 +225,9 @@ def packets(
 class _Shifting:
     """Moves packets onto the file's one clock, stream by stream."""
 
-    def __init__(self, part: FilePart) -> None:
+    def __init__(self, part: FilePart, may_jump: bool) -> None:
+        """``may_jump``: FFmpeg may have guessed a packet's decoding time across a jump of the clock."""
+        self._may_jump = may_jump
         self._always_s = part.shift_s
         self._later: dict[int, deque[ClockShift]] = defaultdict(deque)
         for shift in sorted(part.shifts, key=lambda shift: shift.from_packet):
@@ -231,6 +237,8 @@ class _Shifting:
 
     def apply(self, packet: "Packet[Stream]") -> None:
         """Shift the next packet of its stream."""
+        if self._may_jump and _reordered_s(packet) > MOST_REORDERED_S:
+            packet.pts = packet.dts
         index = packet.stream.index
         later = self._later.get(index)
         number = self._numbers[index]
@@ -242,6 +250,13 @@ class _Shifting:
             ticks = round(shift_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def _reordered_s(packet: "Packet[Stream]") -> float:
+    """How far the times at which a packet is decoded and shown are apart."""
+    if packet.pts is None or packet.dts is None or not packet.time_base:
+        return 0.0
+    return float(abs(packet.pts - packet.dts) * packet.time_base)
 
 
 def frames(media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, part: FilePart) -> Iterator[Frame]:

@@ -14,14 +14,12 @@ from av.packet import Packet
 from av.stream import Stream
 
 from actors.stages.file_clock import FileClock, Gaps, PacketTime
-from actors.stages.media_file import is_decodable
+from actors.stages.media_file import CLOCK_MAY_JUMP, is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
 from cluster.contracts.media import ClockShift, FilePart, Timeline
 
 ESTIMATED_BY_FFMPEG = frozenset({"mpegts", "mpeg", "mpegvideo", "ogg", "h264", "hevc", "m4v", "obu", "dv"})
 """Formats whose header states no duration: FFmpeg's figure is the last time-stamp's distance from the first."""
-CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg", "wtv"})
-"""Formats whose clock may be set to another time anywhere (``AVFMT_TS_DISCONT``)."""
 CLOCK_MAY_JUMP_BEYOND_THE_END = frozenset({"flv", "live_flv"})
 """The same, but a header states an end that is true of a file that was not joined."""
 STATING_THE_END = frozenset({"matroska", "webm", "asf", "flv"})

@@ -152,10 +152,11 @@ def test_joined_fragments_of_mp4_sound_one_after_another(tmp_path: Path) -> None
     assert found.beeps_s == pytest.approx([0.5, 2.9], abs=0.25)
 
 
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
 @pytest.mark.parametrize("jump_s", [15.0, 600.0, 40_000.0, 90_000.0])
-def test_clock_that_jumps_on_leaves_no_gap(tmp_path: Path, jump_s: float) -> None:
+def test_clock_that_jumps_on_leaves_no_gap(tmp_path: Path, suffix: str, jump_s: float) -> None:
     clip = Clip(4.0, 4.0, (1.0, 3.0), (0.5, 1.5, 2.5, 3.5), jump=(2.0, jump_s))
-    assert_read(write_clip(tmp_path / "jump.ts", clip), Expected(4.0, clip.cuts_s, clip.beeps_s))
+    assert_read(write_clip(tmp_path / f"jump.{suffix}", clip), Expected(4.0, clip.cuts_s, clip.beeps_s))
 
 
 @pytest.mark.parametrize("suffix", ["ts", "mpg"])
