@@ -19,8 +19,8 @@ from actors.run_estimates import RunEstimates
 from cluster.contracts.stages import Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 
-WORK_S = 2.0
-"""Seconds of expected run in flight for each worker of a kind: the call that it runs and those that follow."""
+WORK_S = 1.0
+"""Seconds of expected run in flight for each worker of a kind: two calls that several videos share (``turns``)."""
 VIDEOS_PER_WORKER = 2
 """Videos in flight for each worker of a kind, however long they run: one in its call and one to follow."""
 LEAD_S = 5.0

@@ -16,7 +16,7 @@ from actors.fair_share import FairShare
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply
 
-SHARED_CALL_S = 1.0
+SHARED_CALL_S = 0.5
 """How long a call that several videos share is expected to run at most: what comes next waits for it."""
 LONG_CALL_S = 20.0
 """From here on a call is long: a call is not interrupted, so what comes next waits for it."""

@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         0.25, description="Fraction of a GPU that a vision worker holds."
     )
     work_in_flight_s: float = Field(
-        2.0, gt=0, description="Seconds of expected run in flight per worker; more of them wait longer between stages."
+        1.0, gt=0, description="Seconds of expected run in flight per worker; more of them wait longer between stages."
     )
     max_in_flight: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Videos in flight at most, if short; unset: 64 per media worker."

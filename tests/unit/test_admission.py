@@ -65,7 +65,7 @@ def test_admission_claims_its_seconds_of_short_runs() -> None:
 
 
 def test_admission_counts_a_kind_by_its_workers() -> None:
-    assert fill(admission(transcribe=0.1, detect=0.5), 22.0) == 2 * WORK_S / 0.5
+    assert fill(admission(transcribe=0.1, detect=0.25), 22.0) == 2 * WORK_S / 0.25
 
 
 @pytest.mark.parametrize(("detect_s", "videos"), [(1.0, 2), (2.0, 3), (9.0, 3)])

@@ -1,0 +1,124 @@
+"""The real scheduler on a real Postgres: what waits is queued, and what is urgent does not wait. Workers are played."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from queued_videos import only
+
+from actors.pools import Pool as WorkerPool
+from actors.scheduler import SchedulerConfig
+from actors.stage_actor import StageReply
+from actors.worker_kinds import BATCH_LIMITS, DEFERRED
+from cluster.contracts.stages import RetryRule, WorkerKind
+from cluster.contracts.videos import HIGHEST_PRIORITY, Submission
+from cluster.store.database import Pool
+from cluster.store.submissions import submit
+from tests.benchmarks.idle_workers import IdlePlan, IdleScheduler, _Handle
+
+RUNS_S = {"read_speech": 0.02, "transcribe": 0.3, "detect": 0.1, "describe": 0.02, "write": 0.01}
+"""How long calls run for each video; the others take no time."""
+TWO_CORES = IdlePlan(media_workers=2, others=1, max_in_flight=128)
+ANNA, BERT = UUID(int=1), UUID(int=2)
+PATIENCE_S = 60.0
+
+
+class _Worker(_Handle):
+    """Runs for a while."""
+
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+        run_s = RUNS_S.get(call, 0.0)
+        await asyncio.sleep(run_s * len(batch))
+        return [replace(reply, report=replace(reply.report, run_s=run_s)) for reply in await super()._run(call, batch)]
+
+
+class _Scheduler(IdleScheduler):
+    def _pool(self, kind: WorkerKind) -> WorkerPool:
+        size = self._config.plan.placements[kind].count
+        return WorkerPool(
+            kind,
+            _Worker,
+            size,
+            BATCH_LIMITS,
+            DEFERRED,
+            shares=self._shares,
+            estimates=self._estimates,
+            kill=lambda handle: handle.end(),
+        )
+
+
+@contextmanager
+def scheduling(url: str) -> Iterator[None]:
+    """A scheduler in a thread of its own."""
+    ready, stops = threading.Event(), list[Any]()
+
+    async def serve() -> None:
+        scheduler = _Scheduler(SchedulerConfig(url, TWO_CORES, 60.0, RetryRule()), "first")  # type: ignore[arg-type]
+        stops.append(partial(asyncio.get_running_loop().call_soon_threadsafe, scheduler.stop, 0.0))
+        await scheduler.serve(ready.set)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(PATIENCE_S)
+    try:
+        yield
+    finally:
+        stops[0]()
+        thread.join()
+
+
+def send(pool: Pool, count: int, owner: UUID = ANNA, priority: int = 0) -> list[UUID]:
+    return submit(pool, owner, [Submission(uri=f"/videos/{n}.mp4", priority=priority) for n in range(count)])
+
+
+def until_ready(pool: Pool, ids: Sequence[UUID], count: int | None = None) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    statement = "SELECT count(*) AS n FROM videos WHERE status = 'READY' AND id = ANY (%s)"
+    while only(pool, statement, list(ids))["n"] < (len(ids) if count is None else count):
+        assert time.monotonic() < end_s
+        threading.Event().wait(0.02)
+
+
+def time_of(pool: Pool, video_id: UUID) -> float:
+    statement = "SELECT extract(epoch FROM processing_finished_at - queued_at) AS s FROM videos WHERE id = %s"
+    return float(only(pool, statement, video_id)["s"])
+
+
+def test_a_batch_waits_in_the_queue_and_not_between_stages(database_url: str, pool: Pool) -> None:
+    with scheduling(database_url):
+        ids = send(pool, 24)
+        until_ready(pool, ids)
+    seen = only(
+        pool,
+        """
+        SELECT avg(v.processing_duration_ms)::float8 AS processing_ms,
+               (SELECT queue_time_pct FROM get_admin_queue_analysis(1))::float8 AS figures,
+               (100 * sum(extract(epoch FROM r.started_at - v.queued_at))
+                    / sum(extract(epoch FROM v.processing_finished_at - v.queued_at)))::float8 AS ledger
+        FROM videos AS v JOIN video_stage_runs AS r ON r.video_id = v.id AND r.stage = 'downloading'
+        """,
+    )
+    run_ms = 1000 * (sum(RUNS_S.values()) - RUNS_S["detect"])
+    assert seen["processing_ms"] <= 4 * run_ms
+    assert seen["figures"] == pytest.approx(seen["ledger"], abs=2.0)
+    assert seen["figures"] > 60
+
+
+@pytest.mark.parametrize("owner", [ANNA, BERT])
+def test_an_urgent_video_is_ready_before_those_ahead_of_it(database_url: str, pool: Pool, owner: UUID) -> None:
+    with scheduling(database_url):
+        (alone,) = send(pool, 1)
+        until_ready(pool, [alone])
+        ids = send(pool, 20)
+        until_ready(pool, ids, 4)
+        (urgent,) = send(pool, 1, owner, HIGHEST_PRIORITY)
+        until_ready(pool, [urgent])
+        assert only(pool, "SELECT count(*) AS n FROM videos WHERE status = 'PENDING'")["n"] > 0
+    assert time_of(pool, urgent) <= 4 * time_of(pool, alone)
