@@ -19,6 +19,7 @@ from rich.console import Console
 
 from cluster import (
     __version__,
+    adopt_command,
     forget_command,
     index_command,
     launch,
@@ -53,6 +54,7 @@ for command in (
     queue_commands.reprocess,
     queue_commands.quarantine,
     forget_command.forget,
+    adopt_command.adopt,
 ):
     app.command()(command)
 app.command("reembed")(reembed_command.reembed_scenes)

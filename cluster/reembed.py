@@ -90,6 +90,7 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
         if filling.vectors.count_lacking() == 0:
             index.prepare()
             if not keys or models.switch(keys) == 0:
+                index.follow()
                 return Outcome(0, {}, 0, new)
         with open_ray():
             from cluster.reembedding import Hands, Reembedding

@@ -164,7 +164,7 @@ def _listed(models: Models) -> str:
 
 
 @contextmanager
-def _ray_at_hand(settings: Settings) -> Iterator[None]:
+def ray_at_hand(settings: Settings) -> Iterator[None]:
     """The cluster's that is up, else the one of the settings, else one of this process."""
     state = launch.find(settings)
     if state is not None:
@@ -210,7 +210,7 @@ def _database_of_the_job(settings: Settings) -> Iterator[str]:
     yield url
 
 
-reembed_scenes = command_in(launch.open_database, _ray_at_hand)
+reembed_scenes = command_in(launch.open_database, ray_at_hand)
 
 
 def run_job() -> int:

@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import Pool
+from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.submissions import cancel
 from cluster.store.update_triggers import without_update_triggers
 from cluster.store.vocabulary import Vocabulary, words_in
@@ -37,7 +38,7 @@ SELECT attname AS name FROM pg_catalog.pg_attribute
 WHERE attrelid = 'public.videos'::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%s) ORDER BY attnum
 """
 
-_FORGET: LiteralString = """
+_FORGET: LiteralString = f"""
 -- What has ended, all in one: nobody sees a video half forgotten, and nobody who lost its lease can write any more.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v
@@ -52,12 +53,12 @@ WITH chosen AS MATERIALIZED (
 ), forgotten AS (
     UPDATE videos AS v
     SET storage_path = CASE WHEN v.id = ANY (%(without_file)s) THEN '' ELSE v.storage_path END,
-        filename = 'forgotten', error_message = NULL{cleared}
+        filename = 'forgotten', error_message = NULL{{cleared}}
     FROM marked AS m WHERE v.id = m.video_id
     RETURNING v.id, v.owner_id
 ), scenes AS (
     DELETE FROM video_scenes AS s USING forgotten AS f WHERE s.video_id = f.id
-    RETURNING s.video_id, s.combined_text
+    RETURNING s.video_id, {SCENE_TEXT} AS text
 ), transcripts AS (
     DELETE FROM video_transcripts AS t USING forgotten AS f WHERE t.video_id = f.id
 ), results AS (
@@ -76,7 +77,7 @@ WITH chosen AS MATERIALIZED (
     INSERT INTO forgotten_pictures (video_id) SELECT id FROM forgotten ON CONFLICT (video_id) DO NOTHING
 )
 SELECT f.id, f.owner_id,
-       ARRAY(SELECT s.combined_text FROM scenes AS s WHERE s.video_id = f.id AND s.combined_text IS NOT NULL) AS texts
+       ARRAY(SELECT s.text FROM scenes AS s WHERE s.video_id = f.id) AS texts
 FROM forgotten AS f
 """
 

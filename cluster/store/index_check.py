@@ -25,6 +25,7 @@ from cluster.store.opensearch_documents import (
     searched_fields,
     with_vectors,
 )
+from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.search_changes import SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 2000
@@ -34,7 +35,7 @@ Progress = Callable[[int], None]
 
 _SCENES = sql.SQL(f"""
 SELECT s.video_id, s.index, v.owner_id, v.created_at, coalesce(s.tags, '{{{{}}}}') AS tags,
-       coalesce(s.combined_text, '') AS text, t.language,
+       {SCENE_TEXT} AS text, t.language,
        CASE WHEN p.embedding IS NOT NULL THEN %(vision)s END AS picture_model,
        CASE WHEN m.embedding IS NOT NULL THEN %(text)s END AS meaning_model,
        {VECTORS} AS vectors
@@ -64,11 +65,13 @@ class Kind(StrEnum):
 class Verdict:
     """What was compared and what differs: how often, in which videos, and the first few by name.
 
-    ``pending``: videos that the index has still to follow, which were not compared.
+    ``pending``: videos that the index has still to follow, which were not compared. ``words``: how many of the
+    differences are words of a vocabulary.
     """
 
     compared: int = 0
     pending: int = 0
+    words: int = 0
     counts: Counter[Kind] = field(default_factory=Counter)
     videos: set[UUID] = field(default_factory=set)
     examples: list[str] = field(default_factory=list)
@@ -82,6 +85,7 @@ class Verdict:
     def note_words(self, owner_id: UUID, kind: Kind, words: set[str]) -> None:
         """Words of an owner's scenes that are not in the vocabulary, or the other way about."""
         self.counts[kind] += len(words)
+        self.words += len(words)
         if words and len(self.examples) < EXAMPLES:
             self.examples.append(f"{kind}: {len(words)} words of owner {owner_id}, such as {min(words)}")
 

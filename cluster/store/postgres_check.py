@@ -12,6 +12,7 @@ from psycopg import sql
 from cluster.contracts.search import By
 from cluster.store.database import Pool, connect
 from cluster.store.index_check import Kind, Progress, Verdict
+from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.search_changes import page_of_videos
 from cluster.store.search_models import SearchModels
@@ -28,11 +29,12 @@ WHERE i.indrelid = 'video_scenes'::regclass AND c.relname = 'idx_video_scenes_te
    OR a.amname = 'hnsw' AND i.indrelid IN (SELECT relation::regclass FROM scene_vector_tables)
 """
 
-_INDEXED = """
+_INDEXED = f"""
 -- What each scene's text index should be.
-SELECT s.id, s.video_id, s.index, v.owner_id, coalesce(s.combined_text, '') AS text, s.text_index AS stored,
-       to_tsvector('simple', coalesce(s.combined_text, ''))
-       || to_tsvector(coalesce(known.configuration, 'simple')::regconfig, coalesce(s.combined_text, '')) AS wanted
+SELECT s.id, s.video_id, s.index, v.owner_id, {SCENE_TEXT} AS text, s.text_index AS stored,
+       s.key_frame_url <> '' AS shown,
+       to_tsvector('simple', {SCENE_TEXT})
+       || to_tsvector(coalesce(known.configuration, 'simple')::regconfig, {SCENE_TEXT}) AS wanted
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
@@ -44,7 +46,7 @@ WHERE s.video_id = ANY (%(videos)s)
 _CHECK = sql.SQL(f"""
 SELECT i.video_id, i.index, i.owner_id, i.text,
        i.stored IS NULL AS missing, i.stored IS DISTINCT FROM i.wanted AS stale,
-       %(vision)s::text IS NOT NULL AND NOT EXISTS (
+       %(vision)s::text IS NOT NULL AND i.shown AND NOT EXISTS (
            SELECT FROM {{pictures}} AS e WHERE e.scene_id = i.id
        ) OR %(text)s::text IS NOT NULL AND i.text <> '' AND NOT EXISTS (
            SELECT FROM {{meanings}} AS m WHERE m.scene_id = i.id
@@ -124,12 +126,12 @@ class PostgresCheck:
 
     def _texts(self, page: list[UUID]) -> Iterator[tuple[UUID, str]]:
         statement = (
-            "SELECT v.owner_id, s.combined_text FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id "
-            "WHERE s.video_id = ANY (%s) AND v.owner_id IS NOT NULL AND s.combined_text IS NOT NULL"
+            f"SELECT v.owner_id, {SCENE_TEXT} AS text FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id "
+            "WHERE s.video_id = ANY (%s) AND v.owner_id IS NOT NULL"
         )
         with self._pool.connection() as connection:
             rows = connection.execute(statement, (page,)).fetchall()
-        return ((row["owner_id"], row["combined_text"]) for row in rows)
+        return ((row["owner_id"], row["text"]) for row in rows)
 
     def _compare_words(self, wanted: dict[UUID, set[str]], verdict: Verdict) -> None:
         known = self._vocabulary.all_words()

@@ -17,20 +17,21 @@ from psycopg.rows import DictRow, class_row
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.store.database import Pool
+from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.vector_tables import SPACES, Keys, VectorTable, find_tables, rows_of
 
-_CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL("s.combined_text <> ''")}
+_CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL(f"{SCENE_TEXT} <> ''")}
 """What a scene must have, or nothing of it can be lacking."""
 
 _MADE = sql.SQL("(extract(epoch FROM coalesce(s.created_at, 'epoch')) * 1000000)::bigint")
 
 _PAGE = sql.SQL(
-    """
+    f"""
 -- In the order of their ids, so that one pass sees each scene once, whatever becomes of it.
-SELECT s.id AS scene_id, {made} AS made, CASE WHEN {no_picture} THEN s.key_frame_url END AS key_frame_url,
-       CASE WHEN {no_meaning} THEN s.combined_text END AS text
+SELECT s.id AS scene_id, {{made}} AS made, CASE WHEN {{no_picture}} THEN s.key_frame_url END AS key_frame_url,
+       CASE WHEN {{no_meaning}} THEN {SCENE_TEXT} END AS text
 FROM video_scenes AS s
-WHERE s.id > %(after)s AND s.id <= %(until)s AND ({no_picture} OR {no_meaning})
+WHERE s.id > %(after)s AND s.id <= %(until)s AND ({{no_picture}} OR {{no_meaning}})
 ORDER BY s.id
 LIMIT %(limit)s
 """

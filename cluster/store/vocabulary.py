@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from cluster.store.database import Pool
+from cluster.store.scene_text import SCENE_TEXT
 
 LEAST_LIKENESS = 0.3
 """pg_trgm's own threshold."""
@@ -36,13 +37,13 @@ FROM unnest(%(words)s::text[], %(trigrams)s::text[]) AS new (word, trigrams)
 ON CONFLICT DO NOTHING
 """
 
-_DROP_UNUSED = """
+_DROP_UNUSED = f"""
 DELETE FROM search_vocabulary AS w
 WHERE w.owner_id = %(owner)s AND w.word = ANY (%(words)s) AND NOT EXISTS (
     SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
     WHERE v.owner_id = w.owner_id AND s.text_index @@ quote_literal(w.word)::tsquery
       -- The text index has stems too: whoever said "days" did not say "day".
-      AND lower(s.combined_text) ~ ('(^|[^[:alpha:]])' || w.word || '($|[^[:alpha:]])')
+      AND lower({SCENE_TEXT}) ~ ('(^|[^[:alpha:]])' || w.word || '($|[^[:alpha:]])')
 )
 """
 

@@ -17,7 +17,8 @@ from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-DOCUMENTS = [README, CONTRIBUTING]
+EXISTING = ROOT / "docs" / "existing-database.md"
+DOCUMENTS = [README, CONTRIBUTING, EXISTING]
 
 
 def test_the_readmes_settings_table_is_the_code() -> None:

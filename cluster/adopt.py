@@ -1,0 +1,227 @@
+"""Makes an existing Heimdex database usable: migrations, finish times, words, key frames, vectors.
+
+Owns the order of the steps and what is reported of them. Each step does only what is left to do, so that a run which
+was interrupted goes on with the next, and a run with nothing left changes nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from cluster.contracts.errors import ConfigurationError, HeimdexError
+from cluster.plan import fetch_limits
+from cluster.reembed import Outcome, Wish, reembed
+from cluster.scene_pictures import ScenePictures
+from cluster.settings import Settings
+from cluster.storage import FetchLimits, check_stored
+from cluster.storage_root import is_of_another_owner, is_relative
+from cluster.store.adoption import Adoption, Inventory
+from cluster.store.backfill import backfill_finish_times
+from cluster.store.database import Pool, open_pool
+from cluster.store.index_check import Kind
+from cluster.store.migrations import apply_migrations, pending_migrations
+from cluster.store.postgres_check import PostgresCheck
+from cluster.store.reprocessing import LeftVideo, left_videos, take_over
+from cluster.store.scene_vectors import SceneVectors
+from cluster.store.search_models import SearchModels
+from cluster.thumbnails import Thumbnails
+
+PAGE = 200
+STATEMENT_TIMEOUT_S = 3600.0
+EXAMPLES = 5
+_FIRST = UUID(int=0)
+
+Say = Callable[[str], None]
+OpenRay = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass
+class Report:
+    """What was there, what was made, and what could not be; ``dry``: what would be made."""
+
+    dry: bool
+    inventory: Inventory | None = None
+    migrations: int = 0
+    backfilled: int = 0
+    indexed: int = 0
+    words: int = 0
+    key_frames: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+    embedded: int = 0
+    failed: dict[UUID, str] = field(default_factory=dict)
+    lacking: int = 0
+    without_picture: int = 0
+    without_text: int = 0
+    left: int = 0
+    untried: int = 0
+    """Thumbnails of scenes without a key frame, in a dry run."""
+
+    @property
+    def changes(self) -> int:
+        """How much was made, of all kinds."""
+        made = (self.migrations, self.backfilled, self.indexed, self.words, self.key_frames, self.embedded)
+        return sum(made)
+
+
+@dataclass
+class TakenOver:
+    """Videos that were queued, or would be, and those that were not, by the reason."""
+
+    queued: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+
+def adopt(settings: Settings, url: str, open_ray: OpenRay, say: Say) -> Report:
+    """Take every step that is left.
+
+    Raises:
+        ConfigurationError: a step cannot be taken; the sentence says what is missing.
+        DatabaseUnavailable: Postgres is away; the same command goes on from here.
+    """
+    report = Report(dry=False)
+    say("applying migrations")
+    report.migrations = len(apply_migrations(url))
+    with _pool(url) as pool:
+        adoption = Adoption(pool)
+        report.inventory = adoption.inventory()
+        say("setting finish times")
+        report.backfilled = backfill_finish_times(pool, dry_run=False)
+        _index_words(PostgresCheck(pool, url), report, say)
+        adoption.add_to_outbox()
+        _copy_thumbnails(adoption, settings, report, say)
+        say("embedding what lacks vectors")
+        outcome = reembed(settings, url, Wish(), open_ray, say)
+        _note_vectors(report, outcome)
+        report.without_picture, report.without_text = adoption.not_embeddable()
+        report.left = _count_left(pool)
+    return report
+
+
+def look(url: str) -> Report:
+    """What :func:`adopt` would find and do, as far as it can be counted; changes nothing."""
+    report = Report(dry=True, migrations=len(pending_migrations(url)))
+    with _pool(url) as pool:
+        report.inventory = inventory = Adoption(pool).inventory()
+        report.without_text = inventory.scenes_without_text
+        report.without_picture = inventory.scenes_without_picture
+        if report.migrations:
+            report.backfilled = inventory.ready + inventory.failed
+            report.indexed = inventory.scenes
+            report.embedded = inventory.scenes - inventory.scenes_without_text
+            report.untried = inventory.scenes - inventory.scenes_without_picture
+            report.left = inventory.pending
+            return report
+        report.embedded = _count_lacking(pool, inventory)
+        report.untried = _count_untried(Adoption(pool))
+        report.backfilled = backfill_finish_times(pool, dry_run=True)
+        counts = PostgresCheck(pool, url).verify().counts
+        report.indexed = counts[Kind.MISSING] + counts[Kind.STALE_CONTENT]
+        report.left = _count_left(pool)
+    return report
+
+
+def take_over_left(settings: Settings, url: str, *, failed: bool, dry: bool, say: Say) -> TakenOver:
+    """Queue what an existing Heimdex left PENDING, with ``failed`` also FAILED, where its file is in the storage root.
+
+    Raises:
+        ConfigurationError: no storage root is set, or the database is not migrated.
+    """
+    limits = fetch_limits(settings)
+    if limits.storage_root is None:
+        raise ConfigurationError("HEIMDEX_STORAGE_ROOT is not set: it says where the files of the videos are")
+    if pending_migrations(url):
+        raise ConfigurationError("the database lacks migrations: run `heimdex adopt` first")
+    statuses = ["PENDING", "FAILED"] if failed else ["PENDING"]
+    taken = TakenOver()
+    with _pool(url) as pool:
+        for page in _left_pages(pool, statuses):
+            reasons = {video.id: _refusal(video, limits) for video in page}
+            good = [video_id for video_id, reason in reasons.items() if reason is None]
+            taken.queued += len(good) if dry else len(take_over(pool, good, statuses))
+            for video in page:
+                reason = reasons[video.id]
+                if reason is not None:
+                    taken.refused[reason[0]] += 1
+                    if len(taken.examples) < EXAMPLES:
+                        taken.examples.append(f"{video.id}: {reason[1]}")
+            say(f"{taken.queued} videos queued, {taken.refused.total()} left as they are")
+    return taken
+
+
+def _refusal(video: LeftVideo, limits: FetchLimits) -> tuple[str, str] | None:
+    """Why a video is not taken over, in general and in particular."""
+    if not is_relative(video.path):
+        return "its storage path is not relative", "its storage path is not relative to the storage root"
+    if is_of_another_owner(video.path, video.owner_id):
+        return "its file is in another owner's folder", f"{video.path} is in another owner's folder"
+    try:
+        check_stored(video.path, limits)
+    except ConfigurationError:
+        raise
+    except HeimdexError as error:
+        return "its file cannot be read", str(error)
+    return None
+
+
+def _pool(url: str) -> Pool:
+    return open_pool(url, max_size=4, name="heimdex-adopt", statement_timeout_s=STATEMENT_TIMEOUT_S)
+
+
+def _index_words(check: PostgresCheck, report: Report, say: Say) -> None:
+    say("comparing the text index and the vocabulary with the scenes")
+    verdict = check.verify()
+    vectors = verdict.counts[Kind.STALE_MODEL]
+    if verdict.differences == vectors:
+        return
+    say("indexing words")
+    check.repair()
+    report.words = verdict.words
+    report.indexed = verdict.differences - vectors - verdict.words
+
+
+def _copy_thumbnails(adoption: Adoption, settings: Settings, report: Report, say: Say) -> None:
+    thumbnails = Thumbnails(
+        ScenePictures(settings.resolved_scenes_url), fetch_limits(settings), settings.http_allowed_schemes
+    )
+    after = _FIRST
+    while page := adoption.unshown(after, PAGE):
+        after = page[-1].id
+        copies = thumbnails.copy(page)
+        report.unreadable.update(copy.reason for copy in copies if copy.reason is not None)
+        report.key_frames += adoption.set_key_frames(
+            [(copy.scene_id, copy.url) for copy in copies if copy.url is not None]
+        )
+        say(f"{report.key_frames} thumbnails copied, {report.unreadable.total()} cannot be read")
+
+
+def _note_vectors(report: Report, outcome: Outcome) -> None:
+    report.embedded, report.failed, report.lacking = outcome.embedded, outcome.failures, outcome.lacking
+
+
+def _count_lacking(pool: Pool, inventory: Inventory) -> int:
+    """Scenes that lack vectors of the active models; before there are any, all with a text."""
+    active = SearchModels(pool).active()
+    if not active:
+        return inventory.scenes - inventory.scenes_without_text
+    return SceneVectors(pool, {by: model.key for by, model in active.items()}).count_lacking()
+
+
+def _count_untried(adoption: Adoption) -> int:
+    count, after = 0, _FIRST
+    while page := adoption.unshown(after, PAGE):
+        count, after = count + len(page), page[-1].id
+    return count
+
+
+def _count_left(pool: Pool) -> int:
+    return sum(len(page) for page in _left_pages(pool, ["PENDING"]))
+
+
+def _left_pages(pool: Pool, statuses: Sequence[str]) -> Iterator[list[LeftVideo]]:
+    after = _FIRST
+    while page := left_videos(pool, statuses, after, PAGE):
+        yield page
+        after = page[-1].id

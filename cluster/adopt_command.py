@@ -1,0 +1,119 @@
+"""``heimdex adopt``: an existing Heimdex database made usable, with a report; and what waits there taken over."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from cluster.contracts.errors import ConfigurationError
+from cluster.settings import Settings, load_settings
+
+SHOWN_REASONS = 5
+
+
+def adopt(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what is left to do, change nothing.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Queue videos that are PENDING there, instead of the other steps.")
+    ] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="With --take-over: those that are FAILED there too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Make an existing Heimdex database usable: migrate, backfill, index words, embed; then examine everything.
+
+    Each step does what is left to do: interrupted, the same command goes on; a second
+    run changes nothing. Exit status 1: scenes could not be embedded, or the
+    examination found something wrong; with --take-over: videos were left as they are.
+    """
+    if failed and not take_over:
+        raise typer.BadParameter("--failed is for --take-over")
+    settings = load_settings()
+    url = settings.resolved_database_url
+    if url is None:
+        raise ConfigurationError("HEIMDEX_DATABASE_URL is not set: it says where the existing database is")
+    well = (
+        _take_over(settings, url, failed=failed, dry=dry_run, as_json=as_json)
+        if take_over
+        else _adopt(settings, url, dry=dry_run, as_json=as_json)
+    )
+    if not well:
+        raise typer.Exit(1)
+
+
+def _adopt(settings: Settings, url: str, *, dry: bool, as_json: bool) -> bool:
+    from cluster.adopt import adopt as run
+    from cluster.adopt import look
+    from cluster.reembed_command import ray_at_hand
+
+    report = look(url) if dry else run(settings, url, partial(ray_at_hand, settings), _say)
+    if as_json:
+        typer.echo(json.dumps({**asdict(report), "failed": len(report.failed)}, indent=1, default=str))
+    else:
+        for line in _lines(report):
+            typer.echo(line)
+    if dry:
+        return True
+    return _examine(settings, as_json) and not report.lacking
+
+
+def _examine(settings: Settings, as_json: bool) -> bool:
+    from cluster.doctor import examine, show_findings
+
+    findings = examine(settings)
+    if not as_json:
+        show_findings(findings)
+    return all(finding.ok for finding in findings)
+
+
+def _take_over(settings: Settings, url: str, *, failed: bool, dry: bool, as_json: bool) -> bool:
+    from cluster.adopt import take_over_left
+
+    taken = take_over_left(settings, url, failed=failed, dry=dry, say=_say)
+    if as_json:
+        typer.echo(json.dumps(asdict(taken), indent=1))
+    else:
+        typer.echo(f"{taken.queued} videos {'would be' if dry else 'are'} queued")
+        for reason, count in taken.refused.most_common():
+            typer.echo(f"{count} videos stay as they are: {reason}")
+        for example in taken.examples:
+            typer.echo(f"  {example}")
+    return not taken.refused
+
+
+def _lines(report: Any) -> list[str]:
+    found, would = report.inventory, "would be " if report.dry else ""
+    lines = [
+        f"{found.owners} people, {found.ready} READY, {found.failed} FAILED, {found.pending} PENDING and "
+        f"{found.processing} PROCESSING videos, {found.scenes} scenes",
+        f"{report.migrations} migrations {would}applied",
+        f"{report.backfilled} videos {would}given a finish time",
+        f"{report.indexed} scenes and {report.words} words {would}added to the text index",
+        f"{report.untried} thumbnails would be tried as key frames"
+        if report.dry
+        else f"{report.key_frames} thumbnails copied as key frames",
+        f"{report.embedded} scenes {would}embedded",
+        f"{report.without_picture} scenes have no picture that can be embedded, {report.without_text} no text",
+    ]
+    lines += _reasons(report.unreadable, "thumbnails cannot be read")
+    lines += _reasons(Counter(report.failed.values()), "scenes cannot be embedded")
+    if report.left:
+        lines.append(f"{report.left} videos are PENDING elsewhere: `heimdex adopt --take-over` queues them here")
+    if not report.changes:
+        lines.append("Nothing is left to do." if report.dry else "Nothing was left to do; nothing was changed.")
+    return lines
+
+
+def _reasons(reasons: Counter[str], what: str) -> list[str]:
+    if not reasons:
+        return []
+    shown = [f"  {count} times: {reason}" for reason, count in reasons.most_common(SHOWN_REASONS)]
+    return [f"{reasons.total()} {what}:", *shown]
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

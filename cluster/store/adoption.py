@@ -1,0 +1,114 @@
+"""What there is in a database that an existing Heimdex filled, and what of it this cluster can add to it.
+
+Owns the counts, key frames for scenes that have none, and the outbox's rows for scenes that others wrote. The text
+index is ``postgres_check``'s, vectors are ``scene_vectors``', taking waiting videos over is ``reprocessing``'s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from cluster.store.database import Pool
+from cluster.store.scene_text import SCENE_TEXT
+
+_INVENTORY = f"""
+-- Tables and columns that any Heimdex has: nothing need be migrated.
+SELECT (SELECT count(DISTINCT owner_id) FROM videos) AS owners,
+       (SELECT count(*) FROM videos WHERE status::text = 'READY') AS ready,
+       (SELECT count(*) FROM videos WHERE status::text = 'FAILED') AS failed,
+       (SELECT count(*) FROM videos WHERE status::text = 'PENDING') AS pending,
+       (SELECT count(*) FROM videos WHERE status::text = 'PROCESSING') AS processing,
+       (SELECT count(*) FROM video_scenes) AS scenes,
+       (SELECT count(*) FROM video_scenes AS s WHERE {SCENE_TEXT} = '') AS scenes_without_text,
+       (SELECT count(*) FROM video_scenes WHERE coalesce(thumbnail_url, '') = '') AS scenes_without_picture
+"""
+
+_UNSHOWN = """
+SELECT s.id, s.video_id, s.index, s.thumbnail_url AS url FROM video_scenes AS s
+WHERE coalesce(s.key_frame_url, '') = '' AND s.thumbnail_url <> '' AND s.id > %(after)s
+ORDER BY s.id LIMIT %(limit)s
+"""
+
+_SET_KEY_FRAMES = """
+UPDATE video_scenes AS s SET key_frame_url = made.url
+FROM unnest(%(ids)s::uuid[], %(urls)s::text[]) AS made (id, url)
+WHERE s.id = made.id AND coalesce(s.key_frame_url, '') = ''
+"""
+
+_ADD_TO_OUTBOX = """
+INSERT INTO search_changes (video_id, version, most_scenes)
+SELECT s.video_id, nextval('search_versions'), max(s.index) + 1 FROM video_scenes AS s
+WHERE NOT EXISTS (SELECT FROM search_changes AS c WHERE c.video_id = s.video_id)
+GROUP BY s.video_id ORDER BY s.video_id
+ON CONFLICT (video_id) DO NOTHING
+"""
+
+_NOT_EMBEDDABLE = f"""
+SELECT count(*) FILTER (WHERE coalesce(s.key_frame_url, '') = '') AS pictures,
+       count(*) FILTER (WHERE {SCENE_TEXT} = '') AS texts
+FROM video_scenes AS s
+"""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is there: people, videos by status, scenes, and scenes that have nothing to be embedded."""
+
+    owners: int
+    ready: int
+    failed: int
+    pending: int
+    processing: int
+    scenes: int
+    scenes_without_text: int
+    scenes_without_picture: int
+
+
+@dataclass(frozen=True)
+class UnshownScene:
+    """A scene without a key frame, and the address of its thumbnail."""
+
+    id: UUID
+    video_id: UUID
+    index: int
+    url: str
+
+
+class Adoption:
+    """The database of an existing Heimdex, migrated or not."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def inventory(self) -> Inventory:
+        """Count what is there."""
+        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Inventory)) as cursor:
+            found = cursor.execute(_INVENTORY).fetchone()
+        assert found is not None
+        return found
+
+    def unshown(self, after: UUID, limit: int) -> list[UnshownScene]:
+        """The next scenes by their ids that have a thumbnail and no key frame."""
+        values = {"after": after, "limit": limit}
+        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(UnshownScene)) as cursor:
+            return cursor.execute(_UNSHOWN, values).fetchall()
+
+    def set_key_frames(self, urls: Sequence[tuple[UUID, str]]) -> int:
+        """Write where the key frames of these scenes are; returns of how many that is new."""
+        values = {"ids": [scene_id for scene_id, _ in urls], "urls": [url for _, url in urls]}
+        with self._pool.connection() as connection:
+            return max(0, connection.execute(_SET_KEY_FRAMES, values).rowcount)
+
+    def add_to_outbox(self) -> int:
+        """Have an engine beside Postgres follow videos that it does not know; returns how many they are."""
+        with self._pool.connection() as connection:
+            return max(0, connection.execute(_ADD_TO_OUTBOX).rowcount)
+
+    def not_embeddable(self) -> tuple[int, int]:
+        """How many scenes have no key frame, and how many no text: nothing of them can be embedded."""
+        with self._pool.connection() as connection:
+            row = connection.execute(_NOT_EMBEDDABLE).fetchone()
+        assert row is not None
+        return int(row["pictures"]), int(row["texts"])
