@@ -108,7 +108,7 @@ def look(url: str) -> Report:
         report.without_text = inventory.scenes_without_text
         report.without_picture = inventory.scenes_without_picture
         if report.migrations:
-            report.backfilled = inventory.ready + inventory.failed
+            report.backfilled = _count_unfinished(pool, inventory)
             report.indexed = inventory.scenes
             report.embedded = inventory.scenes - inventory.scenes_without_text
             report.untried = inventory.scenes - inventory.scenes_without_picture
@@ -207,6 +207,14 @@ def _count_lacking(pool: Pool, inventory: Inventory) -> int:
     if not active:
         return inventory.scenes - inventory.scenes_without_text
     return SceneVectors(pool, {by: model.key for by, model in active.items()}).count_lacking()
+
+
+def _count_unfinished(pool: Pool, inventory: Inventory) -> int:
+    """Videos without a finish time; all that have ended where the timing columns are still missing."""
+    try:
+        return backfill_finish_times(pool, dry_run=True)
+    except ConfigurationError:
+        return inventory.ready + inventory.failed
 
 
 def _count_untried(adoption: Adoption) -> int:

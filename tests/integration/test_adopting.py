@@ -1,0 +1,149 @@
+"""The steps of ``heimdex adopt`` that need no model, on a database as strict as a real one."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cluster.adopt import look, take_over_left
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import By, Scope, parse_words
+from cluster.plan import fetch_limits
+from cluster.scene_pictures import ScenePictures
+from cluster.settings import Settings, load_settings
+from cluster.store.adoption import Adoption
+from cluster.store.database import Pool, connect, open_pool
+from cluster.store.index_check import Kind
+from cluster.store.migrations import apply_migrations
+from cluster.store.postgres_check import PostgresCheck
+from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.store.video_queue import VideoQueue
+from cluster.thumbnails import Thumbnails
+from tests.existing_database import ANNA, BEN, CARA, changes_between, clip, take_snapshot
+
+
+@pytest.fixture
+def settings(existing_url: str, tmp_path: Path) -> Settings:
+    return load_settings(database_url=existing_url, data_dir=tmp_path / "data", storage_root=str(tmp_path / "stored"))
+
+
+@pytest.fixture
+def adopted(existing_url: str) -> Iterator[Pool]:
+    """The database, migrated."""
+    apply_migrations(existing_url)
+    with open_pool(existing_url, max_size=4, name="tests") as opened:
+        yield opened
+
+
+def store(root: Path, path: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(b"a video")
+
+
+def test_a_dry_run_changes_nothing(existing_url: str) -> None:
+    before = take_snapshot(existing_url)
+    report = look(existing_url)
+    assert report.inventory is not None
+    assert (report.inventory.ready, report.inventory.scenes, report.backfilled, report.left) == (12, 36, 12, 12)
+    assert report.migrations > 0
+    assert changes_between(before, take_snapshot(existing_url)) == []
+    with connect(existing_url) as connection:
+        rows = connection.execute("SELECT to_regclass('heimdex_migrations') IS NULL AS missing").fetchall()
+    assert rows == [{"missing": True}]
+
+
+def test_adopted_scenes_are_found_by_words(adopted: Pool, existing_url: str) -> None:
+    before = take_snapshot(existing_url)
+    check = PostgresCheck(adopted, existing_url)
+    check.repair()
+    assert check.verify().differences == 0
+    index = PostgresSearchIndex(adopted)
+    assert len(index.words(parse_words("quay"), Scope(CARA), 99)) == 24
+    # The third scene of each has no combined_text: it is found by what was said.
+    assert len(index.words(parse_words("dawn"), Scope(CARA), 99)) == 12
+    assert changes_between(before, take_snapshot(existing_url), {"video_scenes.text_index"}) == []
+
+
+def test_scenes_without_key_frame_are_not_stale(adopted: Pool, existing_url: str) -> None:
+    PostgresCheck(adopted, existing_url).repair()
+    SearchModels(adopted).adopt(By.PICTURE, IndexedModel("p@1", "p", None, 512))
+    assert PostgresCheck(adopted, existing_url).verify().counts[Kind.STALE_MODEL] == 0
+    with connect(existing_url) as connection:
+        connection.execute("UPDATE video_scenes SET key_frame_url = 'file:///k.jpg' WHERE index = 0")
+    assert PostgresCheck(adopted, existing_url).verify().counts[Kind.STALE_MODEL] == 12
+
+
+def test_thumbnails_below_the_root_become_key_frames(
+    adopted: Pool, existing_url: str, settings: Settings, tmp_path: Path
+) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), (250, 10, 10)).save(picture, "PNG")
+    store(tmp_path / "stored", "thumbs/1.png")
+    (tmp_path / "stored" / "thumbs" / "1.png").write_bytes(picture.getvalue())
+    (tmp_path / "secret.png").write_bytes(picture.getvalue())
+    with connect(existing_url) as connection:
+        for index, url in enumerate(("thumbs/1.png", f"file://{tmp_path}/secret.png", "../secret.png")):
+            connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
+    adoption = Adoption(adopted)
+    scenes = [scene for scene in adoption.unshown(clip(0), 99) if scene.video_id == clip(10)]
+    thumbnails = Thumbnails(
+        ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings), settings.http_allowed_schemes
+    )
+    copies = thumbnails.copy(sorted(scenes, key=lambda scene: scene.index))
+    assert [copy.url is not None for copy in copies] == [True, False, False]
+    good = [(copy.scene_id, copy.url) for copy in copies if copy.url is not None]
+    assert adoption.set_key_frames(good) == 1
+    assert adoption.set_key_frames(good) == 0
+    assert adoption.not_embeddable() == (35, 0)
+    assert (tmp_path / "scenes" / str(clip(10)) / "00000-key.jpg").is_file()
+
+
+def test_waiting_videos_are_taken_over_once(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
+    for path in (f"{ANNA}/clip-4.mp4", f"{ANNA}/clip-8.mp4"):
+        store(tmp_path / "stored", path)
+    said: list[str] = []
+    url = settings.database_url
+    assert url is not None
+    dry = take_over_left(settings, url, failed=False, dry=True, say=said.append)
+    assert (dry.queued, dry.refused.total(), VideoQueue(adopted, "s", 60.0).claim(99)) == (2, 10, [])
+    taken = take_over_left(settings, url, failed=False, dry=False, say=said.append)
+    assert (taken.queued, dict(taken.refused)) == (2, {"its file cannot be read": 10})
+    claimed = VideoQueue(adopted, "s", 60.0).claim(99)
+    assert sorted(video.uri for video in claimed) == [f"{ANNA}/clip-4.mp4", f"{ANNA}/clip-8.mp4"]
+    assert take_over_left(settings, url, failed=False, dry=False, say=said.append).queued == 0
+
+
+def test_only_own_relative_paths_are_taken_over(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
+    store(tmp_path / "stored", f"{ANNA}/clip-4.mp4")
+    (tmp_path / "other.mp4").write_bytes(b"a video")
+    url = settings.database_url
+    assert url is not None
+    with connect(url) as connection:
+        for number, path in ((4, f"{BEN}/a.mp4"), (8, f"{tmp_path}/other.mp4"), (12, "https://example.org/a.mp4")):
+            connection.execute("UPDATE videos SET storage_path = %s WHERE id = %s", (path, clip(number)))
+    store(tmp_path / "stored", f"{BEN}/a.mp4")
+    taken = take_over_left(settings, url, failed=False, dry=False, say=lambda _: None)
+    assert taken.queued == 0
+    assert taken.refused["its file is in another owner's folder"] == 1
+    assert taken.refused["its storage path is not relative"] == 2
+
+
+def test_failed_videos_are_taken_over_when_asked(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
+    with adopted.connection() as connection:
+        rows = connection.execute("SELECT storage_path FROM videos WHERE status = 'FAILED'").fetchall()
+    for row in rows:
+        store(tmp_path / "stored", row["storage_path"])
+    url = settings.database_url
+    assert url is not None
+    assert take_over_left(settings, url, failed=False, dry=False, say=lambda _: None).queued == 0
+    assert take_over_left(settings, url, failed=True, dry=False, say=lambda _: None).queued == 12
+    assert len(VideoQueue(adopted, "s", 60.0).claim(99)) == 12
+
+
+def test_take_over_without_a_root_is_refused(adopted: Pool, existing_url: str) -> None:
+    assert adopted
+    with pytest.raises(ConfigurationError, match="HEIMDEX_STORAGE_ROOT"):
+        take_over_left(load_settings(), existing_url, failed=False, dry=True, say=lambda _: None)
