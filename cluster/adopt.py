@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError
-from cluster.plan import fetch_limits
+from cluster.fetch_limits import fetch_limits
 from cluster.reembed import Outcome, Wish, reembed
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings

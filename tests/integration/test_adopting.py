@@ -10,7 +10,7 @@ from PIL import Image
 from cluster.adopt import look, take_over_left
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope, parse_words
-from cluster.plan import fetch_limits
+from cluster.fetch_limits import fetch_limits
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
 from cluster.store.adoption import Adoption
