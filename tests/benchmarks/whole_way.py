@@ -104,7 +104,7 @@ def _usual(
     ]
     ours, scripts, pipelines = in_turn(sides, rounds, say)
     say("what all found is compared")
-    # What packs with what differs from round to round: the round with the most words wrong is held against the others.
+    # The words of every round are the same; were they not, the round with the most wrong is held against the others.
     said = [clip.words for clip in clips]
     every = [_found(pool, ids) for ids in answered["heimdex"]]
     worst = max(range(rounds), key=lambda number: error_rate(said, [video["words"] for video in every[number]]))
