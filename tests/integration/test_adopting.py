@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from PIL import Image
@@ -88,7 +89,7 @@ def test_thumbnails_below_the_root_become_key_frames(
         for index, url in enumerate(("thumbs/1.png", f"file://{tmp_path}/secret.png", "../secret.png")):
             connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
     adoption = Adoption(adopted)
-    scenes = [scene for scene in adoption.unshown(clip(0), 99) if scene.video_id == clip(10)]
+    scenes = [scene for scene in adoption.unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
     thumbnails = Thumbnails(
         ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings), settings.http_allowed_schemes
     )
