@@ -260,8 +260,8 @@ _SPEECH = [
     Guard(
         "a loop is cut",
         "actors/stages/recognizer.py",
-        "return _moved(without(best.words, best.loops), utterance.start_s)",
-        "return _moved(best.words, utterance.start_s)",
+        "return list(utterance.in_video(without(best.words, best.loops)))",
+        "return list(utterance.in_video(best.words))",
         (f"{_RECOGNIZER}test_recognizer_loop_that_remains_loses_its_copies",),
     ),
     Guard(
