@@ -97,7 +97,7 @@ class EmbeddingRunner:
 
 
 def _meaning(status: int, printed: bytes, said: str | None) -> tuple[JobState, str | None, JobCounts | None]:
-    """What an exit status stands for; by a signal, or without its counts, the process did not end as it should."""
+    """What an exit status means; by a signal, or without its counts, the process did not end as it should."""
     if status in _ENDS_AS_ASKED:
         with suppress(ValueError, KeyError, TypeError):
             found = json.loads(printed)

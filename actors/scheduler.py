@@ -77,7 +77,7 @@ class SchedulerConfig:
     engine: EngineAddress | None = None
     """The engine beside Postgres that finds the scenes."""
     embedding_environment: Mapping[str, str] | None = None
-    """What a process that embeds what lacks vectors is told; None: this scheduler runs none."""
+    """Settings of the process that embeds what lacks vectors; None: this scheduler runs none."""
 
 
 class VideoScheduler:

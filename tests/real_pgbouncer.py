@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 20
 
 
 class RealPgBouncer:
-    """One pooler with its folder. ``role``: whom it is at the server, whoever asks."""
+    """One pooler with its folder. ``role``: the role at the server for every client."""
 
     def __init__(self, folder: Path, server_url: str, role: str = "postgres") -> None:
         self._folder = folder

@@ -233,7 +233,7 @@ class _Method:
 
 
 class _Handle:
-    """Stands for the handle of a worker: a call sleeps as long as its items ran when they were recorded."""
+    """The handle of a worker: a call sleeps as long as its items ran when they were recorded."""
 
     def __init__(self, cluster: Simulation, kind: WorkerKind, name: str) -> None:
         self._cluster, self._kind, self._name = cluster, kind, name

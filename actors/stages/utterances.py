@@ -111,7 +111,7 @@ def _joined(said: Sequence[Utterance]) -> Utterance:
 
 
 def _cut(audio: Samples, start_s: float, options: VadOptions) -> Iterator[Utterance]:
-    """What lies between two utterances is shared."""
+    """The pause between two utterances is shared."""
     pad = round(PAD_S * SPEECH_RATE_HZ)
     spans = [(span["start"], span["end"]) for span in get_speech_timestamps(audio, options)]
     for number, (begin, end) in enumerate(spans):

@@ -43,7 +43,7 @@ WHERE id = %(id)s AND state = 'running'
 
 
 class JobState(StrEnum):
-    """``lost``: the process that ran it is gone, nobody knows how far it came."""
+    """``lost``: the process that ran it is gone, its progress is unknown."""
 
     REQUESTED = "requested"
     RUNNING = "running"

@@ -35,7 +35,7 @@ RETURNING p.video_id AS id
 
 _REPROCESS = (
     """
--- What has ended, whoever processed it, is processed again from the beginning: stored results are discarded.
+-- A video that has ended, in any system, is processed again from the beginning: stored results are discarded.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
     WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)

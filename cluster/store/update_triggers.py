@@ -18,7 +18,7 @@ WHERE tgrelid = 'public.videos'::regclass AND NOT tgisinternal AND tgenabled IN 
 
 @contextmanager
 def without_update_triggers(connection: Connection[DictRow]) -> Iterator[None]:
-    """Disables them until the end of the block (a rollback ends it too); nobody else can write meanwhile.
+    """Disables them until the end of the block (a rollback ends it too); no other session can write meanwhile.
 
     By ALTER TABLE, which the table's owner may do; ``session_replication_role`` would need a superuser.
     """

@@ -186,7 +186,7 @@ BEGIN
         END IF;
         IF changed.after = changed.before AND changed.before <> 'PROCESSING' THEN
             INSERT INTO chaos.faults (what, video_id, detail) VALUES
-                ('a video that nobody works on was changed', changed.id, changed.before);
+                ('a video without a lease was changed', changed.id, changed.before);
         END IF;
         IF changed.before = 'PENDING' AND changed.after = 'PROCESSING'
            AND NOT EXISTS (SELECT FROM public.video_leases AS l WHERE l.video_id = changed.id) THEN

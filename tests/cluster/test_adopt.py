@@ -30,7 +30,7 @@ READY = clip(10)
 
 
 class Reader:
-    """Somebody who types the page's commands, with values of their own for what is written in capitals."""
+    """A person who types the page's commands, with values of their own for what is written in capitals."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self._folder = folder

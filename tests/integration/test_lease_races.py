@@ -227,7 +227,7 @@ def test_what_is_handed_back_never_fails_for_it(pool: Pool, queue: VideoQueue) -
 
 
 def test_what_another_system_has_taken_is_not_claimed(pool: Pool, queue: VideoQueue) -> None:
-    """It waits here no more, so that it takes nobody's place again and again."""
+    """It waits here no more, so that it does not take another's place repeatedly."""
     first, second = enqueue(pool, 2)
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET status = 'PROCESSING' WHERE id = %s", (first,))

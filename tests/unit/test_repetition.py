@@ -1,4 +1,4 @@
-"""Loops and chants are told apart by the words' times."""
+"""The words' times tell loops from chants."""
 
 from collections.abc import Sequence
 
