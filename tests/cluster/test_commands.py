@@ -109,7 +109,7 @@ def test_a_manifest_goes_in_without_its_bad_rows(heimdex: CommandLine, cluster_f
     manifest = cluster_folder / "videos.jsonl"
     manifest.write_text(
         json.dumps({"uri": str(clips()[0]), "language": "en"}) + "\n"
-        "{not json\n" + json.dumps({"url": "misspelt"}) + "\n" + json.dumps({"uri": str(clips()[1])}) + "\n"
+        "{not json\n" + json.dumps({"adress": "misspelt"}) + "\n" + json.dumps({"uri": str(clips()[1])}) + "\n"
     )
     done = heimdex.run("submit", "--manifest", str(manifest))
     assert done.returncode == 1

@@ -16,7 +16,7 @@ def test_an_attempt_waits_for_a_database_that_is_away(database_url: str, pool: P
     queue = VideoQueue(pool, "first", 60.0)
     video = claim_one(pool, queue)
     probed = "UPDATE ON {} FOR EACH ROW WHEN (NEW.width IS DISTINCT FROM OLD.width)"
-    _process_while_a_session_ends(database_url, pool, queue, video, Workers(), probed)
+    _process_while_a_session_ends(database_url, pool, queue, video, Workers(), "video_processing", probed)
     stored = row(pool, video.id)
     assert (stored["status"], stored["attempt"], stored["width"]) == ("READY", 1, 640)
 
@@ -26,17 +26,17 @@ def test_a_failure_is_written_down_once_the_database_answers(database_url: str, 
     video = claim_one(pool, queue)
     workers = Workers(probe=StageFailure("InvalidVideo", "no pictures", Blame.VIDEO))
     failed = "UPDATE ON {} FOR EACH ROW WHEN (NEW.status = 'FAILED')"
-    _process_while_a_session_ends(database_url, pool, queue, video, workers, failed)
+    _process_while_a_session_ends(database_url, pool, queue, video, workers, "videos", failed)
     stored = row(pool, video.id)
     assert (stored["status"], stored["attempt"], stored["error_type"]) == ("FAILED", 1, "InvalidVideo")
 
 
 def _process_while_a_session_ends(
-    database_url: str, pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, write: str
+    database_url: str, pool: Pool, queue: VideoQueue, video: ClaimedVideo, workers: Workers, table: str, write: str
 ) -> None:
-    """The session of an attempt is ended by the server in the midst of a write."""
+    """The session of an attempt is ended by the server in the midst of a write to ``table``."""
     with ThreadPoolExecutor(1) as threads:
-        with paused(database_url, "videos", write):
+        with paused(database_url, table, write):
             processed = threads.submit(attempt, pool, queue, video, workers)
             until_somebody_waits(pool)
             ended = only(
