@@ -18,7 +18,7 @@ import numpy as np
 from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery, parse_words
 from cluster.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
 from cluster.store.database import Pool
-from cluster.store.found_scenes import SceneRow, read_scenes, record_search
+from cluster.store.found_scenes import SceneRow, is_own_scene, read_scenes, record_search
 from cluster.store.search_engines import IndexOpener
 from cluster.store.search_index import SearchIndex, vector_of
 from cluster.store.vocabulary import Vocabulary
@@ -169,11 +169,14 @@ class SearchService:
         return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
 
     def similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
-        """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene."""
+        """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene.
+
+        None are near a scene that has no vector, as scenes of an existing database whose picture cannot be read.
+        """
         asked = self._asked()
         vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, asked.pictures.key)
         if vector is None:
-            return None
+            return [] if is_own_scene(self._pool, scene_id, scope.owner_id) else None
         near = asked.index.nearest(By.PICTURE, vector, scope, limit + 1)
         others = [scene for scene in near if scene.scene_id != scene_id][:limit]
         return self._hits(fuse({By.PICTURE: others}), WordsQuery(()))

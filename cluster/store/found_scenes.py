@@ -83,6 +83,15 @@ def read_scenes(pool: Pool, scene_ids: Sequence[UUID], query: WordsQuery) -> dic
         return {row.scene_id: _unmarked(row) for row in cursor}
 
 
+def is_own_scene(pool: Pool, scene_id: UUID, owner_id: UUID) -> bool:
+    """Whether the owner has this scene."""
+    statement = (
+        "SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id WHERE s.id = %s AND v.owner_id = %s"
+    )
+    with pool.connection() as connection:
+        return connection.execute(statement, (scene_id, owner_id)).rowcount > 0
+
+
 def _unmarked(row: SceneRow) -> SceneRow:
     """The row with its marks as places instead of letters."""
     text = ""
