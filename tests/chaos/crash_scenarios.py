@@ -163,7 +163,7 @@ class _Points:
 
     def around(self, cursor: Any, query: Any, run: Callable[[], Any]) -> Any:
         """Run a statement; right before and right after it are points, if it changes something."""
-        statement = query.encode() if isinstance(query, str) else query.as_bytes(cursor)
+        statement = _as_bytes(query, cursor)
         if not _CHANGES.search(statement):
             return run()
         what = kind_of(statement) or " ".join(statement.decode().split())[:40]
@@ -181,3 +181,10 @@ class _Points:
         self.count += 1
         with Path(self.config.report).open("a") as report:
             report.write(f"{what}\n")
+
+
+def _as_bytes(query: Any, cursor: Any) -> bytes:
+    """A query as psycopg sends it, in any of the forms that it takes."""
+    if isinstance(query, bytes):
+        return query
+    return query.encode() if isinstance(query, str) else bytes(query.as_bytes(cursor))
