@@ -46,7 +46,7 @@ NOWHERE = UUID(int=0xDEAD)
 NEEDS_RAY = {
     "up": "starts a cluster",
     "down": "ends a cluster",
-    "process": "starts a cluster",
+    "process": "starts a cluster; test_existing_processing has the way of a video",
     "demo": "starts a cluster on a database of its own",
 }
 """Commands that are not run here, and why; tests/cluster/test_adopt.py runs Ray on such a database."""
