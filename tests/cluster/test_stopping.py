@@ -18,7 +18,7 @@ SELECT (SELECT count(*) FROM videos WHERE status = 'PENDING') AS waiting,
        (SELECT count(*) FROM videos WHERE status = 'READY') AS ready,
        (SELECT count(*) FROM video_leases) AS leases,
        (SELECT count(*) FROM video_stage_runs WHERE outcome = 'running') AS open_runs,
-       (SELECT max(failures + crashes) FROM videos) AS setbacks
+       (SELECT max(failures + crashes) FROM video_processing) AS setbacks
 """
 
 
