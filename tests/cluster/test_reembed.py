@@ -292,7 +292,7 @@ def test_killed_it_goes_on_where_it_was(
     assert second.stderr.splitlines()[:2] == [
         "looking at the models", f"{again} scenes to embed; the models are being loaded"
     ]  # fmt: skip
-    assert "set HEIMDEX_CLIP_MODEL and" in second.stderr.splitlines()[-1]  # after progress, if it took long
+    assert "set HEIMDEX_CLIP_MODEL and" in second.stderr.splitlines()[-2]  # behind the progress
     assert f"searches are by picture {key} from now on" in second.stdout
     assert SearchModels(pool).active()[By.PICTURE].key == key
 
