@@ -2,8 +2,8 @@
 -- taken over by it. A table of its own, because others read all columns of videos into a record of exactly theirs, and
 -- know exactly four states of it.
 --
--- A video waits here when available_at is set, and may be claimed when that has come; whoever claims or ends it takes
--- available_at away. Rows that another system left PENDING have none and are never touched. attempt counts claims;
+-- A video waits here when available_at is set, and may be claimed from that time on; claiming or ending it sets
+-- available_at to null. Rows that another system left PENDING have none and are never touched. attempt counts claims;
 -- failures the attempts that ended in an error, crashes those that took their worker down, interruptions those that the
 -- cluster itself broke off. due_at orders an owner's waiting videos: the submission, ten minutes earlier for each step
 -- of priority.
