@@ -5,7 +5,9 @@ remembered by process id and start time. Everything listens on 127.0.0.1, with R
 """
 
 import contextlib
+import itertools
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -186,10 +188,34 @@ def _until(timeout_s: float) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on now, another one at each call.
+
+    It is outside the range from which connections get theirs: within that range, one of the many connections that a
+    starting cluster opens may take the port before its server does.
+    """
+    for _ in range(_PORTS.stop - _PORTS.start):
+        port = next(_next_port)
+        if port_is_free(LOOPBACK, port):
+            return port
+    raise ConfigurationError(f"no port of {_PORTS.start} to {_PORTS.stop - 1} is free: end what listens there")
+
+
+def connection_ports() -> range:
+    """The ports from which the kernel takes those of connections."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return range(int(first), int(last) + 1)
+
+
+def _server_ports() -> range:
+    """The longer part of the ports above Ray's own (to 19999) that connections leave free; all where they leave none."""
+    connections = connection_ports()
+    below, above = range(20_000, connections.start), range(max(20_000, connections.stop), 65_536)
+    return max(below, above, key=len) or range(20_000, 65_536)
+
+
+_PORTS = _server_ports()
+_next_port = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
+"""In no order, so that two processes that start at once take others."""
 
 
 def port_is_free(host: str, port: int) -> bool:

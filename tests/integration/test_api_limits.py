@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES
 KIB = 1024
 SMALL = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=30.0, submissions_per_minute=5)
 HURRIED = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=0.5, submissions_per_minute=5)
-JSON = {"Content-Type": "application/json", **headers(ALICE)}
+JSON = {"Content-Type": "application/json", **headers(ALICE, timedelta(days=1))}  # made long before the tests run
 ONE = {"uri": "https://example.org/a.mp4"}
 HEAD = "\r\n".join(["POST /v1/videos HTTP/1.1", "Host: here", *(f"{name}: {value}" for name, value in JSON.items())])
 
