@@ -207,7 +207,7 @@ def connection_ports() -> range:
 
 
 def _server_ports() -> range:
-    """The longer part of the ports above Ray's own (to 19999) that connections leave free; all where they leave none."""
+    """The longer part of the ports above Ray's own (to 19999) that connections leave free, else all of them."""
     connections = connection_ports()
     below, above = range(20_000, connections.start), range(max(20_000, connections.stop), 65_536)
     return max(below, above, key=len) or range(20_000, 65_536)
