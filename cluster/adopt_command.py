@@ -62,7 +62,8 @@ def _adopt(settings: Settings, url: str, *, dry: bool, as_json: bool) -> bool:
 
 
 def _examine(settings: Settings, as_json: bool) -> bool:
-    from cluster.doctor import examine, show_findings
+    from cluster.doctor import examine
+    from cluster.finding import show_findings
 
     findings = examine(settings)
     if not as_json:

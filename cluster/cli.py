@@ -261,7 +261,8 @@ def token(
 @app.command()
 def doctor() -> None:
     """Check every part and say how to mend what is wrong. Exit status 0: nothing is."""
-    from cluster.doctor import examine, show_findings
+    from cluster.doctor import examine
+    from cluster.finding import show_findings
 
     findings = examine(load_settings())
     show_findings(findings)

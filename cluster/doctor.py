@@ -5,36 +5,23 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID
 
-from rich.table import Table
-from rich.text import Text
-
 from cluster import launch
-from cluster.active_models import Keyed, ModelName, Stand, to_be_loaded
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, RefusedByDatabase
-from cluster.contracts.search import By
+from cluster.doctor_models import speech_model, text_model, vision_model
+from cluster.finding import Finding
 from cluster.ray_node import port_is_free
-from cluster.report import result_console
 from cluster.settings import LOOPBACK, Settings
 from cluster.store.opensearch import check_engine, open_client
-from cluster.store.search_models import SETTINGS, SearchModels, State
+from cluster.video_uris import local_path
 
 LITTLE_SPACE_BYTES = 5 * 1024**3
+TRIED_PATHS = 3
+"""How many stored files are tried; one that can be read is enough."""
 NEEDED_DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One checked part: whether it is well, what was seen, and the mend when it is not."""
-
-    part: str
-    ok: bool
-    seen: str
-    mend: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -47,10 +34,11 @@ def examine(settings: Settings) -> list[Finding]:
         ("ports", _ports),
         ("hardware", _hardware),
         ("video decoding", _decoding),
-        ("speech model", _speech_model),
-        ("vision model", _vision_model),
-        ("text model", _text_model),
+        ("speech model", speech_model),
+        ("vision model", vision_model),
+        ("text model", text_model),
         ("search engine", _search_engine),
+        ("storage root", _storage_root),
         ("tokens", _tokens),
     ]
     findings: list[Finding] = []
@@ -62,17 +50,6 @@ def examine(settings: Settings) -> list[Finding]:
         except Exception as error:  # a broken part must not hide the others
             findings.append(Finding(part, False, f"{type(error).__name__}: {error}", "see README, Troubleshooting"))
     return findings
-
-
-def show_findings(findings: list[Finding]) -> None:
-    """A table on standard output: what is well, what is not, and the mend."""
-    table = Table(show_header=False)
-    for finding in findings:
-        text = Text(finding.seen)
-        if not finding.ok:
-            text.append("\nmend: ", style="bold").append(finding.mend)
-        table.add_row("[green]ok[/]" if finding.ok else "[red]wrong[/]", finding.part, text)
-    result_console().print(table)
 
 
 def _python(_: Settings) -> Iterator[Finding]:
@@ -185,74 +162,6 @@ def _decoding(_: Settings) -> Iterator[Finding]:
     yield Finding("video decoding", not missing, seen, "install the av wheel from the package index")
 
 
-def _speech_model(settings: Settings) -> Iterator[Finding]:
-    from cluster.models.sources import hub_answers
-    from cluster.models.speech import local_directory
-
-    name = settings.whisper_model or "small"
-    directory = local_directory(name)
-    mend = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper model, or to bundled"
-    if directory is not None:
-        yield Finding("speech model", True, f"{name}: {directory}")
-    elif hub_answers():
-        yield Finding("speech model", True, f"{name}: not here yet, the first `up` downloads it")
-    else:
-        yield Finding("speech model", False, f"{name}: not here, and the model hub cannot be reached", mend)
-
-
-def _vision_model(settings: Settings) -> Iterator[Finding]:
-    from cluster.models.labels import load_labels
-    from cluster.models.vision import load_vision_model
-
-    stand = _models_of_scenes(settings)
-    configured = ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen)
-    named = to_be_loaded(stand, By.PICTURE, configured)
-    model = load_vision_model(named.name, named.pretrained, "cpu")
-    seen = f"{model.key}, {model.image_size_px} px, {model.dimensions} numbers"
-    fits = settings.key_frame_px >= model.image_size_px
-    yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
-    yield from _other_model(By.PICTURE, model, stand)
-    groups = load_labels(settings.labels_file, named.name)
-    yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
-
-
-def _text_model(settings: Settings) -> Iterator[Finding]:
-    from cluster.models.text import load_text_model
-
-    stand = _models_of_scenes(settings)
-    named = to_be_loaded(stand, By.MEANING, ModelName(settings.text_model))
-    model = load_text_model(named.name, "cpu", key=named.key)
-    yield Finding("text model", True, model.key)
-    yield from _other_model(By.MEANING, model, stand)
-
-
-def _models_of_scenes(settings: Settings) -> Stand:
-    """Those whose vectors are stored; none where no database can say so, which is another finding."""
-    from cluster.store.database import open_pool
-    from cluster.store.migrations import pending_migrations
-
-    url = launch.existing_database_url(settings)
-    try:
-        if url is not None and not pending_migrations(url):
-            with open_pool(url, max_size=1, name="heimdex-doctor") as pool:
-                return SearchModels(pool).by_state()
-    except DatabaseUnavailable:
-        pass
-    return {state: {} for state in State}
-
-
-def _other_model(by: By, model: Keyed, stand: Stand) -> Iterator[Finding]:
-    active = stand[State.ACTIVE].get(by)
-    if active is None:
-        return
-    if active.key != model.key:
-        mend = f"set {SETTINGS[by]} to {active.name}, or embed the scenes again by `heimdex reembed`"
-        yield Finding(f"vectors by {by}", False, f"all are {active.key}'s, the settings name {model.key}", mend)
-    elif active.dimensions != model.dimensions:
-        seen = f"they have {active.dimensions} numbers, {model.key} gives {model.dimensions}"
-        yield Finding(f"vectors by {by}", False, seen, f"bring back the files of {active.name} that made them")
-
-
 def _search_engine(settings: Settings) -> Iterator[Finding]:
     if settings.search_engine is None:
         yield Finding("search engine", True, "Postgres itself")
@@ -260,6 +169,51 @@ def _search_engine(settings: Settings) -> Iterator[Finding]:
     client = open_client(settings.search_engine)
     check_engine(client)
     yield Finding("search engine", True, f"OpenSearch {client.info()['version']['number']}")
+
+
+def _storage_root(settings: Settings) -> Iterator[Finding]:
+    """One file of a few that the database names must be readable; without any, a directory must be there."""
+    from cluster.fetch_limits import fetch_limits
+    from cluster.storage import check_stored
+
+    limits = fetch_limits(settings)
+    if limits.storage_root is None:
+        return
+    root = limits.storage_root.url
+    paths = _stored_paths(settings)
+    errors = []
+    for path in paths:
+        try:
+            check_stored(path, limits)
+        except HeimdexError as error:
+            errors.append(str(error))
+            continue
+        yield Finding("storage root", True, f"{root}, {path} can be read")
+        return
+    if errors:
+        seen = f"{root}: none of {len(errors)} stored files can be read; {errors[0]}"
+        yield Finding("storage root", False, seen, "set HEIMDEX_STORAGE_ROOT to where the files of videos are")
+        return
+    folder = local_path(root)
+    missing = folder is not None and not os.access(folder, os.R_OK | os.X_OK)
+    seen = "no such directory, or it cannot be read" if missing else "no video has a path below it that could be tried"
+    yield Finding("storage root", not missing, f"{root}: {seen}", "create it or set HEIMDEX_STORAGE_ROOT")
+
+
+def _stored_paths(settings: Settings) -> list[str]:
+    """A few relative storage paths of the database; none where it cannot say, which is another finding."""
+    from cluster.store.adoption import Adoption
+    from cluster.store.database import open_pool
+    from cluster.store.migrations import pending_migrations
+
+    url = launch.existing_database_url(settings)
+    try:
+        if url is not None and not pending_migrations(url):
+            with open_pool(url, max_size=1, name="heimdex-doctor") as pool:
+                return Adoption(pool).stored_paths(TRIED_PATHS)
+    except DatabaseUnavailable:
+        pass
+    return []
 
 
 def _tokens(settings: Settings) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def retry(
     stage: StageOption = None,
 ) -> None:
     """Let videos be tried again with all attempts before them; what an earlier attempt stored is not made again."""
-    from cluster.store.submissions import retry as retry_videos
+    from cluster.store.reprocessing import retry as retry_videos
 
     if bool(ids) == (failed or stage is not None):
         raise typer.BadParameter("give either ids, or --failed, or --stage")

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import Query
 
 from cluster.contracts.stages import Stage
-from cluster.store.submissions import cancel, quarantine, retry
+from cluster.store.reprocessing import retry
+from cluster.store.submissions import cancel, quarantine
 from cluster.video_uris import shown
 from serve_app.parts import Page, PageSize, Parts
 from serve_app.video_schemas import Cancelled, Choice, ChosenVideos, Quarantine, Retried

@@ -9,9 +9,9 @@ from pydantic import Discriminator, Field, Tag
 from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Submission, VideoStatus
 from cluster.store.forgetting import forget
-from cluster.store.reprocessing import reprocess
+from cluster.store.reprocessing import reprocess, retry
 from cluster.store.stage_ledger import latest_runs
-from cluster.store.submissions import cancel, retry, submit
+from cluster.store.submissions import cancel, submit
 from cluster.store.videos import list_videos, read_video
 from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
@@ -125,7 +125,7 @@ def retry_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Vi
     retried = retry(parts.pool, [video_id], owner_id=user_id)
     video = _own_video(parts, user_id, video_id)
     if not retried:
-        raise Conflict(f"The video is {video['status']}: only what FAILED or was CANCELLED here can be tried again.")
+        raise Conflict(f"The video is {video['status']}: only what is FAILED or CANCELLED can be tried again.")
     return Video.model_validate(video)
 
 

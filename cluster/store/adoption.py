@@ -51,6 +51,12 @@ SELECT count(*) FILTER (WHERE coalesce(s.key_frame_url, '') = '') AS pictures,
 FROM video_scenes AS s
 """
 
+_STORED_PATHS = """
+SELECT v.storage_path AS path FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+WHERE p.forgotten_at IS NULL AND v.storage_path !~ '^/' AND v.storage_path NOT LIKE '%%://%%'
+ORDER BY v.status = 'PENDING' DESC, v.created_at DESC, v.id LIMIT %(limit)s
+"""
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -105,6 +111,12 @@ class Adoption:
         """Have an engine beside Postgres follow videos that it does not know; returns how many they are."""
         with self._pool.connection() as connection:
             return max(0, connection.execute(_ADD_TO_OUTBOX).rowcount)
+
+    def stored_paths(self, limit: int) -> list[str]:
+        """Relative storage paths: of videos that wait, then of the newest."""
+        with self._pool.connection() as connection:
+            rows = connection.execute(_STORED_PATHS, {"limit": limit}).fetchall()
+        return [row["path"] for row in rows]
 
     def not_embeddable(self) -> tuple[int, int]:
         """How many scenes have no key frame, and how many no text: nothing of them can be embedded."""

@@ -1,17 +1,34 @@
-"""Queues videos that were processed before, here or by an existing Heimdex, for another attempt from the beginning.
+"""Queues videos that ended, here or in an existing Heimdex: tried again, or processed from the beginning.
 
 Scenes that are there stay, and stay searchable, until the attempt replaces them in its one transaction.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg import Connection
+from psycopg.rows import DictRow, class_row
 
+from cluster.contracts.stages import Stage
 from cluster.store.database import Pool
 from cluster.store.queue_signals import notify
 from cluster.store.submissions import PRIORITY_STEP_S
+
+_LOCK = """
+-- Whoever holds these rows sees in its next statement all that others did to the videos, in other tables too.
+SELECT v.id FROM videos AS v
+WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+ORDER BY v.id FOR UPDATE
+"""
+
+_LOCK_FAILED = """
+SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
+WHERE v.status = 'FAILED' AND p.forgotten_at IS NULL AND p.cancelled_at IS NULL
+  AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+ORDER BY v.id FOR UPDATE OF v
+"""
 
 _ENQUEUE = """
 , waiting AS (
@@ -22,25 +39,34 @@ _ENQUEUE = """
     FROM chosen WHERE v.id = chosen.id
     RETURNING v.id, v.owner_id
 ), discarded AS (
-    DELETE FROM video_stage_results AS r USING waiting WHERE r.video_id = waiting.id
+    DELETE FROM video_stage_results AS r USING waiting WHERE r.video_id = waiting.id AND %(from_the_beginning)s
 )
 INSERT INTO video_processing AS p (video_id, owner_id, language, due_at, available_at)
 SELECT id, owner_id, %(language)s, clock_timestamp(), clock_timestamp() FROM waiting
 ON CONFLICT (video_id) DO UPDATE
-SET failures = 0, crashes = 0, interruptions = 0, error_type = NULL, cancelled_at = NULL,
+SET failures = 0, crashes = 0, interruptions = 0, postponed_s = 0, error_type = NULL, cancelled_at = NULL,
     language = coalesce(excluded.language, p.language), available_at = clock_timestamp(),
     due_at = clock_timestamp() - make_interval(secs => p.priority * %(step_s)s)
 RETURNING p.video_id AS id
 """
+
+_RETRY = (
+    """
+-- What FAILED or was cancelled is tried again; what its stages have stored stays.
+WITH chosen AS MATERIALIZED (
+    SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.id = ANY (%(ids)s) AND v.status = 'FAILED' AND p.forgotten_at IS NULL
+      AND (%(stage)s::text IS NULL OR v.processing_stage = %(stage)s)
+)"""
+    + _ENQUEUE
+)
 
 _REPROCESS = (
     """
 -- A video that has ended, in any system, is processed again from the beginning: stored results are discarded.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
-      AND v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL
-    ORDER BY v.id FOR UPDATE OF v
+    WHERE v.id = ANY (%(ids)s) AND v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL
 )"""
     + _ENQUEUE
 )
@@ -52,7 +78,6 @@ WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v
     WHERE v.id = ANY (%(ids)s) AND v.status = ANY (%(statuses)s::video_status[])
       AND NOT EXISTS (SELECT FROM video_processing AS p WHERE p.video_id = v.id)
-    ORDER BY v.id FOR UPDATE
 )"""
     + _ENQUEUE
 )
@@ -75,6 +100,19 @@ class LeftVideo:
     status: str
 
 
+def retry(
+    pool: Pool, ids: Sequence[UUID] | None = None, *, owner_id: UUID | None = None, stage: Stage | None = None
+) -> list[UUID]:
+    """Let videos be tried again: those of ``ids`` that are FAILED or CANCELLED, or, without ids, all that are FAILED.
+
+    With ids, what an existing Heimdex left FAILED is tried here too. ``owner_id`` and ``stage`` (where they failed)
+    restrict them further. Returns those that wait now.
+    """
+    with pool.connection() as connection:
+        locked = _lock(connection, ids, owner_id)
+        return _enqueue(connection, _RETRY, locked, from_the_beginning=False, stage=stage)
+
+
 def reprocess(
     pool: Pool, ids: Sequence[UUID], *, owner_id: UUID | None = None, language: str | None = None
 ) -> list[UUID]:
@@ -83,11 +121,9 @@ def reprocess(
     With ``owner_id``, only that owner's. ``language``: of the speech from now on; None: as before. Forgotten videos,
     and those that wait or are being processed, here or elsewhere, are left out.
     """
-    values = {"ids": list(ids), "owner": owner_id, "language": language, "step_s": PRIORITY_STEP_S}
     with pool.connection() as connection:
-        waiting = [row["id"] for row in connection.execute(_REPROCESS, values)]
-        notify(connection)
-    return waiting
+        locked = _lock(connection, ids, owner_id)
+        return _enqueue(connection, _REPROCESS, locked, language=language)
 
 
 def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) -> list[LeftVideo]:
@@ -99,8 +135,35 @@ def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) ->
 
 def take_over(pool: Pool, ids: Sequence[UUID], statuses: Sequence[str]) -> list[UUID]:
     """Queue those of the videos that are still as they were left; returns them."""
-    values = {"ids": list(ids), "statuses": list(statuses), "language": None, "step_s": PRIORITY_STEP_S}
     with pool.connection() as connection:
-        taken = [row["id"] for row in connection.execute(_TAKE_OVER, values)]
-        notify(connection)
-    return taken
+        return _enqueue(connection, _TAKE_OVER, _lock(connection, ids), statuses=list(statuses))
+
+
+def _lock(connection: Connection[DictRow], ids: Sequence[UUID] | None, owner_id: UUID | None = None) -> list[UUID]:
+    """Lock the rows of these videos, or, without ids, of all that FAILED here, until the transaction ends.
+
+    Nobody forgets them meanwhile; who already has is seen by the transaction's next statement.
+    """
+    parameters = {"ids": None if ids is None else list(ids), "owner": owner_id}
+    return [row["id"] for row in connection.execute(_LOCK_FAILED if ids is None else _LOCK, parameters)]
+
+
+def _enqueue(
+    connection: Connection[DictRow],
+    statement: LiteralString,
+    locked: list[UUID],
+    *,
+    from_the_beginning: bool = True,
+    language: str | None = None,
+    **chosen: object,
+) -> list[UUID]:
+    values = {
+        "ids": locked,
+        "from_the_beginning": from_the_beginning,
+        "language": language,
+        "step_s": PRIORITY_STEP_S,
+        **chosen,
+    }
+    waiting = [row["id"] for row in connection.execute(statement, values)]
+    notify(connection)
+    return waiting

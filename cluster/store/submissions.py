@@ -1,6 +1,6 @@
-"""What owners do with their videos: submit them, cancel them, let them be tried again.
+"""What owners do with their videos: submit them, cancel them, see which of them failed.
 
-What a scheduler does with them is ``video_queue``'s.
+What lets them be tried again is ``reprocessing``'s, what a scheduler does with them ``video_queue``'s.
 """
 
 import uuid
@@ -101,30 +101,6 @@ WITH chosen AS (
 )"""
     + _CANCELLED
 )
-
-_RETRY = """
--- Let videos that FAILED or were cancelled wait again, with all their attempts before them; stored results stay.
-WITH chosen AS MATERIALIZED (
-    SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.status = 'FAILED' AND p.forgotten_at IS NULL
-      AND (%(ids)s::uuid[] IS NULL OR v.id = ANY (%(ids)s)) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
-      AND (%(stage)s::text IS NULL OR v.processing_stage = %(stage)s)
-      AND (%(ids)s IS NOT NULL OR p.cancelled_at IS NULL)
-    ORDER BY v.id FOR UPDATE
-), waiting AS (
-    UPDATE videos AS v
-    SET status = 'PENDING', processing_stage = 'queued', error_message = NULL, queued_at = clock_timestamp(),
-        processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
-        updated_at = clock_timestamp()
-    FROM chosen WHERE v.id = chosen.id
-    RETURNING v.id
-)
-UPDATE video_processing AS p
-SET failures = 0, crashes = 0, interruptions = 0, postponed_s = 0, error_type = NULL, cancelled_at = NULL,
-    available_at = clock_timestamp(), due_at = clock_timestamp() - make_interval(secs => p.priority * %(step_s)s)
-FROM waiting WHERE p.video_id = waiting.id
-RETURNING p.video_id AS id
-"""
 
 
 def submit(
@@ -231,25 +207,6 @@ def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> lis
             cancelled += [row["id"] for row in connection.execute(_CANCEL_CLAIMED, {"tokens": tokens})]
             notify(connection)
     return cancelled
-
-
-def retry(
-    pool: Pool, ids: Sequence[UUID] | None = None, *, owner_id: UUID | None = None, stage: Stage | None = None
-) -> list[UUID]:
-    """Let videos be tried again: those of ``ids`` that are FAILED or CANCELLED, or, without ids, all that are FAILED.
-
-    ``owner_id`` and ``stage`` (where they failed) restrict them further. Returns those that wait now.
-    """
-    parameters = {
-        "ids": list(ids) if ids is not None else None,
-        "owner": owner_id,
-        "stage": stage,
-        "step_s": PRIORITY_STEP_S,
-    }
-    with pool.connection() as connection:
-        retried = [row["id"] for row in connection.execute(_RETRY, parameters)]
-        notify(connection)
-    return retried
 
 
 @dataclass(frozen=True)

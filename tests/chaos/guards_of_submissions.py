@@ -4,6 +4,7 @@ from tests.chaos.guards_trial import Guard
 
 QUEUE = "cluster/store/video_queue.py"
 SUBMISSIONS_FILE = "cluster/store/submissions.py"
+AGAIN = "cluster/store/reprocessing.py"
 VIDEOS = "cluster/contracts/videos.py"
 API = "serve_app/videos_api.py"
 READS = "cluster/store/videos.py"
@@ -128,17 +129,24 @@ _CHANGES = [
     ),
     Guard(
         "only what failed or was cancelled is tried again",
-        SUBMISSIONS_FILE,
-        "WHERE v.status = 'FAILED' AND p.forgotten_at IS NULL",
-        "WHERE p.forgotten_at IS NULL",
+        AGAIN,
+        "WHERE v.id = ANY (%(ids)s) AND v.status = 'FAILED' AND p.forgotten_at IS NULL",
+        "WHERE v.id = ANY (%(ids)s) AND p.forgotten_at IS NULL",
         (f"{_OWNERS}test_what_waits_is_worked_on_or_is_ready_is_not_tried_again",),
     ),
     Guard(
         "trying again is for the owner",
-        SUBMISSIONS_FILE,
-        "AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)\n",
-        "AND (%(owner)s::uuid IS NULL OR true)\n",
+        AGAIN,
+        "(%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)\nORDER BY v.id FOR UPDATE\n",
+        "(%(owner)s::uuid IS NULL OR true)\nORDER BY v.id FOR UPDATE\n",
         (f"{_OWNERS}test_a_cancelled_video_is_tried_again_when_it_is_named",),
+    ),
+    Guard(
+        "what is forgotten meanwhile is not processed again",
+        AGAIN,
+        "ORDER BY v.id FOR UPDATE\n",
+        "ORDER BY v.id\n",
+        (f"{_MEANWHILE}test_what_is_being_forgotten_is_not_processed_again[retry-ours]",),
     ),
     Guard(
         "HTTP: cancelling is for the owner",

@@ -31,10 +31,11 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool
+from cluster.store.reprocessing import retry
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import OpenRun, StageLedger
 from cluster.store.stage_results import StageResults
-from cluster.store.submissions import cancel, quarantine, retry, submit
+from cluster.store.submissions import cancel, quarantine, submit
 from cluster.store.video_queue import VideoQueue
 
 OTHER = UUID(int=8)

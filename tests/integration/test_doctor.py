@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 
 from cluster.contracts.search import By
-from cluster.doctor import Finding, examine
+from cluster.doctor import _storage_root, examine
+from cluster.finding import Finding
 from cluster.models.text import load_text_model
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool
+from cluster.store.migrations import apply_migrations
 from cluster.store.search_models import IndexedModel, SearchModels
 from tests.cluster.stored_scenes import other_text_model
+from tests.existing_database import ANNA
+from tests.storage_service import KEY, storage_service
 
 
 @pytest.fixture
@@ -54,3 +58,48 @@ def test_doctor_looks_at_the_models_without_a_database_too(settings: Settings) -
     assert not findings["database"].ok
     assert findings["text model"].seen == load_text_model("bundled", "cpu").key
     assert findings["vision model"].ok
+
+
+@pytest.mark.parametrize(("stored", "ok", "seen"), [
+    ("clip-4.mp4", True, "clip-4.mp4 can be read"),
+    ("clip-96.mp4", False, "none of 3 stored files can be read; no such file: "),
+])  # fmt: skip
+def test_doctor_reads_a_stored_file(existing_url: str, tmp_path: Path, stored: str, ok: bool, seen: str) -> None:
+    apply_migrations(existing_url)
+    file = tmp_path / "videos" / str(ANNA) / stored
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a video")
+    finding = storage_root(existing_url, tmp_path, str(tmp_path / "videos"))
+    assert (finding.ok, seen in finding.seen) == (ok, True), finding
+
+
+def test_doctor_finds_a_storage_key_that_is_refused(existing_url: str, tmp_path: Path) -> None:
+    apply_migrations(existing_url)
+    file = tmp_path / "videos" / str(ANNA) / "clip-4.mp4"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a video")
+    with storage_service(tmp_path / "videos", {}) as service:
+        assert storage_root(existing_url, tmp_path, service.root, KEY).ok
+        refused = storage_root(existing_url, tmp_path, service.root, "another key")
+    assert (refused.ok, "the storage refuses HEIMDEX_STORAGE_KEY" in refused.seen) == (False, True), refused
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_doctor_looks_for_a_storage_root_below_which_nothing_is_known(
+    database_url: str, tmp_path: Path, there: bool
+) -> None:
+    root = tmp_path / "videos"
+    if there:
+        root.mkdir()
+    finding = storage_root(database_url, tmp_path, str(root))
+    assert (finding.ok, "no such directory" in finding.seen) == (there, not there)
+
+
+def test_doctor_says_nothing_of_a_storage_root_that_is_not_set(settings: Settings) -> None:
+    assert "storage root" not in found(settings)
+
+
+def storage_root(url: str, folder: Path, root: str, key: str | None = None) -> Finding:
+    settings = load_settings(database_url=url, data_dir=folder / "data", storage_root=root, storage_key=key)
+    (finding,) = _storage_root(settings)
+    return finding

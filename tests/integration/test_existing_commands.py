@@ -145,6 +145,7 @@ CASES: dict[str, list[Case]] = {
     "retry": [
         changes("retry {}", own(FAILED[0]), "1 videos wait again"),
         changes("retry {}", own(CANCELLED[0]), "1 videos wait again"),
+        changes("retry {}", clip(23), "1 videos wait again"),
         Case(f"retry {clip(12)} {clip(5)}", 1, ("0 videos wait again",)),
         Case(
             "retry --stage metadata",

@@ -200,6 +200,7 @@ CASES: dict[str, list[Case]] = {
     "POST /v1/videos/{video_id}/retry": [
         changes(V + "/retry", own(FAILED[1]), "PENDING"),
         changes(V + "/retry", own(CANCELLED[1]), "PENDING"),
+        changes(V + "/retry", clip(27), "PENDING", user=DORA),
         refused(V.format(clip(4)) + "/retry", 409, ANNA),
         refused(V.format(clip(5)) + "/retry", 409, BEN),
     ],

@@ -15,9 +15,10 @@ from cluster.contracts.errors import LeaseLost
 from cluster.scene_pictures import ScenePictures
 from cluster.store.database import Pool
 from cluster.store.forgetting import REMOVALS, ForgottenPictures, find_own, forget
+from cluster.store.reprocessing import retry
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_results import StageResults
-from cluster.store.submissions import quarantine, retry
+from cluster.store.submissions import quarantine
 from cluster.store.video_queue import VideoQueue
 from cluster.store.vocabulary import Vocabulary
 

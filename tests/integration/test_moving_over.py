@@ -10,8 +10,9 @@ from database_roles import as_role, ordinary_role
 
 from cluster.store.database import connect, open_pool
 from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.reprocessing import retry
 from cluster.store.results import count_by_status
-from cluster.store.submissions import quarantine, retry
+from cluster.store.submissions import quarantine
 from cluster.store.video_queue import VideoQueue
 from tests.existing_database import changes_between, take_snapshot
 from tests.integration.test_migrations import FOLDER, run_with_psql, schema

@@ -17,8 +17,8 @@ from cluster.contracts.stages import Blame, RetryRule, Setbacks
 from cluster.contracts.videos import ClaimedVideo
 from cluster.storage import FetchLimits, fetch
 from cluster.store.database import Pool
+from cluster.store.reprocessing import retry
 from cluster.store.stage_results import StageResults
-from cluster.store.submissions import retry
 from cluster.store.video_queue import VideoQueue
 from cluster.watch import watch_lines
 from tests.chaos.watched_network import SERVER

@@ -13,7 +13,8 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, connect, open_pool
-from cluster.store.submissions import PRIORITY_STEP_S, cancel, retry, submit
+from cluster.store.reprocessing import retry
+from cluster.store.submissions import PRIORITY_STEP_S, cancel, submit
 from cluster.store.video_queue import VideoQueue
 
 ANNA, BERT, CARL = UUID(int=1), UUID(int=2), UUID(int=3)

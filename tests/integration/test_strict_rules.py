@@ -18,8 +18,9 @@ from cluster.store.database import Pool, connect, open_pool
 from cluster.store.forgetting import TELLING_COLUMNS, find_own, forget
 from cluster.store.found_scenes import read_scenes, record_search
 from cluster.store.migrations import apply_migrations
+from cluster.store.reprocessing import retry
 from cluster.store.results import read_standings
-from cluster.store.submissions import cancel, check_owner, quarantine, retry, submit
+from cluster.store.submissions import cancel, check_owner, quarantine, submit
 from cluster.store.video_queue import VideoQueue
 from cluster.video_uris import video_name
 from tests.existing_database import ANNA, STRANGER, changes_between, clip, take_snapshot

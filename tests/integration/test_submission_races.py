@@ -1,7 +1,8 @@
 """What owners do while something else happens to the same videos, each stopped in the middle."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
@@ -9,8 +10,14 @@ from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_so
 from cluster.contracts.errors import TooManySubmissions
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
+from cluster.store.forgetting import forget
+from cluster.store.reprocessing import reprocess, retry, take_over
 from cluster.store.submissions import cancel, submit
 from cluster.store.video_queue import VideoQueue
+
+
+def take_over_failed(pool: Pool, ids: list[UUID]) -> list[UUID]:
+    return take_over(pool, ids, ["FAILED"])
 
 
 def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(pool: Pool) -> None:
@@ -60,3 +67,26 @@ def test_what_is_repeated_counts_for_nothing_however_many_came_in_between(pool: 
     assert submit(pool, OWNER, two, ids, most_per_minute=4) == ids
     with pytest.raises(TooManySubmissions):
         submit(pool, OWNER, two, most_per_minute=4)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["ours", "another system's"])
+@pytest.mark.parametrize("again", [reprocess, retry, take_over_failed])
+def test_what_is_being_forgotten_is_not_processed_again(
+    pool: Pool, again: Callable[[Pool, list[UUID]], list[UUID]], known: bool
+) -> None:
+    (video_id,) = enqueue(pool)
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET status = 'FAILED', processing_finished_at = clock_timestamp()")
+        if not known:
+            connection.execute("DELETE FROM video_processing")
+    with ThreadPoolExecutor(2) as threads:
+        with pool.connection() as blocker:
+            blocker.execute("SELECT FROM videos FOR UPDATE")
+            forgetting = threads.submit(forget, pool, [video_id])
+            until_somebody_waits(pool)
+            reviving = threads.submit(again, pool, [video_id])
+            until_somebody_waits(pool, 2)
+        assert forgetting.result(timeout=10) == [video_id]
+        assert reviving.result(timeout=10) == []
+    assert row(pool, video_id)["status"] == "FAILED"
+    assert VideoQueue(pool, "first", 60.0).claim(9) == []
