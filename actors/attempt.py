@@ -86,6 +86,7 @@ class Attempt:
         self.video = video
         self._parts = parts
         self._admitted = admitted
+        self._due_s = video.due_at.timestamp()
         self._alone = parts.retry_rule.runs_alone(video.setbacks)
         self._node_id: str | None = None
         self._duration_s: float | None = None
@@ -170,7 +171,7 @@ class Attempt:
         return reply
 
     def _turn(self) -> Turn:
-        return Turn(self.video.owner_id, self._admitted.urgent, self.video.priority, self._duration_s)
+        return Turn(self.video.owner_id, self._admitted.urgent, self._due_s, self._duration_s)
 
     def _note_start(self) -> None:
         """A worker is given a call. The first one begins the processing, which is written at once where it is long."""

@@ -40,7 +40,6 @@ class FairShare:
         """What the owner has received, in seconds that only compare with those of other owners; None: nothing."""
         return 0.0 if owner_id is None else self._served_s.get(owner_id, self._now_s)
 
-    def order(self) -> list[UUID]:
-        """The owners who have received more than a newcomer, those with least first."""
-        ahead = [owner for owner, served_s in self._served_s.items() if served_s > self._now_s]
-        return sorted(ahead, key=self._served_s.__getitem__)
+    def ahead_s(self) -> dict[UUID, float]:
+        """By how much the owners who have received more than a newcomer are ahead of one."""
+        return {owner: served_s - self._now_s for owner, served_s in self._served_s.items() if served_s > self._now_s}

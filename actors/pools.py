@@ -149,8 +149,9 @@ class Pool:
         """
         if self._closed:
             raise NodeLost(STOPPING)
-        reply = asyncio.get_running_loop().create_future()
-        item = Item(call, arguments, deadline_s, node_id, alone, size, added_s, turn, on_start, reply)
+        loop = asyncio.get_running_loop()
+        reply, since_s = loop.create_future(), loop.time()
+        item = Item(call, arguments, deadline_s, node_id, alone, size, added_s, turn, since_s, on_start, reply)
         self._waiting[item] = None
         self._feed()
         if node_id is not None and item in self._waiting:
@@ -260,7 +261,7 @@ class Pool:
     def _feed(self) -> None:
         if not self._waiting or not self._idle:
             return
-        ordered = self._turns.in_order(self._waiting)
+        ordered = self._turns.in_order(self._waiting, asyncio.get_running_loop().time())
         for worker, info in list(self._idle.items()):
             batch = self._turns.next_batch(ordered, info.node_id, self._size, no_long=self._keeps_short())
             if not batch:

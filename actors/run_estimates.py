@@ -70,6 +70,10 @@ class RunEstimates:
         rate = self.rate(call)
         return None if rate is None else rate * self.units(length_s)
 
+    def video_s(self) -> float:
+        """Expected run in seconds of all calls of a video of typical length, of those that have been measured."""
+        return sum(self.run_s(call, None) or 0.0 for call in self._rates)
+
     def units(self, length_s: float | None) -> float:
         """What a video counts as in the work ahead: its length and the fixed part, in seconds."""
         return FIXED_S + (self.typical_length_s if length_s is None else length_s)

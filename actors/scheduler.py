@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import ray
 
@@ -205,7 +206,7 @@ class VideoScheduler:
         room = self._room()
         if not room:
             return
-        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, self._shares.order())
+        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, self._ahead())
         if room.videos:
             self._more_waits = len(claimed) >= room.videos
         if room.urgent:
@@ -225,6 +226,11 @@ class VideoScheduler:
             min(room.videos, pressed) if self._more_waits else 0,
             room.urgent if self._urgent_waits and self._pressure.trouble is None else 0,
         )
+
+    def _ahead(self) -> dict[UUID, float]:
+        """What owners have received beyond a newcomer, in videos of typical length."""
+        video_s = self._estimates.video_s()
+        return {owner: ahead_s / video_s for owner, ahead_s in self._shares.ahead_s().items()} if video_s else {}
 
     def _look(self) -> None:
         """More may be waiting than the last claim saw."""

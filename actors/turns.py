@@ -1,8 +1,10 @@
 """Which of the items that wait make up a worker's next call.
 
-They are taken in turn: urgent ones first, then those of the owner who has received least, of each owner's those of the
-highest priority, then the oldest. Items of the same call share it up to its limit, and as long as it is expected to
-stay short. What a worker is and does is the pool's.
+They are taken in turn: urgent ones first, then those of the owner who has received least, of each owner's those that
+are due first, by their time in the queue and their priority, then the oldest. A second of waiting counts as one that
+was not received, so that an item in flight waits no longer than its owner is ahead, however many others come in. Items
+of the same call share it up to its limit, and as long as it is expected to stay short. What a worker is and
+does is the pool's.
 """
 
 import asyncio
@@ -42,12 +44,13 @@ ALONE = BatchLimit(1)
 class Turn:
     """Whose item it is and when it is taken, beside others.
 
-    ``urgent`` goes first; ``length_s`` is the video's, from which its run is expected; None: unknown.
+    ``urgent`` goes first; ``due_s`` orders an owner's videos, as in the queue; ``length_s`` is the video's, from which
+    its run is expected; None: unknown.
     """
 
     owner_id: UUID | None = None
     urgent: bool = False
-    priority: int = 0
+    due_s: float = 0.0
     length_s: float | None = None
 
 
@@ -66,6 +69,7 @@ class Item:
     size: float
     added_s: float
     turn: Turn
+    since_s: float
     on_start: Callable[[], None]
     reply: "asyncio.Future[StageReply]"
     stranded_since_s: float | None = None
@@ -85,15 +89,26 @@ class Turns:
     shares: FairShare
     estimates: RunEstimates
 
-    def in_order(self, waiting: Collection[Item]) -> list[Item]:
-        """The items as they are taken; those of the same place stay as they came."""
-        served_s = {owner_id: self.shares.served_s(owner_id) for owner_id in {item.turn.owner_id for item in waiting}}
+    def in_order(self, waiting: Collection[Item], now_s: float) -> list[Item]:
+        """The items as they are taken at ``now_s``; those of the same place stay as they came."""
+        if len(waiting) < 2:
+            return list(waiting)
+        ordered = sorted(waiting, key=lambda item: item.turn.due_s)
+        places_s: dict[tuple[UUID | None, bool], float] = {}
+        for item in ordered:  # an owner's place is that of the item that would be taken
+            if (group := self._group(item)) not in places_s:
+                waited_s = now_s - item.since_s
+                places_s[group] = self.shares.served_s(item.turn.owner_id) - waited_s
 
-        def place(item: Item) -> tuple[bool, bool, float, int]:
-            turn = item.turn
-            return not turn.urgent, item.call in self.deferred, served_s[turn.owner_id], -turn.priority
+        def place(item: Item) -> tuple[bool, bool, float]:
+            group = self._group(item)
+            return not item.turn.urgent, group[1], places_s[group]
 
-        return sorted(waiting, key=place) if len(waiting) > 1 else list(waiting)
+        return sorted(ordered, key=place)
+
+    def _group(self, item: Item) -> tuple[UUID | None, bool]:
+        """Items of one owner that come one after the other."""
+        return item.turn.owner_id, item.call in self.deferred
 
     def next_batch(self, ordered: Collection[Item], node_id: str, workers: int, *, no_long: bool) -> list[Item]:
         """The first items of those ``in_order`` that share a call of a worker on the node.

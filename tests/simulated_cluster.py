@@ -6,6 +6,7 @@ claim's: owners in turn, of each those first that are due first.
 """
 
 import asyncio
+import math
 import selectors
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from actors.worker_kinds import BATCH_LIMITS, DEFERRED
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import Outcome, Stage, WorkerKind
-from cluster.contracts.videos import ClaimedVideo
+from cluster.contracts.videos import PRIORITY_STEP_S, ClaimedVideo
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TWO_CORES = {WorkerKind.MEDIA: 2, WorkerKind.TRANSCRIBER: 1, WorkerKind.EMBEDDER: 1, WorkerKind.WRITER: 1}
@@ -123,13 +124,14 @@ class Simulation:
     def _claim(self) -> list[Sent]:
         room = self._admission.room()
         holding = Counter(sent.owner for sent, _ in self._in_flight.values())
-        due = sorted(self._waiting, key=lambda sent: sent.at_s - 600 * sent.priority)
+        due = sorted(self._waiting, key=lambda sent: sent.at_s - PRIORITY_STEP_S * sent.priority)
         turns = Counter[int]()
-        order: list[tuple[int, float, int, Sent]] = []
+        order: list[tuple[float, int, Sent]] = []
+        ahead_s, video_s = self._shares.ahead_s(), self._estimates.video_s() or math.inf
         for sent in due:
             turns[sent.owner] += 1
-            served_s = self._shares.served_s(UUID(int=sent.owner))
-            order.append((holding[sent.owner] + turns[sent.owner], served_s, len(order), sent))
+            ahead = ahead_s.get(UUID(int=sent.owner), 0.0) / video_s
+            order.append((holding[sent.owner] + turns[sent.owner] + ahead, len(order), sent))
         claimed = [sent for *_, sent in sorted(order)[: room.videos]]
         urgent = [sent for *_, sent in sorted(order) if sent.priority > 0 and sent not in claimed]
         claimed += urgent[: room.urgent]
@@ -139,7 +141,8 @@ class Simulation:
 
     def _begin(self, sent: Sent, token: int) -> None:
         now, owner_id = self.now(), UUID(int=sent.owner)
-        video = ClaimedVideo(UUID(int=token), owner_id, "/a", "a", None, 1, token, now, now, sent.priority)
+        queued_at = EPOCH + timedelta(seconds=sent.at_s)
+        video = ClaimedVideo(UUID(int=token), owner_id, "/a", "a", None, 1, token, queued_at, now, sent.priority)
         urgent = self._admission.note_claimed(video)
         self._shares.enter(owner_id)
         task = asyncio.create_task(_Way(self, sent, video, urgent).process())
@@ -213,7 +216,7 @@ class _Way:
                 (self.sent.recorded,),
                 deadline_s=1e9,
                 size=call.size,
-                turn=Turn(self.video.owner_id, self.urgent, self.video.priority, self.length_s),
+                turn=Turn(self.video.owner_id, self.urgent, self.video.due_at.timestamp(), self.length_s),
                 on_start=self._note_start,
             )
             value = reply.value

@@ -1,7 +1,7 @@
 """A video as the queue knows it: what was submitted, what was claimed, and its status."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -25,6 +25,8 @@ class VideoStatus(StrEnum):
 SETTLED = frozenset({VideoStatus.READY, VideoStatus.FAILED, VideoStatus.CANCELLED})
 """Nothing more happens to such a video by itself."""
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
+PRIORITY_STEP_S = 600
+"""What one step of priority is worth in seconds of waiting."""
 
 
 def _storable(uri: str) -> str:
@@ -70,3 +72,8 @@ class ClaimedVideo:
     priority: int = 0
     setbacks: Setbacks = field(default_factory=Setbacks)
     stored: frozenset[Stage] = frozenset()
+
+    @property
+    def due_at(self) -> datetime:
+        """What orders an owner's videos: the time since which it waits, with its priority counted as waiting."""
+        return self.queued_at - timedelta(seconds=PRIORITY_STEP_S * self.priority)

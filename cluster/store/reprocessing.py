@@ -12,9 +12,9 @@ from psycopg import Connection
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.stages import Stage
+from cluster.contracts.videos import PRIORITY_STEP_S
 from cluster.store.database import Pool
 from cluster.store.queue_signals import notify
-from cluster.store.submissions import PRIORITY_STEP_S
 
 _LOCK = """
 -- Whoever holds these rows sees in its next statement all that others did to the videos, in other tables too.

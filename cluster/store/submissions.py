@@ -15,13 +15,11 @@ from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged, TooManySubmissions
 from cluster.contracts.stages import Stage
-from cluster.contracts.videos import Submission
+from cluster.contracts.videos import PRIORITY_STEP_S, Submission
 from cluster.store.database import Pool, connect
 from cluster.store.queue_signals import notify
 from cluster.video_uris import filename_of, video_name
 
-PRIORITY_STEP_S = 600
-"""What one step of priority is worth in seconds of waiting."""
 _CANCEL_ROUNDS = 5
 
 _SUBMIT = """

@@ -5,7 +5,7 @@ must stop and discard. All times are the database's clock. Leases whose schedule
 owners do ``submissions``', stage runs the ledger's, scenes ``scenes``'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -22,10 +22,12 @@ from cluster.video_uris import video_name
 
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
 
+NOBODY_AHEAD: Mapping[UUID, float] = {}
+
 _CLAIM = """
 -- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
--- the one with fewest in flight comes first, then the one for whom workers ran least (the owners in ``served`` have
--- received something, the first of them least). Processing begins with the first worker, which the ledger writes down.
+-- the one with fewest in flight comes first, where a video's worth of run that an owner has received beyond the others
+-- (``ahead``) counts as one in flight. Processing begins with the first worker, which the ledger writes down.
 -- Times are cut to milliseconds so that durations are exact in them.
 -- The orders and the subquery are such that only the two indexes of what waits and primary keys fit: what is read grows
 -- with what is in flight and with the owners who wait, never with what has ended.
@@ -39,10 +41,13 @@ WITH RECURSIVE owners AS (
 ), holding AS (
     SELECT (SELECT p.owner_id FROM video_processing AS p WHERE p.video_id = l.video_id) AS owner_id, count(*) AS videos
     FROM video_leases AS l GROUP BY 1
+), ahead AS (
+    SELECT * FROM unnest(%(owners)s::uuid[], %(aheads)s::float8[]) AS a (owner_id, ahead)
 ), candidates AS (
-    SELECT w.video_id, o.owner_id, w.due_at, coalesce(array_position(%(served)s::uuid[], o.owner_id), 0) AS served,
-           coalesce(h.videos, 0) + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.video_id) AS turn
-    FROM owners AS o LEFT JOIN holding AS h USING (owner_id)
+    SELECT w.video_id, o.owner_id, w.due_at,
+           coalesce(h.videos, 0) + coalesce(a.ahead, 0)
+               + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.video_id) AS turn
+    FROM owners AS o LEFT JOIN holding AS h USING (owner_id) LEFT JOIN ahead AS a USING (owner_id)
     CROSS JOIN LATERAL (
         SELECT p.video_id, p.due_at FROM video_processing AS p
         WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp()
@@ -50,15 +55,14 @@ WITH RECURSIVE owners AS (
         LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
     ) AS w
 ), chosen AS (
-    SELECT video_id, owner_id, turn, served, due_at
-    FROM candidates ORDER BY turn, served, due_at, video_id LIMIT %(limit)s
+    SELECT video_id, owner_id, turn, due_at FROM candidates ORDER BY turn, due_at, video_id LIMIT %(limit)s
 ){urgent}, waiting AS MATERIALIZED (
     SELECT v.id, v.status = 'PENDING' AS pending
     FROM {all_chosen} AS c
     JOIN videos AS v ON v.id = c.video_id
     JOIN video_processing AS p ON p.video_id = c.video_id
     WHERE p.available_at <= clock_timestamp()
-    ORDER BY c.turn, c.served, c.due_at, v.id
+    ORDER BY c.turn, c.due_at, v.id
     FOR UPDATE OF v, p SKIP LOCKED
 ), processing AS (
     UPDATE videos AS v
@@ -98,10 +102,10 @@ _URGENT = """, urgent_owners AS (
             ORDER BY p.owner_id, p.priority DESC, p.due_at, p.video_id LIMIT 1)
     FROM urgent_owners AS o WHERE o.owner_id IS NOT NULL
 ), urgent_candidates AS (
-    SELECT w.video_id, o.owner_id, w.due_at, coalesce(array_position(%(served)s::uuid[], o.owner_id), 0) AS served,
+    SELECT w.video_id, o.owner_id, w.due_at,
            row_number() OVER (PARTITION BY o.owner_id ORDER BY w.priority DESC, w.due_at, w.video_id)
-               + coalesce(h.videos, 0) AS turn
-    FROM urgent_owners AS o LEFT JOIN holding AS h USING (owner_id)
+               + coalesce(h.videos, 0) + coalesce(a.ahead, 0) AS turn
+    FROM urgent_owners AS o LEFT JOIN holding AS h USING (owner_id) LEFT JOIN ahead AS a USING (owner_id)
     CROSS JOIN LATERAL (
         SELECT p.video_id, p.priority, p.due_at FROM video_processing AS p
         WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp() AND p.priority > 0
@@ -111,8 +115,7 @@ _URGENT = """, urgent_owners AS (
                                          - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
     ) AS w
 ), urgent AS (
-    SELECT video_id, owner_id, turn, served, due_at
-    FROM urgent_candidates ORDER BY turn, served, due_at, video_id LIMIT %(urgent)s
+    SELECT video_id, owner_id, turn, due_at FROM urgent_candidates ORDER BY turn, due_at, video_id LIMIT %(urgent)s
 )"""
 """What is claimed beyond the limit as urgent: of each owner those of the highest priority, which is above the usual."""
 _ALL_CHOSEN = "(TABLE chosen UNION ALL TABLE urgent)"
@@ -262,11 +265,11 @@ class VideoQueue:
         self._lease_s = lease_s
         self._owner_cap = owner_cap if owner_cap is not None else _NO_CAP
 
-    def claim(self, limit: int, urgent: int = 0, served: Sequence[UUID] = ()) -> list[ClaimedVideo]:
+    def claim(self, limit: int, urgent: int = 0, ahead: Mapping[UUID, float] = NOBODY_AHEAD) -> list[ClaimedVideo]:
         """Lease up to ``limit`` waiting videos: each owner in turn, of each those first that are due first.
 
-        Up to ``urgent`` more are leased of a priority above the usual. Of owners with as many videos in flight, those
-        that are not among ``served`` come first, then these in their order.
+        Up to ``urgent`` more are leased of a priority above the usual. ``ahead``: what owners have received beyond the
+        others, in videos; the owner with least of that and of videos in flight comes first.
 
         One message to the server, which commits it: a scheduler that is stopped in here holds nobody up.
         """
@@ -274,7 +277,8 @@ class VideoQueue:
             "lock": _CLAIM_LOCK,
             "limit": limit,
             "urgent": urgent,
-            "served": list(served),
+            "owners": list(ahead),
+            "aheads": list(ahead.values()),
             "scheduler": self._scheduler,
             "lease_s": self._lease_s,
             "owner_cap": self._owner_cap,

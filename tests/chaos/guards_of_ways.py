@@ -362,8 +362,8 @@ _ON_RAY = [
     Guard(
         "urgent calls go first",
         TURNS,
-        "return not turn.urgent, item.call in self.deferred,",
-        "return False, item.call in self.deferred,",
+        "return not item.turn.urgent, group[1],",
+        "return False, group[1],",
         (f"{_TURNS}test_pool_takes_urgent_items_first",),
     ),
     Guard(

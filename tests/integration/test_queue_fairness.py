@@ -11,10 +11,10 @@ from queued_videos import begin, finish, recovery, row
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
-from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.contracts.videos import PRIORITY_STEP_S, ClaimedVideo, Submission
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.reprocessing import retry
-from cluster.store.submissions import PRIORITY_STEP_S, cancel, submit
+from cluster.store.submissions import cancel, submit
 from cluster.store.video_queue import VideoQueue
 
 ANNA, BERT, CARL = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -123,8 +123,16 @@ def rows_read(pool: Pool) -> int:
 def test_of_owners_with_as_many_the_one_served_least_is_next(pool: Pool, queue: VideoQueue) -> None:
     for owner in (ANNA, BERT, CARL):
         send(pool, owner, 2)
-    videos = [queue.claim(1, served=[BERT, ANNA])[0] for _ in range(3)]
+    videos = [queue.claim(1, ahead={ANNA: 0.2, BERT: 0.1})[0] for _ in range(3)]
     assert [list(owners_of(pool, [video])) for video in videos] == [[CARL], [BERT], [ANNA]]
+
+
+def test_a_video_that_an_owner_is_ahead_counts_as_one_in_flight(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 10)
+    send(pool, BERT, 10)
+    assert owners_of(pool, queue.claim(5, ahead={ANNA: 3.0})) == {BERT: 4, ANNA: 1}
+    send(pool, CARL, 10, priority=10)
+    assert owners_of(pool, queue.claim(0, urgent=1, ahead={ANNA: 3.0, CARL: 99.0})) == {CARL: 1}
 
 
 # What is urgent, beyond the limit
@@ -160,7 +168,7 @@ def test_urgent_videos_of_owners_take_turns(pool: Pool, queue: VideoQueue) -> No
     send(pool, BERT, 5, priority=1)
     claimed = [queue.claim(0, urgent=1)[0] for _ in range(4)]
     assert owners_of(pool, claimed[:2]) == owners_of(pool, claimed[2:]) == {ANNA: 1, BERT: 1}
-    assert owners_of(pool, queue.claim(0, urgent=1, served=[ANNA])) == {BERT: 1}
+    assert owners_of(pool, queue.claim(0, urgent=1, ahead={ANNA: 0.1})) == {BERT: 1}
 
 
 def test_urgent_videos_are_under_the_owners_cap(pool: Pool) -> None:

@@ -17,6 +17,7 @@ import pytest
 from actors.admission import WAY
 from actors.turns import SHARED_CALL_S
 from cluster.contracts.stages import WorkerKind
+from cluster.contracts.videos import PRIORITY_STEP_S
 from tests.simulated_cluster import TWO_CORES, Recorded, Sent, Simulation
 
 TRACES = json.loads(Path(__file__).with_name("recorded_runs.json").read_text())
@@ -47,6 +48,11 @@ def recorded(batch: str, count: int) -> list[Recorded]:
             for video in found
         ]
     return list(islice(cycle(found), count))
+
+
+def scaled(video: Recorded, factor: float) -> Recorded:
+    """One that is so many times as long."""
+    return Recorded(factor * video.length_s, {call: factor * run_s for call, run_s in video.runs_s.items()})
 
 
 def run(sent: Sequence[Sent], **settings: object) -> Simulation:
@@ -121,6 +127,34 @@ def test_owners_of_equal_priority_share_alike() -> None:
     run([*first, *second])
     meanwhile = sum(20.0 < video.ready_s <= whole_s(second) for video in first)
     assert meanwhile == pytest.approx(len(second), abs=6)
+
+
+@pytest.mark.parametrize("name", ["clips", "quiet clips"])
+def test_owners_of_long_and_short_videos_share_alike(name: str) -> None:
+    long = [Sent(scaled(video, 20.0), owner=1) for video in recorded(name, 8)]
+    short = batch(name, 120, owner=2)
+    run([*long, *short])
+    meanwhile_s = min(whole_s(long), whole_s(short))
+    received_s = [sum(video.recorded.run_s for video in sent if video.ready_s <= meanwhile_s) for sent in (long, short)]
+    assert min(received_s) > 0.5 * max(received_s)
+
+
+def test_nothing_in_flight_waits_for_all_who_come() -> None:
+    many = {kind: 4 * count for kind, count in TWO_CORES.items()}
+    bulk = [Sent(scaled(video, 0.3), owner=1) for video in recorded("clips", 20)]
+    newcomers = [Sent(scaled(video, 0.3), n, at_s=0.3) for n, video in enumerate(recorded("clips", 300), start=2)]
+    run([*bulk, *newcomers], workers=many, most=512)
+    assert max(video.processing_s for video in [*bulk, *newcomers]) < 0.6 * whole_s(newcomers)
+    assert max(video.processing_s for video in newcomers) < 5.0
+
+
+def test_a_low_priority_that_has_waited_is_not_passed() -> None:
+    many = {kind: 4 * count for kind, count in TWO_CORES.items()}
+    low = Sent(scaled(recorded("clips", 1)[0], 0.3), priority=-1, at_s=5.0 - PRIORITY_STEP_S)
+    before = [replace(low, priority=0, at_s=-2 * PRIORITY_STEP_S) for _ in range(40)]
+    bulk = [*before, *(replace(low, priority=0, at_s=0.1 * n) for n in range(160))]
+    run([*bulk, low], workers=many, most=512)
+    assert low.processing_s < 0.2 * whole_s(bulk)
 
 
 def test_work_in_flight_keeps_within_its_bound() -> None:

@@ -42,12 +42,12 @@ def test_share_of_a_newcomer_begins_where_the_others_are() -> None:
     assert shares.served_s(CARL) == shares.served_s(BERT)
 
 
-def test_order_names_who_received_more_than_a_newcomer() -> None:
+def test_share_ahead_is_what_a_newcomer_has_not_received() -> None:
     shares = FairShare()
     for owner, run_s in ((ANNA, 20.0), (BERT, 10.0), (CARL, 0.0)):
         shares.enter(owner)
         shares.note_run(owner, run_s)
-    assert shares.order() == [BERT, ANNA]
+    assert shares.ahead_s() == {ANNA: 20.0, BERT: 10.0}
 
 
 def test_shares_of_owners_long_gone_are_forgotten() -> None:
@@ -56,4 +56,4 @@ def test_shares_of_owners_long_gone_are_forgotten() -> None:
         served(shares, UUID(int=number), 1.0)
     for _ in range(3):
         served(shares, ANNA, 5.0)
-    assert len(shares.order()) <= 1
+    assert len(shares.ahead_s()) <= 1

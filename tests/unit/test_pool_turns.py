@@ -1,4 +1,4 @@
-"""In which order a pool takes what waits: urgent ones, then the owner who received least, then priority, then age."""
+"""In which order a pool takes what waits: urgent ones, then the owner who received least, then what is due."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -130,15 +130,15 @@ def test_pool_takes_the_owner_served_least_first() -> None:
     assert cluster.after(*items) == one_by_one("2", "3", "1")
 
 
-def test_pool_takes_priority_within_an_owner_only() -> None:
+def test_pool_takes_what_is_due_first_within_an_owner_only() -> None:
     cluster = Cluster()
     for owner in (ANNA, BERT):
         cluster.shares.enter(owner)
     cluster.shares.note_run(ANNA, 1.0)
     items = [
         ("work", "anna", Turn(ANNA)),
-        ("work", "anna first", Turn(ANNA, priority=10)),
-        ("work", "bert", Turn(BERT, priority=-10)),
+        ("work", "anna first", Turn(ANNA, due_s=-10.0)),
+        ("work", "bert", Turn(BERT, due_s=10.0)),
     ]
     assert cluster.after(*items) == one_by_one("bert", "anna first", "anna")
 
