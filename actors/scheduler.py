@@ -244,6 +244,8 @@ class VideoScheduler:
         self._in_flight.pop(video.lease_token, None)
         self._admission.note_ended(video.lease_token)
         self._shares.leave(video.owner_id)
+        if self._config.owner_cap is not None:
+            self._look()  # another one of the owner may be claimed
         self._pressure.note_abandoned(video.lease_token)  # unless it came to an end, which was noted then
         self._wake.set()
 

@@ -55,12 +55,13 @@ class _Scheduler(IdleScheduler):
 
 
 @contextmanager
-def scheduling(url: str) -> Iterator[None]:
+def scheduling(url: str, owner_cap: int | None = None) -> Iterator[None]:
     """A scheduler in a thread of its own."""
+    config = SchedulerConfig(url, TWO_CORES, 60.0, RetryRule(), owner_cap)  # type: ignore[arg-type]
     ready, stops = threading.Event(), list[Any]()
 
     async def serve() -> None:
-        scheduler = _Scheduler(SchedulerConfig(url, TWO_CORES, 60.0, RetryRule()), "first")  # type: ignore[arg-type]
+        scheduler = _Scheduler(config, "first")
         stops.append(partial(asyncio.get_running_loop().call_soon_threadsafe, scheduler.stop, 0.0))
         await scheduler.serve(ready.set)
 
@@ -122,3 +123,13 @@ def test_an_urgent_video_is_ready_before_those_ahead_of_it(database_url: str, po
         until_ready(pool, [urgent])
         assert only(pool, "SELECT count(*) AS n FROM videos WHERE status = 'PENDING'")["n"] > 0
     assert time_of(pool, urgent) <= 4 * time_of(pool, alone)
+
+
+def test_an_owner_at_the_cap_goes_on_when_a_video_ends(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.scheduler.POLL_S", 10.0)
+    with scheduling(database_url, owner_cap=1):
+        ids = send(pool, 4)
+        until_ready(pool, ids)
+    assert max(time_of(pool, video_id) for video_id in ids) < 10.0
