@@ -6,7 +6,7 @@ claimed. The rest stays PENDING, which is queue time. Two bounds apply at once:
 - Work: of every kind of worker, what is in flight for each worker is at most ``WORK_S`` seconds of expected run, or two
   videos and what runs while a media worker is busy with pictures when the sound of the next video is wanted: one video
   in its call, one that is ready, one that is made ready. The scarcest kind decides. ``RunEstimates`` says what is
-  expected.
+  expected; while it cannot of a call, few videos may have that ahead of them. A long video is the work of one worker.
 - Memory: a video's sound and key frames are in the object store meanwhile and grow with its length, which is unknown
   before its metadata are read. So few may be in flight whose length is unknown, and few long ones.
 """
@@ -31,6 +31,8 @@ UNMEASURED_PER_MEDIA_WORKER = 2
 """Videos in flight for each media worker before any has come through."""
 MEDIA_WORKERS_PER_RESERVED = 4
 """Media workers for each video that is claimed beyond the room because it is urgent."""
+LONG_LENGTHS = 4.0
+"""A video is long from so many typical lengths on."""
 TYPICAL_S = 30.0
 """Of as many videos as may be claimed at all, the mean length from which on there may only be few."""
 
@@ -45,6 +47,7 @@ WAY: Mapping[str, WorkerKind] = {
     "write": WorkerKind.WRITER,
 }
 """The calls of a video's way and the kind of worker that runs each."""
+CALLS = {kind: tuple(call for call, of_kind in WAY.items() if of_kind is kind) for kind in WorkerKind}
 LAST_CALL = "write"
 LONGEST_MEDIA_CALL = "detect"
 SPEECH_CALLS = frozenset({"read_speech", "transcribe", "keep_transcript"})
@@ -90,8 +93,8 @@ class Room:
 class Admission:
     """Room for videos, named by their lease tokens. Used on the scheduler's event loop alone.
 
-    ``workers``: how many of each kind there are; ``most``: how many videos may be in flight at once; ``estimates``:
-    what runs are expected.
+    ``workers``: how many of each kind there are now; ``most``: how many videos may be in flight at once;
+    ``estimates``: what runs are expected.
     """
 
     workers: Mapping[WorkerKind, int]
@@ -99,6 +102,7 @@ class Admission:
     estimates: RunEstimates
     work_s: float = WORK_S
     _videos: dict[int, _Video] = field(default_factory=dict)
+    _long: set[_Video] = field(default_factory=set)
     _ahead: dict[str, _Ahead] = field(default_factory=lambda: {call: _Ahead() for call in WAY})
     _unknown: int = 0
     _urgent: int = 0
@@ -131,6 +135,8 @@ class Admission:
         self._add(video, video.ahead, -1)
         video.length_s = length_s
         self._add(video, video.ahead, 1)
+        if length_s > LONG_LENGTHS * self.estimates.typical_length_s:
+            self._long.add(video)
         self._unknown -= 1
         self._known_s += length_s
 
@@ -147,6 +153,7 @@ class Admission:
         if video is None:
             return
         self._add(video, video.ahead, -1)
+        self._long.discard(video)
         self._urgent -= video.urgent
         if video.length_s is None:
             self._unknown -= 1
@@ -156,11 +163,8 @@ class Admission:
     def work_ahead_s(self, kind: WorkerKind) -> float:
         """Expected run in seconds that is in flight for workers of the kind."""
         typical = self.estimates.units(None)
-        return sum(
-            (self.estimates.rate(call) or 0.0) * (ahead.units + ahead.unknown * typical)
-            for call, ahead in self._ahead.items()
-            if WAY[call] is kind
-        )
+        ahead = ((call, self._ahead[call]) for call in CALLS[kind])
+        return sum((self.estimates.rate(call) or 0.0) * (one.units + one.unknown * typical) for call, one in ahead)
 
     def _that_keep_busy(self) -> int:
         """How many more videos of typical length the scarcest kind of worker needs."""
@@ -169,15 +173,28 @@ class Admission:
         return min(self._wanted_by(kind) for kind in WorkerKind)
 
     def _wanted_by(self, kind: WorkerKind) -> int:
-        calls = [call for call, of_kind in WAY.items() if of_kind is kind]
+        """How many more videos of typical length the workers of the kind need."""
+        calls = CALLS[kind]
+        unmeasured = [call for call in calls if self.estimates.rate(call) is None]
+        if unmeasured:
+            most = UNMEASURED_PER_MEDIA_WORKER * self.workers[WorkerKind.MEDIA]
+            return most - max(self._ahead[call].videos for call in unmeasured)
         each_s = sum(self.estimates.run_s(call, None) or 0.0 for call in calls)
         if each_s <= 0:
             return self.most
         lead_s = min(self.estimates.run_s(LONGEST_MEDIA_CALL, None) or 0.0, each_s, LEAD_S)
         enough_s = max(self.work_s, VIDEOS_PER_WORKER * each_s + lead_s)
-        free_s = enough_s * self.workers[kind] - self.work_ahead_s(kind)
+        free_s = enough_s * self.workers[kind] - self.work_ahead_s(kind) + self._beyond_s(calls, enough_s)
         behind_long_ones = VIDEOS_PER_WORKER * self.workers[kind] - max(self._ahead[call].videos for call in calls)
         return max(math.floor(min(free_s / each_s + ROUNDING, self.most)), behind_long_ones)
+
+    def _beyond_s(self, calls: Collection[str], enough_s: float) -> float:
+        """Of the work ahead, what each long video has beyond ``enough_s``: it keeps one worker busy, not the others."""
+        beyond_s = 0.0
+        for video in self._long:
+            rate = sum(self.estimates.rate(call) or 0.0 for call in calls if call in video.ahead)
+            beyond_s += max(0.0, rate * self.estimates.units(video.length_s) - enough_s)
+        return beyond_s
 
     def _most_unknown(self, few: int) -> int:
         """How many of unknown length may be there: about as much as a few typical ones would be, half of all at most.

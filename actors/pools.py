@@ -183,6 +183,11 @@ class Pool:
         ]
 
     @property
+    def loaded(self) -> int:
+        """Workers that have loaded and are there."""
+        return sum(worker.info is not None for worker in self._workers)
+
+    @property
     def waiting(self) -> int:
         """Items that no worker has been given yet."""
         return len(self._waiting)

@@ -101,8 +101,8 @@ class VideoScheduler:
         self._pools = {kind: self._pool(kind) for kind in WorkerKind}
         self._downloads = Downloads(self._pools[WorkerKind.MEDIA], self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
-        workers = {kind: placement.count for kind, placement in config.plan.placements.items()}
-        self._admission = Admission(workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
+        self._workers = {kind: placement.count for kind, placement in config.plan.placements.items()}
+        self._admission = Admission(self._workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
         self._pressure = BackPressure()
         self._outage = EngineOutage()
         self._wake = asyncio.Event()
@@ -233,8 +233,9 @@ class VideoScheduler:
         return {owner: ahead_s / video_s for owner, ahead_s in self._shares.ahead_s().items()} if video_s else {}
 
     def _look(self) -> None:
-        """More may be waiting than the last claim saw."""
+        """More may be waiting than the last claim saw, and workers may have gone or come."""
         self._more_waits = self._urgent_waits = True
+        self._workers.update((kind, pool.loaded) for kind, pool in self._pools.items())
 
     def _look_now(self) -> None:
         self._look()

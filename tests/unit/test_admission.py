@@ -143,6 +143,37 @@ def test_admission_before_any_video_came_through_claims_few() -> None:
     assert policy.room().videos == 2
 
 
+def test_admission_while_a_call_is_unmeasured_claims_few() -> None:
+    """Videos whose words are stored came through first."""
+    policy = new()
+    for call in WAY.keys() - {"transcribe"}:
+        policy.estimates.note_run(call, 22.0, 0.01)
+    assert fill(policy, 22.0) == UNMEASURED_PER_MEDIA_WORKER * WORKERS[WorkerKind.MEDIA]
+    done(policy, 0, "transcribe", 1.0)
+    assert policy.room().videos == 0
+
+
+def test_admission_of_a_long_video_counts_for_one_worker() -> None:
+    policy = admission(detect=0.1)
+    for _ in range(16):
+        policy.estimates.note_length(22.0)
+    claim(policy, 1000)
+    policy.note_length(1000, 50 * 22.0)
+    assert fill(policy, 22.0) == WORK_S / 0.1
+
+
+def test_admission_counts_the_workers_that_are_there() -> None:
+    workers = dict(WORKERS)
+    policy = admission(transcribe=0.25)
+    policy.workers = workers
+    workers[WorkerKind.TRANSCRIBER] = 4
+    assert fill(policy, 22.0) == 4 * WORK_S / 0.25
+    workers[WorkerKind.TRANSCRIBER] = 0
+    for token in range(12):
+        policy.note_ended(token)
+    assert policy.room().videos == 0
+
+
 # Memory
 
 
