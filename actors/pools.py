@@ -107,6 +107,7 @@ class Pool:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._feeds_soon = False
 
     def start(self) -> None:
         """Start the workers; ``ready`` waits for them."""
@@ -153,7 +154,7 @@ class Pool:
         reply, since_s = loop.create_future(), loop.time()
         item = Item(call, arguments, deadline_s, node_id, alone, size, added_s, turn, since_s, on_start, reply)
         self._waiting[item] = None
-        self._feed()
+        self._feed_soon()
         if node_id is not None and item in self._waiting:
             self._fail_stranded([item])
         try:
@@ -263,7 +264,14 @@ class Pool:
 
     # Feeding
 
+    def _feed_soon(self) -> None:
+        """Once for all that comes up in this turn of the loop."""
+        if not self._feeds_soon and self._waiting and self._idle:
+            self._feeds_soon = True
+            asyncio.get_running_loop().call_soon(self._feed)
+
     def _feed(self) -> None:
+        self._feeds_soon = False
         if not self._waiting or not self._idle:
             return
         ordered = self._turns.in_order(self._waiting, asyncio.get_running_loop().time())
@@ -330,7 +338,7 @@ class Pool:
             self._end_call(worker, info)
             self._settle(worker, batch, replies)
         self._replace_when_idle(worker)
-        self._feed()
+        self._feed_soon()
 
     def _end_call(self, worker: _Worker, info: WorkerInfo) -> None:
         worker.busy_s += time.monotonic() - worker.since_s
@@ -341,7 +349,7 @@ class Pool:
 
     def _settle(self, worker: _Worker, batch: list[Item], replies: list[StageReply]) -> None:
         worker.peak_memory_bytes = replies[0].peak_memory_bytes
-        if worker.info is not None:
+        if worker.info is not None and worker.info.model != replies[-1].model:
             worker.info = replace(worker.info, model=replies[-1].model)
         for item, reply in zip(batch, replies, strict=True):
             self._turns.learn(item, reply)
