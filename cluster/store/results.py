@@ -166,7 +166,7 @@ def recent_times(pool: Pool) -> dict[str, float | None]:
             WITH ended AS (
                 SELECT id, queued_at, processing_started_at, processing_duration_ms FROM videos
                 WHERE processing_finished_at > clock_timestamp() - interval '1 hour'
-                  AND processing_started_at IS NOT NULL AND queued_at IS NOT NULL
+                  AND processing_started_at IS NOT NULL AND queued_at IS NOT NULL AND processing_duration_ms IS NOT NULL
                 ORDER BY processing_finished_at DESC LIMIT 1000
             ), timed AS (
                 SELECT extract(epoch FROM e.processing_started_at - e.queued_at) * 1000 AS queue_ms,

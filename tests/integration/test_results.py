@@ -14,7 +14,7 @@ from cluster.store.database import Pool
 from cluster.store.results import count_by_status, in_flight, read_results, read_standings, recent_times
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
-from cluster.store.submissions import submit
+from cluster.store.submissions import cancel, submit
 from cluster.store.video_queue import VideoQueue
 from cluster.watch import watch_lines
 
@@ -163,6 +163,15 @@ def test_recent_times_are_means_of_what_ended_lately(pool: Pool, queue: VideoQue
                 (queue_s, 90 if queue_s == 9 else 1, video.id),
             )
     assert recent_times(pool) == {"videos": 2, "queue_ms": 1500.0, "wait_ms": 3000.0, "run_ms": 1000.0}
+
+
+def test_recent_times_leave_out_what_was_cancelled(pool: Pool, queue: VideoQueue) -> None:
+    enqueue(pool)
+    (video,) = queue.claim(1)
+    complete(pool, video, Stage.DOWNLOADING, Stage.TRANSCRIPTION)
+    assert cancel(pool, [video.id]) == [video.id]
+    assert row(pool, video.id)["processing_started_at"] is not None
+    assert recent_times(pool)["videos"] == 0
 
 
 def test_counts_leave_out_what_another_system_left_pending(pool: Pool, queue: VideoQueue) -> None:
