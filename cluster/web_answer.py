@@ -17,10 +17,10 @@ from cluster.contracts.errors import ConfigurationError, InvalidVideo, SourceBus
 from cluster.video_uris import shown
 
 TOO_MANY_REQUESTS_S = 60.0
-"""When to come back to a server that says 429 and not when."""
+"""When to come back to a server that asks to, by a 429 or a 202, and does not say when."""
 
 _LONGEST_REFUSAL_BYTES = 4096
-_RANGE = re.compile(r"bytes (?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})/(?P<total>[0-9]{1,18}|\*)")
+_RANGE = re.compile(r"bytes[ =](?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})/(?P<total>[0-9]{1,18}|\*)", re.IGNORECASE)
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 
@@ -40,31 +40,31 @@ def check_storage(uri: str, response: http.client.HTTPResponse) -> None:
 
 
 def check_status(uri: str, response: http.client.HTTPResponse) -> None:
-    """Raise for every answer but success.
+    """Raise for every answer but the file; 202 says that it is still being made.
 
-    ``InvalidVideo`` where it will stay the same, ``SourceBusy`` where the server says when to come back,
+    ``InvalidVideo`` where it will stay the same, ``SourceBusy`` where the server asks to come back later,
     ``TransientFailure`` for the rest.
     """
     _check(uri, response.status, response.headers)
 
 
 def _check(uri: str, status: int, headers: Message) -> None:
-    if 200 <= status < 300:
+    if 200 <= status < 300 and status != 202:
         return
     said = f"{shown(uri)} (HTTP {status})"
     if status in {404, 410}:
         raise InvalidVideo(f"no such file: {said}" + (": it was removed for good" if status == 410 else ""))
     if status in {401, 403, 407, 451}:
         raise InvalidVideo(f"access denied: {said}{_DENIED.get(status, '')}")
-    if status < 500 and status not in {408, 425, 429}:
-        reason = ": it leads elsewhere and does not say where" if 300 <= status < 400 else ""
-        raise InvalidVideo(f"the server refused {said}{reason}")
     wait_s = retry_after_s(headers)
-    if wait_s is None and status == 429:
+    if wait_s is None and status in {202, 429}:
         wait_s = TOO_MANY_REQUESTS_S
     if wait_s is not None:
         later = f"the server asks to come back in {wait_s:,.0f} s"
         raise SourceBusy(f"cannot fetch {shown(uri)}: HTTP {status}, {later}", wait_s)
+    if status < 500 and status not in {408, 421, 423, 425}:
+        reason = ": it leads elsewhere and does not say where" if 300 <= status < 400 else ""
+        raise InvalidVideo(f"the server refused {said}{reason}")
     raise TransientFailure(f"cannot fetch {shown(uri)}: HTTP {status}")
 
 
@@ -142,7 +142,9 @@ class Part:
     version: Version
     partial: bool
     first: int | None
-    """None where the answer is a part and does not say which one."""
+    """None where the answer is a part and does not say which one, or says it wrongly."""
+    names_range: bool
+    """Whether there is a ``Content-Range``, right or wrong."""
     length: int | None
     encoding: str | None
     """How the body is encoded; None where it is not."""
@@ -154,15 +156,18 @@ def part_of(response: http.client.HTTPResponse) -> Part:
     headers = response.headers
     encodings = [each.strip().lower() for each in headers.get("Content-Encoding", "").split(",")]
     encoding = ", ".join(each for each in encodings if each not in {"", "identity"}) or None
-    partial = response.status == 206
-    first, total = _range(headers.get("Content-Range", ""), response.length) if partial else (0, response.length)
+    first, total = _range(headers.get("Content-Range", ""), response.length)
+    partial = response.status == 206 or first is not None  # some programs send a part as 200
+    if not partial:
+        first, total = 0, response.length
     version = Version(
         tag=headers.get("ETag", "").strip() or None,
         modified=_moment(headers.get("Last-Modified", "")),
         dated=_moment(headers.get("Date", "")),
         total=None if encoding else total,
     )
-    return Part(version, partial, first, response.length, encoding, headers.get("Content-Type", "").strip())
+    content_type = headers.get("Content-Type", "").strip()
+    return Part(version, partial, first, "Content-Range" in headers, response.length, encoding, content_type)
 
 
 def _range(written: str, length: int | None) -> tuple[int | None, int | None]:

@@ -28,10 +28,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from types import MappingProxyType
 from typing import Any
 
-from cluster.contracts.errors import HeimdexError, InvalidVideo, TransientFailure
+from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy, TransientFailure
 from cluster.storage_root import StorageRoot
 from cluster.video_uris import WebPlace, shown, web_place
-from cluster.web_answer import check_storage
+from cluster.web_answer import check_storage, retry_after_s
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -40,6 +40,8 @@ MAX_REDIRECTS = 10
 _ANYWHERE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECT_S = 10.0
+LONGEST_PAUSE_S = 10.0
+"""A server that asks to wait so shortly, before a redirect or in the middle of a file, is waited for where that is."""
 STALL_S = 60.0
 """A connection that delivers nothing for this long is given up, however much time the limit leaves."""
 
@@ -75,6 +77,10 @@ class Deadline:
         if time.monotonic() >= self._end:
             raise TransientFailure(f"fetching took longer than the limit of {self._limit_s:g} s")
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long, at most until the end. Raises like ``check``."""
+        time.sleep(self.patience_s(seconds))
+
     def patience_s(self, most_s: float = STALL_S) -> float:
         """How long to wait for one answer; more than 0. Raises like ``check``."""
         self.check()
@@ -102,10 +108,11 @@ def open_web(
     """Ask for ``uri``, with ``headers`` too, and follow its redirects; the answer is whatever comes at last.
 
     Every call looks names up and checks addresses again. Raises ``InvalidVideo`` for a place that may not be read,
-    ``ConfigurationError`` when the storage refuses the key, ``TransientFailure``, ``OSError`` or
-    ``http.client.HTTPException`` for what may pass.
+    ``SourceBusy`` for one that leads back to itself until the server is ready, ``ConfigurationError`` when the storage
+    refuses the key, ``TransientFailure``, ``OSError`` or ``http.client.HTTPException`` for what may pass.
     """
     place, root = web_place(uri), reach.storage_root
+    asked: set[WebPlace] = set()
     for _ in range(MAX_REDIRECTS + 1):
         trusted = root if root is not None and root.covers(place) else None
         with _answer(place, reach, headers, trusted) as response:
@@ -115,7 +122,13 @@ def open_web(
                     check_storage(uri, response)
                 yield response
                 return
+            wait_s = retry_after_s(response.headers)
+        asked.add(place)
         place = _redirected(uri, place, location, reach.schemes)
+        if wait_s is not None:
+            if place in asked:
+                raise SourceBusy(f"the server asks to come back to {shown(uri)} in {wait_s:,.0f} s", wait_s)
+            reach.deadline.pause(min(wait_s, LONGEST_PAUSE_S))
     raise InvalidVideo(f"more than {MAX_REDIRECTS} redirects: {shown(uri)}")
 
 

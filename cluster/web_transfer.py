@@ -10,7 +10,6 @@ fit is begun again from the first byte: bytes of two versions are never put toge
 
 import http.client
 import itertools
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -19,14 +18,12 @@ from cluster.contracts.errors import SourceBusy, SourceChanging, TransientFailur
 from cluster.video_uris import shown
 from cluster.web_answer import Part, Version, check_status, part_of
 from cluster.web_body import SNIFFED_BYTES, check_no_page, chunks_of, decoded
-from cluster.web_source import WebReach, open_web
+from cluster.web_source import LONGEST_PAUSE_S, WebReach, open_web
 
 PAUSES_S = (0.2, 1.0, 3.0)
 """Between connections that brought nothing more; after the last one the transfer is given up."""
 MAX_RESTARTS = 5
 """How often a transfer is begun again from the first byte."""
-LONGEST_PAUSE_S = 10.0
-"""A server that asks to come back so soon in the middle of a file is waited for where the file is."""
 OVERLAP_BYTES = 16 * 1024
 """What a server that does not name its versions by strong tags has to repeat."""
 FRESH_S = 10.0
@@ -82,6 +79,7 @@ class _Transfer:
         self._encoded = False
         self._judged = False
         self._restarts = 0
+        self._parts_have_names = True
 
     def run(self) -> None:
         farthest, fruitless = 0, 0
@@ -130,7 +128,7 @@ class _Transfer:
                 self._restart()
                 return False
             check_status(self._uri, response)
-            part, chunks = part_of(response), chunks_of(response)
+            part, chunks = self._understood(part_of(response), first), chunks_of(response)
             if part.partial and self._sink.size:
                 chunks = self._following(part, first, chunks)
             elif part.first == 0:
@@ -150,9 +148,17 @@ class _Transfer:
         size, version = self._sink.size, self._version
         if not size or version is None:
             return 0, {}
-        first = size if version.is_strong else max(0, size - OVERLAP_BYTES)
+        is_enough = version.is_strong and self._parts_have_names
+        first = size if is_enough else max(0, size - OVERLAP_BYTES)
         condition = {} if version.validator is None else {"If-Range": version.validator}
         return first, {"Range": f"bytes={first}-", **condition}
+
+    def _understood(self, part: Part, first: int) -> Part:
+        """``part``; where it is as long as what was asked for, some programs mean that and say that it is the whole."""
+        total = self._version.total if self._version else None
+        if part.partial or not first or total is None or part.length != total - first:
+            return part
+        return replace(part, partial=True, first=None, version=replace(part.version, total=None))
 
     def _begun(self, part: Part, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The body of an answer that begins with the file's first byte."""
@@ -170,6 +176,7 @@ class _Transfer:
         repeated = self._sink.size - first
         placed = part.first == first or (part.first is None and repeated and part.length == (total or 0) - first)
         if not placed or total is None or part.encoding is not None or not version.may_be(part.version):
+            self._parts_have_names = part.names_range
             self._restart()
             return iter(())
         begin = b""
@@ -217,7 +224,7 @@ class _Transfer:
                 raise SourceChanging(sentence, CHANGING_RETRY_S)
 
     def _pause(self, seconds: float) -> None:
-        time.sleep(self._reach.deadline.patience_s(seconds))
+        self._reach.deadline.pause(seconds)
 
 
 _WHOLE = Exception("nothing is missing")

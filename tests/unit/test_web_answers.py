@@ -2,6 +2,8 @@
 
 import gzip
 import http.client
+import socket
+import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import web_transfer
+from cluster import web_source, web_transfer
 from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy, TransientFailure
 from cluster.storage import FetchLimits, fetch
 from cluster.web_answer import TOO_MANY_REQUESTS_S, retry_after_s
@@ -77,6 +79,40 @@ def test_too_many_requests_are_waited_for_even_without_a_time(tmp_path: Path) ->
         fetch(f"{web.url}/a", tmp_path, LIMITS)
     assert caught.value.retry_after_s == TOO_MANY_REQUESTS_S
     assert failure(TransientFailure, answer("HTTP/1.1 503 Busy"), tmp_path) == "cannot fetch URL: HTTP 503"
+
+
+@pytest.mark.parametrize(
+    ("head", "wait_s"),
+    [
+        ("202 Later\nContent-Type: application/json\nRetry-After: 5\nContent-Length: 2\n\n{}", 5.0),
+        ("202 Later", TOO_MANY_REQUESTS_S),
+        ("301 Later\nRetry-After: 5", 5.0),
+        ("409 Later\nRetry-After: 5", 5.0),
+        ("413 Later\nRetry-After: 5", 5.0),
+        ("302 Found\nLocation: a?signature=secret\nRetry-After: 5", 5.0),
+    ],
+)
+def test_any_answer_that_asks_to_come_back_is_waited_for(tmp_path: Path, head: str, wait_s: float) -> None:
+    with serving(answer(f"HTTP/1.1 {head}")) as web, pytest.raises(SourceBusy) as caught:
+        fetch(f"{web.url}/a?signature=secret", tmp_path, LIMITS)
+    assert caught.value.retry_after_s == wait_s
+    assert "secret" not in str(caught.value)
+    assert len(web.asked) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_is_followed_when_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_source, "LONGEST_PAUSE_S", 0.5)
+
+    def script(connection: socket.socket, request: str) -> None:
+        if "/made" in request:
+            answer(f"HTTP/1.1 200 OK\nContent-Length: {len(FILM)}", FILM)(connection, request)
+        else:
+            answer("HTTP/1.1 302 Found\nLocation: /made\nRetry-After: 3600")(connection, request)
+
+    begun_s = time.monotonic()
+    assert content(script, tmp_path) == FILM
+    assert 0.5 <= time.monotonic() - begun_s < 5
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class Files:
     if_range: bool = True
     content_range: Callable[[int, int], str | None] = lambda first, total: f"bytes {first}-{total - 1}/{total}"
     sized: bool = True
+    part_status: str = "206 Partial"
     requests: int = 0
 
     def __call__(self, connection: socket.socket, request: str) -> None:
@@ -56,7 +57,7 @@ class Files:
         if partial and first >= len(content):
             answer(f"HTTP/1.1 416 No\nContent-Range: bytes */{len(content)}")(connection, request)
             return
-        head = [f"HTTP/1.1 {'206 Partial' if partial else '200 OK'}", f"Date: {formatdate(usegmt=True)}"]
+        head = [f"HTTP/1.1 {self.part_status if partial else '200 OK'}", f"Date: {formatdate(usegmt=True)}"]
         named = {"ETag": self.tag(content), "Last-Modified": self.modified(content)}
         named["Content-Range"] = self.content_range(first, len(content)) if partial else None
         named["Content-Length"] = str(len(content) - first) if self.sized else None
@@ -141,9 +142,28 @@ def test_a_transfer_of_many_pieces_goes_on_while_it_progresses(tmp_path: Path, s
         assert len(web.asked) == 34
 
 
-def test_a_part_that_does_not_say_which_is_proven_by_its_bytes(tmp_path: Path) -> None:
-    with serving(Files(content_range=lambda *_: None)) as web:
+@pytest.mark.parametrize("tag", [none, weak, by_content])
+@pytest.mark.parametrize("status", ["206 Partial", "200 OK"])
+def test_a_part_that_does_not_say_which_is_proven_by_its_bytes(
+    tmp_path: Path, tag: Callable[[bytes], str | None], status: str
+) -> None:
+    with serving(Files(content_range=lambda *_: None, tag=tag, part_status=status, most=200_000)) as web:
         assert content(f"{web.url}/a", tmp_path) == FILM
+    with serving(Files([FILM, OTHER], content_range=lambda *_: None, part_status=status, most=200_000)) as web:
+        assert content(f"{web.url}/b", tmp_path) == OTHER
+
+
+@pytest.mark.parametrize(
+    "said", ["bytes {}-{}/{}", "bytes {}-{}/*", "Bytes {}-{}/{}", "bytes={}-{}/{}"], ids=["", "open", "Bytes", "="]
+)
+@pytest.mark.parametrize("status", ["206 Partial", "200 OK"])
+def test_a_part_is_known_by_its_range_whatever_its_status(tmp_path: Path, said: str, status: str) -> None:
+    def content_range(first: int, total: int) -> str:
+        return said.format(first, total - 1, total)
+
+    with serving(Files(content_range=content_range, tag=by_content, part_status=status)) as web:
+        assert content(f"{web.url}/a", tmp_path) == FILM
+        assert len(web.asked) == 3
 
 
 def test_a_server_may_give_smaller_parts_than_asked_for(tmp_path: Path) -> None:
