@@ -4,6 +4,7 @@ Owns finding and loading it: by its name at the hub, from a directory, or the bu
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -68,8 +69,7 @@ class TextModel:
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigurationError(f"text model {name} cannot be loaded: {reason}; {_MEND}") from error
-        weights = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
-        self.key = self.plain_key = f"{name}@{content_hash(weights)}"
+        self.key = self.plain_key = f"{name}@{content_hash(_weights(directory))}"
         self.prompts = prompts_of(self._model.prompts, name)
         if self.prompts is not None:
             self.key += f"+{self.prompts.mark}"
@@ -91,6 +91,15 @@ class TextModel:
                 list(texts), prompt=prompt, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
             )
         return np.asarray(rows, np.float32)
+
+
+def _weights(directory: Path) -> list[Path]:
+    """The files with the weights of all modules, whether in the directory of the model or in those below it."""
+    folders = {directory / module["path"] for module in json.loads((directory / "modules.json").read_text())}
+    found: list[Path] = []
+    for folder in sorted({directory, *folders}):
+        found += sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return found
 
 
 def prompts_of(configured: Mapping[str, str | None], name: str) -> Prompts | None:

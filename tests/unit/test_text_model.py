@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.models.text import E5_PROMPTS, Prompts, TextModel, load_text_model, model_directory, prompts_of
@@ -67,6 +68,16 @@ def test_a_model_of_another_width_loads_with_its_own(tmp_path: Path, length: int
         assert rows.shape == (1, length)
         assert np.linalg.norm(rows[0]) == pytest.approx(1.0, abs=1e-5)
     assert model.encode([]).shape == (0, length)
+
+
+def test_key_of_a_model_tells_the_weights_of_every_module(tmp_path: Path) -> None:
+    directory = text_model_of(tmp_path / "model", 768)
+    (dense,) = directory.glob("*_Dense/*.safetensors")
+    first = load_text_model(str(directory), "cpu")
+    save_file({name: -weights for name, weights in load_file(dense).items()}, dense)
+    second = load_text_model(str(directory), "cpu")
+    assert float(first.encode(["hello"])[0] @ second.encode(["hello"])[0]) < 0.9
+    assert first.key != second.key
 
 
 def test_a_model_with_prompts_puts_them_before_texts_and_queries(tmp_path: Path) -> None:
