@@ -134,7 +134,8 @@ RETURNING l.lease_token
 """
 
 _FINISH = """
--- READY: the leases end, the last stage runs are closed and the videos' timings are set at one and the same moment.
+-- READY: the leases end, the last stage runs are closed and the videos' timings are set at one and the same moment,
+-- which is not before the start where the clock was set back.
 WITH done AS MATERIALIZED (
     SELECT * FROM unnest(%(videos)s::uuid[], %(tokens)s::bigint[], %(runs)s::float8[], %(nodes)s::text[],
                          %(workers)s::text[]) AS b (video_id, lease_token, run_s, node, worker)
@@ -150,12 +151,13 @@ WITH done AS MATERIALIZED (
 ), finished AS (
     UPDATE videos AS v
     SET status = 'READY', processing_stage = 'completed',
-        processing_finished_at = clock.moment, updated_at = clock.moment,
+        processing_finished_at = greatest(clock.moment, v.processing_started_at),
+        updated_at = greatest(clock.moment, v.processing_started_at),
         processing_started_at = coalesce(v.processing_started_at, clock.moment),
         processing_duration_ms =
-            round(extract(epoch FROM clock.moment - coalesce(v.processing_started_at, clock.moment)) * 1000)::integer
+            round(greatest(extract(epoch FROM clock.moment - v.processing_started_at), 0) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
-    RETURNING v.id, lease.lease_token, clock.moment
+    RETURNING v.id, lease.lease_token, v.processing_finished_at AS moment
 ), forgotten AS (
     DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id
 ), closed AS (

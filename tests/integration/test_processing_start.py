@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from played_workers import RUN_S, Workers, attempt
-from queued_videos import MS, claim_one, expire, only, recovery, row, runs, scenes, transcript
+from queued_videos import MS, begin, claim_one, expire, finish, only, recovery, row, runs, scenes, transcript
 
 from cluster.contracts.errors import WorkerLost
 from cluster.contracts.results import StageFailure
@@ -103,6 +103,16 @@ def test_start_when_the_first_worker_dies_is_its_call(pool: Pool, queue: VideoQu
     assert (stored["status"], stored["processing_stage"], stored["crashes"]) == ("FAILED", "downloading", 3)
     assert stored["processing_started_at"] - video.claimed_at >= timedelta(seconds=WAIT_S)
     assert stored["processing_duration_ms"] >= WAIT_S * 1000
+
+
+def test_start_ahead_of_a_clock_set_back_is_the_end(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
+    begin(pool, video, Stage.FINALIZING)
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET processing_started_at = date_trunc('minute', now()) + interval '2 min'")
+    finish(queue, video)
+    stored = measured(pool, video)
+    assert (stored["status"], stored["processing_duration_ms"]) == ("READY", 0)
+    assert runs(pool, video.id)["finalizing"]["finished_at"] == stored["processing_finished_at"]
 
 
 def test_start_of_a_video_whose_scenes_are_stored_is_set(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
