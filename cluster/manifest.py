@@ -9,7 +9,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pydantic
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
-from cluster.manifest_text import FORMATS, ManifestRow, by_column, read_rows
+from cluster.manifest_columns import by_column, told
+from cluster.manifest_text import FORMATS, ManifestRow, read_rows
 from cluster.storage import expand
-from cluster.video_uris import local_path
+from cluster.video_uris import local_path, scheme_of, shown
 
 READER_CPUS = 0.1
 """What reading reserves: it must find room beside workers that hold most of a small machine."""
@@ -31,12 +32,13 @@ LARGE_BYTES = 64 * 2**20
 class BadRow:
     """A manifest row that cannot be submitted: its line (or row, in a parquet file) and what is wrong with it.
 
-    ``sheet_row``: its number in a spreadsheet, where that is another one.
+    ``sheet_row``: its number in a spreadsheet, where that is another one. ``uri``: as the row has it, if it has one.
     """
 
     line: int
     reason: str
     sheet_row: int | None = None
+    uri: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def needs_ray(path: str) -> bool:
     if local is None:
         return True
     if not local.is_file():
-        raise ConfigurationError(f"{path}: {'a folder, no manifest' if local.is_dir() else 'no such manifest'}")
+        raise ConfigurationError(f"{shown(path)}: {'a folder, no manifest' if local.is_dir() else 'no such manifest'}")
     return local.stat().st_size >= LARGE_BYTES
 
 
@@ -79,15 +81,21 @@ def read_manifest(path: str) -> Manifest:
                 continue
             except (pydantic.ValidationError, ValueError) as error:
                 reason = _reason(error)
-        bad_rows.append(BadRow(row.line, reason, row.sheet_row))
+        uri = row.fields.get("uri")
+        bad_rows.append(BadRow(row.line, reason, row.sheet_row, uri if isinstance(uri, str) else None))
     return Manifest(submissions, bad_rows)
 
 
 def _suffix_of(path: str) -> str:
-    suffix = posixpath.splitext(path)[1].lower()
+    suffix = posixpath.splitext(_place_of(path))[1].lower()
     if suffix not in FORMATS:
-        raise ConfigurationError(f"{path}: a manifest is one of {', '.join(FORMATS)}")
+        raise ConfigurationError(f"{shown(path)}: a manifest is one of {', '.join(FORMATS)}")
     return suffix
+
+
+def _place_of(path: str) -> str:
+    """The manifest's path or URL, on the web without its query."""
+    return re.split("[?#]", path, maxsplit=1)[0] if scheme_of(path) in {"http", "https"} else path
 
 
 def _rows_here(path: str, suffix: str) -> Iterator[ManifestRow]:
@@ -99,7 +107,7 @@ def _rows_here(path: str, suffix: str) -> Iterator[ManifestRow]:
         else:
             yield from read_rows(local.read_bytes(), suffix)
     except Exception as error:  # whatever the format's library raises
-        raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None
+        raise ConfigurationError(f"{shown(path)}: cannot be read: {_first_line(error, path)}") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[ManifestRow]:
@@ -136,7 +144,7 @@ def _rows_by_ray(path: str, suffix: str) -> Iterator[ManifestRow]:
         rows = ray.data.read_binary_files(place, **needs).flat_map(parse, num_cpus=READER_CPUS).iter_rows()
         yield from (ManifestRow(**json.loads(row["row"])) for row in rows)
     except Exception as error:
-        raise ConfigurationError(f"{path}: cannot be read: {_first_line(error)}") from None
+        raise ConfigurationError(f"{shown(path)}: cannot be read: {_first_line(error, path)}") from None
 
 
 def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
@@ -154,7 +162,7 @@ def _submissions(fields: dict[str, Any], manifest: str) -> list[Submission]:
     given = Submission.model_validate({**fields, **_language_code(fields.get("language"))})
     uri = given.uri
     if "://" not in uri and not posixpath.isabs(uri):
-        uri = posixpath.join(posixpath.dirname(manifest), uri)
+        uri = posixpath.join(posixpath.dirname(_place_of(manifest)), uri)
     return [given.model_copy(update={"uri": found}) for found in expand([uri])]
 
 
@@ -176,12 +184,13 @@ def _reason(error: ValueError) -> str:
 def _plain(error: Any) -> str:
     plain: dict[str, str] = {
         "missing": "is missing",
-        "extra_forbidden": "is not a column of a manifest (uri, language)",
-        "string_pattern_mismatch": f"{error.get('input')!r} is not a language code such as en",
+        "extra_forbidden": "is not a column of a manifest (uri, language, priority)",
+        "string_pattern_mismatch": f"{told(error.get('input'))!r} is not a language code such as en",
+        **dict.fromkeys(["int_parsing", "int_from_float"], f"{told(error.get('input'))!r} is not a whole number"),
     }
     return plain.get(error["type"], str(error["msg"]))
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+def _first_line(error: Exception, path: str) -> str:
+    lines = [line for line in str(error).replace(path, shown(path)).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """The rows of a manifest out of its bytes, as spreadsheets, editors and programs write them.
 
-Owns encodings, separators, headers and which line of the file a row begins on. Leaves what a row means to ``manifest``.
+Owns encodings, separators, headers and which line of the file a row begins on. Leaves what columns mean to
+``manifest_columns`` and what a row means to ``manifest``.
 Pure: bytes in, rows out, so that a row is the same whichever process reads it.
 """
 
@@ -10,23 +11,13 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
-COLUMNS = {
-    "uri": "uri",
-    "url": "uri",
-    "path": "uri",
-    "file": "uri",
-    "link": "uri",
-    "language": "language",
-    "lang": "language",
-    "priority": "priority",
-}
-"""The names that a column may have, in any case, and the field of a submission that each means."""
+from cluster.manifest_columns import by_column, field_of, is_empty, is_row_number, stripped, told, twice
 
+FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
 _BOMS = (  # UTF-32's begins as UTF-16's does
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -65,35 +56,6 @@ def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
         yield ManifestRow(error.line, reason=error.reason)
         return
     yield from _json_rows(text) if "json" in suffix else _csv_rows(text)
-
-
-def by_column(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's values by field: columns in any case and with blanks around, values without; empty ones left out.
-
-    Raises ``ValueError`` where two columns mean the same.
-    """
-    row: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, value in fields.items():
-        known = _field_of(name)
-        stripped = value.strip() if isinstance(value, str) else value
-        if known in sources:
-            raise ValueError(_twice(sources[known], name))
-        sources[known] = name
-        if stripped is not None and stripped != "":
-            row[known] = stripped
-    return row
-
-
-def _field_of(column: str) -> str:
-    name = column.strip()
-    return COLUMNS.get(name.casefold(), name)
-
-
-def _twice(first: str, second: str) -> str:
-    if _field_of(first) == first.strip() == second.strip():
-        return f"there are two columns {first.strip()}: keep one"
-    return f"the columns {first.strip()} and {second.strip()} mean the same: keep one"
 
 
 # Text
@@ -156,8 +118,8 @@ def _csv_rows(text: str) -> Iterator[ManifestRow]:
     for row, values in records:
         if row.reason is not None:
             yield row
-        elif not any(value.strip() for value in values):
-            continue
+        elif not any(map(stripped, values)) or (header is None and values[0].startswith("#")):
+            continue  # what is above the header may be a comment, or PowerShell's #TYPE
         elif header is not None:
             yield _csv_row(row, header, values)
         elif reason := _wrong_header(values):
@@ -171,11 +133,12 @@ def _csv_rows(text: str) -> Iterator[ManifestRow]:
 
 def _separator_of(text: str) -> str:
     """The separator by which the header has the column of URIs, the one with the most columns if several do."""
-    first = next((line for line in io.StringIO(text, newline=None) if line.strip(f"{_SEPARATORS} \n")), "")
+    lines = (line for line in io.StringIO(text, newline=None) if stripped(line).strip(_SEPARATORS))
+    first = next(itertools.dropwhile(lambda line: line.startswith(("#", '"#')), lines), "")
 
     def columns(separator: str) -> tuple[bool, int]:
         names: list[str] = next(_reader(first, separator, strict=False), [])
-        return "uri" in map(_field_of, names), len(names)
+        return "uri" in map(field_of, names), len(names)
 
     return max(_SEPARATORS, key=columns)
 
@@ -194,36 +157,40 @@ def _records(text: str, separator: str, hidden: int) -> Iterator[tuple[ManifestR
         try:
             values = next(reader, None)
         except csv.Error as error:
-            yield ManifestRow(line, reason=_csv_error(error), sheet_row=shown_as), []
+            reason = _csv_error(error, line, reader.line_num + hidden)
+            yield ManifestRow(line, reason=reason, sheet_row=shown_as), []
             continue
         if values is None:
             return
         yield ManifestRow(line, sheet_row=shown_as), values
 
 
-def _csv_error(error: csv.Error) -> str:
+def _csv_error(error: csv.Error, first: int, last: int) -> str:
     if "end of data" in str(error):
         return "not valid csv: the quote that opens here is never closed; what follows it was not read"
-    return f"not valid csv: {error}"
+    return f"not valid csv: {error}" + (f"; lines {first} to {last} were not read" if last > first else "")
 
 
 def _wrong_header(names: list[str]) -> str | None:
-    named = [name.strip() for name in names if name.strip()]
-    if "uri" not in map(_field_of, named):
-        return f"the header has no column uri: it is {', '.join(named) or 'empty'}"
+    named = [stripped(name) for name in names if stripped(name)]
+    if "uri" not in map(field_of, named):
+        return f"the header has no column uri: it is {', '.join(map(told, named)) or 'empty'}"
     pairs = itertools.combinations(named, 2)
-    return next((_twice(name, other) for name, other in pairs if _field_of(name) == _field_of(other)), None)
+    return next((twice(name, other) for name, other in pairs if field_of(name) == field_of(other)), None)
 
 
 def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> ManifestRow:
-    surplus = len([value for value in values[len(header) :] if value.strip()])
-    unnamed = [value for name, value in zip(header, values, strict=False) if value.strip() and not name.strip()]
+    if not stripped(header[0]) and is_row_number(header[0], values[0]):
+        values = ["", *values[1:]]
+    cells = list(zip(header, values, strict=False))
+    surplus = len([value for value in values[len(header) :] if not is_empty(value)])
+    unnamed = [value for name, value in cells if not stripped(name) and not is_empty(value)]
     reason = None
     if surplus:
-        reason = f"{surplus} fields more than the header has"
+        reason = f"{surplus} field{'s' * (surplus > 1)} more than the header has"
     elif unnamed:
-        reason = f"{unnamed[0].strip()[:40]!r} is in a column without a name"
-    fields = {name.strip(): value for name, value in zip(header, values, strict=False) if name.strip()}
+        reason = f"{told(unnamed[0])!r} is in a column without a name"
+    fields = {stripped(name): value for name, value in cells if stripped(name)}
     return ManifestRow(row.line, by_column(fields), reason, row.sheet_row)
 
 
@@ -303,7 +270,7 @@ def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
-            raise ValueError(_twice(name, name))
+            raise ValueError(twice(name, name))
         fields[name] = value
     return fields
 

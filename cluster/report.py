@@ -121,7 +121,8 @@ def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:
     """One line per bad manifest row on standard error."""
     for row in bad_rows:
         where = f" (row {row.sheet_row} of the sheet)" if row.sheet_row is not None else ""
-        print(f"{manifest}:{row.line}: {row.reason}{where}", file=sys.stderr)
+        uri = "" if row.uri is None else f": {shown(row.uri)}"
+        print(f"{shown(manifest)}:{row.line}: {row.reason}{uri}{where}", file=sys.stderr)
 
 
 def number(value: float | None, digits: int, divisor: float = 1.0) -> str:

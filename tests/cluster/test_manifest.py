@@ -86,7 +86,7 @@ def test_a_csv_names_every_bad_row_by_the_line_it_begins_on(tmp_path: Path) -> N
 def test_columns_that_no_manifest_has_are_named(tmp_path: Path) -> None:
     manifest = read(tmp_path, "m.csv", "title,uri\nmine,https://host/1.mp4\n,https://host/2.mp4\n")
     assert uris(manifest) == ["https://host/2.mp4"]
-    assert manifest.bad_rows == [BadRow(2, "title: is not a column of a manifest (uri, language)")]
+    assert manifest.bad_rows == [BadRow(2, "title: is not a column of a manifest (uri, language, priority)")]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_jsonl_names_every_bad_row_by_its_line(tmp_path: Path) -> None:
     assert reasons[0].startswith("not valid JSON: ")
     assert reasons[1:3] == ["not a JSON object", "uri: is missing"]
     assert all(reason.startswith("uri: ") for reason in reasons[3:6])
-    assert reasons[6] == "title: is not a column of a manifest (uri, language)"
+    assert reasons[6] == "title: is not a column of a manifest (uri, language, priority)"
 
 
 def test_an_empty_jsonl_is_an_empty_manifest(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
 from cluster.manifest import BadRow, Manifest, needs_ray, read_manifest
+from cluster.report import print_bad_rows
 
 SHARED_MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 
@@ -94,17 +95,36 @@ def test_text_in_no_known_encoding_names_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header",
     ["URI,Language", " uri , LANGUAGE ", '"Uri","Language"', "uri , language,,", "Url,lang", "PATH,Lang", "file,LANG",
-     "Link,language", '\ufeff"uri", "language"', "\xa0uri\xa0,language"],
+     "Link,language", "Video URL,Language", "video_url,language", "File Path , language code", "FullName,Language",
+     "#TYPE System.IO.FileInfo\n\"uri\",\"language\"", "# a list; of videos\n\nuri,language",
+     "\ufeff\u200buri\u200b,language", '\ufeff"uri", "language"', "\xa0uri\xa0,language"],
 )  # fmt: skip
 def test_header_in_any_case_with_spaces_is_read(tmp_path: Path, header: str) -> None:
     assert rows(tmp_path, "m.csv", f"{header}\na.mp4,en\nb ü.mp4,\n") == TWO
-    json_header = [name.strip('"\ufeff ') for name in header.split(",")]
+    json_header = [name.strip('"\ufeff ') for name in header.splitlines()[-1].split(",")]
     fields = f'{{"{json_header[0]}": " a.mp4 ", "{json_header[1]}": "en"}}\n{{"{json_header[0]}": "b ü.mp4"}}'
     assert rows(tmp_path, "m.jsonl", fields) == TWO
 
 
 def test_values_are_read_without_spaces_around(tmp_path: Path) -> None:
     assert rows(tmp_path, "m.csv", 'uri , language\n a.mp4 , "en"\n"b ü.mp4 ",\t\n') == TWO
+
+
+@pytest.mark.parametrize("none", ["NULL", "\\N", "NaN", "NA", "<NA>", "\u200b", "\xa0"])
+def test_what_programs_write_for_no_value_is_none(tmp_path: Path, none: str) -> None:
+    lines = ["uri,language,priority", f"a.mp4,en,{none}", f"b ü.mp4,{none},0.0", f"{none},{none},{none}", ""]
+    manifest = read(tmp_path, "m.csv", "\n".join(lines))
+    assert [(Path(each.uri).name, each.language, each.priority) for each in manifest.submissions] == [
+        ("a.mp4", "en", 0),
+        ("b ü.mp4", None, 0),
+    ]
+    assert rows(tmp_path, "m.jsonl", '{"uri": "a.mp4", "language": "en", "priority": NaN}') == TWO[:1]
+
+
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0", "__index_level_0__"])
+def test_row_numbers_of_programs_are_left_out(tmp_path: Path, name: str) -> None:
+    assert rows(tmp_path, "m.csv", f'{name},uri,language\n0,a.mp4,en\n"1",b ü.mp4,\n') == TWO
+    assert reason(tmp_path, "m.csv", f"{name},uri\nx,a.mp4\n")
 
 
 def test_empty_rows_and_columns_are_left_out(tmp_path: Path) -> None:
@@ -142,6 +162,9 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         BadRow(3, "'x' is in a column without a name"),
         BadRow(4, "2 fields more than the header has"),
     ]
+    swallowed = read(tmp_path, "m.csv", f'{HEADER}\n"a.mp4,en\nb.mp4,en\nc.mp4,"en"\nd.mp4,en\n')
+    assert [each.uri for each in swallowed.submissions] == [str(tmp_path / "d.mp4")]
+    assert swallowed.bad_rows == [BadRow(2, "not valid csv: ',' expected after '\"'; lines 2 to 4 were not read")]
     open_quote = read(tmp_path, "m.csv", f'{HEADER}\n"a.mp4,en\nb.mp4,en\n').bad_rows
     assert [bad.line for bad in open_quote] == [2]
     assert "never closed" in open_quote[0].reason
@@ -150,6 +173,35 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", ["en", "EN", "en-US", "en_GB", " En ", "en-Latn-US"])
 def test_a_language_with_its_region_is_its_code(tmp_path: Path, written: str) -> None:
     assert rows(tmp_path, "m.csv", f"{HEADER}\na.mp4,{written}\n") == [("a.mp4", "en")]
+
+
+SIGNED = "https://h/a,1.mp4?list=2,x&X-Amz-Signature=secret"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SIGNED}\n{SIGNED}\n",
+        f"uri,language\n{SIGNED},en\n",
+        f"language,uri\n{SIGNED.replace(',', '')},a.mp4\n",
+        f"uri,priority\n{SIGNED.replace('2,', '')}\n",
+        f"uri,,language\na.mp4,{SIGNED.replace(',', '')},\nb.mp4,https://user:secret@h/b.mp4,\n",
+    ],
+)
+def test_a_bad_row_shows_nothing_secret(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = read(tmp_path, "m.csv", text)
+    assert manifest.bad_rows
+    print_bad_rows("https://h/m.csv?signature=secret", manifest.bad_rows)
+    assert "secret" not in capsys.readouterr().err
+
+
+def test_a_bad_row_has_its_uri(tmp_path: Path) -> None:
+    text = "uri,language,priority\nhttps://h/a.mp4,english,\nhttps://h/b.mp4,,1.5\n,de,\n"
+    assert [(bad.line, bad.uri) for bad in read(tmp_path, "m.csv", text).bad_rows] == [
+        (2, "https://h/a.mp4"),
+        (3, "https://h/b.mp4"),
+        (4, None),
+    ]
 
 
 def test_a_priority_is_read_of_any_format(tmp_path: Path) -> None:
@@ -206,6 +258,9 @@ def test_a_small_local_manifest_needs_no_ray(tmp_path: Path, monkeypatch: pytest
     assert rows(tmp_path, "m.csv", f"{HEADER}\na.mp4,en\nb ü.mp4,\n") == TWO
     assert not needs_ray(str(tmp_path / "m.csv"))
     assert needs_ray("s3://bucket/m.csv")
+    assert needs_ray("https://host/m.csv?signature=a/b")
+    with pytest.raises(ConfigurationError, match=r"^https://host/m\.doc: a manifest is one of"):
+        needs_ray("https://host/m.doc?signature=secret.csv")
     for name, sentence in {"": "a folder, no manifest", "none.csv": "no such manifest"}.items():
         folder = tmp_path / "folder.csv"
         folder.mkdir(exist_ok=True)

@@ -129,6 +129,8 @@ def test_names_that_repeat_are_replaced_by_uri(capsys: pytest.CaptureFixture[str
 def test_a_bad_row_is_named_as_the_sheet_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     print_bad_rows("list.csv", [BadRow(4, "uri: is missing", sheet_row=3)])
     assert capsys.readouterr().err == "list.csv:4: uri: is missing (row 3 of the sheet)\n"
+    print_bad_rows("list.csv", [BadRow(4, "language: 'x' is wrong", uri="https://host/a.mp4?signature=secret")])
+    assert capsys.readouterr().err == "list.csv:4: language: 'x' is wrong: https://host/a.mp4\n"
 
 
 def test_warnings_are_printed_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
