@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -39,6 +39,30 @@ class PixelAspect:
         stated = codecs or self._stated
         aspect = float(stated) if stated and stated > 0 else 1.0
         return min(MAX_PIXEL_ASPECT, max(1 / MAX_PIXEL_ASPECT, aspect))
+
+
+class StatedColours:
+    """What a stream's container says of its colours, for pictures whose codec says nothing of them.
+
+    Decoders of HEVC and ProRes forget it: what they state themselves is all that their pictures have.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        """Before anything of ``stream`` is decoded."""
+        context = stream.codec_context
+        self._transfer, self._primaries = int(context.color_trc), int(context.color_primaries)
+        self._matrix, self._range = int(context.colorspace), int(context.color_range)
+
+    def complete(self, frame: VideoFrame) -> None:
+        """Fill in what ``frame`` leaves open."""
+        if frame.color_trc == UNSPECIFIED:
+            frame.color_trc = self._transfer
+        if frame.color_primaries == UNSPECIFIED:
+            frame.color_primaries = self._primaries
+        if frame.colorspace == UNSPECIFIED:
+            frame.colorspace = self._matrix
+        if frame.color_range == ColorRange.UNSPECIFIED:
+            frame.color_range = self._range
 
 
 def shown_size(frame: VideoFrame, aspect: float) -> tuple[float, float]:

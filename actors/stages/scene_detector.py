@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from actors.stages.cuts import SIDE_PX, UNCERTAIN_US, CutFinder
-from actors.stages.display import PixelAspect
+from actors.stages.display import PixelAspect, StatedColours
 from actors.stages.key_frames import KeyFrame, KeyFramePicker, KeyFrameRenderer
 from actors.stages.media_file import (
     FPS_TOLERANCE,
@@ -186,8 +186,10 @@ class _PictureReading:
             streams = [s for index in part.pictures for s in media.container.streams.video if s.index == index]
             for stream in streams:
                 self._prepare(stream)
-            self._aspect = PixelAspect(streams[0])
-            yield from frames(media, streams, self._tally, part)
+            self._aspect, colours = PixelAspect(streams[0]), StatedColours(streams[0])
+            for frame in frames(media, streams, self._tally, part):
+                colours.complete(frame)
+                yield frame
 
     def _prepare(self, stream: VideoStream) -> None:
         stream.codec_context.options = {

@@ -13,6 +13,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from actors.stages.display import UNSPECIFIED
 from actors.stages.hard_cuts import LEAST_CHANGE
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
@@ -243,6 +244,30 @@ def test_white_of_high_dynamic_range_is_white(transfer: ColorTrc, suffix: str, t
     shown = key_frame(write_hdr(tmp_path / f"white.{suffix}", [light], transfer, "libx265"))
     assert shown.max() == 255
     assert shown.std() > 120
+
+
+@pytest.mark.parametrize("transfer", CURVES)
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx265"), ("mkv", "libx265"), ("mov", "prores_ks")])
+def test_colours_that_only_the_container_states_are_used(
+    transfer: ColorTrc, suffix: str, codec: str, tmp_path: Path
+) -> None:
+    board = np.repeat((np.indices((120, 160)).sum(axis=0) // 20 % 2 * 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    values = np.rint(CURVES[transfer](np.maximum(nits_of(board), 0)) * 65535).astype(np.uint16)
+    form = "yuv422p10le" if codec == "prores_ks" else "yuv420p10le"
+    frame = VideoFrame.from_ndarray(values, "rgb48le").reformat(format=form, dst_colorspace=Colorspace.BT2020)
+    frame.colorspace = UNSPECIFIED
+    bare = write(tmp_path / f"bare.{suffix}", [frame] * 5, codec)
+    path = tmp_path / f"stated.{suffix}"
+    with av.open(str(bare)) as source, av.open(str(path), "w", options={"movflags": "write_colr"}) as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        context = stream.codec_context
+        context.color_trc, context.color_primaries = int(transfer), int(ColorPrimaries.BT2020)
+        context.colorspace = int(Colorspace.BT2020)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    assert difference(key_frame(path), board) < 3
 
 
 @pytest.mark.parametrize("transfer", CURVES)
