@@ -15,6 +15,7 @@ from av.stream import Stream
 from actors.stages.media_file import OpenMedia, open_media
 from actors.stages.sound_layout import channels_of, disown, drop_custom_order
 from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.media import FilePart
 
 BEGINNING_S = 30.0
 """So much is listened to at the beginning,"""
@@ -28,10 +29,10 @@ SOUND_S = 0.2
 """Less sound than this is a click."""
 
 
-def holds_sound(path: Path, index: int) -> bool:
-    """Whether anything can be heard in the stream ``index`` at any of the places that are tried."""
+def holds_sound(path: Path, part: FilePart, index: int) -> bool:
+    """Whether anything can be heard in the stream ``index`` of ``part`` at any of the places that are tried."""
     try:
-        with open_media(path, max_pixels=1) as media, media.memory.bounded():
+        with open_media(path, max_pixels=1, part=part) as media, media.memory.bounded():
             stream = media.container.streams[index]
             assert isinstance(stream, AudioStream)
             drop_custom_order(stream)

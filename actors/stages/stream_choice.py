@@ -19,7 +19,7 @@ from actors.stages.languages import language_key
 from actors.stages.media_file import codec_name, is_decodable
 from actors.stages.silence import holds_sound
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import MediaWarning
+from cluster.contracts.media import WHOLE_FILE, FilePart, MediaWarning
 
 NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 BESIDE_THE_MAIN_SOUND = (
@@ -35,13 +35,15 @@ BESIDE_THE_MAIN_SOUND = (
 """Commentary, audio description, music and effects without the words, and what is only mixed into another track."""
 MAIN_SOUND_CHANGED = Disposition.dub | Disposition.hearing_impaired
 """All of the words, but not as they were spoken."""
+STILL_CODECS = frozenset({"bmp", "gif", "jpeg2000", "jpegls", "mjpeg", "png", "ppm", "targa", "tiff", "webp"})
+"""Codecs of photographs; a video may consist of such, but where there is another beside them, that is the video."""
 MOST_PROBED = 8
 SOUND_TRACKS = "sound_tracks"
 """Code of the warning that several tracks may be the right one."""
 
 _TITLED_BESIDE = re.compile(
-    r"comment(ary|aries)|audio.?descri|described video|descriptive|visually impaired|karaoke|music only|effects only"
-    r"|isolated score",
+    r"comment|kommentar|coment[aá]rio|audio.?d[ei]s[ck]ri|described video|descriptive|visually impaired|h[oö]rfilm"
+    r"|karaoke|music only|effects only|music (and|&) effects|isolated score",
     re.IGNORECASE,
 )
 _PROGRAM = re.compile(r"^  (?:(?P<program>Program \d+)|(?P<rest>No Program))")
@@ -57,9 +59,10 @@ class SoundChoice:
 
 
 def picture_stream(container: InputContainer) -> VideoStream:
-    """The stream of pictures to watch: of a program with sound, the default one, of several the largest.
+    """The stream of pictures to watch: of a program with sound, a moving one, the default one, the largest.
 
-    Cover art is none. Raises ``InvalidVideo`` when there are no pictures or nothing here decodes them.
+    Cover art that is marked as such is none. Raises ``InvalidVideo`` when there are no pictures or nothing here decodes
+    them.
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & NOT_PICTURES]
     if not streams:
@@ -76,11 +79,17 @@ def picture_stream(container: InputContainer) -> VideoStream:
         decodable,
         key=lambda stream: (
             stream.index in with_sound,
+            _moves(stream),
             _is_default(stream),
             stream.width * stream.height,
             -stream.index,
         ),
     )
+
+
+def _moves(stream: VideoStream) -> bool:
+    """Whether a stream is likely to be more than a still beside the video: a poster, a cover without its mark."""
+    return stream.frames != 1 and stream.codec_context.name not in STILL_CODECS
 
 
 def _why_no_pictures(container: InputContainer) -> str:
@@ -90,16 +99,11 @@ def _why_no_pictures(container: InputContainer) -> str:
     return f"the file has neither pictures nor sound{cover}"
 
 
-def sound_stream(container: InputContainer, language: str | None = None) -> AudioStream | None:
-    """The stream of sound to listen to, as ``choose_sound`` chooses it."""
-    return choose_sound(container, language).stream
-
-
-def choose_sound(container: InputContainer, language: str | None = None) -> SoundChoice:
+def choose_sound(container: InputContainer, language: str | None = None, part: FilePart = WHOLE_FILE) -> SoundChoice:
     """Choose the main sound of the program that the pictures belong to, in ``language`` where there is one.
 
-    Commentary, audio description and the like come last, silent tracks after all others. Raises ``InvalidVideo`` when
-    there is sound but nothing here decodes it.
+    ``container`` is ``part`` of a file, opened. Commentary, audio description and the like come last, silent tracks
+    after all others. Raises ``InvalidVideo`` when there is sound but nothing here decodes it.
     """
     streams = list(container.streams.audio)
     if not streams:
@@ -111,7 +115,7 @@ def choose_sound(container: InputContainer, language: str | None = None) -> Soun
         return SoundChoice(decodable[0])
     tracks = [_Track.of(stream, language) for stream in _beside_the_pictures(container, decodable)]
     tracks.sort(key=lambda track: track.rank, reverse=True)
-    chosen = _first_with_sound(Path(container.name), tracks)
+    chosen = _first_with_sound(Path(container.name), part, tracks)
     return SoundChoice(chosen.stream if chosen else None, _doubts(chosen, tracks) if chosen else ())
 
 
@@ -155,10 +159,10 @@ def _beside_the_pictures(container: InputContainer, sound: Sequence[AudioStream]
     return own or [stream for stream in sound if stream.index not in anywhere]
 
 
-def _first_with_sound(path: Path, tracks: Sequence[_Track]) -> _Track | None:
+def _first_with_sound(path: Path, part: FilePart, tracks: Sequence[_Track]) -> _Track | None:
     if len(tracks) < 2:
         return tracks[0] if tracks else None
-    audible = (track for track in tracks[:MOST_PROBED] if holds_sound(path, track.stream.index))
+    audible = (track for track in tracks[:MOST_PROBED] if holds_sound(path, part, track.stream.index))
     return next(audible, tracks[0])
 
 

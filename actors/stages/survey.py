@@ -92,8 +92,9 @@ class Survey:
         if len(tables) < 2 or not later:
             return None
         try:
-            with open_media(self._video.path, self._limits.max_pixels, FilePart(begin, None)) as media:
-                sound = choose_sound(media.container, self._language).stream
+            rest = FilePart(begin, None)
+            with open_media(self._video.path, self._limits.max_pixels, rest) as media:
+                sound = choose_sound(media.container, self._language, rest).stream
                 return next_change(tables, begin, picture_stream(media.container).id, sound.id if sound else None)
         except InvalidVideo:
             return later[0]
@@ -108,7 +109,7 @@ class Survey:
             container = media.container
             self._check_streams(container)
             stream = picture_stream(container)
-            choice = choose_sound(container, self._language)
+            choice = choose_sound(container, self._language, stretch)
             sound = choice.stream
             self._check_size(stream)
             stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}

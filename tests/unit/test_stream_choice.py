@@ -1,7 +1,9 @@
 """Which track is heard: the pictures' own program, the main sound, the asked language, one that is not silent."""
 
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from av.stream import Disposition
@@ -10,6 +12,7 @@ from actors.stages.languages import language_key
 from actors.stages.media_reader import MediaReader
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits
 from cluster.storage import FetchLimits
+from tests.media_files import Shot
 from tests.reported import reported
 from tests.track_files import Track, join_programs, track_of, write_program, write_tracks
 
@@ -52,7 +55,10 @@ def test_flagged_track_is_left_for_the_main_one(flag: Disposition, suffix: str, 
     assert heard_track(write_tracks(tmp_path / f"flags.{suffix}", tracks)) == 1
 
 
-@pytest.mark.parametrize("title", ["Director's Commentary", "Audio Description", "Karaoke version"])
+TITLES = ["Director's Commentary", "Audio Description", "Karaoke version", "Audiodeskription", "Commentaire"]
+
+
+@pytest.mark.parametrize("title", TITLES)
 def test_track_titled_as_commentary_is_left_for_the_main_one(title: str, tmp_path: Path) -> None:
     assert heard_track(write_tracks(tmp_path / "title.mkv", [Track(title=title, disposition=DEFAULT), Track()])) == 1
 
@@ -185,6 +191,38 @@ def test_pictures_are_of_a_program_with_sound(tmp_path: Path) -> None:
     path = join_programs(tmp_path / "both.ts", large, small)
     assert probe(path)[2].width == 64
     assert heard_track(path) == 0
+
+
+# Parts
+
+
+def test_silent_track_of_a_later_part_is_left(tmp_path: Path) -> None:
+    files = [
+        write_tracks(tmp_path / "0.mkv", [Track()]),
+        write_tracks(tmp_path / "1.mkv", [SILENT, SILENT, Track()]),
+    ]
+    path = tmp_path / "joined.mkv"
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    assert [part.sound for part in probe(path)[2].timeline.parts] == [(1,), (3,)]
+
+
+# Stills beside the pictures
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "mjpeg"), ("mp4", "mjpeg"), ("mov", "png"), ("mp4", "mpeg4")])
+def test_moving_pictures_are_watched_beside_a_large_still(suffix: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / f"poster.{suffix}"
+    with av.open(str(path), "w") as container:
+        still: Any = container.add_stream(codec, rate=25)
+        still.width, still.height, still.pix_fmt = 320, 240, {"mjpeg": "yuvj420p", "png": "rgb24"}.get(codec, "yuv420p")
+        video: Any = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        container.mux(still.encode(av.VideoFrame.from_ndarray(Shot(1.0, 9).picture(0, 320, 240), "rgb24")))
+        container.mux(still.encode(None))
+        for number in range(25):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(Shot(1.0, 1).picture(number, 64, 48), "rgb24")))
+        container.mux(video.encode(None))
+    assert probe(path)[2].width == 64
 
 
 # Reported files: track 1 or 2 is right
