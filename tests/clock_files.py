@@ -27,6 +27,7 @@ CODECS = {
     "mov": ("libx264", "aac"),
     "mp4": ("libx264", "aac"),
     "mpg": ("mpeg2video", "mp2"),
+    "ogv": ("libvpx", "libopus"),
     "ts": ("libx264", "mp2"),
     "webm": ("libvpx", "libopus"),
     "wmv": ("wmv2", "wmav2"),
@@ -62,6 +63,7 @@ class Clip:
     first_id: int | None = None
     """Identifier (PID) of the pictures; the sound has the next one."""
     video_codec: str | None = None
+    audio_codec: str | None = None
     options: tuple[tuple[str, str], ...] = ()
 
 
@@ -70,7 +72,7 @@ def write_clip(path: Path, clip: Clip) -> Path:
     video_codec, audio_codec = CODECS[path.suffix[1:]]
     with av.open(str(path), "w", options=dict(clip.options)) as container:
         packets = list(_pictures(container, clip.video_codec or video_codec, clip)) if clip.pictures_s else []
-        packets += list(_sound(container, audio_codec, clip)) if clip.sound_s else []
+        packets += list(_sound(container, clip.audio_codec or audio_codec, clip)) if clip.sound_s else []
         for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
             container.mux(packet)
     return path

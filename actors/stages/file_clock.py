@@ -202,7 +202,9 @@ class FileClock:
         elif (ended := count.reaches.get(self._follows.get(stream, -1))) is not None:
             earliest_s = ended.last_s - BACKWARD_JUMP_S
         else:
-            earliest_s = count.start_s - FORWARD_JUMP_S
+            # Where a clock may jump, streams are side by side in the file.
+            beside_s = count.clock_s if self._gaps.may_be_jumps else count.start_s
+            earliest_s = beside_s - FORWARD_JUMP_S
         return earliest_s <= time.decode_s and not self._is_jump(time.decode_s - count.clock_s, time.decode_s)
 
     def _is_jump(self, gap_s: float, time_s: float) -> bool:

@@ -28,10 +28,14 @@ NEAR_PACKETS = 32
 AUDIO_TYPES = frozenset({0x03, 0x04, 0x0F, 0x11, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0xA1, 0xC1, 0xC2})
 """Types of streams (ISO/IEC 13818-1, ATSC A/53) that are certainly sound."""
 
+_OGG = b"OggS\x00\x02"
+"""How the first page of each of an Ogg file's streams begins (RFC 3533, 6)."""
 _HEADERS = (
     (b"FLV\x01", re.compile(rb"FLV\x01[\x00-\x07]\x00\x00\x00\x09\x00\x00\x00\x00")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", re.compile(rb".{8}\xa6\xd9\x00\xaa\x00\x62\xce\x6c", re.DOTALL)),
     (b"\x1a\x45\xdf\xa3", re.compile(rb".{4,44}\x42\x82.(?:webm|matroska)", re.DOTALL)),
+    (b"RIFF", re.compile(rb"RIFF.{4}AVI LIST.{4}hdrl", re.DOTALL)),
+    (_OGG, re.compile(rb"OggS\x00\x02\x00{8}.{4}\x00{4}", re.DOTALL)),
 )
 """How files of a format begin that may be joined byte by byte: what to look for, and what is certain."""
 
@@ -57,12 +61,19 @@ def joined_at(path: Path) -> list[int]:
     [(magic, certain)] = headers
     found: list[int] = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(magic, 1)
+        at = inside = 0
         while at >= 0 and len(found) < MOST_PARTS:
             if certain.match(data, at):
-                found.append(at)
+                found += [at] if at > inside else []
+                inside = _page_end(data, at) if magic == _OGG else 0
             at = data.find(magic, at + 1)
     return found
+
+
+def _page_end(data: mmap.mmap, at: int) -> int:
+    """Where the page of an Ogg file ends that begins at ``at``: the first pages of all its streams come together."""
+    segments = data[at + 27 : at + 27 + data[at + 26]] if at + 26 < len(data) else b""
+    return at + 27 + len(segments) + sum(segments)
 
 
 def second_mp4_at(path: Path) -> int | None:

@@ -27,7 +27,6 @@ from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.media import WHOLE_FILE, ClockShift, FilePart
 
 logger = logging.getLogger(__name__)
-
 VIDEO_FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,live_flv,asf,ogg,mxf,mxf_opatom,"
     "gxf,nut,rm,dv,vob,wtv,ty,yuv4mpegpipe,amv,nsv,smk,bink,avs,dhav,kux"
@@ -51,7 +50,6 @@ MOST_REORDERED_S = 10.0
 """In these formats nothing is decoded so long before it is shown."""
 EXTENT_SLACK_S = 30.0
 """Headers are held to the longest duration; what is read may end a little later than they said."""
-
 
 Frame = TypeVar("Frame")
 
@@ -269,9 +267,14 @@ def frames(media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, p
             for ended in streams[place:now]:
                 yield from _decoded(ended, None, tally)
             place = now
-        if now == place:
+        if now == place and not is_empty(packet):
             tally.packets += 1
             yield from _decoded(streams[now], packet, tally)
+
+
+def is_empty(packet: "Packet[Stream]") -> bool:
+    """Whether a packet has a time but no data: the picture before it stays. One that drains has neither."""
+    return packet.size == 0 and packet.dts is not None
 
 
 def _decoded(stream: Decoding[Frame], packet: "Packet[Stream] | None", tally: Tally) -> list[Frame]:

@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from actors.stages.file_clock import FileClock, Gaps, PacketTime
+from actors.stages.file_clock import FORWARD_JUMP_S, FileClock, Gaps, PacketTime
 from actors.stages.media_file import CLOCK_MAY_JUMP, is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
 from cluster.contracts.media import ClockShift, FilePart, Timeline
@@ -49,9 +49,24 @@ class _Presence:
 class PacketScan:
     """Takes note of packets in the file's order.
 
+    timed_s: float = -math.inf
+    """The last time that a packet stated,"""
+    untimed: int = 0
+    """and how many packets without one came after it."""
     Args:
         follows: streams that carry on where another one ends, as an earlier scan found them.
     """
+
+    def note(self, decode_s: float, is_stated: bool) -> None:
+        """Take the time of the stream's next packet; several may share the one that is stated."""
+        self.latest_s = decode_s
+        if not is_stated:
+            self.untimed += 1
+            return
+        gap_s = decode_s - self.timed_s
+        if 0 < gap_s < (FORWARD_JUMP_S if self.untimed else math.inf):
+            self.step_s = gap_s / (self.untimed + 1)
+        self.timed_s, self.untimed = decode_s, 0
 
     def __init__(self, container: InputContainer, follows: dict[int, int] | None = None) -> None:
         self._container = container
@@ -87,9 +102,7 @@ class PacketScan:
         time = _time(packet, seen, self._position)
         if time is not None:
             self._clock.feed(stream.index, seen.packets, time)
-            step_s = time.decode_s - seen.latest_s
-            seen.step_s = step_s if 0 < step_s < math.inf else seen.step_s
-            seen.latest_s = time.decode_s
+            seen.note(time.decode_s, is_stated=packet.dts is not None or packet.pts is not None)
         seen.packets += 1
 
     @property

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from actors.stages.display import Orientation
 from actors.stages.file_clock import BACKWARD_JUMP_S, FORWARD_JUMP_S
 from actors.stages.file_parts import StreamsFrom, joined_at, next_change, second_mp4_at, stream_tables
-from actors.stages.media_file import FPS_TOLERANCE, OpenMedia, Tally, check_extent, open_media, packets
+from actors.stages.media_file import FPS_TOLERANCE, OpenMedia, Tally, check_extent, is_empty, open_media, packets
 from actors.stages.packet_scan import PacketScan
 from actors.stages.stream_choice import choose_sound, picture_stream
 from cluster.contracts.errors import InvalidVideo
@@ -139,7 +139,7 @@ class Survey:
         tally = Tally()
         search = _FirstPicture(stream, tally)
         for packet in packets(media, PacketScan.streams(media.container), tally):
-            if packet.stream is stream and search.picture is None:
+            if packet.stream is stream and search.picture is None and not is_empty(packet):
                 search.try_packet(packet)
             if packet.size or packet.dts is not None:
                 scan.note(packet)

@@ -122,7 +122,7 @@ PIECES = {
         Clip(pictures_from_s=90_000.0, sound_from_s=90_000.0, seed=5),
     ],
 }
-JOINED = [(suffix, kind) for suffix in ("ts", "mpg", "flv", "webm") for kind in PIECES]
+JOINED = [(suffix, kind) for suffix in ("ts", "mpg", "flv", "webm", "ogv") for kind in PIECES]
 
 
 def joined(pieces: list[Clip]) -> Expected:
@@ -261,13 +261,53 @@ def test_streams_that_change_midway_are_followed(tmp_path: Path, kind: str) -> N
     assert found.info.warnings == ()
 
 
-@pytest.mark.parametrize("suffix", ["flv", "wmv", "mkv"])
+@pytest.mark.parametrize("suffix", ["flv", "wmv", "mkv", "avi", "ogv"])
 def test_whole_files_joined_are_read_one_after_another(tmp_path: Path, suffix: str) -> None:
     pieces = [Clip(), Clip(beeps_s=(0.9,), seed=3), Clip(beeps_s=(0.3,), seed=5)]
     files = [write_clip(tmp_path / f"{number}.{suffix}", piece) for number, piece in enumerate(pieces)]
     path = tmp_path / f"joined.{suffix}"
     path.write_bytes(b"".join(file.read_bytes() for file in files))
-    assert_read(path, replace(joined(pieces), within_s=0.35))
+    found = assert_read(path, replace(joined(pieces), within_s=0.35))
+    assert len(found.info.timeline.parts) == len(pieces)
+
+
+def test_avi_of_several_riffs_is_one_file(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "clip.avi", Clip()).read_bytes()
+    path = tmp_path / "extended.avi"
+    path.write_bytes(data + b"RIFF" + (4).to_bytes(4, "little") + b"AVIX")
+    assert len(read(path).info.timeline.parts) == 1
+
+
+def test_sound_late_in_a_transport_stream_has_its_times(tmp_path: Path) -> None:
+    several_in_one = (("max_delay", "700000"),)  # packets of sound of which only the first has a time
+    clip = Clip(12.0, 3.0, (5.0,), (0.5, 2.5), sound_from_s=9.0, audio_codec="aac", options=several_in_one)
+    expected = Expected(12.0, clip.cuts_s, (9.5, 11.5))
+    assert_read(write_clip(tmp_path / "late.ts", clip), expected)
+
+
+def test_sound_that_a_joined_piece_brings_begins_with_it(tmp_path: Path) -> None:
+    pieces = [Clip(14.0, 0.0, (), ()), Clip(2.0, 2.0, seed=3)]
+    files = [write_clip(tmp_path / f"{number}.mpg", piece) for number, piece in enumerate(pieces)]
+    assert_read(join(tmp_path / "joined.mpg", *files), joined(pieces))
+
+
+def test_packets_without_data_keep_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "still.nut"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for number in range(100):
+            frame = av.VideoFrame.from_ndarray(Shot(1.0, 1 + number // 50).picture(number, 96, 72), "rgb24")
+            for packet in stream.encode(frame):
+                if number % 50 >= 5:
+                    empty = av.Packet(b"")
+                    empty.pts, empty.dts, empty.time_base = packet.pts, packet.dts, packet.time_base
+                    empty.stream, packet = packet.stream, empty
+                container.mux(packet)
+    found = read(path)
+    assert found.starts_s == pytest.approx([0.0, 2.0], abs=0.05)
+    assert found.end_s == pytest.approx(4.0, abs=0.1)
+    assert found.blocks[-1].warnings == ()
 
 
 def test_part_without_pictures_is_left_out_with_a_warning(tmp_path: Path) -> None:
