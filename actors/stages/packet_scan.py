@@ -7,6 +7,7 @@ looks for the first picture in the same pass.
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -14,9 +15,10 @@ from av.packet import Packet
 from av.stream import Stream
 
 from actors.stages.file_clock import FORWARD_JUMP_S, FileClock, Gaps, PacketTime
+from actors.stages.file_end import is_whole
 from actors.stages.media_file import CLOCK_MAY_JUMP, is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
-from cluster.contracts.media import ClockShift, FilePart, Timeline
+from cluster.contracts.media import ClockShift, FilePart, MediaWarning, Timeline
 
 ESTIMATED_BY_FFMPEG = frozenset({"mpegts", "mpeg", "mpegvideo", "ogg", "h264", "hevc", "m4v", "obu", "dv"})
 """Formats whose header states no duration: FFmpeg's figure is the last time-stamp's distance from the first."""
@@ -26,6 +28,12 @@ STATING_THE_END = frozenset({"matroska", "webm", "asf", "flv"})
 """Formats whose header states when the file ends rather than how long it lasts."""
 LONGEST_LEAD_S = 60.0
 """Streams that are not in use may begin the file by so much; those that begin earlier have another clock."""
+MISSING_S, MISSING_SHARE = 2.0, 0.05
+"""A file that ends earlier than both of these before the stated duration is cut off, unless its header is wrong."""
+OVERSTATED = "duration_overstated"
+"""Code of the warning that a header states a longer duration than its file has."""
+MOST_UNREAD = 0.2
+"""At most so much of a complete file comes after its last packet: an index."""
 SAME_S = 0.25
 """A duration that is stated and differs by less from the packets' is taken: these do not say what is trimmed."""
 SHORTEST_TO_MEASURE_S = 1.0
@@ -41,21 +49,13 @@ class _Presence:
     last: int
     packets: int = 0
     latest_s: float = -math.inf
-    step_s: float = 0.0
-    before: dict[int, int] = field(default_factory=dict)
-    """How many packets of each other stream came before this one's first."""
-
-
-class PacketScan:
-    """Takes note of packets in the file's order.
-
     timed_s: float = -math.inf
     """The last time that a packet stated,"""
     untimed: int = 0
     """and how many packets without one came after it."""
-    Args:
-        follows: streams that carry on where another one ends, as an earlier scan found them.
-    """
+    step_s: float = 0.0
+    before: dict[int, int] = field(default_factory=dict)
+    """How many packets of each other stream came before this one's first."""
 
     def note(self, decode_s: float, is_stated: bool) -> None:
         """Take the time of the stream's next packet; several may share the one that is stated."""
@@ -67,6 +67,14 @@ class PacketScan:
         if 0 < gap_s < (FORWARD_JUMP_S if self.untimed else math.inf):
             self.step_s = gap_s / (self.untimed + 1)
         self.timed_s, self.untimed = decode_s, 0
+
+
+class PacketScan:
+    """Takes note of packets in the file's order.
+
+    Args:
+        follows: streams that carry on where another one ends, as an earlier scan found them.
+    """
 
     def __init__(self, container: InputContainer, follows: dict[int, int] | None = None) -> None:
         self._container = container
@@ -161,17 +169,33 @@ class PacketScan:
         """By what the last time-stamps are shifted."""
         return self._clock.last_shift_s
 
-    def timeline(self, part: FilePart, start_s: float) -> Timeline:
-        """What later passes over the file need to know of its clock, when ``part`` is all of it."""
+    def timeline(self, part: FilePart, start_s: float) -> tuple[Timeline, tuple[MediaWarning, ...]]:
+        """What later passes over the file need to know of its clock, when ``part`` is all of it.
+
+        Where a complete file's header states far more than there is, that is corrected, with a warning.
+        """
         sound_end_s = self._clock.end_s(list(part.sound))
         announced = _announced(self._container, self._container.streams[part.pictures[0]], start_s)
         stated_s, of_pictures = (None, False) if part.shifts else announced
-        return Timeline(
+        end_s = self._clock.end_s(list(part.pictures) if of_pictures else [*part.pictures, *part.sound])
+        warnings: tuple[MediaWarning, ...] = ()
+        if stated_s is not None and end_s is not None and is_short(end_s - start_s, stated_s) and self._is_all():
+            found_s = end_s - start_s
+            message = f"the header states {stated_s:.1f} s, the file is complete with {found_s:.1f} s"
+            stated_s, warnings = found_s, (MediaWarning(OVERSTATED, message),)
+        timeline = Timeline(
             parts=(part,),
             sound_end_s=0.0 if sound_end_s is None else sound_end_s - start_s,
             stated_s=stated_s,
             stated_of_pictures=of_pictures,
         )
+        return timeline, warnings
+
+    def _is_all(self) -> bool:
+        """Whether the file is complete and was read to its end."""
+        container = self._container
+        read_to_end = self._position >= container.size * (1 - MOST_UNREAD)
+        return read_to_end and is_whole(Path(container.name), _format(container))
 
     def duration_s(self, start_s: float, streams: list[int]) -> float | None:
         """From ``start_s`` to the end of the stream that ends last."""
@@ -184,6 +208,11 @@ class PacketScan:
         if is_stated and stated_s is not None and abs(stated_s - found_s) < SAME_S:
             return stated_s
         return found_s if found_s > 0 else None
+
+
+def is_short(reached_s: float, stated_s: float) -> bool:
+    """Whether what was read falls far short of the stated duration."""
+    return stated_s - reached_s > max(MISSING_S, MISSING_SHARE * stated_s)
 
 
 def _time(packet: "Packet[Stream]", seen: _Presence, position: int) -> PacketTime | None:

@@ -26,6 +26,7 @@ from actors.stages.media_file import (
     open_parts,
 )
 from actors.stages.memory_watch import MemoryWatch
+from actors.stages.packet_scan import is_short
 from actors.stages.small_pictures import Shrinker
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import (
@@ -42,8 +43,6 @@ logger = logging.getLogger(__name__)
 
 LARGE_PX = 4096 * 2304
 """Larger pictures are decoded by one thread: each further one holds pictures of its own."""
-MISSING_S, MISSING_SHARE = 2.0, 0.05
-"""A file that ends earlier than both of these before the stated duration is cut off."""
 DEFAULT_FPS = 25.0
 """Assumed of a stream that tells neither times nor a rate."""
 
@@ -218,7 +217,7 @@ class _PictureReading:
             raise InvalidVideo(f"no picture can be decoded: {tally.last_error or 'the file holds none'}")
         if timeline.stated_s is not None:
             reached_s = self.end_s if timeline.stated_of_pictures else max(self.end_s, timeline.sound_end_s)
-            if timeline.stated_s - reached_s > max(MISSING_S, MISSING_SHARE * timeline.stated_s):
+            if is_short(reached_s, timeline.stated_s):
                 share = f"{reached_s:.1f} s of {timeline.stated_s:.1f} s"
                 raise InvalidVideo(f"only {share} could be read: the file is cut off or damaged")
         if self._failed > self._shown:

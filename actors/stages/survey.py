@@ -119,6 +119,7 @@ class Survey:
             start_s = scan.start_s([*pictures, *sounds])
             part = replace(stretch, pictures=pictures, sound=sounds, shifts=scan.shifts())
             turned = Orientation.of(first).transposed
+            timeline, overstated = scan.timeline(part, start_s)
             info = MediaInfo(
                 duration_s=scan.duration_s(start_s, [*pictures, *sounds]),
                 start_s=start_s,
@@ -129,8 +130,8 @@ class Survey:
                 video_codec=stream.codec_context.name,
                 audio_codec=sound.codec_context.name if sound else None,
                 size_bytes=self._video.size_bytes,
-                timeline=scan.timeline(part, start_s),
-                warnings=choice.warnings,
+                timeline=timeline,
+                warnings=(*choice.warnings, *overstated),
             )
             return _Surveyed(info, part, scan.last_shift_s), scan.follows(pictures, sounds)
 
