@@ -46,11 +46,10 @@ FPS_TOLERANCE = 1.01
 """A camera's 240 pictures per second are 240.1 on the average of its file."""
 CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg", "wtv"})
 """Formats whose clock may be set to another time anywhere (``AVFMT_TS_DISCONT``)."""
-MOST_REORDERED_S = 10.0
-"""In these formats nothing is decoded so long before it is shown."""
+MOST_REORDERED_S, MOST_REORDERED = 10.0, 16
+"""In these formats nothing is decoded so long, and so many pictures, before it is shown."""
 EXTENT_SLACK_S = 30.0
 """Headers are held to the longest duration; what is read may end a little later than they said."""
-
 Frame = TypeVar("Frame")
 
 
@@ -235,7 +234,7 @@ class _Shifting:
 
     def apply(self, packet: "Packet[Stream]") -> None:
         """Shift the next packet of its stream."""
-        if self._may_jump and _reordered_s(packet) > MOST_REORDERED_S:
+        if self._may_jump and _is_guessed(packet):
             packet.pts = packet.dts
         index = packet.stream.index
         later = self._later.get(index)
@@ -250,11 +249,12 @@ class _Shifting:
             packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
-def _reordered_s(packet: "Packet[Stream]") -> float:
-    """How far the times at which a packet is decoded and shown are apart."""
+def _is_guessed(packet: "Packet[Stream]") -> bool:
+    """Whether the times at which a packet is decoded and shown are further apart than reordering explains."""
     if packet.pts is None or packet.dts is None or not packet.time_base:
-        return 0.0
-    return float(abs(packet.pts - packet.dts) * packet.time_base)
+        return False
+    apart = abs(packet.pts - packet.dts)
+    return bool(apart * packet.time_base > MOST_REORDERED_S and apart > MOST_REORDERED * (packet.duration or 0))
 
 
 def frames(media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, part: FilePart) -> Iterator[Frame]:

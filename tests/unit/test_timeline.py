@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -190,6 +191,21 @@ def test_slides_without_sound_keep_their_pace(tmp_path: Path, suffix: str, gaps_
     found = read(path)
     assert found.info.duration_s == pytest.approx(sum(gaps_s), abs=gaps_s[-1] + 0.2)
     assert found.info.timeline.parts[0].shifts == ()
+
+
+def test_slides_of_a_transport_stream_are_shown_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "reordered.ts"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(1, 5), options={"bf": "3", "b-pyramid": "normal"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(8):
+            frame = av.VideoFrame.from_ndarray(Shot(1.0, number + 1).picture(0, 160, 120), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(5)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = read(path)
+    assert found.starts_s == pytest.approx([5.0 * number for number in range(8)], abs=0.01)
+    assert found.end_s == pytest.approx(40.0, abs=0.01)
 
 
 # Complete and incomplete
