@@ -8,7 +8,6 @@ Owns what FFmpeg may open (this one file, in a real container format) and how it
 import errno
 import logging
 import re
-from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 
+from actors.stages.clock_shifting import Shifting
 from actors.stages.media_source import MediaSource
 from actors.stages.memory_watch import TOO_MUCH_MEMORY, MemoryWatch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.contracts.media import WHOLE_FILE, ClockShift, FilePart
+from cluster.contracts.media import WHOLE_FILE, FilePart
 
 logger = logging.getLogger(__name__)
 VIDEO_FORMATS = (
@@ -44,10 +44,6 @@ MEASURABLE = 4
 """Pictures up to so many times the limit are still measured, to be refused by their size."""
 FPS_TOLERANCE = 1.01
 """A camera's 240 pictures per second are 240.1 on the average of its file."""
-CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg", "wtv"})
-"""Formats whose clock may be set to another time anywhere (``AVFMT_TS_DISCONT``)."""
-MOST_REORDERED_S, MOST_REORDERED = 10.0, 16
-"""In these formats nothing is decoded so long, and so many pictures, before it is shown."""
 EXTENT_SLACK_S = 30.0
 """Headers are held to the longest duration; what is read may end a little later than they said."""
 Frame = TypeVar("Frame")
@@ -83,7 +79,7 @@ def open_media(
     with translated_errors(), MediaSource(path, part.begin, part.end, memory) as source:
         with source.memory.bounded():
             try:
-                container = _opened(source, max_pixels)
+                container = _opened(source, max_pixels, part.probe_bytes)
             except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
                 raise InvalidVideo(_why_unopened(path, error)) from error
         with container:
@@ -99,12 +95,14 @@ def open_parts(
             yield media, part
 
 
-def _opened(source: MediaSource, max_pixels: int) -> InputContainer:
+def _opened(source: MediaSource, max_pixels: int, probe_bytes: int = 0) -> InputContainer:
+    # By default FFmpeg looks for streams in the first 5 MB, for some seconds.
+    probing = {"probesize": str(probe_bytes), "analyzeduration": str(2**62)} if probe_bytes else {}
     container: InputContainer = av.open(
         source,
         "r",
         # FFmpeg decodes some pictures to tell what they are; so those that are too large can be told by their size.
-        options={"max_pixels": str(MEASURABLE * max_pixels)},
+        options={"max_pixels": str(MEASURABLE * max_pixels), **probing},
         container_options={"protocol_whitelist": "file", "format_whitelist": f"{VIDEO_FORMATS},{AUDIO_FORMATS}"},
         metadata_errors="replace",
     )
@@ -197,7 +195,7 @@ def packets(
     what is made of the packets takes too much memory.
     """
     drained = set()
-    shifted = _Shifting(part, bool(CLOCK_MAY_JUMP & set(media.container.format.name.split(","))))
+    shifting = Shifting(part, set(media.container.format.name.split(",")))
     for stream in media.container.streams:
         if stream not in streams:
             stream.discard = Discard.all  # not even read, where the container allows it
@@ -207,7 +205,7 @@ def packets(
                 drained.add(packet.stream.index)
             else:
                 tally.read += 1
-                shifted.apply(packet)
+                shifting.apply(packet)
             yield packet
             media.memory.check()
     except (av.error.FFmpegError, IndexError) as error:
@@ -217,44 +215,6 @@ def packets(
         for stream in streams:
             if stream.index not in drained:
                 yield _drain_packet(stream)
-
-
-class _Shifting:
-    """Moves packets onto the file's one clock, stream by stream."""
-
-    def __init__(self, part: FilePart, may_jump: bool) -> None:
-        """``may_jump``: FFmpeg may have guessed a packet's decoding time across a jump of the clock."""
-        self._may_jump = may_jump
-        self._always_s = part.shift_s
-        self._later: dict[int, deque[ClockShift]] = defaultdict(deque)
-        for shift in sorted(part.shifts, key=lambda shift: shift.from_packet):
-            self._later[shift.stream].append(shift)
-        self._shift_s: dict[int, float] = {}
-        self._numbers: Counter[int] = Counter()
-
-    def apply(self, packet: "Packet[Stream]") -> None:
-        """Shift the next packet of its stream."""
-        if self._may_jump and _is_guessed(packet):
-            packet.pts = packet.dts
-        index = packet.stream.index
-        later = self._later.get(index)
-        number = self._numbers[index]
-        self._numbers[index] += 1
-        while later and later[0].from_packet <= number:
-            self._shift_s[index] = later.popleft().shift_s
-        shift_s = self._shift_s.get(index, 0.0) + self._always_s
-        if shift_s and packet.time_base:
-            ticks = round(shift_s / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
-
-
-def _is_guessed(packet: "Packet[Stream]") -> bool:
-    """Whether the times at which a packet is decoded and shown are further apart than reordering explains."""
-    if packet.pts is None or packet.dts is None or not packet.time_base:
-        return False
-    apart = abs(packet.pts - packet.dts)
-    return bool(apart * packet.time_base > MOST_REORDERED_S and apart > MOST_REORDERED * (packet.duration or 0))
 
 
 def frames(media: OpenMedia, streams: Sequence[Decoding[Frame]], tally: Tally, part: FilePart) -> Iterator[Frame]:

@@ -14,9 +14,10 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from actors.stages.clock_shifting import CLOCK_MAY_JUMP
 from actors.stages.file_clock import FORWARD_JUMP_S, FileClock, Gaps, PacketTime
 from actors.stages.file_end import is_whole
-from actors.stages.media_file import CLOCK_MAY_JUMP, is_decodable
+from actors.stages.media_file import is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
 from cluster.contracts.media import ClockShift, FilePart, MediaWarning, Timeline
 

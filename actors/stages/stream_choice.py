@@ -183,22 +183,34 @@ def _named(track: _Track) -> str:
 
 
 def programs_of(container: InputContainer) -> list[frozenset[int]]:
-    """The programs of a transport stream: the indexes of each one's streams. PyAV names them only in this text."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
-    try:
-        lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]  # the stubs lack it
-    finally:
-        av.logging.set_level(level)
+    """The programs of a transport stream: the indexes of each one's streams."""
     programs: list[set[int]] = []
     current: set[int] | None = None
-    for line in lines:
+    for line in _described(container):
         if header := _PROGRAM.match(line):
             current = set()
             programs += [current] if header["program"] else []
         elif (stream := _STREAM.match(line)) and current is not None:
             current.add(int(stream["index"]))
     return [frozenset(program) for program in programs]
+
+
+def late_streams(container: InputContainer) -> int:
+    """How many streams of pictures or sound came up while the file was read: PyAV knows those from its opening."""
+    lines = [line for line in _described(container) if ": Audio: " in line or ": Video: " in line]
+    found = {int(stream["index"]) for line in lines if (stream := _STREAM.match(line))}
+    return len(found - {stream.index for stream in container.streams})
+
+
+def _described(container: InputContainer) -> list[str]:
+    """What FFmpeg says of a file's programs and streams. PyAV gives them only in this text."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        lines: list[str] = container.dumps_format().splitlines()  # type: ignore[attr-defined]  # the stubs lack it
+    finally:
+        av.logging.set_level(level)
+    return lines
 
 
 def _is_default(stream: Stream) -> bool:

@@ -20,12 +20,14 @@ from actors.stages.file_clock import BACKWARD_JUMP_S, FORWARD_JUMP_S
 from actors.stages.file_parts import StreamsFrom, joined_at, next_change, second_mp4_at, stream_tables
 from actors.stages.media_file import FPS_TOLERANCE, OpenMedia, Tally, check_extent, is_empty, open_media, packets
 from actors.stages.packet_scan import PacketScan
-from actors.stages.stream_choice import choose_sound, picture_stream
+from actors.stages.stream_choice import choose_sound, late_streams, picture_stream
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import FilePart, LocalVideo, MediaInfo, MediaLimits, MediaWarning, Timeline
 
 PART_LEFT_OUT = "part_left_out"
 """Code of the warning that a part of a joined file cannot be read."""
+MOST_PROBED_BYTES = 64 * 2**20
+"""So much of a file is held in memory, if need be, to find streams that begin late."""
 MOST_TO_FIRST_PICTURE_BYTES = 256 * 2**20
 LONGEST_TO_FIRST_PICTURE_S = 900.0
 """A recording may begin inside a group of pictures, and these may be long; one that shows nothing for so much data or
@@ -38,11 +40,16 @@ RATE_AGREES = 1.5
 
 @dataclass(frozen=True)
 class _Surveyed:
-    """A part of a file as if it were alone; ``last_shift_s``: by what its last time-stamps are shifted."""
+    """A part of a file as if it were alone.
+
+    ``last_shift_s``: by what its last time-stamps are shifted; ``late_streams``: how many streams begin too late to be
+    known.
+    """
 
     info: MediaInfo
     part: FilePart
     last_shift_s: float
+    late_streams: int
 
 
 class Survey:
@@ -101,8 +108,16 @@ class Survey:
 
     def _surveyed(self, stretch: FilePart) -> _Surveyed:
         found, follows = self._scan(stretch, {})
+        if found.late_streams:
+            stretch = replace(stretch, probe_bytes=MOST_PROBED_BYTES)
+            found, follows = self._scan(stretch, {})
         # Where one stream carries on another, the second one's times can only be judged once that is known.
-        return self._scan(stretch, follows)[0] if follows else found
+        found = self._scan(stretch, follows)[0] if follows else found
+        if not found.late_streams:
+            return found
+        message = f"what begins in {found.late_streams} further streams after {MOST_PROBED_BYTES:,} bytes is left out"
+        warning = MediaWarning(PART_LEFT_OUT, message)
+        return replace(found, info=replace(found.info, warnings=(*found.info.warnings, warning)))
 
     def _scan(self, stretch: FilePart, follows: dict[int, int]) -> tuple[_Surveyed, dict[int, int]]:
         with open_media(self._video.path, self._limits.max_pixels, stretch) as media, media.memory.bounded():
@@ -133,7 +148,8 @@ class Survey:
                 timeline=timeline,
                 warnings=(*choice.warnings, *overstated),
             )
-            return _Surveyed(info, part, scan.last_shift_s), scan.follows(pictures, sounds)
+            found = _Surveyed(info, part, scan.last_shift_s, late_streams(container))
+            return found, scan.follows(pictures, sounds)
 
     def _read(self, media: OpenMedia, stream: VideoStream, scan: PacketScan) -> VideoFrame:
         """Read all packets into ``scan``; the first picture that can be decoded on the way."""

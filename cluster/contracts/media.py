@@ -51,7 +51,8 @@ class FilePart:
     """A stretch of a file's bytes that is read as a file of its own; most files are one.
 
     ``pictures`` and ``sound`` are the indexes of its streams in use, in the order in which they follow one another.
-    Its time-stamps are shifted by ``shift_s``, and by what ``shifts`` tells on top of that.
+    Its time-stamps are shifted by ``shift_s``, and by what ``shifts`` tells on top of that. ``probe_bytes``: so much is
+    read on opening to find streams that begin late; 0: as much as is usual.
     """
 
     begin: int = 0
@@ -60,6 +61,7 @@ class FilePart:
     sound: tuple[int, ...] = ()
     shift_s: float = 0.0
     shifts: tuple[ClockShift, ...] = ()
+    probe_bytes: int = 0
 
 
 WHOLE_FILE = FilePart()

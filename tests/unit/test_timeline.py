@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from actors.stages import survey
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
@@ -299,6 +300,24 @@ def test_sound_late_in_a_transport_stream_has_its_times(tmp_path: Path) -> None:
     clip = Clip(12.0, 3.0, (5.0,), (0.5, 2.5), sound_from_s=9.0, audio_codec="aac", options=several_in_one)
     expected = Expected(12.0, clip.cuts_s, (9.5, 11.5))
     assert_read(write_clip(tmp_path / "late.ts", clip), expected)
+
+
+LATE = [Clip(8.0, 0.0, (4.0,), ()), Clip(4.0, 4.0, (2.0,), (0.5, 3.0), 8.0, 8.0, seed=5)]
+
+
+def test_sound_that_an_flv_file_does_not_announce_is_followed(tmp_path: Path) -> None:
+    files = [write_clip(tmp_path / f"{number}.flv", piece) for number, piece in enumerate(LATE)]
+    expected = Expected(12.0, (4.0, 8.0, 10.0), (8.5, 11.0))
+    assert assert_read(join(tmp_path / "late.flv", *files), expected).info.warnings == ()
+
+
+def test_sound_too_late_to_be_found_gives_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "MOST_PROBED_BYTES", 2**10)
+    files = [write_clip(tmp_path / f"{number}.flv", piece) for number, piece in enumerate(LATE)]
+    found = read(join(tmp_path / "late.flv", *files))
+    assert found.beeps_s == []
+    [warning] = found.info.warnings
+    assert warning.message == "what begins in 1 further streams after 1,024 bytes is left out"
 
 
 def test_sound_that_a_joined_piece_brings_begins_with_it(tmp_path: Path) -> None:
