@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from actors.run_estimates import RunEstimates
 from cluster.contracts.stages import Stage, WorkerKind
-from cluster.contracts.videos import ClaimedVideo
+from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo
 
 WORK_S = 1.0
 """Seconds of expected run in flight for each worker of a kind: two calls that several videos share (``turns``)."""
@@ -116,9 +116,12 @@ class Admission:
             room = min(room, few - there)
         return Room(max(0, room), max(0, self._reserve() - self._urgent))
 
-    def note_claimed(self, video: ClaimedVideo) -> bool:
-        """The video is in flight. Returns whether it goes before all others, as urgent ones do while few are."""
-        urgent = video.priority > 0 and self._urgent < self._reserve()
+    def note_claimed(self, video: ClaimedVideo, ahead: float = 0.0) -> bool:
+        """The video is in flight. Returns whether it goes before all others, as urgent ones do while few are.
+
+        ``ahead``: what its owner has received beyond the others, in videos: far ahead, its videos are not urgent.
+        """
+        urgent = video.priority > 0 and self._urgent < self._reserve() and ahead <= URGENT_AHEAD
         known = _Video(urgent, set(_calls_ahead(video.stored)))
         self._videos[video.lease_token] = known
         self._unknown += 1

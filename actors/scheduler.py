@@ -206,14 +206,15 @@ class VideoScheduler:
         room = self._room()
         if not room:
             return
-        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, self._ahead())
+        ahead = self._ahead()
+        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, ahead)
         if room.videos:
             self._more_waits = len(claimed) >= room.videos
         if room.urgent:
             self._urgent_waits = len(claimed) >= room.videos + room.urgent
         self._pressure.note_claimed([video.lease_token for video in claimed])
         for video in claimed:
-            urgent = self._admission.note_claimed(video)
+            urgent = self._admission.note_claimed(video, ahead.get(video.owner_id, 0.0))
             self._shares.enter(video.owner_id)
             task = asyncio.create_task(self._process(video, urgent))
             self._in_flight[video.lease_token] = task

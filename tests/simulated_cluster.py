@@ -27,7 +27,7 @@ from actors.worker_kinds import BATCH_LIMITS, DEFERRED
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import Outcome, Stage, WorkerKind
-from cluster.contracts.videos import PRIORITY_STEP_S, ClaimedVideo
+from cluster.contracts.videos import PRIORITY_STEP_S, URGENT_AHEAD, ClaimedVideo
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TWO_CORES = {WorkerKind.MEDIA: 2, WorkerKind.TRANSCRIBER: 1, WorkerKind.EMBEDDER: 1, WorkerKind.WRITER: 1}
@@ -127,23 +127,30 @@ class Simulation:
         due = sorted(self._waiting, key=lambda sent: sent.at_s - PRIORITY_STEP_S * sent.priority)
         turns = Counter[int]()
         order: list[tuple[float, int, Sent]] = []
-        ahead_s, video_s = self._shares.ahead_s(), self._estimates.video_s() or math.inf
+        ahead = self._ahead()
         for sent in due:
             turns[sent.owner] += 1
-            ahead = ahead_s.get(UUID(int=sent.owner), 0.0) / video_s
-            order.append((holding[sent.owner] + turns[sent.owner] + ahead, len(order), sent))
+            order.append((holding[sent.owner] + turns[sent.owner] + ahead.get(sent.owner, 0.0), len(order), sent))
         claimed = [sent for *_, sent in sorted(order)[: room.videos]]
-        urgent = [sent for *_, sent in sorted(order) if sent.priority > 0 and sent not in claimed]
+        urgent = [
+            sent
+            for *_, sent in sorted(order)
+            if sent.priority > 0 and sent not in claimed and ahead.get(sent.owner, 0.0) <= URGENT_AHEAD
+        ]
         claimed += urgent[: room.urgent]
         for sent in claimed:
             self._waiting.remove(sent)
         return claimed
 
+    def _ahead(self) -> dict[int, float]:
+        video_s = self._estimates.video_s() or math.inf
+        return {owner_id.int: ahead_s / video_s for owner_id, ahead_s in self._shares.ahead_s().items()}
+
     def _begin(self, sent: Sent, token: int) -> None:
         now, owner_id = self.now(), UUID(int=sent.owner)
         queued_at = EPOCH + timedelta(seconds=sent.at_s)
         video = ClaimedVideo(UUID(int=token), owner_id, "/a", "a", None, 1, token, queued_at, now, sent.priority)
-        urgent = self._admission.note_claimed(video)
+        urgent = self._admission.note_claimed(video, self._ahead().get(sent.owner, 0.0))
         self._shares.enter(owner_id)
         task = asyncio.create_task(_Way(self, sent, video, urgent).process())
         self._in_flight[token] = sent, task

@@ -27,6 +27,8 @@ SETTLED = frozenset({VideoStatus.READY, VideoStatus.FAILED, VideoStatus.CANCELLE
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 PRIORITY_STEP_S = 600
 """What one step of priority is worth in seconds of waiting."""
+URGENT_AHEAD = 2.0
+"""Videos' worth of run that an owner may be ahead of the others while videos of its go first as urgent."""
 
 
 def _storable(uri: str) -> str:

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 from cluster.contracts.errors import LeaseLost, SourceChanging
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
-from cluster.contracts.videos import ClaimedVideo
+from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo
 from cluster.store.database import Pool
 from cluster.video_uris import video_name
 
@@ -114,6 +114,7 @@ _URGENT = """, urgent_owners AS (
         LIMIT least(%(urgent)s, greatest(%(owner_cap)s - coalesce(h.videos, 0)
                                          - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
     ) AS w
+    WHERE coalesce(a.ahead, 0) <= %(urgent_ahead)s
 ), urgent AS (
     SELECT video_id, owner_id, turn, due_at FROM urgent_candidates ORDER BY turn, due_at, video_id LIMIT %(urgent)s
 )"""
@@ -270,8 +271,9 @@ class VideoQueue:
     def claim(self, limit: int, urgent: int = 0, ahead: Mapping[UUID, float] = NOBODY_AHEAD) -> list[ClaimedVideo]:
         """Lease up to ``limit`` waiting videos: each owner in turn, of each those first that are due first.
 
-        Up to ``urgent`` more are leased of a priority above the usual. ``ahead``: what owners have received beyond the
-        others, in videos; the owner with least of that and of videos in flight comes first.
+        Up to ``urgent`` more are leased of a priority above the usual, of owners who are not far ahead. ``ahead``: what
+        owners have received beyond the others, in videos; the owner with least of that and of videos in flight comes
+        first.
 
         One message to the server, which commits it: a scheduler that is stopped in here holds nobody up.
         """
@@ -281,6 +283,7 @@ class VideoQueue:
             "urgent": urgent,
             "owners": list(ahead),
             "aheads": list(ahead.values()),
+            "urgent_ahead": URGENT_AHEAD,
             "scheduler": self._scheduler,
             "lease_s": self._lease_s,
             "owner_cap": self._owner_cap,

@@ -11,7 +11,7 @@ from queued_videos import begin, finish, recovery, row
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
-from cluster.contracts.videos import PRIORITY_STEP_S, ClaimedVideo, Submission
+from cluster.contracts.videos import PRIORITY_STEP_S, URGENT_AHEAD, ClaimedVideo, Submission
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.reprocessing import retry
 from cluster.store.submissions import cancel, submit
@@ -131,8 +131,6 @@ def test_a_video_that_an_owner_is_ahead_counts_as_one_in_flight(pool: Pool, queu
     send(pool, ANNA, 10)
     send(pool, BERT, 10)
     assert owners_of(pool, queue.claim(5, ahead={ANNA: 3.0})) == {BERT: 4, ANNA: 1}
-    send(pool, CARL, 10, priority=10)
-    assert owners_of(pool, queue.claim(0, urgent=1, ahead={ANNA: 3.0, CARL: 99.0})) == {CARL: 1}
 
 
 # What is urgent, beyond the limit
@@ -146,6 +144,13 @@ def test_an_urgent_video_is_claimed_when_there_is_no_room(pool: Pool, queue: Vid
     assert (video.id, video.priority, video.owner_id) == (urgent[0], 10, ANNA)
     assert ids_of(queue.claim(0, urgent=3)) == urgent[1:]
     assert queue.claim(0, urgent=3) == []
+
+
+def test_an_owner_far_ahead_has_no_urgent_videos(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 2, priority=10)
+    assert queue.claim(0, urgent=1, ahead={ANNA: URGENT_AHEAD + 0.1}) == []
+    assert owners_of(pool, queue.claim(0, urgent=1, ahead={ANNA: URGENT_AHEAD})) == {ANNA: 1}
+    assert owners_of(pool, queue.claim(1, urgent=1, ahead={ANNA: 9.0})) == {ANNA: 1}
 
 
 def test_urgent_videos_come_beside_the_others_and_once(pool: Pool, queue: VideoQueue) -> None:

@@ -8,7 +8,7 @@ import pytest
 from actors.admission import FEW_PER_MEDIA_WORKER, LAST_CALL, UNMEASURED_PER_MEDIA_WORKER, WAY, WORK_S, Admission
 from actors.run_estimates import RunEstimates
 from cluster.contracts.stages import Stage, WorkerKind
-from cluster.contracts.videos import ClaimedVideo
+from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo
 
 MOST = 64
 WORKERS = {WorkerKind.MEDIA: 2, WorkerKind.TRANSCRIBER: 1, WorkerKind.EMBEDDER: 1, WorkerKind.WRITER: 1}
@@ -236,3 +236,5 @@ def test_admission_when_full_has_room_for_one_urgent() -> None:
     policy.note_ended(100)
     assert policy.room().urgent == 1
     assert policy.note_claimed(video(102, priority=0)) is False
+    assert policy.note_claimed(video(103, priority=10), ahead=URGENT_AHEAD + 0.1) is False
+    assert policy.note_claimed(video(104, priority=10), ahead=URGENT_AHEAD) is True

@@ -122,6 +122,17 @@ def test_only_urgent_videos_leave_others_their_share() -> None:
     assert begun <= 2.2 * len(usual)
 
 
+def test_long_videos_that_are_all_urgent_leave_others_their_share() -> None:
+    greedy = [Sent(scaled(video, 20.0), owner=1, priority=10) for video in recorded("quiet clips", 6)]
+    usual = batch("quiet clips", 120, owner=2)
+    run([*greedy, *usual])
+    meanwhile_s = min(whole_s(greedy), whole_s(usual))
+    received_s = [
+        sum(video.recorded.run_s for video in sent if video.ready_s <= meanwhile_s) for sent in (greedy, usual)
+    ]
+    assert received_s[1] > 0.5 * received_s[0]
+
+
 def test_owners_of_equal_priority_share_alike() -> None:
     first, second = batch("clips", 100, owner=1), [Sent(v, owner=2, at_s=20.0) for v in recorded("clips", 40)]
     run([*first, *second])
