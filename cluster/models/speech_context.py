@@ -36,11 +36,13 @@ SHORT = ContextRule(least_s=10.0, silence_s=5.0)
 MEASURED: Mapping[tuple[int, bool], ContextRule] = {(384, False): SHORT, (512, True): SHORT}
 """By the encoder's width and whether it is multilingual, which tell the sizes of Whisper apart, wherever the weights
 were loaded from. Words other than the reference, int8, beams of 5, 39 utterances of five readers, with doubtful ones
-recognised again in 30 s (2026-11-28):
+recognised again in 30 s:
 
-- tiny.en (384): 0.127 with 30 s, 0.127 with ``SHORT``, 0.123 of faster-whisper file by file; with each at 0.93 and
-  1.07 of its speed and with noise 15 dB below it as well: 0.137, 0.143 and 0.140.
-- base (512, multilingual; the reference is its own): 0.040 with 30 s, 0.030 with ``SHORT``.
+- tiny.en (384): 0.120 with 30 s, 0.121 with ``SHORT``, 0.123 of faster-whisper file by file (2026-11-29). With each
+  at 0.93 and 1.07 of its speed and with noise 15 dB below it as well, the sound followed by silence instead of zeros:
+  0.137, 0.143 and 0.140 (2026-11-28).
+- base (512, multilingual; the reference is its own), followed by silence: 0.040 with 30 s, 0.030 with ``SHORT``
+  (2026-11-28).
 """
 
 

@@ -145,12 +145,23 @@ class SpeechModel:
         )
 
     def _features(self, stretches: Sequence[Samples], context_s: float) -> ctranslate2.StorageView:
-        windows = [_padded(samples, round(context_s * SPEECH_RATE_HZ)) for samples in stretches]
+        """Log-mel spectrograms, float32[stretch, mel, frame]; zeros behind the sound, as faster-whisper pads it.
+
+        A zero is a quiet sound, silence is less. Of the real voices' words 0.121 differ with zeros and 0.127 with
+        silence, of those of synthetic voices 0.014 and 0.022 (tiny.en, 2026-11-29).
+        """
+        length, frames = round(context_s * SPEECH_RATE_HZ), round(context_s * FRAMES_PER_S)
+        sounds = [samples[:length] for samples in stretches]
+        heard = [len(sound) * FRAMES_PER_S // SPEECH_RATE_HZ for sound in sounds]
         if self._log_mel is not None:
-            return ctranslate2.StorageView.from_array(self._log_mel(windows))
-        frames = round(context_s * FRAMES_PER_S)
-        features = [self._model.feature_extractor(window, padding=0)[:, :frames] for window in windows]
-        return ctranslate2.StorageView.from_array(np.stack(features))
+            on_gpu = self._log_mel([_padded(sound, length) for sound in sounds])
+            for number, count in enumerate(heard):
+                on_gpu[number, :, count:] = 0.0
+            return ctranslate2.StorageView.from_array(on_gpu)
+        features = np.zeros((len(sounds), self._model.model.n_mels, frames), np.float32)
+        for number, (sound, count) in enumerate(zip(sounds, heard, strict=True)):
+            features[number, :, :count] = self._model.feature_extractor(sound)[:, :count]
+        return ctranslate2.StorageView.from_array(features)
 
     @property
     def _on_gpu(self) -> bool:
@@ -167,8 +178,7 @@ class SpeechModel:
 
 def _padded(samples: Samples, length: int) -> Samples:
     window = np.zeros(length, np.float32)
-    piece = samples[:length]
-    window[: len(piece)] = piece
+    window[: len(samples)] = samples
     return window
 
 

@@ -20,7 +20,7 @@ WRITES = {
     "submit": b"-- Enqueue videos",
     "cancel waiting": b"-- What waits is cancelled",
     "cancel claimed": b"-- What is on its way loses its lease",
-    "user retry": b"-- Let videos that FAILED",
+    "user retry": b"-- What FAILED or was cancelled is tried again",
     "claim": b"-- Lease up to n waiting videos",
     "heartbeat": b"-- Prolong every lease",
     "record media": b"-- What the probe found",

@@ -3,6 +3,7 @@
 from tests.chaos.guards_trial import Guard
 
 METRICS = "sql/migrations/018_admin_metrics_phase1.sql"
+REDEFINED = "sql/migrations/031_redefine_metrics.sql"
 PERFORMANCE = "sql/migrations/020_add_admin_performance_rpc_functions.sql"
 BASE = "sql/migrations/001_base_tables.sql"
 LEDGER = "sql/migrations/021_add_stage_runs.sql"
@@ -27,6 +28,13 @@ _PRIVILEGES = [
         METRICS,
         _FROM_PUBLIC,
         "",
+        (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[heimdex_users_total()]", _CLOSED),
+    ),
+    Guard(
+        "REVOKE EXECUTE from everybody: redefined metrics",
+        REDEFINED,
+        _FROM_PUBLIC,
+        "",
         (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_overview_metrics()]", _CLOSED),
     ),
     Guard(
@@ -37,6 +45,7 @@ _PRIVILEGES = [
         (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_rtf_distribution(30)]", _CLOSED),
     ),
     Guard("REVOKE EXECUTE from a web page: metrics", METRICS, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
+    Guard("REVOKE EXECUTE from a web page: redefined metrics", REDEFINED, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
     Guard("REVOKE EXECUTE from a web page: performance", PERFORMANCE, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
     Guard(
         "REVOKE on the base tables",
@@ -68,14 +77,14 @@ _PRIVILEGES = [
     ),
     Guard(
         "functions run with the caller's rights",
-        METRICS,
+        REDEFINED,
         "LANGUAGE sql STABLE\nSET search_path = ''\nAS $$\n    SELECT v.ready",
         "LANGUAGE sql STABLE SECURITY DEFINER\nSET search_path = ''\nAS $$\n    SELECT v.ready",
         (_PINNED,),
     ),
     Guard(
         "a pinned search_path: metrics",
-        METRICS,
+        REDEFINED,
         "SET search_path = ''\nAS $$\n    SELECT v.ready",
         "AS $$\n    SELECT v.ready",
         (_PINNED,),
@@ -83,8 +92,8 @@ _PRIVILEGES = [
     Guard(
         "a pinned search_path: performance",
         PERFORMANCE,
-        "SET search_path = ''\nAS $$\n    SELECT f.stage",
-        "AS $$\n    SELECT f.stage",
+        "SET search_path = ''\nAS $$\n    SELECT count(*),\n           avg(m.processing_s / m.video_s),",
+        "AS $$\n    SELECT count(*),\n           avg(m.processing_s / m.video_s),",
         (_PINNED,),
     ),
     Guard(

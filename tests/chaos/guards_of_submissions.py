@@ -216,7 +216,7 @@ _SENDING = [
         "the same id is enqueued once",
         SUBMISSIONS_FILE,
         "ON CONFLICT (id) DO NOTHING\n",
-        "ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at\n",
+        "ON CONFLICT (id) DO UPDATE SET status = excluded.status\n",
         (f"{_OWNERS}test_the_same_submission_twice_is_one_whatever_became_of_it",),
     ),
     Guard(

@@ -42,7 +42,7 @@ def mutated_files(seed: int, count: int, folder: Path) -> Generator[MutatedFile,
     """Make ``count`` damaged files in ``folder``, one at a time: each is gone when the next one is asked for."""
     sources = folder / "sources"
     small = small_files(sources)
-    large = [*clips(), *(sorted(BESIDE.iterdir()) if BESIDE.is_dir() else [])]
+    large = [*clips(), *sorted(path for path in BESIDE.glob("*") if path.is_file())]
     for number in range(count):
         rng = random.Random(f"{seed}-{number}")
         source = rng.choice(small if rng.random() < SMALL_SHARE else large)
