@@ -51,6 +51,13 @@ _FAIRNESS = [
         (f"{_FAIR}test_urgent_videos_of_owners_take_turns",),
     ),
     Guard(
+        "an owner far ahead has no urgent videos",
+        QUEUE,
+        "    WHERE coalesce(a.ahead, 0) <= %(urgent_ahead)s\n",
+        "",
+        (f"{_FAIR}test_an_owner_far_ahead_has_no_urgent_videos",),
+    ),
+    Guard(
         "who has fewest on the way comes first",
         QUEUE,
         "coalesce(h.videos, 0) + coalesce(a.ahead, 0)\n               + row",
