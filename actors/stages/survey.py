@@ -61,17 +61,19 @@ class Survey:
         self._limits = limits
 
     def info(self) -> MediaInfo:
-        """What the file is. Raises ``InvalidVideo`` when it breaks a limit or its first part shows no picture."""
+        """What the file is. Raises ``InvalidVideo`` when it breaks a limit or none of its parts shows a picture."""
         surveyed: list[_Surveyed] = []
+        reasons: list[str] = []
         warnings: list[MediaWarning] = []
         for begin, end in self._stretches():
             try:
                 surveyed.append(self._surveyed(FilePart(begin, end)))
             except InvalidVideo as error:
-                if not surveyed:
-                    raise
+                reasons.append(str(error))
                 message = f"the part of the file from byte {begin:,} on is left out: {error}"
                 warnings.append(MediaWarning(PART_LEFT_OUT, message))
+        if not surveyed:
+            raise InvalidVideo(reasons[0])
         info = _combined(surveyed)
         second = second_mp4_at(self._video.path)
         if second is not None:
@@ -95,8 +97,8 @@ class Survey:
 
     def _changes_at(self, tables: list[StreamsFrom], begin: int) -> int | None:
         """Where a transport stream's streams in use become others."""
-        later = [table.position for table in tables if table.position > begin]
-        if len(tables) < 2 or not later:
+        later = [table.position for table in tables[1:] if table.position > begin]
+        if not later:
             return None
         try:
             rest = FilePart(begin, None)

@@ -354,6 +354,19 @@ def test_part_without_pictures_is_left_out_with_a_warning(tmp_path: Path) -> Non
     assert warning.message.endswith("on is left out: the file has sound but no pictures")
 
 
+@pytest.mark.parametrize("suffix", ["ts", "ogv"])
+def test_first_part_without_pictures_is_left_out_with_a_warning(tmp_path: Path, suffix: str) -> None:
+    files = [
+        write_clip(tmp_path / f"0.{suffix}", Clip(pictures_s=0.0)),
+        write_clip(tmp_path / f"1.{suffix}", Clip(first_id=0x300)),
+    ]
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    found = assert_read(path, Expected(2.0, (), (0.5,)))
+    [warning] = found.info.warnings
+    assert warning.message == "the part of the file from byte 0 on is left out: the file has sound but no pictures"
+
+
 def test_second_of_joined_mp4_files_is_left_out_with_a_warning(tmp_path: Path) -> None:
     files = [write_clip(tmp_path / f"{number}.mp4", Clip(seed=number + 1)) for number in range(2)]
     found = read(join(tmp_path / "joined.mp4", *files))
