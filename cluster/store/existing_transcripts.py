@@ -24,7 +24,8 @@ def read_existing(
 ) -> tuple[Transcript, bool] | None:
     """The transcript, and whether its times were stored; None where nothing is stored.
 
-    ``segments``: the JSON value of ``transcript_segments``; ``text``: ``full_transcript``, which is used without them.
+    ``segments``: what ``transcript_segments`` holds, as JSON text or its value; ``text``: ``full_transcript``, which is
+    used without them.
     """
     timed = tuple(_segments(segments))
     if timed:
@@ -62,8 +63,8 @@ def _words(value: Any) -> Iterator[Word]:
 def _items(value: Any) -> Iterator[Mapping[str, Any]]:
     """The objects of a list, also of one that was stored as text or below ``segments``."""
     if isinstance(value, str):
-        with suppress(ValueError):
-            value = json.loads(value)
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value, parse_int=float)  # an integer of JSON may have more digits than Python reads
     if isinstance(value, dict):
         value = value.get("segments")
     if isinstance(value, list):
@@ -76,7 +77,7 @@ def _text(item: Mapping[str, Any]) -> str:
 
 def _number(item: Mapping[str, Any], names: tuple[str, ...], default: float) -> float:
     for name in names:
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             number = float(item[name]) if name in item else math.nan
             if 0 <= number < math.inf:
                 return number

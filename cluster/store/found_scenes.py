@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.search import WordsQuery
 from cluster.store.database import Pool
+from cluster.store.scene_text import SCENE_TAGS
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.words_sql import TsQuery
 from cluster.video_uris import video_name
@@ -21,10 +22,10 @@ logger = logging.getLogger(__name__)
 _BEGIN, _END = "\x02", "\x03"
 
 _SCENES = sql.SQL(
-    """
+    f"""
 -- The words that fit are marked as the full text search knows them: stemmed in the video's language, or as typed.
 SELECT s.id AS scene_id, s.video_id, v.filename, v.storage_path AS uri, s.index, s.start_s, s.end_s,
-       coalesce(s.tags, '{{}}') AS tags, s.thumbnail_url, {said} AS transcript_segment
+       {SCENE_TAGS} AS tags, s.thumbnail_url, {{said}} AS transcript_segment
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id

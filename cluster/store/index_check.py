@@ -25,7 +25,7 @@ from cluster.store.opensearch_documents import (
     searched_fields,
     with_vectors,
 )
-from cluster.store.scene_text import SCENE_TEXT
+from cluster.store.scene_text import SCENE_TAGS, SCENE_TEXT
 from cluster.store.search_changes import SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 2000
@@ -34,7 +34,7 @@ EXAMPLES = 5
 Progress = Callable[[int], None]
 
 _SCENES = sql.SQL(f"""
-SELECT s.video_id, s.index, v.owner_id, v.created_at, coalesce(s.tags, '{{{{}}}}') AS tags,
+SELECT s.video_id, s.index, v.owner_id, v.created_at, {SCENE_TAGS} AS tags,
        {SCENE_TEXT} AS text, t.language,
        CASE WHEN p.embedding IS NOT NULL THEN %(vision)s END AS picture_model,
        CASE WHEN m.embedding IS NOT NULL THEN %(text)s END AS meaning_model,

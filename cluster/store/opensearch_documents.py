@@ -15,7 +15,7 @@ from psycopg import Connection, sql
 from psycopg.rows import DictRow
 
 from cluster.contracts.search import By, ModelKeys
-from cluster.store.scene_text import SCENE_TEXT
+from cluster.store.scene_text import SCENE_TAGS, SCENE_TEXT
 from cluster.store.vector_tables import find_tables, rows_of
 
 TYPED = "text"
@@ -43,7 +43,7 @@ LEFT JOIN {meanings} AS m ON m.scene_id = s.id
 _DOCUMENTS = sql.SQL(f"""
 -- What can be found of some videos, and of which version that is; a row without a scene where nothing can be.
 SELECT c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_id, v.created_at,
-       coalesce(s.tags, '{{{{}}}}') AS tags, {SCENE_TEXT} AS text, t.language,
+       {SCENE_TAGS} AS tags, {SCENE_TEXT} AS text, t.language,
        p.embedding::text AS picture, m.embedding::text AS meaning,
        {VECTORS} AS vectors
 FROM search_changes AS c

@@ -33,8 +33,7 @@ _INDEXED = f"""
 -- What each scene's text index should be.
 SELECT s.id, s.video_id, s.index, v.owner_id, {SCENE_TEXT} AS text, s.text_index AS stored,
        s.key_frame_url <> '' AS shown,
-       to_tsvector('simple', {SCENE_TEXT})
-       || to_tsvector(coalesce(known.configuration, 'simple')::regconfig, {SCENE_TEXT}) AS wanted
+       heimdex_text_index({SCENE_TEXT}, coalesce(known.configuration, 'simple')::regconfig) AS wanted
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
@@ -95,14 +94,17 @@ class PostgresCheck:
         self._compare_words(words, verdict)
         return verdict
 
-    def repair(self) -> None:
+    def repair(self, progress: Progress = lambda _: None) -> None:
         """Mend text indexes and vocabulary where they differ."""
         words: dict[UUID, set[str]] = {}
+        scenes = 0
         for page in self._pages():
             with self._pool.connection() as connection:
                 connection.execute(_MEND, _values(page))
             for owner_id, text in self._texts(page):
                 words.setdefault(owner_id, set()).update(words_in([text]))
+                scenes += 1
+            progress(scenes)
         for owner_id, known in self._vocabulary.all_words().items():
             wanted = words.pop(owner_id, set())
             self._vocabulary.mend(owner_id, missing=wanted - known, extra=known - wanted)

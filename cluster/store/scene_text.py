@@ -1,4 +1,4 @@
-"""The text that a scene is found by, as SQL: of ``video_scenes AS s``.
+"""The text and the tags that a scene is found by, as SQL: of ``video_scenes AS s``.
 
 This cluster writes it into ``combined_text``. An existing Heimdex may have left that empty, and what was said and seen
 in columns of their own.
@@ -11,3 +11,6 @@ SCENE_TEXT: LiteralString = (
     "concat_ws(E'\\n', nullif(s.transcript_segment, ''), nullif(s.visual_summary, '')))"
 )
 """Empty where there is none, never null."""
+
+SCENE_TAGS: LiteralString = "array_remove(coalesce(s.tags, ARRAY[]::text[]), NULL)"
+"""Those that are texts: another system's array may be null, or hold nulls."""

@@ -41,7 +41,7 @@ INSERT INTO video_scenes (id, video_id, index, start_s, end_s, transcript_segmen
                           thumbnail_url, key_frame_s, key_frame_url, tags, speech_model, text_index)
 VALUES (%(id)s, %(video_id)s, %(index)s, %(start_s)s, %(end_s)s, %(transcript_segment)s, %(visual_summary)s,
         %(combined_text)s, %(thumbnail_url)s, %(key_frame_s)s, %(key_frame_url)s, %(tags)s, %(speech_model)s,
-        to_tsvector('simple', %(combined_text)s) || to_tsvector(%(configuration)s::regconfig, %(combined_text)s))
+        heimdex_text_index(%(combined_text)s, %(configuration)s::regconfig))
 """
 
 

@@ -43,7 +43,7 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
             SELECT v.filename, v.storage_path AS uri, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model,
                    t.segments,
                    -- Columns that are there in an existing database only.
-                   to_jsonb(v) -> 'transcript_segments' AS existing_segments,
+                   to_jsonb(v) ->> 'transcript_segments' AS existing_segments,
                    to_jsonb(v) ->> 'full_transcript' AS existing_text,
                    to_jsonb(v) ->> 'transcript_language' AS existing_language
             FROM videos AS v

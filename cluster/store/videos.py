@@ -7,6 +7,7 @@ from psycopg.rows import DictRow
 
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
+from cluster.store.scene_text import SCENE_TAGS
 from cluster.store.shown_status import SHOWN_STATUS
 
 # The keys are those of every JSON that shows a video.
@@ -54,10 +55,10 @@ def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | N
         if video is None:
             return None
         scenes = connection.execute(
-            """
-            SELECT index, start_s, end_s, transcript_segment, visual_summary, coalesce(tags, '{}') AS tags,
-                   thumbnail_url
-            FROM video_scenes WHERE video_id = %s ORDER BY index
+            f"""
+            SELECT s.index, s.start_s, s.end_s, s.transcript_segment, s.visual_summary, {SCENE_TAGS} AS tags,
+                   s.thumbnail_url
+            FROM video_scenes AS s WHERE s.video_id = %s ORDER BY s.index
             """,
             (video_id,),
         ).fetchall()

@@ -1,0 +1,94 @@
+"""Rows that no rule of an existing database forbids and no program expects: shown, indexed and left as they are."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from api_client import ApiMaker, headers
+from queued_videos import claim_one, scenes, transcript
+
+from cluster.contracts.search import Scope, parse_words
+from cluster.store.database import Pool, connect, open_pool
+from cluster.store.migrations import apply_migrations
+from cluster.store.postgres_check import PostgresCheck
+from cluster.store.scenes import SceneStore
+from cluster.store.search_index import PostgresSearchIndex
+from cluster.store.transcripts import read_transcript
+from cluster.store.video_queue import VideoQueue
+from tests.existing_database import CARA, clip
+
+READY = clip(10)
+MORE_WORDS_THAN_AN_INDEX_HOLDS = "harbour " + " ".join(f"w{number:08d}" for number in range(100_000))
+
+
+@pytest.fixture
+def odd(existing_url: str) -> Iterator[Pool]:
+    apply_migrations(existing_url)
+    with open_pool(existing_url, max_size=4, name="tests") as pool:
+        yield pool
+
+
+def write(pool: Pool, statement: str, *values: object) -> None:
+    with pool.connection() as connection:
+        connection.execute(statement.encode(), values)
+
+
+def test_text_longer_than_an_index_is_indexed_from_its_beginning(existing_url: str, odd: Pool) -> None:
+    write(
+        odd,
+        "UPDATE video_scenes SET combined_text = %s WHERE video_id = %s AND index = 2",
+        MORE_WORDS_THAN_AN_INDEX_HOLDS,
+        READY,
+    )
+    check = PostgresCheck(odd, existing_url)
+    assert check.verify().compared == 36
+    check.repair()
+    assert check.verify().differences == 0
+    index = PostgresSearchIndex(odd)
+    assert len(index.words(parse_words("w00000042"), Scope(CARA), 9)) == 1
+    with connect(existing_url) as connection:
+        (row,) = connection.execute("SELECT max(length(text_index)) AS words FROM video_scenes").fetchall()
+    assert row["words"] > 25_000
+
+
+def test_scene_with_text_longer_than_an_index_is_written(pool: Pool) -> None:
+    video = claim_one(pool, VideoQueue(pool, "first", 60.0))
+    written = scenes(video.id, MORE_WORDS_THAN_AN_INDEX_HOLDS)
+    SceneStore(pool).replace(video.id, video.lease_token, transcript("harbour"), written, 1.0)
+    assert len(PostgresSearchIndex(pool).words(parse_words("harbour"), Scope(video.owner_id), 9)) == 1
+
+
+def test_tags_with_nulls_are_shown_without_them(make_api: ApiMaker, odd: Pool) -> None:
+    write(odd, "UPDATE video_scenes SET tags = ARRAY[NULL, 'sea']::text[] WHERE video_id = %s", READY)
+    api = make_api(pool=odd)
+    shown = api.get(f"/v1/videos/{READY}", headers=headers(CARA))
+    assert [scene["tags"] for scene in shown.json()["scenes"]] == [["sea"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("stored", "start_s"),
+    [
+        ("""'[{"start": 1e400, "end": 2, "text": "said"}]'""", 0.0),
+        ("""'[{"start": 1' || repeat('0', 5000) || ', "end": 2, "text": "said"}]'""", 0.0),
+        ("""'[{"start": 12345678901234567890, "end": 2, "text": "said"}]'""", 12345678901234567890.0),
+        ("""to_jsonb('[{"start_s": "1.5", "text": "said"}]'::text)::text""", 1.5),
+        ("repeat('[', 3000) || repeat(']', 3000)", None),
+        ("""to_jsonb('[{"start": 1'::text)::text""", None),
+    ],
+)
+def test_stored_transcript_of_any_json_is_read(odd: Pool, stored: str, start_s: float | None) -> None:
+    write(
+        odd,
+        f"UPDATE videos SET transcript_segments = ({stored})::jsonb, full_transcript = 'whole' WHERE id = %s",
+        READY,
+    )
+    assert said(odd, READY) == ("whole" if start_s is None else "said", start_s or 0.0)
+
+
+def said(pool: Pool, video_id: UUID) -> Any:
+    found = read_transcript(pool, CARA, video_id)
+    assert found is not None
+    assert found.transcript is not None
+    (segment,) = found.transcript.segments
+    return segment.text, segment.start_s
