@@ -91,7 +91,7 @@ async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner, with_eng
         return await _skip_to_the_end(claimed, runner, engine)
 
     size = 0.0 if scheme_of(video.uri) == "file" else math.inf  # one that is copied shares no call
-    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video)), size=size)
+    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video), video.owner_id), size=size)
     downloaded = await runner.run(Stage.DOWNLOADING, [claimed], download)
     local: LocalVideo = downloaded.value
 

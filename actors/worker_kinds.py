@@ -200,9 +200,9 @@ class _MediaLoader:
         reader = MediaReader(config.media_limits, config.fetch_limits, config.scratch_dir)
         detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.media_limits, config.threads)
 
-        def download(uri: str, key: str) -> LocalVideo:
+        def download(uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
             with found_by(uri):
-                return reader.download(uri, key)
+                return reader.download(uri, key, owner_id)
 
         def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
             with unchanged(video):

@@ -45,7 +45,8 @@ def forget(
             files = " and their files" if with_file else ""
             question = f"Forget {len(chosen)} videos{files}, with all that was found in them?"
             typer.confirm(question, abort=True, err=True)
-        removed = _without_file(chosen, fetch_limits(settings).storage_root) if with_file else []
+        root = fetch_limits(settings).storage_root
+        removed = _without_file(chosen, root, settings.resolved_owner_id) if with_file else []
         left = removed if with_file else chosen
         forgotten = forget_videos(
             pool,
@@ -65,7 +66,7 @@ def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> list[OwnVideo]:
     return find_own(pool, owner_id, ids, [*videos, *expand(videos)])
 
 
-def _without_file(videos: Sequence[OwnVideo], root: StorageRoot | None) -> list[OwnVideo]:
+def _without_file(videos: Sequence[OwnVideo], root: StorageRoot | None, owner_id: UUID) -> list[OwnVideo]:
     """Remove the videos' files; returns those videos that may be forgotten now, and says why others may not."""
     removed = []
     for video in videos:
@@ -73,7 +74,7 @@ def _without_file(videos: Sequence[OwnVideo], root: StorageRoot | None) -> list[
             typer.echo(f"the file stays, since other videos are of it too: {shown(video.uri)}", err=True)
         else:
             try:
-                remove_file(video.uri, root)
+                remove_file(video.uri, root, owner_id)
             except (InvalidVideo, TransientFailure) as error:
                 typer.echo(f"error: {error}", err=True)
                 continue

@@ -66,6 +66,12 @@ def is_of_another_owner(path: str, owner_id: UUID) -> bool:
         return False
 
 
+def check_folder(uri: str, owner_id: UUID) -> None:
+    """Raise ``InvalidVideo`` for a stored file in the folder of another owner: who writes a row chooses its path."""
+    if is_relative(uri) and is_of_another_owner(uri, owner_id):
+        raise InvalidVideo(f"in another owner's folder below HEIMDEX_STORAGE_ROOT: {shown(uri)}")
+
+
 def _is_name(segment: str) -> bool:
     return segment not in {"", ".", ".."} and "\\" not in segment and segment.isprintable()
 

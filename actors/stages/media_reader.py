@@ -7,6 +7,7 @@ Leaves what a file is to ``survey``, opening to ``media_file``, the sound to ``a
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 from actors.stages.audio_reader import speech_windows
 from actors.stages.media_file import open_parts, translated_errors
@@ -16,6 +17,7 @@ from actors.stages.survey import Survey
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SpeechWindow
 from cluster.storage import FetchLimits, fetch
+from cluster.storage_root import check_folder
 
 
 class MediaReader:
@@ -27,12 +29,15 @@ class MediaReader:
         self._fetch_limits = fetch_limits
         self._temp_directory = temp_directory
 
-    def download(self, uri: str, key: str) -> LocalVideo:
+    def download(self, uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
         """Make ``uri`` a local file; ``key`` (a video's and attempt's) names its folder when it must be
         copied.
 
-        Raises as ``cluster.storage.fetch`` does.
+        Raises as ``cluster.storage.fetch`` does, and ``InvalidVideo`` for a stored file of another owner than
+        ``owner_id``: where users may write rows, the path is what the user says.
         """
+        if owner_id is not None:
+            check_folder(uri, owner_id)
         directory = self._temp_directory / key
         try:
             return fetch(uri, directory, self._fetch_limits)

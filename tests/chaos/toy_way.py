@@ -158,7 +158,7 @@ class _Toys:
         if self._place is not None:
             self._place.unlink(missing_ok=True)  # of another process that had this id
 
-    def download(self, uri: str, key: str) -> Any:
+    def download(self, uri: str, key: str, _owner_id: UUID | None = None) -> Any:
         said = _Said(uri, key)
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)

@@ -14,11 +14,14 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
+from actors.stages.media_reader import MediaReader
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
+from cluster.contracts.media import MediaLimits
 from cluster.fetch_limits import fetch_limits
 from cluster.settings import load_settings
 from cluster.storage import FetchLimits, check_stored, fetch
 from cluster.storage_root import StorageRoot, is_of_another_owner, is_relative
+from cluster.stored_files import remove_file
 
 CONTENT = bytes(range(256)) * 400
 KEY = "a service key"
@@ -210,6 +213,20 @@ def test_relative_path_without_a_root_names_the_setting(tmp_path: Path) -> None:
 def test_path_of_another_owner_is_seen() -> None:
     assert is_of_another_owner("bbbbbbbb-0000-4000-8000-000000000002/a.mp4", OWNER)
     assert not any(is_of_another_owner(path, OWNER) for path in (FILE, "a.mp4", "talks/a.mp4"))
+
+
+def test_stored_file_of_another_owner_is_neither_read_nor_removed(folder: Path, tmp_path: Path) -> None:
+    other = UUID(int=7)
+    reader = MediaReader(MediaLimits(60.0, 10**7, 60.0, 8, 10**9), limits(str(folder)), tmp_path)
+    assert reader.download(FILE, "key", OWNER).size_bytes == len(CONTENT)
+    with pytest.raises(InvalidVideo, match="another owner's folder"):
+        reader.download(FILE, "key", other)
+    root = StorageRoot(str(folder))
+    with pytest.raises(InvalidVideo, match="another owner's folder"):
+        remove_file(FILE, root, other)
+    assert (folder / FILE).exists()
+    remove_file(FILE, root, OWNER)
+    assert not (folder / FILE).exists()
 
 
 @pytest.mark.parametrize("root", ["https://user:password@example.org/videos/", "https://127.1/videos/"])

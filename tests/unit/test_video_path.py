@@ -37,3 +37,4 @@ def test_submitted_language_reaches_media_and_speech_workers() -> None:
     asyncio.run(walk(video, Done(None, CLAIMED), runner))
     assert runner.calls["probe"].arguments == (VALUES[Stage.DOWNLOADING], "de")
     assert runner.calls["transcribe"].arguments[1] == "de"
+    assert runner.calls["download"].arguments == ("a.mp4", "00000000-0000-0000-0000-000000000001-1", video.owner_id)
