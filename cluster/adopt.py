@@ -4,6 +4,7 @@ Owns the order of the steps and what is reported of them. Each step does only wh
 was interrupted goes on with the next, and a run with nothing left changes nothing.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,18 +18,21 @@ from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings
 from cluster.storage import FetchLimits, check_stored
 from cluster.storage_root import is_of_another_owner, is_relative
+from cluster.store.admin_functions import replaced_functions, restore_functions
 from cluster.store.adoption import Adoption, Inventory
 from cluster.store.backfill import backfill_finish_times
 from cluster.store.database import Pool, open_pool
-from cluster.store.index_check import Kind
+from cluster.store.index_check import Kind, Progress, Verdict
 from cluster.store.migrations import apply_migrations, pending_migrations
 from cluster.store.postgres_check import PostgresCheck
 from cluster.store.reprocessing import LeftVideo, left_videos, take_over
+from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.scene_vectors import SceneVectors
 from cluster.store.search_models import SearchModels
 from cluster.thumbnails import Thumbnails
 
 PAGE = 200
+SAY_EVERY_S = 5.0
 STATEMENT_TIMEOUT_S = 3600.0
 EXAMPLES = 5
 _FIRST = UUID(int=0)
@@ -44,6 +48,8 @@ class Report:
     dry: bool
     inventory: Inventory | None = None
     migrations: int = 0
+    restored: int = 0
+    """Functions of the migrations that others had replaced."""
     backfilled: int = 0
     indexed: int = 0
     words: int = 0
@@ -61,8 +67,8 @@ class Report:
     @property
     def changes(self) -> int:
         """How much was made, of all kinds."""
-        made = (self.migrations, self.backfilled, self.indexed, self.words, self.key_frames, self.embedded)
-        return sum(made)
+        made = (self.migrations, self.restored, self.backfilled, self.indexed, self.words)
+        return sum(made) + self.key_frames + self.embedded
 
 
 @dataclass
@@ -82,8 +88,10 @@ def adopt(settings: Settings, url: str, open_ray: OpenRay, say: Say) -> Report:
         DatabaseUnavailable: Postgres is away; the same command goes on from here.
     """
     report = Report(dry=False)
+    refuse_hidden_rows(url)
     say("applying migrations")
     report.migrations = len(apply_migrations(url))
+    report.restored = len(restore_functions(url))
     with _pool(url) as pool:
         adoption = Adoption(pool)
         report.inventory = adoption.inventory()
@@ -102,6 +110,7 @@ def adopt(settings: Settings, url: str, open_ray: OpenRay, say: Say) -> Report:
 
 def look(url: str) -> Report:
     """What :func:`adopt` would find and do, as far as it can be counted; changes nothing."""
+    refuse_hidden_rows(url)
     report = Report(dry=True, migrations=len(pending_migrations(url)))
     with _pool(url) as pool:
         report.inventory = inventory = Adoption(pool).inventory()
@@ -117,8 +126,8 @@ def look(url: str) -> Report:
         report.embedded = _count_lacking(pool, inventory)
         report.untried = _count_untried(Adoption(pool))
         report.backfilled = backfill_finish_times(pool, dry_run=True)
-        counts = PostgresCheck(pool, url).verify().counts
-        report.indexed = counts[Kind.MISSING] + counts[Kind.STALE_CONTENT]
+        _note_words(PostgresCheck(pool, url).verify(), report)
+        report.restored = len(replaced_functions(url))
         report.left = _count_left(pool)
     return report
 
@@ -172,14 +181,29 @@ def _pool(url: str) -> Pool:
 
 def _index_words(check: PostgresCheck, report: Report, say: Say) -> None:
     say("comparing the text index and the vocabulary with the scenes")
-    verdict = check.verify()
-    vectors = verdict.counts[Kind.STALE_MODEL]
-    if verdict.differences == vectors:
-        return
-    say("indexing words")
-    check.repair()
+    _note_words(check.verify(_scenes_of(report, say, "compared")), report)
+    if report.indexed or report.words:
+        say("indexing words")
+        check.repair(_scenes_of(report, say, "indexed"))
+
+
+def _note_words(verdict: Verdict, report: Report) -> None:
     report.words = verdict.words
-    report.indexed = verdict.differences - vectors - verdict.words
+    report.indexed = verdict.differences - verdict.counts[Kind.STALE_MODEL] - verdict.words
+
+
+def _scenes_of(report: Report, say: Say, what: str) -> Progress:
+    """Says every few seconds how many of all scenes are done."""
+    assert report.inventory is not None
+    scenes, said_s = report.inventory.scenes, time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s >= SAY_EVERY_S:
+            said_s = time.monotonic()
+            say(f"{done} of {scenes} scenes {what}")
+
+    return tell
 
 
 def _copy_thumbnails(adoption: Adoption, settings: Settings, report: Report, say: Say) -> None:

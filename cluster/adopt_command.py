@@ -92,6 +92,7 @@ def _lines(report: Any) -> list[str]:
         f"{found.owners} people, {found.ready} READY, {found.failed} FAILED, {found.pending} PENDING and "
         f"{found.processing} PROCESSING videos, {found.scenes} scenes",
         f"{report.migrations} migrations {would}applied",
+        *([f"{report.restored} functions {would}restored, which others had replaced"] if report.restored else []),
         f"{report.backfilled} videos {would}given a finish time",
         f"{report.indexed} scenes and {report.words} words {would}added to the text index",
         f"{report.untried} thumbnails would be tried as key frames"

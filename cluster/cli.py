@@ -113,6 +113,7 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Show workers, videos on their way with their stage, and what is waiting."""
     from cluster.status import read_status, show_status
+    from cluster.store.migrations import refuse_unmigrated
 
     settings = load_settings()
     state = launch.find(settings)
@@ -120,6 +121,7 @@ def status(as_json: AsJson = False) -> None:
     if url is None:
         print("No cluster is up: `heimdex up` brings one up.")
         raise typer.Exit(1)
+    refuse_unmigrated(url)
     with open_pool(url, max_size=2, name="heimdex-status") as pool:
         current = read_status(pool, state)
     if as_json:

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cluster import launch
-from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, RefusedByDatabase
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, RefusedByDatabase
 from cluster.doctor_models import speech_model, text_model, vision_model
 from cluster.finding import Finding
 from cluster.ray_node import port_is_free
@@ -91,9 +91,20 @@ def _database(settings: Settings) -> Iterator[Finding]:
     pending = pending_migrations(url)
     seen = f"{len(pending)} migrations are missing" if pending else "up to date"
     yield Finding("migrations", not pending, seen, "heimdex migrate")
+    yield _rows(url)
     if not pending:
         yield _functions(url)
         yield _owner(url, settings.resolved_owner_id)
+
+
+def _rows(url: str) -> Finding:
+    from cluster.store.row_security import refuse_hidden_rows
+
+    try:
+        refuse_hidden_rows(url)
+    except ConfigurationError as error:
+        return Finding("rows", False, str(error), "as it says")
+    return Finding("rows", True, "all are seen")
 
 
 def _functions(url: str) -> Finding:

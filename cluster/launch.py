@@ -23,6 +23,7 @@ from cluster.store.admin_functions import restore_functions
 from cluster.store.database import EmbeddedPostgres, open_pool, running_url
 from cluster.store.migrations import apply_migrations
 from cluster.store.opensearch import check_engine, open_client
+from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
 
 
@@ -60,6 +61,7 @@ def open_database(settings: Settings) -> Iterator[str]:
         url = embedded(settings).start()
     try:
         apply_migrations(url)
+        refuse_hidden_rows(url)
         yield url
     finally:
         if started:
@@ -107,6 +109,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
             undo.callback(embedded(settings).stop)
             url = embedded(settings).start()
         applied = apply_migrations(url)
+        refuse_hidden_rows(url)
         if applied:
             say(f"applied {len(applied)} migrations")
         for function in restore_functions(url):

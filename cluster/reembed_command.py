@@ -22,6 +22,7 @@ from cluster.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_p
 from cluster.reembed import STATEMENT_TIMEOUT_S, Outcome, Wish, configured_models, reembed
 from cluster.settings import Settings, load_settings, pretrained_of
 from cluster.store.database import open_pool
+from cluster.store.migrations import refuse_unmigrated
 from cluster.store.opensearch import open_client
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SETTINGS, Models, SearchModels, State, changing_alone
@@ -207,6 +208,7 @@ def _database_of_the_job(settings: Settings) -> Iterator[str]:
     url = launch.existing_database_url(settings)
     if url is None:
         raise ConfigurationError("no database: set HEIMDEX_DATABASE_URL, or start the cluster with `heimdex up`")
+    refuse_unmigrated(url)
     yield url
 
 

@@ -82,6 +82,8 @@ OPEN_ROUTES: list[Route] = [
 
 REFUSALS: dict[Callable[..., Any], set[int]] = {
     embedding_jobs_api.start_embedding: {409},
+    quarantine_api.retry_videos: {409},
+    quarantine_api.cancel_videos: {409},
     videos_api.submit_videos: {409, 429},
     videos_api.cancel_own_video: {409},
     videos_api.retry_own_video: {409},

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from cluster.contracts.errors import DatabaseUnavailable, SearchUnavailable
+from cluster.contracts.errors import DatabaseUnavailable, RefusedByDatabase, SearchUnavailable
 from serve_app.schemas import Problem
 
 RETRY_AFTER_S = "5"
@@ -108,6 +108,7 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(StarletteHTTPException, _refused)
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(SearchUnavailable, _unavailable)
+    api.add_exception_handler(RefusedByDatabase, _refused_by_database)
     api.add_exception_handler(Exception, _unexpected)
     document = api.openapi
 
@@ -146,6 +147,10 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     away = "search engine" if isinstance(error, SearchUnavailable) else "database"
     detail = f"The {away} is away; try again."
     return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
+
+
+async def _refused_by_database(_request: Request, error: Exception) -> JSONResponse:
+    return problem(status.HTTP_409_CONFLICT, f"Nothing was changed: {error}.")
 
 
 async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:

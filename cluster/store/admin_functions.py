@@ -49,10 +49,15 @@ def changed_functions(connection: Connection[DictRow]) -> list[str]:
     return sorted({row["signature"] for row in rows} - right | (EXPECTED.keys() - right))
 
 
+def replaced_functions(url: str) -> list[str]:
+    """What :func:`restore_functions` would define again; changes nothing."""
+    with connect(url, name="heimdex migrate") as connection:
+        return changed_functions(connection)
+
+
 def restore_functions(url: str) -> list[str]:
     """Define again what was changed of a migrated database; returns what it was. Raises ConfigurationError."""
-    with connect(url, name="heimdex migrate") as connection:
-        changed = changed_functions(connection)
+    changed = replaced_functions(url)
     if changed:
         apply_again(url, DEFINED_BY)
     return changed

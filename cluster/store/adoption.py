@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg import errors
 from psycopg.rows import class_row
 
+from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import Pool
 from cluster.store.scene_text import SCENE_TEXT
 
@@ -89,9 +91,12 @@ class Adoption:
         self._pool = pool
 
     def inventory(self) -> Inventory:
-        """Count what is there."""
-        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Inventory)) as cursor:
-            found = cursor.execute(_INVENTORY).fetchone()
+        """Count what is there. Raises ConfigurationError where there is no Heimdex."""
+        try:
+            with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Inventory)) as cursor:
+                found = cursor.execute(_INVENTORY).fetchone()
+        except (errors.UndefinedTable, errors.UndefinedColumn) as error:
+            raise ConfigurationError(f"this is no database of a Heimdex: {error.diag.message_primary}") from error
         assert found is not None
         return found
 

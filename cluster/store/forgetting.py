@@ -6,17 +6,18 @@ refers to these. Where a video's file is stays known, unless the caller has remo
 Pictures lie elsewhere: here is only whose are still to be removed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import LiteralString
 from uuid import UUID
 
 from psycopg import errors, sql
-from psycopg.rows import class_row
+from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import Pool
+from cluster.store.refusals import refused_in_one_sentence
 from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.submissions import cancel
 from cluster.store.update_triggers import without_update_triggers
@@ -131,22 +132,27 @@ def forget(
 
     Raises:
         ConfigurationError: the session may not disable the triggers of ``videos``, which would move ``updated_at``.
+        RefusedByDatabase: a rule of the database forbids it; none is forgotten then.
     """
     cancel(pool, ids, owner_id)
-    parameters = {"ids": list(ids), "owner": owner_id, "without_file": list(without_file)}
-    try:
-        with pool.connection() as connection, without_update_triggers(connection):
-            there = [row["name"] for row in connection.execute(_COLUMNS, (list(TELLING_COLUMNS),))]
-            cleared = sql.SQL("").join(sql.SQL(", {} = DEFAULT").format(sql.Identifier(name)) for name in there)
-            rows = connection.execute(sql.SQL(_FORGET).format(cleared=cleared), parameters).fetchall()
-    except errors.InsufficientPrivilege as error:
-        raise ConfigurationError(
-            f"videos are forgotten as the owner of the table videos: {error.diag.message_primary}"
-        ) from error
+    with refused_in_one_sentence("to forget them"):
+        rows = _forget(pool, {"ids": list(ids), "owner": owner_id, "without_file": list(without_file)})
     vocabulary = Vocabulary(pool)
     for row in rows:
         vocabulary.drop_unused(row["owner_id"], words_in(row["texts"]))
     return [row["id"] for row in rows]
+
+
+def _forget(pool: Pool, parameters: Mapping[str, object]) -> list[DictRow]:
+    try:
+        with pool.connection() as connection, without_update_triggers(connection):
+            there = [row["name"] for row in connection.execute(_COLUMNS, (list(TELLING_COLUMNS),))]
+            cleared = sql.SQL("").join(sql.SQL(", {} = DEFAULT").format(sql.Identifier(name)) for name in there)
+            return connection.execute(sql.SQL(_FORGET).format(cleared=cleared), parameters).fetchall()
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"videos are forgotten as the owner of the table videos: {error.diag.message_primary}"
+        ) from error
 
 
 def find_own(pool: Pool, owner_id: UUID, ids: Sequence[UUID], uris: Sequence[str]) -> list[OwnVideo]:

@@ -23,6 +23,8 @@ _ADVISORY_LOCK = 0x6865696D646578  # "heimdex"; one per database
 _FILE_NAME = re.compile(r"(\d{3})_\w+\.sql")
 
 _FORMER_EDITIONS = {
+    18: "eaa0ce84d89dbde556cec345f506dcb3ec885f01349d6dbb07cc569433acf1ae",
+    20: "57cde77584f28e2f37e35553b2272c13fd9e2c193e968f8fe969e1f70b802473",
     22: "5844e605f073cbdc6514ddd4f069e1e28380e12d663d7084de09e1323a93b2f3",
     24: "bfac6978d91bb32f10b625784afacc15f12554274ec0ecad00a54b94073ac71c",
     25: "8b55eb4aeaf00d04670dd9358269a4f56a7802918289cecf44597278b31a8343",
@@ -80,16 +82,25 @@ def pending_migrations(url: str) -> list[Migration]:
         return _pending(connection)
 
 
+def refuse_unmigrated(url: str) -> None:
+    """For what only reads. Raises ConfigurationError when migrations are pending, and as :func:`apply_migrations`."""
+    pending = pending_migrations(url)
+    if pending:
+        raise ConfigurationError(f"the database lacks {len(pending)} migrations: run `heimdex migrate` first")
+
+
 def apply_migrations(url: str) -> list[Migration]:
     """Applies what is pending, each file in its own transaction, and returns it.
 
     Waits for another process that migrates the same database. Raises ConfigurationError when an applied file
-    has changed since, when the server is too old, or when a file fails.
+    has changed since, when the server is too old, when a file fails, or when the role may not make tables.
     """
     with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0, needs_session=True) as connection:
         _refuse_old_server(connection)
         with advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True):
-            connection.execute(_RECORD_TABLE)
+            if not _has_record(connection):
+                with _named(connection, "migrations"):
+                    connection.execute(_RECORD_TABLE)
             pending = _pending(connection)
             for migration in pending:
                 _apply(connection, migration)
@@ -104,13 +115,13 @@ def apply_again(url: str, numbers: Collection[int]) -> None:
             connection.execute(_MAY_TAKE_LONG)
             for migration in all_migrations():
                 if migration.number in numbers:
-                    with _named(connection, migration):
+                    with _named(connection, f"migration {migration.name}"):
                         connection.execute(migration.text.encode())
 
 
 def _apply(connection: Connection[DictRow], migration: Migration) -> None:
     record = "INSERT INTO public.heimdex_migrations (number, name, sha256) VALUES (%s, %s, %s)"
-    with _named(connection, migration), connection.transaction():
+    with _named(connection, f"migration {migration.name}"), connection.transaction():
         connection.execute(_MAY_TAKE_LONG)
         # Bytes, since the text is no literal; without parameters it may hold many statements.
         connection.execute(migration.text.encode())
@@ -118,23 +129,21 @@ def _apply(connection: Connection[DictRow], migration: Migration) -> None:
 
 
 @contextmanager
-def _named(connection: Connection[DictRow], migration: Migration) -> Iterator[None]:
-    """An error names the migration in which it came up."""
+def _named(connection: Connection[DictRow], what: str) -> Iterator[None]:
+    """An error names what could not be applied."""
     try:
         yield
     except psycopg.OperationalError as error:
         if connection.closed or is_connection_lost(error):
-            raise DatabaseUnavailable(f"Postgres went away during migration {migration.name}") from error
+            raise DatabaseUnavailable(f"Postgres went away during {what}") from error
         raise
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error)
-        raise ConfigurationError(f"migration {migration.name} cannot be applied: {reason}") from error
+        raise ConfigurationError(f"{what} cannot be applied: {reason}") from error
 
 
 def _pending(connection: Connection[DictRow]) -> list[Migration]:
-    if connection.execute("SELECT to_regclass('public.heimdex_migrations') IS NULL AS missing").fetchall()[0][
-        "missing"
-    ]:
+    if not _has_record(connection):
         return all_migrations()
     rows = connection.execute("SELECT number, sha256 FROM public.heimdex_migrations").fetchall()
     applied = {row["number"]: row["sha256"] for row in rows}
@@ -147,6 +156,11 @@ def _pending(connection: Connection[DictRow]) -> list[Migration]:
                 "restore the file, and put the change into a new migration"
             )
     return [migration for migration in migrations if migration.number not in applied]
+
+
+def _has_record(connection: Connection[DictRow]) -> bool:
+    rows = connection.execute("SELECT to_regclass('public.heimdex_migrations') IS NOT NULL AS found").fetchall()
+    return bool(rows[0]["found"])
 
 
 def _refuse_old_server(connection: Connection[DictRow]) -> None:

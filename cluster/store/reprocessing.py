@@ -15,6 +15,7 @@ from cluster.contracts.stages import Stage
 from cluster.contracts.videos import PRIORITY_STEP_S
 from cluster.store.database import Pool
 from cluster.store.queue_signals import notify
+from cluster.store.refusals import refused_in_one_sentence
 
 _LOCK = """
 -- Whoever holds these rows sees in its next statement all that others did to the videos, in other tables too.
@@ -107,6 +108,9 @@ def retry(
 
     With ids, what an existing Heimdex left FAILED is tried here too. ``owner_id`` and ``stage`` (where they failed)
     restrict them further. Returns those that wait now.
+
+    Raises:
+        RefusedByDatabase: a rule of the database forbids it; none waits then.
     """
     with pool.connection() as connection:
         locked = _lock(connection, ids, owner_id)
@@ -119,7 +123,7 @@ def reprocess(
     """Let videos that are READY, FAILED or CANCELLED be processed again; returns those that wait now.
 
     With ``owner_id``, only that owner's. ``language``: of the speech from now on; None: as before. Forgotten videos,
-    and those that wait or are being processed, here or elsewhere, are left out.
+    and those that wait or are being processed, here or elsewhere, are left out. Raises as :func:`retry`.
     """
     with pool.connection() as connection:
         locked = _lock(connection, ids, owner_id)
@@ -134,7 +138,7 @@ def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) ->
 
 
 def take_over(pool: Pool, ids: Sequence[UUID], statuses: Sequence[str]) -> list[UUID]:
-    """Queue those of the videos that are still as they were left; returns them."""
+    """Queue those of the videos that are still as they were left; returns them. Raises as :func:`retry`."""
     with pool.connection() as connection:
         return _enqueue(connection, _TAKE_OVER, _lock(connection, ids), statuses=list(statuses))
 
@@ -164,6 +168,7 @@ def _enqueue(
         "step_s": PRIORITY_STEP_S,
         **chosen,
     }
-    waiting = [row["id"] for row in connection.execute(statement, values)]
+    with refused_in_one_sentence("that videos wait again"):
+        waiting = [row["id"] for row in connection.execute(statement, values)]
     notify(connection)
     return waiting

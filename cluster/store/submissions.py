@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from psycopg import errors
+from psycopg import Connection, errors
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged, TooManySubmissions
@@ -18,6 +19,7 @@ from cluster.contracts.stages import Stage
 from cluster.contracts.videos import PRIORITY_STEP_S, Submission
 from cluster.store.database import Pool, connect
 from cluster.store.queue_signals import notify
+from cluster.store.refusals import refused_in_one_sentence
 from cluster.video_uris import filename_of, video_name
 
 _CANCEL_ROUNDS = 5
@@ -129,7 +131,7 @@ def submit(
             )
             connection.execute("SELECT FROM video_owners WHERE owner_id = %s FOR NO KEY UPDATE", (owner_id,))
             _check(connection.execute(_STANDING, parameters).fetchone(), most_per_minute)
-        connection.execute(_SUBMIT, parameters)
+        _enqueue(connection, parameters)
         notify(connection)
     return chosen
 
@@ -138,12 +140,23 @@ def check_owner(url: str, owner_id: UUID) -> None:
     """See whether a video of this owner may be written, and leave nothing behind. Raises RefusedByDatabase."""
     with connect(url, name="heimdex-doctor") as connection:
         with _one_sentence(owner_id):
-            connection.execute(_SUBMIT, _parameters(owner_id, [Submission(uri="doctor.mp4")], [uuid.uuid4()]))
+            _enqueue(connection, _parameters(owner_id, [Submission(uri="doctor.mp4")], [uuid.uuid4()]))
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         connection.rollback()
 
 
-def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUID]) -> dict[str, object]:
+def _enqueue(connection: Connection[DictRow], parameters: dict[str, Any]) -> None:
+    """Raises RefusedByDatabase where a trigger leaves a row out: that is no error to Postgres."""
+    ids = parameters["ids"]
+    if connection.execute(_SUBMIT, parameters).rowcount < len(ids):
+        rows = connection.execute("SELECT count(*) AS n FROM videos WHERE id = ANY (%s)", (ids,)).fetchall()
+        if rows[0]["n"] < len(ids):
+            raise RefusedByDatabase(
+                f"a trigger of the database drops new videos of {parameters['owner']}: allow them in the table videos"
+            )
+
+
+def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUID]) -> dict[str, Any]:
     return {
         "owner": owner_id,
         "ids": ids,
@@ -157,18 +170,14 @@ def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUI
 
 @contextmanager
 def _one_sentence(owner_id: UUID) -> Iterator[None]:
-    """What a rule of the database refuses is one sentence: many of an existing database's are not ours."""
-    try:
-        yield
-    except errors.ForeignKeyViolation as error:
-        raise RefusedByDatabase(
-            f"the database knows no owner {owner_id} ({error.diag.constraint_name}): "
-            "sign up with that id first, or submit for another owner (HEIMDEX_OWNER_ID)"
-        ) from error
-    except (errors.IntegrityError, errors.InsufficientPrivilege, errors.RaiseException) as error:
-        raise RefusedByDatabase(
-            f"a rule of the database refuses videos of {owner_id}: {error.diag.message_primary}"
-        ) from error
+    with refused_in_one_sentence(f"videos of {owner_id}"):
+        try:
+            yield
+        except errors.ForeignKeyViolation as error:
+            raise RefusedByDatabase(
+                f"the database knows no owner {owner_id} ({error.diag.constraint_name}): "
+                "sign up with that id first, or submit for another owner (HEIMDEX_OWNER_ID)"
+            ) from error
 
 
 def _check(standing: DictRow | None, most_per_minute: int | None) -> None:
@@ -183,7 +192,15 @@ def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> lis
     """Cancel videos that wait or are on their way; returns those that were. With ``owner_id``, only that owner's.
 
     A video may pass from waiting to being worked on and back meanwhile; so this looks again until none is left.
+
+    Raises:
+        RefusedByDatabase: a rule of the database forbids it.
     """
+    with refused_in_one_sentence("to cancel them"):
+        return _cancel(pool, ids, owner_id)
+
+
+def _cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None) -> list[UUID]:
     cancelled: list[UUID] = []
     for _ in range(_CANCEL_ROUNDS):
         with pool.connection() as connection:
