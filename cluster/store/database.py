@@ -38,6 +38,13 @@ __all__ = [
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60.0
 
+_SCHEMAS = """
+SELECT set_config('search_path', concat_ws(', ', 'public', nullif(current_setting('search_path'), ''), (
+    SELECT quote_ident(n.nspname) FROM pg_catalog.pg_extension AS x
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = x.extnamespace WHERE x.extname = 'vector'
+)), false)
+"""
+
 IDLE_IN_TRANSACTION_S = 20.0
 """A process that was stopped in the middle of a transaction keeps what it locked from others no longer than this."""
 
@@ -214,13 +221,16 @@ def _parse(url: str) -> dict[str, Any]:
 def _prepare_session(
     connection: Connection[Any], statement_timeout_s: float = STATEMENT_TIMEOUT_S, *, pooled: bool = False
 ) -> None:
-    """UTC, the timeouts, no compiling and pgvector; of a pooled session only the last, which the client keeps.
+    """UTC, the timeouts, no compiling, the schemas and pgvector; of a pooled session only the last, which the client
+    keeps.
 
-    A server that has a compiler would take a tenth of a second over each claim, since many videos wait.
+    Schema public comes first, where the tables are, also where the role has a schema of its own, and pgvector's last. A
+    server that has a compiler would take a tenth of a second over each claim, since many videos wait.
     By SET, since connection poolers in front of Postgres refuse the ``options`` parameter.
     """
     if not pooled:
         connection.execute(_settings("SET", statement_timeout_s))
+        connection.execute(_SCHEMAS)
     if TypeInfo.fetch(connection, "vector") is not None:
         register_vector(connection)
     connection.commit()
@@ -235,6 +245,7 @@ def _settings(command: str, statement_timeout_s: float) -> bytes:
     """One message without a snapshot, so that the isolation level of the transaction can still be set."""
     values = {
         "TimeZone": "'UTC'",
+        "DateStyle": "'ISO'",
         "jit": "off",
         "statement_timeout": round(statement_timeout_s * 1000),
         "idle_in_transaction_session_timeout": round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0),

@@ -24,7 +24,13 @@ BEGIN
             'get_admin_failures_by_stage',
             'get_admin_throughput_timeseries_v2')
     LOOP
-        EXECUTE format('DROP ROUTINE %s', old);
+        BEGIN
+            EXECUTE format('DROP ROUTINE %s', old);
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            -- A view that reads it goes on reading it, under a name that is in nobody's way.
+            EXECUTE format('ALTER ROUTINE %s RENAME TO %I', old,
+                           (SELECT format('former_%s_%s', p.proname, p.oid) FROM pg_catalog.pg_proc AS p WHERE p.oid = old));
+        END;
     END LOOP;
 END
 $$;

@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from PIL import Image
+from psycopg.conninfo import conninfo_to_dict
 
 from cluster.adopt import look, take_over_left
 from cluster.contracts.errors import ConfigurationError
@@ -14,6 +16,7 @@ from cluster.contracts.search import By, Scope, parse_words
 from cluster.fetch_limits import fetch_limits
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
+from cluster.store.admin_functions import changed_functions, restore_functions
 from cluster.store.adoption import Adoption
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.index_check import Kind
@@ -21,9 +24,18 @@ from cluster.store.migrations import apply_migrations
 from cluster.store.postgres_check import PostgresCheck
 from cluster.store.search_index import PostgresSearchIndex
 from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.store.submissions import quarantine
 from cluster.store.video_queue import VideoQueue
 from cluster.thumbnails import Thumbnails
-from tests.existing_database import ANNA, BEN, CARA, changes_between, clip, take_snapshot
+from tests.existing_database import (
+    ANNA,
+    BEN,
+    CARA,
+    changes_between,
+    clip,
+    restore_existing_functions,
+    take_snapshot,
+)
 
 
 @pytest.fixture
@@ -54,6 +66,13 @@ def test_a_dry_run_changes_nothing(existing_url: str) -> None:
     with connect(existing_url) as connection:
         rows = connection.execute("SELECT to_regclass('heimdex_migrations') IS NULL AS missing").fetchall()
     assert rows == [{"missing": True}]
+
+
+def test_dry_run_tells_scenes_words_and_functions_apart(adopted: Pool, existing_url: str) -> None:
+    restore_existing_functions(existing_url)
+    report = look(existing_url)
+    # Boat, dawn, harbour, part, quay and the, in the scenes of one owner: the READY ones are all Cara's.
+    assert (report.migrations, report.restored, report.indexed, report.words) == (0, 10, 36, 6)
 
 
 def test_adopted_scenes_are_found_by_words(adopted: Pool, existing_url: str) -> None:
@@ -148,3 +167,50 @@ def test_take_over_without_a_root_is_refused(adopted: Pool, existing_url: str) -
     assert adopted
     with pytest.raises(ConfigurationError, match="HEIMDEX_STORAGE_ROOT"):
         take_over_left(load_settings(), existing_url, failed=False, dry=True, say=lambda _: None)
+
+
+def test_views_go_on_reading_the_functions_they_read(existing_url: str) -> None:
+    with connect(existing_url) as connection:
+        connection.execute("CREATE VIEW totals AS SELECT * FROM get_admin_overview_metrics()")
+        connection.execute("CREATE VIEW days AS SELECT * FROM get_throughput_timeseries(30)")
+        before = connection.execute("SELECT * FROM totals").fetchall()
+    apply_migrations(existing_url)
+    with connect(existing_url) as connection:
+        assert changed_functions(connection) == []
+        assert connection.execute("SELECT * FROM totals").fetchall() == before
+        connection.execute("CREATE VIEW stages AS SELECT * FROM get_admin_failures_by_stage(30)")
+        connection.execute("DROP FUNCTION get_search_timeseries(integer)")
+    assert restore_functions(existing_url) == ["get_search_timeseries(integer)"]
+    with connect(existing_url) as connection:
+        assert changed_functions(connection) == []
+        assert connection.execute("SELECT count(*) AS n FROM stages").fetchall() == [{"n": 2}]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "ALTER DATABASE {database} SET search_path = public",
+        "ALTER DATABASE {database} SET search_path = ''",
+        "CREATE SCHEMA existing_owner AUTHORIZATION existing_owner",
+        "ALTER DATABASE {database} SET DateStyle = 'German'; ALTER DATABASE {database} SET TimeZone = 'Asia/Seoul'; "
+        "ALTER DATABASE {database} SET IntervalStyle = 'iso_8601'",
+    ],
+    ids=["pgvector elsewhere", "no schemas", "a schema of the role's", "dates of a country"],
+)
+def test_settings_of_a_database_change_nothing(existing_url: str, settings: str) -> None:
+    superuser = existing_url.replace("://existing_owner@", "://postgres@")
+    database = str(conninfo_to_dict(existing_url)["dbname"])
+    with connect(superuser) as connection:
+        connection.execute(settings.format(database=database).encode())
+    apply_migrations(existing_url)
+    with open_pool(existing_url, max_size=2, name="tests") as pool:
+        SearchModels(pool).adopt(By.PICTURE, IndexedModel("p@1", "p", None, 768))
+        PostgresCheck(pool, existing_url).repair()
+        assert PostgresCheck(pool, existing_url).verify().differences == 0
+        assert {video.failed_at.tzinfo for video in quarantine(pool, 50)[0]} == {UTC}
+        with pool.connection() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT relnamespace::regnamespace::text AS schema FROM pg_class "
+                "WHERE relkind = 'r' AND relname ~ '^(heimdex|scene|search|video|embedding|cluster|forgotten)_'"
+            ).fetchall()
+    assert rows == [{"schema": "public"}]
