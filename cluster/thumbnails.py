@@ -7,29 +7,35 @@ HTTP: public addresses, or a relative path below the storage root; never a file 
 import io
 import posixpath
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from PIL import Image
 
-from cluster.contracts.errors import HeimdexError
+from cluster.contracts.errors import HeimdexError, InvalidVideo, TransientFailure
 from cluster.query_picture import read_picture
 from cluster.scene_pictures import ScenePictures
 from cluster.storage import FetchLimits, fetch
+from cluster.storage_root import is_relative
 from cluster.store.adoption import UnshownScene
+from cluster.video_uris import scheme_of, shown
 
 READERS = 8
 MAX_BYTES = 16 * 2**20
 TIMEOUT_S = 20.0
 QUALITY = 95
+GIVEN_UP_AFTER = 20
+"""So many thumbnails in a row that a host did not deliver: the others of that host are not asked for."""
 
 
 @dataclass(frozen=True)
 class CopiedThumbnail:
-    """The key frame that was made of a scene's thumbnail, or why none was."""
+    """The key frame that was made of a scene's thumbnail, or why none was: the same words for all of one host."""
 
     scene_id: UUID
     url: str | None
@@ -37,13 +43,17 @@ class CopiedThumbnail:
 
 
 class Thumbnails:
-    """Copies thumbnails to ``pictures``. ``limits``: where videos may be read; thumbnails are bound further."""
+    """Copies thumbnails to ``pictures``. ``limits``: where videos may be read; thumbnails are bound further.
+
+    A host that does not answer is waited for a few times, not once for each of its thumbnails.
+    """
 
     def __init__(self, pictures: ScenePictures, limits: FetchLimits, schemes: Sequence[str]) -> None:
         self._pictures = pictures
         self._limits = replace(
             limits, max_bytes=MAX_BYTES, timeout_s=TIMEOUT_S, allowed_schemes=frozenset(schemes) - {"file"}
         )
+        self._in_a_row: Counter[str] = Counter()
 
     def copy(self, scenes: Sequence[UnshownScene]) -> list[CopiedThumbnail]:
         """Copy what can be read, several at once.
@@ -55,12 +65,15 @@ class Thumbnails:
             return list(threads.map(self._copy_one, scenes))
 
     def _copy_one(self, scene: UnshownScene) -> CopiedThumbnail:
+        host = _host_of(scene.url)
+        if self._in_a_row[host] >= GIVEN_UP_AFTER:
+            return CopiedThumbnail(scene.id, None, f"not asked for, since {host} does not answer")
         try:
-            with tempfile.TemporaryDirectory(prefix="heimdex-thumbnail-") as folder:
-                read = fetch(scene.url, Path(folder), self._limits)
-                picture = Image.fromarray(read_picture(read.path.read_bytes()))
+            picture = self._read(scene.url)
+            self._in_a_row[host] = 0
         except (HeimdexError, ValueError) as error:
-            return CopiedThumbnail(scene.id, None, str(error))
+            self._in_a_row[host] = self._in_a_row[host] + 1 if isinstance(error, TransientFailure) else 0
+            return CopiedThumbnail(scene.id, None, self._without_address(str(error), scene.url, host))
         encoded = io.BytesIO()
         picture.save(encoded, "JPEG", quality=QUALITY)
         filesystem = self._pictures.filesystem
@@ -69,3 +82,22 @@ class Thumbnails:
         path = posixpath.join(directory, f"{scene.index:05d}-key.jpg")
         filesystem.pipe_file(path, encoded.getvalue())
         return CopiedThumbnail(scene.id, str(filesystem.unstrip_protocol(path)), None)
+
+    def _read(self, url: str) -> Image.Image:
+        with tempfile.TemporaryDirectory(prefix="heimdex-thumbnail-") as folder:
+            read = fetch(url, Path(folder), self._limits)
+            return Image.fromarray(read_picture(read.path.read_bytes()))
+
+    def _without_address(self, sentence: str, url: str, host: str) -> str:
+        root = self._limits.storage_root
+        with suppress(InvalidVideo):
+            if root is not None and is_relative(url):
+                sentence = sentence.replace(shown(root.uri_of(url)), host)
+        return sentence.replace(shown(url), host)
+
+
+def _host_of(url: str) -> str:
+    """Who is asked for a thumbnail, for people."""
+    if is_relative(url):
+        return "HEIMDEX_STORAGE_ROOT"
+    return shown(url).partition("://")[2].partition("/")[0] or scheme_of(url)
