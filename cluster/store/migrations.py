@@ -6,6 +6,7 @@ applied, and the lock that lets two start at once.
 
 import hashlib
 import re
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from importlib.resources import files
 from typing import LiteralString
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
@@ -44,11 +45,10 @@ CREATE TABLE IF NOT EXISTS public.heimdex_migrations (
 )
 """
 
-# "already exists, skipping" is the normal case. The timeouts: a pooler keeps none of the session's.
-_MAY_TAKE_LONG = (
-    b"SET LOCAL client_min_messages = warning; SET LOCAL statement_timeout = 0; "
-    b"SET LOCAL idle_in_transaction_session_timeout = 0"
-)
+LOCK_WAIT_S = 5.0
+"""A table that others use is not waited for longer at once: all who ask for it meanwhile wait behind the migration."""
+LOCK_TRIES = 12
+LOCK_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def apply_again(url: str, numbers: Collection[int]) -> None:
     with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0, needs_session=True) as connection:
         lock = advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True)
         with lock, connection.transaction():
-            connection.execute(_MAY_TAKE_LONG)
+            connection.execute(_may_take_long())
             for migration in all_migrations():
                 if migration.number in numbers:
                     with _named(connection, f"migration {migration.name}"):
@@ -121,11 +121,30 @@ def apply_again(url: str, numbers: Collection[int]) -> None:
 
 def _apply(connection: Connection[DictRow], migration: Migration) -> None:
     record = "INSERT INTO public.heimdex_migrations (number, name, sha256) VALUES (%s, %s, %s)"
-    with _named(connection, f"migration {migration.name}"), connection.transaction():
-        connection.execute(_MAY_TAKE_LONG)
-        # Bytes, since the text is no literal; without parameters it may hold many statements.
-        connection.execute(migration.text.encode())
-        connection.execute(record, [migration.number, migration.name, migration.sha256])
+    with _named(connection, f"migration {migration.name}"):
+        for tries_left in reversed(range(LOCK_TRIES)):
+            try:
+                with connection.transaction():
+                    connection.execute(_may_take_long())
+                    # Bytes, since the text is no literal; without parameters it may hold many statements.
+                    connection.execute(migration.text.encode())
+                    connection.execute(record, [migration.number, migration.name, migration.sha256])
+                return
+            except errors.LockNotAvailable:
+                if not tries_left:
+                    raise
+                time.sleep(LOCK_PAUSE_S)
+
+
+def _may_take_long() -> bytes:
+    """Timeouts of one transaction, since a pooler keeps none of the session's.
+
+    "already exists, skipping" is the normal case.
+    """
+    return (
+        "SET LOCAL client_min_messages = warning; SET LOCAL statement_timeout = 0; "
+        f"SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = {round(LOCK_WAIT_S * 1000)}"
+    ).encode()
 
 
 @contextmanager
@@ -133,6 +152,11 @@ def _named(connection: Connection[DictRow], what: str) -> Iterator[None]:
     """An error names what could not be applied."""
     try:
         yield
+    except errors.LockNotAvailable as error:
+        raise ConfigurationError(
+            f"{what} cannot be applied while another session holds what it changes: end that session, which "
+            "pg_stat_activity shows, or wait for it, and try again"
+        ) from error
     except psycopg.OperationalError as error:
         if connection.closed or is_connection_lost(error):
             raise DatabaseUnavailable(f"Postgres went away during {what}") from error

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 from psycopg.rows import DictRow
+
+from cluster.contracts.errors import DatabaseUnavailable
+
+LOCK_WAIT_S = 5.0
 
 # The triggers that an UPDATE would fire, foreign keys' own excepted, with the word that enables each again.
 _UPDATE_TRIGGERS = """
@@ -20,11 +24,22 @@ WHERE tgrelid = 'public.videos'::regclass AND NOT tgisinternal AND tgenabled IN 
 def without_update_triggers(connection: Connection[DictRow]) -> Iterator[None]:
     """Disables them until the end of the block (a rollback ends it too); no other session can write meanwhile.
 
-    By ALTER TABLE, which the table's owner may do; ``session_replication_role`` would need a superuser.
+    By ALTER TABLE, which the table's owner may do; ``session_replication_role`` would need a superuser. A session that
+    keeps rows of the table locked is not waited for long, since all other writers wait behind this one meanwhile.
+
+    Raises:
+        DatabaseUnavailable: another session holds the table.
     """
     triggers = connection.execute(_UPDATE_TRIGGERS).fetchall()
-    for trigger in triggers:
-        _alter_videos(connection, "DISABLE TRIGGER", trigger["name"])
+    connection.execute(f"SET LOCAL lock_timeout = {round(LOCK_WAIT_S * 1000)}")
+    try:
+        for trigger in triggers:
+            _alter_videos(connection, "DISABLE TRIGGER", trigger["name"])
+    except errors.LockNotAvailable as error:
+        raise DatabaseUnavailable(
+            "another session holds the table videos: try again when its transaction, which pg_stat_activity shows, ends"
+        ) from error
+    connection.execute("SET LOCAL lock_timeout TO DEFAULT")
     yield
     for trigger in triggers:
         _alter_videos(connection, trigger["enable"], trigger["name"])

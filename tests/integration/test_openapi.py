@@ -14,8 +14,8 @@ ERRORS_OF = {
     "/v1/videos/{video_id}/cancel": {"409"},
     "/v1/videos/{video_id}/retry": {"409"},
     "/v1/search/image": {"413"},
-    "/v1/admin/failures/retry": {"413", "415"},
-    "/v1/admin/videos/cancel": {"413", "415"},
+    "/v1/admin/failures/retry": {"409", "413", "415"},
+    "/v1/admin/videos/cancel": {"409", "413", "415"},
     "/v1/admin/reprocess-embeddings": {"409"},
     "/v1/videos/{video_id}/reprocess": {"409", "413", "415"},
 }
