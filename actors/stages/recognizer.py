@@ -2,8 +2,8 @@
 
 Owns the doubts. Words are doubtful where they are guessed (a low log-probability), are missing although voice detection
 found speech, or repeat themselves. Doubtful utterances are recognised again in the whole context of the model; one that
-still is in a loop, piece by piece at its pauses. The better result is the one with the better ``_Candidate.rank``; of
-what is left, the copies are cut that no time is left for, and nothing else.
+still is in a loop, or seems to be one in silence, piece by piece at its pauses. The better result is the one with the
+better ``_Candidate.rank``; of what is left, the copies are cut that no time is left for, and nothing else.
 """
 
 import logging
@@ -46,11 +46,12 @@ class _Candidate:
     mean_log_probability: float
     no_speech_probability: float
     duration_s: float
+    is_of_pieces: bool = False
 
     @cached_property
     def loops(self) -> list[Copy]:
-        """The copies of a phrase that cannot have been said."""
-        return impossible_copies(self.words)
+        """The copies of a phrase that cannot have been said; the words of each piece have their own sound."""
+        return [] if self.is_of_pieces else impossible_copies(self.words)
 
     @property
     def fits_its_time(self) -> bool:
@@ -72,10 +73,19 @@ class _Candidate:
         return min(self.mean_log_probability, _mean(once))
 
     @property
+    def is_sure(self) -> bool:
+        """Whether there are words, and the decoder is sure of them on average, copies included."""
+        return bool(self.words) and self.mean_log_probability >= LOG_PROB_THRESHOLD
+
+    @property
+    def is_surely_said(self) -> bool:
+        """Whether the decoder is sure, and of speech."""
+        return self.is_sure and self.no_speech_probability <= NO_SPEECH_THRESHOLD
+
+    @property
     def rank(self) -> tuple[int, float]:
         """By how much it is to be trusted: sure words that fit their time, other sure words, then the rest."""
-        is_sure = bool(self.words) and self.mean_log_probability >= LOG_PROB_THRESHOLD
-        return is_sure + (is_sure and self.fits_its_time), self.mean_log_probability
+        return self.is_sure + (self.is_sure and self.fits_its_time), self.mean_log_probability
 
     def is_doubtful(self, spoken_s: float) -> bool:
         """Whether the utterance, ``spoken_s`` of which is speech, should be recognised again."""
@@ -105,7 +115,10 @@ class Recognizer:
             [again] = self._model.recognise([utterance.samples], LONGEST_S, language)
             candidates.append(_candidate(utterance, again))
         if _is_silence(candidates):
-            return []
+            if not any(one.is_sure for one in candidates):
+                return []
+            # Sure of its copies only: a loop in noise, or one word said over and over. Pieces leave no room for loops.
+            return list(utterance.in_video(self._by_pieces(utterance, language, must_be_sure=True).words))
         best = max(candidates, key=lambda one: one.rank)
         if not best.fits_its_time:
             best = max(best, self._by_pieces(utterance, language, best.phrase), key=lambda one: one.rank)
@@ -113,20 +126,23 @@ class Recognizer:
             logger.info("loop cut: start_s=%.1f copies=%d", utterance.start_s, len(best.loops))
         return list(utterance.in_video(without(best.words, best.loops)))
 
-    def _by_pieces(self, utterance: Utterance, language: str, phrase: str) -> _Candidate:
+    def _by_pieces(
+        self, utterance: Utterance, language: str, phrase: str = "", *, must_be_sure: bool = False
+    ) -> _Candidate:
         """What is recognised in the pieces between its pauses, put together.
 
         The pieces tell how often ``phrase`` was said, and the whole how: it is the prompt for each of them.
+        ``must_be_sure``: pieces that one of Whisper's two gates holds back are left out, not only those that both do.
         """
         words: list[Word] = []
         log_probabilities = []
         for piece in pieces(utterance):
             [recognition] = self._model.recognise([piece.samples], self._context_s(piece), language, phrase)
             found = _candidate(piece, recognition)
-            if not _is_silence([found]):
+            if found.is_surely_said if must_be_sure else not _is_silence([found]):
                 words += piece.in_video(without(found.words, found.loops))
                 log_probabilities.append(found.mean_log_probability)
-        return _Candidate(tuple(words), _mean(log_probabilities), 0.0, utterance.duration_s)
+        return _Candidate(tuple(words), _mean(log_probabilities), 0.0, utterance.duration_s, is_of_pieces=True)
 
     def _context_s(self, utterance: Utterance) -> float:
         return self._model.context.context_s(utterance.duration_s)

@@ -86,6 +86,13 @@ FETCHES = [
         (f"{_GOING_ON}test_a_server_may_give_smaller_parts_than_asked_for",),
     ),
     Guard(
+        "a part that is sent as 200 is no whole file",
+        TRANSFER,
+        "self._understood(part_of(response), first)",
+        "part_of(response)",
+        (f"{_GOING_ON}test_a_part_that_does_not_say_which_is_proven_by_its_bytes[200 OK-none]",),
+    ),
+    Guard(
         "an encoded file that broke off is no whole one",
         BODY,
         "    if member is not None or (rest and not ended):\n        raise",

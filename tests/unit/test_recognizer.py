@@ -1,5 +1,6 @@
 """Doubtful words: recognised again, in pieces, or left out. The model is scripted: no decoder loops on demand."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,13 @@ def looped(text: str, times: int) -> Recognition:
 
 def utterance(seconds: float = 3.5) -> Utterance:
     return Utterance((Part(0.0, 0.4, 7.0),), seconds - 0.8, np.zeros(round(seconds * SPEECH_RATE_HZ), np.float32))
+
+
+def said_over(times: int) -> Utterance:
+    """A sentence and a pause of half a second, over and over."""
+    speech, pause = speech_of(sentences()[0]), np.zeros(round(0.5 * SPEECH_RATE_HZ), np.int16)
+    samples = np.concatenate([speech, pause] * times).astype(np.float32) / 32768.0
+    return Utterance((Part(0.0, 0.4, 7.0),), len(samples) / SPEECH_RATE_HZ, samples)
 
 
 def text_of(model: Scripted, said: Utterance | None = None) -> str:
@@ -116,10 +124,30 @@ def test_recognizer_loop_in_silence_is_left_out() -> None:
     assert text_of(Scripted(*[Recognition(once, SURE, 0.8)] * 2)) == ""
 
 
+@pytest.mark.parametrize(("sure", "no_speech", "expected"), [(SURE, 0.03, 2), (SURE, 0.8, 0), (GUESSED, 0.03, 0)])
+def test_recognizer_chant_like_a_loop_is_heard_in_pieces(sure: float, no_speech: float, expected: int) -> None:
+    once = tuple(Word(n * 0.1, (n + 1) * 0.1, " round", 0.05 if n == 0 else 0.99) for n in range(30))
+    loop = Recognition(once, SURE, 0.8)
+    said = said_over(2)
+
+    class ByLength(Scripted):
+        def recognise(self, stretches: Sequence[Any], *_: object, **__: object) -> list[Recognition]:
+            whole = len(stretches[0]) == len(said.samples)
+            return [loop if whole else recognition("Round.", sure=sure, no_speech=no_speech)]
+
+    assert text_of(ByLength(loop, loop), said).split() == ["Round."] * expected
+
+
+def test_recognizer_words_of_pieces_are_no_copies() -> None:
+    said = said_over(4)
+    loop = looped("Well, I never.", 9)
+    at_s = [0.0, 0.02, 0.04, 2.4]
+    piece = tuple(Word(start_s, end_s, " well", 0.9) for start_s, end_s in itertools.pairwise(at_s))
+    assert text_of(Scripted(loop, loop, Recognition(piece, SURE, 0.1)), said).split() == ["well"] * 12
+
+
 def test_recognizer_loop_with_pauses_is_asked_for_in_pieces() -> None:
-    speech, pause = speech_of(sentences()[0]), np.zeros(round(0.5 * SPEECH_RATE_HZ), np.int16)
-    samples = np.concatenate([speech, pause, speech]).astype(np.float32) / 32768.0
-    said = Utterance((Part(0.0, 0.4, 7.0),), len(samples) / SPEECH_RATE_HZ, samples)
+    said = said_over(2)
     model = Scripted(looped(GREEN, 9), looped(GREEN, 9), recognition(GREEN, each_s=1.0))
     assert text_of(model, said).count(GREEN) == len([prompt for prompt in model.prompts if prompt]) >= 2
     assert set(model.prompts) == {"", f" {GREEN}"}
