@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -52,7 +51,7 @@ def _adopt(settings: Settings, url: str, *, dry: bool, as_json: bool) -> bool:
 
     report = look(url) if dry else run(settings, url, partial(ray_at_hand, settings), _say)
     if as_json:
-        typer.echo(json.dumps({**asdict(report), "failed": len(report.failed)}, indent=1, default=str))
+        typer.echo(report_json(report))
     else:
         for line in _lines(report):
             typer.echo(line)
@@ -76,7 +75,7 @@ def _take_over(settings: Settings, url: str, *, failed: bool, dry: bool, as_json
 
     taken = take_over_left(settings, url, failed=failed, dry=dry, say=_say)
     if as_json:
-        typer.echo(json.dumps(asdict(taken), indent=1))
+        typer.echo(json.dumps(vars(taken), indent=1))
     else:
         typer.echo(f"{taken.queued} videos {'would be' if dry else 'are'} queued")
         for reason, count in taken.refused.most_common():
@@ -84,6 +83,12 @@ def _take_over(settings: Settings, url: str, *, failed: bool, dry: bool, as_json
         for example in taken.examples:
             typer.echo(f"  {example}")
     return not taken.refused
+
+
+def report_json(report: Any) -> str:
+    """The report as one JSON object, reasons with their counts; ``failed``: how many scenes."""
+    found = {**vars(report), "inventory": report.inventory and vars(report.inventory), "failed": len(report.failed)}
+    return json.dumps(found, indent=1)
 
 
 def _lines(report: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The steps of ``heimdex adopt`` that need no model, on a database as strict as a real one."""
 
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 from psycopg.conninfo import conninfo_to_dict
 
-from cluster.adopt import look, take_over_left
+from cluster.adopt import Report, look, take_over_left
+from cluster.adopt_command import report_json
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope, parse_words
 from cluster.fetch_limits import fetch_limits
@@ -73,6 +75,13 @@ def test_dry_run_tells_scenes_words_and_functions_apart(adopted: Pool, existing_
     report = look(existing_url)
     # Boat, dawn, harbour, part, quay and the, in the scenes of one owner: the READY ones are all Cara's.
     assert (report.migrations, report.restored, report.indexed, report.words) == (0, 10, 36, 6)
+
+
+def test_report_is_json_with_its_reasons(existing_url: str) -> None:
+    report = Report(dry=False, inventory=look(existing_url).inventory, failed={clip(10): "no picture"})
+    report.unreadable.update(["no such file"] * 3)
+    told = json.loads(report_json(report))
+    assert (told["unreadable"], told["failed"], told["inventory"]["ready"]) == ({"no such file": 3}, 1, 12)
 
 
 def test_adopted_scenes_are_found_by_words(adopted: Pool, existing_url: str) -> None:

@@ -88,6 +88,7 @@ CASES: dict[str, list[Case]] = {
         Case("adopt --dry-run", says=("12 PROCESSING videos", "12 videos are PENDING elsewhere")),
         Case("adopt --dry-run --json", says=('"dry": true',)),
         Case("adopt --take-over --dry-run", 1, ("2 videos would be queued", "10 videos stay as they are")),
+        Case("adopt --take-over --dry-run --json", 1, ('"its file cannot be read": 10',)),
         Case("adopt --take-over", 1, ("2 videos are queued",), written=STATE, of=(clip(4), clip(8))),
         Case("adopt --failed", 2, ("--take-over",)),
     ],
