@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from cluster.contracts.errors import ConfigurationError, HeimdexError
+from cluster.contracts.errors import ConfigurationError, HeimdexError, SourceBusy
 from cluster.fetch_limits import fetch_limits
 from cluster.reembed import Outcome, Wish, reembed
 from cluster.scene_pictures import ScenePictures
@@ -170,6 +170,8 @@ def _refusal(video: LeftVideo, limits: FetchLimits) -> tuple[str, str] | None:
         check_stored(video.path, limits)
     except ConfigurationError:
         raise
+    except SourceBusy:
+        return None  # it is there; the video waits for it like any other
     except HeimdexError as error:
         return "its file cannot be read", str(error)
     return None
