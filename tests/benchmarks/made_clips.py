@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
 from cluster.demo import clips, truth
@@ -104,6 +105,7 @@ def _make(path: Path, chosen: Sequence[Scene], size: tuple[int, int], loudness: 
     ends_s = []
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
         video = out.add_stream("libx264", rate=FPS, width=size[0], height=size[1], pix_fmt="yuv420p", options=ENCODER)
+        video.codec_context.colorspace = Colorspace.ITU601  # the demo's; pictures so large would be taken for BT.709
         audio = out.add_stream("aac", rate=SOUND_HZ, layout="stereo")
         heard, number = [], 0
         for scene in chosen:
