@@ -20,7 +20,8 @@ from cluster.store.refusals import refused_in_one_sentence
 _LOCK = """
 -- Whoever holds these rows sees in its next statement all that others did to the videos, in other tables too.
 SELECT v.id FROM videos AS v
-WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+WHERE v.id = ANY (%(ids)s) AND v.status = ANY (%(statuses)s::video_status[])
+  AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
 ORDER BY v.id FOR UPDATE
 """
 
@@ -56,7 +57,7 @@ _RETRY = (
 -- What FAILED or was cancelled is tried again; what its stages have stored stays.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.id = ANY (%(ids)s) AND v.status = 'FAILED' AND p.forgotten_at IS NULL
+    WHERE v.id = ANY (%(ids)s) AND p.forgotten_at IS NULL
       AND (%(stage)s::text IS NULL OR v.processing_stage = %(stage)s)
 )"""
     + _ENQUEUE
@@ -67,7 +68,7 @@ _REPROCESS = (
 -- A video that has ended, in any system, is processed again from the beginning: stored results are discarded.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.id = ANY (%(ids)s) AND v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL
+    WHERE v.id = ANY (%(ids)s) AND p.forgotten_at IS NULL
 )"""
     + _ENQUEUE
 )
@@ -77,7 +78,7 @@ _TAKE_OVER = (
 -- What an existing Heimdex left waiting or FAILED, and this cluster has never known.
 WITH chosen AS MATERIALIZED (
     SELECT v.id FROM videos AS v
-    WHERE v.id = ANY (%(ids)s) AND v.status = ANY (%(statuses)s::video_status[])
+    WHERE v.id = ANY (%(ids)s)
       AND NOT EXISTS (SELECT FROM video_processing AS p WHERE p.video_id = v.id)
 )"""
     + _ENQUEUE
@@ -113,7 +114,7 @@ def retry(
         RefusedByDatabase: a rule of the database forbids it; none waits then.
     """
     with pool.connection() as connection:
-        locked = _lock(connection, ids, owner_id)
+        locked = _lock(connection, ids, ["FAILED"], owner_id)
         return _enqueue(connection, _RETRY, locked, from_the_beginning=False, stage=stage)
 
 
@@ -126,7 +127,7 @@ def reprocess(
     and those that wait or are being processed, here or elsewhere, are left out. Raises as :func:`retry`.
     """
     with pool.connection() as connection:
-        locked = _lock(connection, ids, owner_id)
+        locked = _lock(connection, ids, ["READY", "FAILED"], owner_id)
         return _enqueue(connection, _REPROCESS, locked, language=language)
 
 
@@ -140,15 +141,18 @@ def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) ->
 def take_over(pool: Pool, ids: Sequence[UUID], statuses: Sequence[str]) -> list[UUID]:
     """Queue those of the videos that are still as they were left; returns them. Raises as :func:`retry`."""
     with pool.connection() as connection:
-        return _enqueue(connection, _TAKE_OVER, _lock(connection, ids), statuses=list(statuses))
+        return _enqueue(connection, _TAKE_OVER, _lock(connection, ids, statuses))
 
 
-def _lock(connection: Connection[DictRow], ids: Sequence[UUID] | None, owner_id: UUID | None = None) -> list[UUID]:
-    """Lock the rows of these videos, or, without ids, of all that FAILED here, until the transaction ends.
+def _lock(
+    connection: Connection[DictRow], ids: Sequence[UUID] | None, statuses: Sequence[str], owner_id: UUID | None = None
+) -> list[UUID]:
+    """Lock the rows of these videos in one of the ``statuses``, or, without ids, of all that FAILED here, until the
+    transaction ends. A claim passes over locked rows, so none is locked that stays as it is.
 
     Nobody forgets them meanwhile; who already has is seen by the transaction's next statement.
     """
-    parameters = {"ids": None if ids is None else list(ids), "owner": owner_id}
+    parameters = {"ids": None if ids is None else list(ids), "statuses": list(statuses), "owner": owner_id}
     return [row["id"] for row in connection.execute(_LOCK_FAILED if ids is None else _LOCK, parameters)]
 
 

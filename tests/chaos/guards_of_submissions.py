@@ -140,8 +140,8 @@ _CHANGES = [
     Guard(
         "only what failed or was cancelled is tried again",
         AGAIN,
-        "WHERE v.id = ANY (%(ids)s) AND v.status = 'FAILED' AND p.forgotten_at IS NULL",
-        "WHERE v.id = ANY (%(ids)s) AND p.forgotten_at IS NULL",
+        '_lock(connection, ids, ["FAILED"], owner_id)',
+        '_lock(connection, ids, ["FAILED", "READY", "PENDING", "PROCESSING"], owner_id)',
         (f"{_OWNERS}test_what_waits_is_worked_on_or_is_ready_is_not_tried_again",),
     ),
     Guard(
