@@ -27,8 +27,9 @@ SAID = (
 )
 
 MOST_WRONG = 0.02
-MOST_WRONG_SHORT = 0.05
-"""Of words that are recognised without the sentences around them; those of a neighbour would be far more."""
+MOST_WRONG_SHORT = 0.04
+"""Of the words of sentences that are recognised one by one: 0.037 here, 0.031 by faster-whisper's ``transcribe``, 0.006
+by its batched pipeline (2026-11-29); 0.02 held while features were padded with silence."""
 """Of the demo's words; faster-whisper, sentence by sentence, gets 0.012 of them wrong."""
 
 needs_speech = pytest.mark.skipif(not SPEECH.exists(), reason=f"real speech is not here: {SPEECH}")
