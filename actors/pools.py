@@ -118,7 +118,7 @@ class Pool:
         """Wait until every first worker has loaded.
 
         Raises:
-            ConfigurationError: loading failed for a reason that only the operator can mend.
+            ConfigurationError: loading failed for a reason that only the operator can fix.
         """
         await asyncio.gather(*(self._load(worker) for worker in self._workers))
         self._feed()

@@ -262,7 +262,7 @@ def token(
 
 @app.command()
 def doctor() -> None:
-    """Check every part and say how to mend what is wrong. Exit status 0: nothing is."""
+    """Check every part and say how to fix what is wrong. Exit status 0: nothing is."""
     from cluster.doctor import examine
     from cluster.finding import show_findings
 

@@ -1,4 +1,4 @@
-"""``heimdex doctor``: looks at every part without changing anything, and says how to mend what is wrong."""
+"""``heimdex doctor``: looks at every part without changing anything, and says how to fix what is wrong."""
 
 import os
 import platform

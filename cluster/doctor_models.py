@@ -18,13 +18,13 @@ def speech_model(settings: Settings) -> Iterator[Finding]:
 
     name = settings.whisper_model or "small"
     directory = local_directory(name)
-    mend = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper model, or to bundled"
+    fix = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper model, or to bundled"
     if directory is not None:
         yield Finding("speech model", True, f"{name}: {directory}")
     elif hub_answers():
         yield Finding("speech model", True, f"{name}: not here yet, the first `up` downloads it")
     else:
-        yield Finding("speech model", False, f"{name}: not here, and the model hub cannot be reached", mend)
+        yield Finding("speech model", False, f"{name}: not here, and the model hub cannot be reached", fix)
 
 
 def vision_model(settings: Settings) -> Iterator[Finding]:
@@ -75,8 +75,8 @@ def _other_model(by: By, model: Keyed, stand: Stand) -> Iterator[Finding]:
     if active is None:
         return
     if active.key != model.key:
-        mend = f"set {SETTINGS[by]} to {active.name}, or embed the scenes again by `heimdex reembed`"
-        yield Finding(f"vectors by {by}", False, f"all are {active.key}'s, the settings name {model.key}", mend)
+        fix = f"set {SETTINGS[by]} to {active.name}, or embed the scenes again by `heimdex reembed`"
+        yield Finding(f"vectors by {by}", False, f"all are {active.key}'s, the settings name {model.key}", fix)
     elif active.dimensions != model.dimensions:
         seen = f"they have {active.dimensions} numbers, {model.key} gives {model.dimensions}"
         yield Finding(f"vectors by {by}", False, seen, f"bring back the files of {active.name} that made them")

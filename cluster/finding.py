@@ -10,20 +10,20 @@ from cluster.report import result_console
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked part: whether it is well, what was seen, and the mend when it is not."""
+    """One checked part: whether it is well, what was seen, and the fix when it is not."""
 
     part: str
     ok: bool
     seen: str
-    mend: str = ""
+    fix: str = ""
 
 
 def show_findings(findings: list[Finding]) -> None:
-    """A table on standard output: what is well, what is not, and the mend."""
+    """A table on standard output: what is well, what is not, and the fix."""
     table = Table(show_header=False)
     for finding in findings:
         text = Text(finding.seen)
         if not finding.ok:
-            text.append("\nmend: ", style="bold").append(finding.mend)
+            text.append("\nfix: ", style="bold").append(finding.fix)
         table.add_row("[green]ok[/]" if finding.ok else "[red]wrong[/]", finding.part, text)
     result_console().print(table)

@@ -93,7 +93,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
     """Bring the cluster up; what was begun is taken down again when a part does not start.
 
     Raises:
-        ConfigurationError: a setting, a port or a model stands in the way; the message says how to mend it.
+        ConfigurationError: a setting, a port or a model is wrong or taken; the message says how to fix it.
         SearchUnavailable: the search engine that is set does not answer.
     """
     prepare_ray(loopback=settings.ray_address is None)

@@ -1,4 +1,4 @@
-"""The columns of a manifest by the names that people and programs give them, and what stands for no value.
+"""The columns of a manifest by the names that people and programs give them, and what means no value.
 
 Owns how a row's values are found by field, and how a cell is shown in a message. Leaves cutting a file into rows and
 cells to ``manifest_text``. Pure.

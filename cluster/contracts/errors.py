@@ -128,4 +128,4 @@ class LeaseLost(HeimdexError):
 
 
 class ConfigurationError(HeimdexError):
-    """A setting, a model or a part of the machine is missing or wrong; the message says how to mend it."""
+    """A setting, a model or a part of the machine is missing or wrong; the message says how to fix it."""

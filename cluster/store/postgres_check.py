@@ -107,9 +107,9 @@ class PostgresCheck:
             progress(scenes)
         for owner_id, known in self._vocabulary.all_words().items():
             wanted = words.pop(owner_id, set())
-            self._vocabulary.mend(owner_id, missing=wanted - known, extra=known - wanted)
+            self._vocabulary.repair(owner_id, missing=wanted - known, extra=known - wanted)
         for owner_id, wanted in words.items():
-            self._vocabulary.mend(owner_id, missing=wanted, extra=set())
+            self._vocabulary.repair(owner_id, missing=wanted, extra=set())
 
     def rebuild(self) -> None:
         """Mend what differs, and build the indexes anew; searches are answered meanwhile."""

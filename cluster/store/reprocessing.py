@@ -18,7 +18,7 @@ from cluster.store.queue_signals import notify
 from cluster.store.refusals import refused_in_one_sentence
 
 _LOCK = """
--- Whoever holds these rows sees in its next statement all that others did to the videos, in other tables too.
+-- The next statement of the transaction sees what others did to these videos, in other tables too.
 SELECT v.id FROM videos AS v
 WHERE v.id = ANY (%(ids)s) AND v.status = ANY (%(statuses)s::video_status[])
   AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
@@ -150,7 +150,7 @@ def _lock(
     """Lock the rows of these videos in one of the ``statuses``, or, without ids, of all that FAILED here, until the
     transaction ends. A claim passes over locked rows, so none is locked that stays as it is.
 
-    Nobody forgets them meanwhile; who already has is seen by the transaction's next statement.
+    They cannot be forgotten until then; the next statement of the transaction sees those that were.
     """
     parameters = {"ids": None if ids is None else list(ids), "statuses": list(statuses), "owner": owner_id}
     return [row["id"] for row in connection.execute(_LOCK_FAILED if ids is None else _LOCK, parameters)]

@@ -110,7 +110,7 @@ class Vocabulary:
                 words.setdefault(row["owner_id"], set()).add(row["word"])
         return words
 
-    def mend(self, owner_id: UUID, missing: set[str], extra: set[str]) -> None:
+    def repair(self, owner_id: UUID, missing: set[str], extra: set[str]) -> None:
         """Add words of the owner's scenes, and remove those that none of them has."""
         with self._pool.connection() as connection:
             connection.execute(_ADD_OF_OWNER, {"owner": owner_id, **_asked(sorted(missing))})

@@ -49,7 +49,7 @@ def test_doctor_finds_settings_that_name_a_model_of_which_there_is_no_vector(set
     wrong = findings["vectors by picture"]
     assert not wrong.ok
     assert "all are ViT-B-32/openai@1's, the settings name bundled" in wrong.seen
-    assert "set HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED to ViT-B-32" in wrong.mend
+    assert "set HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED to ViT-B-32" in wrong.fix
 
 
 def test_doctor_looks_at_the_models_without_a_database_too(settings: Settings) -> None:

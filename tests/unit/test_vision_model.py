@@ -1,4 +1,4 @@
-"""The vision model's promises: one loading code, honest embeddings, errors that say how to mend them."""
+"""The vision model's promises: one loading code, honest embeddings, errors that say how to fix them."""
 
 import time
 from pathlib import Path
