@@ -402,8 +402,7 @@ _ON_RAY = [
         TURNS,
         "if item.node_id not in (None, node_id) or (",
         "if item.call is None or (",
-        (f"{_POOLS}test_an_item_goes_to_the_node_that_it_names",),
-        on_ray=True,
+        (f"{_TURNS}test_item_is_taken_only_by_a_worker_on_the_node_that_it_names",),
     ),
 ]
 

@@ -12,7 +12,7 @@ from actors.fair_share import FairShare
 from actors.pools import WORKERS_PER_KEPT, Pool
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply, WorkerInfo
-from actors.turns import LONG_CALL_S, SHARED_CALL_S, BatchLimit, Turn
+from actors.turns import LONG_CALL_S, SHARED_CALL_S, BatchLimit, Item, Turn, Turns
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import WorkerKind
 
@@ -187,3 +187,18 @@ def test_pool_says_when_an_item_is_handed_to_a_worker() -> None:
     cluster = Cluster()
     assert cluster.after(*(("work", name, USUAL) for name in "ab")) == one_by_one(*"ab")
     assert cluster.started == [("busy", 0), ("a", 1), ("b", 2)]  # and how many calls had been made before
+
+
+def test_item_is_taken_only_by_a_worker_on_the_node_that_it_names() -> None:
+    async def taken(node_id: str) -> list[str]:
+        reply: asyncio.Future[StageReply] = asyncio.get_running_loop().create_future()
+        waiting = [
+            Item("detect", (name,), 60.0, on_node, False, 0.0, 0.0, USUAL, 0.0, lambda: None, reply)
+            for name, on_node in (("here", "a"), ("there", "b"), ("anywhere", None))
+        ]
+        turns = Turns({"detect": BatchLimit(3)}, frozenset(), FairShare(), RunEstimates())
+        return [item.arguments[0] for item in turns.next_batch(waiting, node_id, 1, no_long=False)]
+
+    assert asyncio.run(taken("a")) == ["here", "anywhere"]
+    assert asyncio.run(taken("b")) == ["there", "anywhere"]
+    assert asyncio.run(taken("c")) == ["anywhere"]
