@@ -8,6 +8,7 @@ reading packets to ``packet_scan``. The bounds of a jump are ffplay's: it too pl
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import ClockShift
@@ -38,8 +39,7 @@ class Gaps:
     stated_to_s: float = -math.inf
 
 
-@dataclass(frozen=True)
-class PacketTime:
+class PacketTime(NamedTuple):
     """When a packet is decoded and when what it holds is shown, how long that lasts, its place in the file in bytes."""
 
     decode_s: float
@@ -99,8 +99,10 @@ class FileClock:
         at = self._place(stream, time)
         count = self._counts[at]
         self._current[stream] = at
-        first = _Reach(number, time.decode_s, -math.inf, -math.inf, math.inf, -math.inf)
-        reach = count.reaches.setdefault(stream, first)
+        reach = count.reaches.get(stream)
+        if reach is None:
+            reach = _Reach(number, time.decode_s, -math.inf, -math.inf, math.inf, -math.inf)
+            count.reaches[stream] = reach
         reach.last_s = max(reach.last_s, time.decode_s)
         reach.next_s = max(reach.next_s, time.decode_s + time.length_s)
         reach.start_s = min(reach.start_s, time.start_s)

@@ -129,8 +129,9 @@ def next_change(tables: list[StreamsFrom], after: int, pictures: int, sound: int
 
 def _rhythm(data: bytes) -> tuple[int, int]:
     """Size of the packets and the byte at which the first one's sync byte is; (0, 0) where there is no rhythm."""
+    places = np.flatnonzero(np.frombuffer(data, np.uint8) == SYNC).tolist()
     for size in PACKET_SIZES:
-        for offset in range(min(size, len(data))):
+        for offset in (place for place in places if place < size):
             syncs = data[offset : offset + 6 * size : size]
             if len(syncs) > 1 and syncs.count(SYNC) == len(syncs):
                 return size, offset

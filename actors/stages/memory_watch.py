@@ -135,18 +135,22 @@ _DATA_BOUND = _DataBound()
 
 def _own_bytes() -> int:
     """Memory that is resident and this process's own: an object store that is mapped into it does not count."""
-    statm = os.open("/proc/self/statm", os.O_RDONLY)  # asked for with every packet: pathlib takes twice as long
-    try:
-        _, resident, shared = os.read(statm, 128).split()[:3]
-    finally:
-        os.close(statm)
+    _, resident, shared, *_ = _statm()
     return (int(resident) - int(shared)) * _PAGE_BYTES
 
 
 def _reserved_bytes() -> int:
-    """What counts for RLIMIT_DATA (proc(5), VmData)."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData:")]
-    return int(line.split()[1]) * 1024
+    """What counts for RLIMIT_DATA, and the main thread's stack (proc(5), ``data``)."""
+    return int(_statm()[5]) * _PAGE_BYTES
+
+
+def _statm() -> list[bytes]:
+    """The process's memory in pages. Asked for with every packet: pathlib takes twice as long."""
+    statm = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        return os.read(statm, 128).split()
+    finally:
+        os.close(statm)
 
 
 @cache

@@ -101,16 +101,16 @@ class PacketScan:
 
     def note(self, packet: "Packet[Stream]") -> None:
         """Take the file's next packet. Raises ``InvalidVideo`` when time-stamps jump all the time."""
-        stream = packet.stream
-        self._position = packet.pos if packet.pos is not None and packet.pos >= 0 else self._position
-        seen = self._seen.get(stream.index)
+        stream, position = packet.stream_index, packet.pos
+        self._position = position if position is not None and position >= 0 else self._position
+        seen = self._seen.get(stream)
         if seen is None:
             before = {index: other.packets for index, other in self._seen.items()}
-            seen = self._seen[stream.index] = _Presence(self._position, self._position, before=before)
+            seen = self._seen[stream] = _Presence(self._position, self._position, before=before)
         seen.last = self._position
         time = _time(packet, seen, self._position)
         if time is not None:
-            self._clock.feed(stream.index, seen.packets, time)
+            self._clock.feed(stream, seen.packets, time)
             seen.note(time.decode_s, is_stated=packet.dts is not None or packet.pts is not None)
         seen.packets += 1
 
