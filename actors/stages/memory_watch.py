@@ -7,6 +7,7 @@ kernel lets it reserve. They hold while a file is read and for this process alon
 import ctypes
 import os
 import resource
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -24,6 +25,8 @@ LARGEST_GROWTH_BYTES = 1152 * 2**20
 LARGEST_RESERVE_BYTES = 1280 * 2**20
 """What the kernel lets it reserve meanwhile, where it takes too much in one step; more than it may grow by, so that
 something is left for the process's other threads."""
+BETWEEN_CHECKS_S = 0.005
+"""A process fills some 20 MiB in that time at most, and a short clip has hundreds of packets."""
 TOO_MUCH_MEMORY = f"more than {LARGEST_GROWTH_BYTES >> 20:,} MiB of memory: it is damaged or asks too much"
 
 Item = TypeVar("Item")
@@ -42,9 +45,14 @@ class MemoryWatch:
     def __init__(self) -> None:
         self._resident = _Growth(_own_bytes)
         self._reserved = _Growth(_reserved_bytes)
+        self._next_s = 0.0
 
     def check(self) -> None:
-        """Raise ``InvalidVideo`` when it is too much."""
+        """Raise ``InvalidVideo`` when it is too much. Cheap enough to be asked after every packet."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + BETWEEN_CHECKS_S
         if self._resident.so_far() > LARGEST_GROWTH_BYTES:
             raise InvalidVideo(f"reading the file takes {TOO_MUCH_MEMORY}")
 
@@ -145,7 +153,7 @@ def _reserved_bytes() -> int:
 
 
 def _statm() -> list[bytes]:
-    """The process's memory in pages. Asked for with every packet: pathlib takes twice as long."""
+    """The process's memory in pages. Read often: pathlib takes twice as long."""
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     try:
         return os.read(statm, 128).split()

@@ -6,6 +6,7 @@ The pictures themselves lie where ``scenes_url`` says; here are only their addre
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from uuid import UUID
 
 import numpy as np
@@ -15,7 +16,7 @@ from psycopg import Connection, sql
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from cluster.contracts.errors import MalformedResult, ModelChanged
+from cluster.contracts.errors import DatabaseUnavailable, MalformedResult, ModelChanged
 from cluster.contracts.media import MediaWarning
 from cluster.contracts.results import Transcript, WrittenScene
 from cluster.contracts.search import By
@@ -45,6 +46,10 @@ VALUES (%(id)s, %(video_id)s, %(index)s, %(start_s)s, %(end_s)s, %(transcript_se
 """
 
 
+class _NoTable(DatabaseUnavailable):
+    """A model has no table of vectors yet, or it was dropped."""
+
+
 class SceneStore:
     """Writes scenes. A repeated write of the same video replaces what was there."""
 
@@ -67,7 +72,22 @@ class SceneStore:
             MalformedResult: a vector cannot be stored; nothing was written.
         """
         made = _made_of(scenes)
-        self._make_tables(made)
+        write = partial(self._write, video_id, lease_token, transcript, scenes, duration_s, made)
+        try:
+            write()
+        except _NoTable:  # the first vectors of a model
+            self._make_tables(made)
+            write()
+
+    def _write(
+        self,
+        video_id: UUID,
+        lease_token: int,
+        transcript: Transcript,
+        scenes: Sequence[WrittenScene],
+        duration_s: float,
+        made: "_Made",
+    ) -> None:
         with self._pool.connection() as connection:
             # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
             keep(connection, video_id, lease_token, Stage.INDEXING)
@@ -183,7 +203,9 @@ def _write_scenes(
 
 
 def _write_vectors(connection: Connection[DictRow], by: By, key: str, made: _Made) -> None:
-    table = find_tables(connection, {by: key})[by]
+    table = find_tables(connection, {by: key}).get(by)
+    if table is None:
+        raise _NoTable(f"the table with the vectors of the {by} model {key} is missing")
     for scene, embedding in made[by, key]:
         flaw = flaw_of(embedding, table.dimensions)
         if flaw is not None:

@@ -163,6 +163,7 @@ def test_what_shows_nothing_for_long_is_given_up(
 
 
 def test_memory_is_looked_at_whenever_ffmpeg_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_watch, "BETWEEN_CHECKS_S", 0.0)
     path = write_video(tmp_path / "plain.mp4", [Shot(0.2, 1)])
     with MediaSource(path) as source:
         assert len(source.read(16)) == 16
@@ -172,6 +173,7 @@ def test_memory_is_looked_at_whenever_ffmpeg_reads(tmp_path: Path, monkeypatch: 
 
 
 def test_memory_is_looked_at_packet_by_packet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_watch, "BETWEEN_CHECKS_S", 0.0)
     path = write_video(tmp_path / "plain.mp4", [Shot(0.4, 1)])
     with open_media(path, LIMITS.max_pixels) as media:
         read = packets(media, [media.container.streams.video[0]], Tally())

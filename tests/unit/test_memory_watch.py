@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -75,6 +76,17 @@ def test_a_file_that_grows_beyond_the_bound_is_refused() -> None:
     watch = MemoryWatch()
     with pytest.raises(InvalidVideo, match="takes more than"):
         list(watch.bounded_steps(steps([40, 40, 40], watch)))
+
+
+@pytest.mark.usefixtures("narrow")
+def test_growth_is_measured_again_once_the_time_between_two_checks_has_passed() -> None:
+    watch = MemoryWatch()
+    watch.check()
+    held = taken(120)
+    time.sleep(memory_watch.BETWEEN_CHECKS_S)
+    with pytest.raises(InvalidVideo, match="takes more than"):
+        watch.check()
+    assert len(held) == 120 * MIB
 
 
 @pytest.mark.usefixtures("narrow")
