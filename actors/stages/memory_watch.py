@@ -26,7 +26,7 @@ LARGEST_RESERVE_BYTES = 1280 * 2**20
 """What the kernel lets it reserve meanwhile, where it takes too much in one step; more than it may grow by, so that
 something is left for the process's other threads."""
 BETWEEN_CHECKS_S = 0.005
-"""A process fills some 20 MiB in that time at most, and a short clip has hundreds of packets."""
+"""A process fills some 10 MiB in that time, and a short clip has hundreds of packets: 7 % of its CPU were checks."""
 TOO_MUCH_MEMORY = f"more than {LARGEST_GROWTH_BYTES >> 20:,} MiB of memory: it is damaged or asks too much"
 
 Item = TypeVar("Item")
