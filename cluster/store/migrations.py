@@ -30,6 +30,7 @@ _FORMER_EDITIONS = {
     24: "bfac6978d91bb32f10b625784afacc15f12554274ec0ecad00a54b94073ac71c",
     25: "8b55eb4aeaf00d04670dd9358269a4f56a7802918289cecf44597278b31a8343",
     27: "69e483672401acb49122ecb7a473e08e44a03163be83a62b05460d28270d624a",
+    30: "e34cd7721b7ebda6f24d19bc50e09d66200fc5988af72efbb4cdedbdb5c992c9",
 }
 """Files that once added columns to ``videos`` and a state to its enum.
 
