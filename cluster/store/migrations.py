@@ -31,11 +31,13 @@ _FORMER_EDITIONS = {
     25: "8b55eb4aeaf00d04670dd9358269a4f56a7802918289cecf44597278b31a8343",
     27: "69e483672401acb49122ecb7a473e08e44a03163be83a62b05460d28270d624a",
     30: "e34cd7721b7ebda6f24d19bc50e09d66200fc5988af72efbb4cdedbdb5c992c9",
+    31: "c9550987f8542d130c0e9e7f4b77aced03637848421e05a248373eeafe043bd7",
 }
-"""Files that once added columns to ``videos`` and a state to its enum.
+"""The SHA-256 of files as they were before they were edited; a database to which those were applied is accepted.
 
-A database to which they were applied is accepted: 030 moves it over.
-."""
+022, 024, 025 and 027 added columns to ``videos`` and a state to its enum, which 030 moves to tables of ours. 018, 020
+and 031 now keep a function that a view reads, and define the same functions. 030 differs in its comments alone.
+"""
 
 _RECORD_TABLE: LiteralString = """
 CREATE TABLE IF NOT EXISTS public.heimdex_migrations (

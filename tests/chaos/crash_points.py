@@ -18,16 +18,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
+from cluster.contracts.search import By
 from cluster.store.database import Pool, open_pool
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.submissions import submit
+from cluster.store.vector_tables import make_table
 from tests.chaos.crash_scenarios import LEASE_S, OWNER, SCENARIOS, CrashConfig
 from tests.chaos.cutting_proxy import WRITES
 from tests.chaos.invariants import violations
+from tests.chaos.marked_results import MODEL
 from tests.chaos.queue import watched_postgres
 from tests.chaos.queue_plan import RULE, Plan, misfits, plan_of, submission_of
 from tests.chaos.queue_processes import Nursery, nursery
 from tests.chaos.queue_worker import Scheduler, WorkerConfig
+from tests.vector_lengths import EMBEDDING_DIM
 
 OWNER_CAP = 1000
 PAUSE_S = 0.02
@@ -73,7 +77,7 @@ class _Executioner:
         """Let one live, and learn where one can die."""
         report = self._folder / f"points of {scenario}"
         config = self._config(scenario, report, None)
-        status = self._schedulers.wait(self._start(config))
+        status = self._play(config)
         if status != 0:
             self.violations.append(f"{scenario}: nobody was to die, but the status is {status}")
         self._settle(config)
@@ -83,7 +87,7 @@ class _Executioner:
         """Let one die there; then see to it that its work is finished."""
         report = self._folder / f"{scenario} {point}"
         config = self._config(scenario, report, point)
-        status = self._schedulers.wait(self._start(config))
+        status = self._play(config)
         reached = report.read_text().splitlines() if report.exists() else []
         if status != -signal.SIGKILL or len(reached) != point:
             self.violations.append(f"{scenario}, {what}: not reached, status {status} after {reached[-1:]}")
@@ -105,8 +109,14 @@ class _Executioner:
         session = f"{name}/{next(self._sessions)}"
         return WorkerConfig(self._url, self.seed, name, session, 10, lease_s, OWNER_CAP, str(self._folder / "log"))
 
-    def _start(self, config: CrashConfig) -> int:
-        return self._schedulers.start("tests.chaos.crash_scenarios:die", json.dumps(asdict(config)))
+    def _play(self, config: CrashConfig) -> int:
+        """Let one begin where the scenario wants it to; returns the status with which it ended."""
+        with self._pool.connection() as connection:
+            connection.execute("DELETE FROM scene_vector_tables WHERE model = %s", (MODEL,))
+            if not SCENARIOS[config.scenario].new_model:
+                make_table(connection, By.PICTURE, MODEL, EMBEDDING_DIM)
+        process = self._schedulers.start("tests.chaos.crash_scenarios:die", json.dumps(asdict(config)))
+        return self._schedulers.wait(process)
 
     def _settle(self, config: CrashConfig, starts_again: bool = True) -> None:
         """The owner repeats the submission; the scheduler starts again or its leases expire; the rest is worked off."""

@@ -90,6 +90,8 @@ class Scenario:
     act: Callable[[Scheduler, list[UUID]], None]
     videos: list[Callable[[Plan], bool]]
     lease_s: float = LEASE_S
+    new_model: bool = False
+    """Whether its vectors are the first ones of their model."""
 
 
 def _is_whole(plan: Plan) -> bool:
@@ -111,6 +113,7 @@ def _fails_once(plan: Plan) -> bool:
 
 SCENARIOS = {
     "whole way": Scenario(_whole_way, [_is_whole]),
+    "first vectors": Scenario(_whole_way, [_is_whole], new_model=True),
     "failures": Scenario(_failures, [_fails_for_good, _fails_once]),
     "hand back": Scenario(_hand_back, [_is_plain]),
     "reap own": Scenario(_reap_own, [_is_plain]),

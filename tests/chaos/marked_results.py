@@ -11,6 +11,7 @@ from cluster.contracts.videos import ClaimedVideo
 from tests.vector_lengths import EMBEDDING_DIM
 
 DURATION_S = 12.5
+MODEL = "chaos"
 
 
 def media(token: int) -> MediaInfo:
@@ -54,9 +55,9 @@ def _scene(video: ClaimedVideo, index: int) -> WrittenScene:
             visual_summary="red",
             combined_text="red circle",
             embedding=_unit(video, index),
-            vision_model="chaos",
+            vision_model=MODEL,
             meaning=None,
-            text_model="chaos",
+            text_model=MODEL,
         ),
     )
 

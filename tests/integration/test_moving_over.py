@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 from database_roles import as_role, ordinary_role
 
+from cluster.store.admin_functions import replaced_functions
 from cluster.store.database import connect, open_pool
-from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.migrations import _FORMER_EDITIONS, all_migrations, apply_migrations
 from cluster.store.reprocessing import retry
 from cluster.store.results import count_by_status
 from cluster.store.submissions import quarantine
@@ -39,13 +40,13 @@ WHERE status = 'PROCESSING';
 
 
 def text_of(name: str) -> bytes:
-    """A migration as it was before the move."""
+    """A migration as it was before it was edited."""
     former = FORMER / name
     return (former if former.exists() else FOLDER / name).read_bytes()
 
 
 def apply_former(url: str, last: int = 29) -> None:
-    """Bring a database to the shape before the move, recorded as the runner did."""
+    """Apply the former editions up to a number, recorded as the runner did."""
     with connect(url, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE heimdex_migrations (number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL, "
@@ -125,6 +126,29 @@ def test_the_queue_goes_on_where_it_was(former_url: str) -> None:
 def test_the_schema_is_that_of_a_new_database(former_url: str, database_url: str) -> None:
     apply_migrations(former_url)
     assert schema(former_url) == schema(database_url)
+
+
+def test_every_former_edition_is_accepted_and_its_text_kept() -> None:
+    texts = {int(file.name[:3]): file.read_bytes() for file in FORMER.glob("*.sql")}
+    assert {number: hashlib.sha256(text).hexdigest() for number, text in texts.items()} == _FORMER_EDITIONS
+
+
+def test_no_file_was_edited_unnoticed() -> None:
+    """Databases refuse an edited file: put the change into a new one, or keep the former text here and accept it."""
+    recorded = [line.split() for line in (FORMER / "SHA256SUMS").read_text().splitlines()]
+    assert {name: sha256 for sha256, name in recorded} == {m.name: m.sha256 for m in all_migrations()}
+
+
+@pytest.mark.parametrize("last", [29, *(m.number for m in all_migrations() if m.number > 29)])
+def test_a_database_of_former_editions_up_to_any_number_becomes_a_new_one(
+    bare_database_url: str, database_url: str, last: int
+) -> None:
+    apply_former(bare_database_url, last)
+    assert [m.number for m in apply_migrations(bare_database_url)] == [
+        m.number for m in all_migrations() if m.number > last
+    ]
+    assert schema(bare_database_url) == schema(database_url)
+    assert replaced_functions(bare_database_url) == []
 
 
 @pytest.mark.parametrize("last", [22, 24, 25])
