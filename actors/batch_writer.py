@@ -6,6 +6,7 @@ refused.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -16,6 +17,8 @@ from cluster.store.stage_ledger import BegunVideo, ClosedRun, OpenRun, StageLedg
 
 logger = logging.getLogger(__name__)
 
+BETWEEN_WRITES_S = 0.01
+"""While many videos are on their way, a write is for several of them; one that is alone does not wait."""
 RETRY_DELAY_S = 0.5
 
 
@@ -55,8 +58,10 @@ class BatchWriter(Generic[Entry]):
 
     async def serve(self) -> None:
         """Write batch after batch, until cancelled. While the database is away, the batch and its videos wait."""
+        next_s = 0.0
         while True:
             await self._work.wait()
+            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
             self._work.clear()
             batch, self._waiting = self._waiting, []
             try:
@@ -64,6 +69,7 @@ class BatchWriter(Generic[Entry]):
             except Exception:
                 logger.exception("the database refuses a batch; its entries are written one by one")
                 await self._write_each(batch)
+            next_s = time.monotonic() + BETWEEN_WRITES_S
 
     async def _write_each(self, batch: list[_Waiting[Entry]]) -> None:
         """Only the entry that the database refuses fails, and with it its video's attempt."""

@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often the queue is looked at when no notification comes."""
+BETWEEN_CLAIMS_S = 0.1
+"""Room for short videos comes one by one, many times a second: what a claim costs is shared by several."""
 CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
 ANNOUNCE_S = 2.0
@@ -196,16 +198,18 @@ class VideoScheduler:
                     looked_s = time.monotonic()
                     await asyncio.to_thread(self._recovery.reap)
                     self._look()
-                await self._claim()
+                if await self._claim():
+                    await asyncio.sleep(BETWEEN_CLAIMS_S)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
 
-    async def _claim(self) -> None:
+    async def _claim(self) -> bool:
+        """Claim what there is room for; whether that was anything."""
         room = self._room()
         if not room:
-            return
+            return False
         ahead = self._ahead()
         claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, ahead)
         if room.videos:
@@ -219,6 +223,7 @@ class VideoScheduler:
             task = asyncio.create_task(self._process(video, urgent))
             self._in_flight[video.lease_token] = task
             task.add_done_callback(partial(self._done, video))
+        return bool(claimed)
 
     def _room(self) -> Room:
         """What may be claimed of what may be waiting."""

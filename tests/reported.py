@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 _FOLDER = Path(__file__).resolve().parents[2] / "shared" / "media" / "reported"
+REPORTED_FILES = sorted(path for path in _FOLDER.glob("*.*") if path.suffix in {".mp4", ".mkv", ".mov", ".webm", ".ts"})
+"""All that hold a video in a usual container; none where the folder is missing."""
 
 
 def reported(name: str) -> Path:

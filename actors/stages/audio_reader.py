@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from actors.stages.media_file import OpenMedia, Tally, check_extent, frames
 from actors.stages.mix_down import mixable
 from actors.stages.sound_layout import disown, drop_custom_order
+from actors.stages.sound_runs import joined
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import SPEECH_RATE_HZ, FilePart, MediaInfo, SpeechWindow
 
@@ -46,7 +47,7 @@ def speech_windows(
     resampler = _Resampler()
     window = _Window()
     begin_s: float | None = None
-    for frame in mixable(_sounding(parts, tally)):
+    for frame in mixable(joined(_sounding(parts, tally))):
         stated_s = _time_s(frame)
         time_s = window.end_s if stated_s is None else stated_s - info.start_s
         begin_s = time_s if begin_s is None else begin_s

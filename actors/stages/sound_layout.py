@@ -7,6 +7,7 @@ thus freed twice: the process aborts. So every copy is made to own nothing befor
 """
 
 import ctypes
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -43,6 +44,10 @@ class _Layout(ctypes.Structure):
 
 
 _WAS_CUSTOM = 1
+MOST_PLANES = 8
+"""``AudioFrame.planes`` reads past the end of the list when there are more."""
+MADE_FORMATS = frozenset({"u8", "u8p", "s16", "s16p", "s32", "s32p", "flt", "fltp", "dbl", "dblp"})
+"""The formats that ``AudioFrame.from_ndarray`` makes (``av.audio.frame.format_dtypes``)."""
 _SAMPLE_TYPES: dict[str, np.dtype[Any]] = {
     "u8": np.dtype(np.uint8),
     "s16": np.dtype(np.int16),
@@ -102,15 +107,32 @@ def order_of(frame: AudioFrame) -> ChannelOrder:
 def channels_of(frame: AudioFrame) -> Channels:
     """The samples of ``frame``: float32[channels, samples], full scale is 1.0.
 
-    Planes are taken one by one: ``AudioFrame.planes`` reads past the end of the list when there are more than eight.
+    Planes are taken one by one, since there may be more than ``MOST_PLANES``.
     """
-    count, kind = frame.layout.nb_channels, _SAMPLE_TYPES[frame.format.packed.name]
-    if frame.format.is_planar:
-        planes = [np.frombuffer(memoryview(AudioPlane(frame, index)), kind, frame.samples) for index in range(count)]
-        samples = np.stack(planes)
-    else:
-        samples = np.frombuffer(memoryview(AudioPlane(frame, 0)), kind, frame.samples * count).reshape(-1, count).T
-    return _scaled(samples)
+    planes = _planes(frame)
+    return _scaled(np.stack(planes) if frame.format.is_planar else planes[0].reshape(-1, frame.layout.nb_channels).T)
+
+
+def _planes(frame: AudioFrame) -> list[NDArray[Any]]:
+    """The samples where they lie: an array per channel, or one with the channels' samples in turns."""
+    kind = _SAMPLE_TYPES[frame.format.packed.name]
+    count, samples = frame.layout.nb_channels, frame.samples
+    if not frame.format.is_planar:
+        count, samples = 1, samples * count
+    return [np.frombuffer(memoryview(AudioPlane(frame, index)), kind, samples) for index in range(count)]
+
+
+def is_joinable(frame: AudioFrame) -> bool:
+    """Whether :func:`joined_frame` takes it: an ordinary layout in a format that PyAV makes frames of."""
+    ordinary = order_of(frame) is ChannelOrder.NATIVE and frame.layout.nb_channels <= MOST_PLANES
+    return ordinary and frame.format.name in MADE_FORMATS
+
+
+def joined_frame(frames: Sequence[AudioFrame]) -> AudioFrame:
+    """One frame with the samples of ``frames``, all of one kind, at the time of the first."""
+    first = frames[0]
+    samples = [np.concatenate(planes) for planes in zip(*map(_planes, frames), strict=True)]
+    return _timed(AudioFrame.from_ndarray(np.stack(samples), first.format.name, first.layout.name), first)
 
 
 def _scaled(samples: NDArray[Any]) -> Channels:
@@ -123,7 +145,12 @@ def _scaled(samples: NDArray[Any]) -> Channels:
 
 def mono_frame(samples: NDArray[np.float32], like: AudioFrame) -> AudioFrame:
     """A frame of one channel with the time and rate of ``like``."""
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="fltp", layout="mono")
+    return _timed(
+        AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="fltp", layout="mono"), like
+    )
+
+
+def _timed(frame: AudioFrame, like: AudioFrame) -> AudioFrame:
     frame.sample_rate, frame.pts = like.sample_rate, like.pts
     if like.time_base is not None:
         frame.time_base = like.time_base
