@@ -1,4 +1,4 @@
-"""Whether a file ends where its own structure says that it ends.
+"""Whether a file ends where its own structure says that it ends, and what some headers say of its duration.
 
 A duration in a header may be wrong: an encoder's guess, that of another file, that of a whole of which this is a part.
 How many bytes belong to the file is what tells one that was cut off from one whose header is wrong.
@@ -6,6 +6,7 @@ How many bytes belong to the file is what tells one that was cut off from one wh
 
 import os
 from collections.abc import Callable
+from enum import Enum, auto
 from io import BufferedReader
 from pathlib import Path
 
@@ -15,19 +16,40 @@ HEADER_BYTES = 2**16
 """What a header states is within so many bytes."""
 _SEGMENT = b"\x18\x53\x80\x67"
 _FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_BROADCAST = 1
 _FLV_TAGS = frozenset({8, 9, 18})
+_BOXES = frozenset({b"moof", b"mdat", b"moov", b"free", b"skip", b"wide", b"uuid", b"styp", b"sidx", b"emsg", b"mfra"})
 
 
-def is_whole(path: Path, formats: set[str]) -> bool:
-    """Whether the file, of these FFmpeg formats, has all the bytes that it announces; false where nothing tells."""
+class Ending(Enum):
+    """How a file's last byte lies to what the file announces."""
+
+    WHOLE = auto()
+    CUT = auto()
+    UNKNOWN = auto()
+
+
+def ending(path: Path, formats: set[str]) -> Ending:
+    """Whether the file, of these FFmpeg formats, has all the bytes that it announces."""
     check = next((check for name, check in _CHECKS.items() if name in formats), None)
     if check is None:
-        return False
+        return Ending.UNKNOWN
     with path.open("rb") as file:
         return check(file, path.stat().st_size)
 
 
-def _mp4(file: BufferedReader, size: int) -> bool:
+def asf_duration_s(path: Path) -> float | None:
+    """What an ASF file's header states; FFmpeg says nothing of it where the file is not whole."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    at = head.find(_FILE_PROPERTIES)
+    if at < 0 or len(head) < at + 92 or _number(head, at + 88, 4) & _BROADCAST:
+        return None
+    stated_s = _number(head, at + 64, 8) / 1e7 - _number(head, at + 80, 8) / 1e3
+    return stated_s if stated_s > 0 else None
+
+
+def _mp4(file: BufferedReader, size: int) -> Ending:
     at = 0
     for _ in range(MOST_BOXES):
         file.seek(at)
@@ -35,54 +57,65 @@ def _mp4(file: BufferedReader, size: int) -> bool:
         length = int.from_bytes(head[:4], "big")
         length = int.from_bytes(head[8:16], "big") if length == 1 else length
         if len(head) < 8 or length < 8:
-            return at == size
+            return Ending.WHOLE if at == size else Ending.UNKNOWN
         at += length
-    return False
+        if at > size:
+            return Ending.CUT if head[4:8] in _BOXES else Ending.UNKNOWN
+    return Ending.UNKNOWN
 
 
-def _matroska(file: BufferedReader, size: int) -> bool:
+def _matroska(file: BufferedReader, size: int) -> Ending:
     """A segment of unknown length was never finished."""
     head = file.read(HEADER_BYTES)
     at = head.find(_SEGMENT) + len(_SEGMENT)
     if at < len(_SEGMENT) or at >= len(head) or not head[at]:
-        return False
+        return Ending.UNKNOWN
     width = 9 - head[at].bit_length()
     bits = 7 * width
     length = int.from_bytes(head[at : at + width], "big") & ((1 << bits) - 1)
-    return length < (1 << bits) - 1 and at + width + length <= size
+    if length == (1 << bits) - 1:
+        return Ending.UNKNOWN
+    return Ending.WHOLE if at + width + length <= size else Ending.CUT
 
 
-def _avi(file: BufferedReader, size: int) -> bool:
+def _avi(file: BufferedReader, size: int) -> Ending:
     at = 0
     while at < size:
         file.seek(at)
         head = file.read(8)
         length = int.from_bytes(head[4:], "little")
         if head[:4] != b"RIFF" or not length:
-            return False
+            return Ending.UNKNOWN
         at += 8 + length + length % 2
-    return at <= size + 1
+    return Ending.WHOLE if at <= size + 1 else Ending.CUT
 
 
-def _asf(file: BufferedReader, size: int) -> bool:
+def _asf(file: BufferedReader, size: int) -> Ending:
     head = file.read(HEADER_BYTES)
     at = head.find(_FILE_PROPERTIES)
-    stated = int.from_bytes(head[at + 40 : at + 48], "little") if at >= 0 else 0
-    return 0 < stated <= size
+    stated = _number(head, at + 40, 8) if at >= 0 else 0
+    if not stated or _number(head, at + 88, 4) & _BROADCAST:
+        return Ending.UNKNOWN
+    return Ending.WHOLE if stated <= size else Ending.CUT
 
 
-def _flv(file: BufferedReader, size: int) -> bool:
+def _flv(file: BufferedReader, size: int) -> Ending:
     """Each tag is followed by its length, the last one too."""
     file.seek(max(0, size - 4))
     length = int.from_bytes(file.read(4), "big")
     if not 11 <= length <= size - 4:
-        return False
+        return Ending.UNKNOWN
     file.seek(size - 4 - length, os.SEEK_SET)
     head = file.read(4)
-    return head[0] in _FLV_TAGS and int.from_bytes(head[1:], "big") == length - 11
+    is_tag = head[0] in _FLV_TAGS and int.from_bytes(head[1:], "big") == length - 11
+    return Ending.WHOLE if is_tag else Ending.UNKNOWN
 
 
-_CHECKS: dict[str, Callable[[BufferedReader, int], bool]] = {
+def _number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")
+
+
+_CHECKS: dict[str, Callable[[BufferedReader, int], Ending]] = {
     "mp4": _mp4,
     "matroska": _matroska,
     "avi": _avi,

@@ -16,7 +16,7 @@ from av.stream import Stream
 
 from actors.stages.clock_shifting import CLOCK_MAY_JUMP
 from actors.stages.file_clock import FORWARD_JUMP_S, FileClock, Gaps, PacketTime
-from actors.stages.file_end import is_whole
+from actors.stages.file_end import Ending, asf_duration_s, ending
 from actors.stages.media_file import is_decodable
 from actors.stages.stream_choice import NOT_PICTURES
 from cluster.contracts.media import ClockShift, FilePart, MediaWarning, Timeline
@@ -33,6 +33,10 @@ MISSING_S, MISSING_SHARE = 2.0, 0.05
 """A file that ends earlier than both of these before the stated duration is cut off, unless its header is wrong."""
 OVERSTATED = "duration_overstated"
 """Code of the warning that a header states a longer duration than its file has."""
+CUT_OFF = "file_cut_off"
+"""Code of the warning that a file ends a little before it announces; one that lacks more is refused."""
+UNNOTICED_S = 0.5
+"""A header's duration and that of the packets differ by less for many reasons."""
 MOST_UNREAD = 0.2
 """At most so much of a complete file comes after its last packet: an index."""
 SAME_S = 0.25
@@ -173,17 +177,22 @@ class PacketScan:
     def timeline(self, part: FilePart, start_s: float) -> tuple[Timeline, tuple[MediaWarning, ...]]:
         """What later passes over the file need to know of its clock, when ``part`` is all of it.
 
-        Where a complete file's header states far more than there is, that is corrected, with a warning.
+        Where a complete file's header states far more than there is, that is corrected, with a warning; another one
+        says that the end of a file is missing.
         """
         sound_end_s = self._clock.end_s(list(part.sound))
         announced = _announced(self._container, self._container.streams[part.pictures[0]], start_s)
         stated_s, of_pictures = (None, False) if part.shifts else announced
         end_s = self._clock.end_s(list(part.pictures) if of_pictures else [*part.pictures, *part.sound])
+        found_s = None if end_s is None else end_s - start_s
+        end = ending(Path(self._container.name), _format(self._container))
         warnings: tuple[MediaWarning, ...] = ()
-        if stated_s is not None and end_s is not None and is_short(end_s - start_s, stated_s) and self._is_all():
-            found_s = end_s - start_s
+        if end is Ending.WHOLE and stated_s and found_s and is_short(found_s, stated_s) and self._was_read_to_end():
             message = f"the header states {stated_s:.1f} s, the file is complete with {found_s:.1f} s"
             stated_s, warnings = found_s, (MediaWarning(OVERSTATED, message),)
+        elif end is Ending.CUT or (end is Ending.UNKNOWN and stated_s and found_s and stated_s - found_s > UNNOTICED_S):
+            until = f"at {found_s or 0.0:.1f} s" + (f" of {stated_s:.1f} s" if stated_s else "")
+            warnings = (MediaWarning(CUT_OFF, f"the file is cut off {until}: what follows is missing"),)
         timeline = Timeline(
             parts=(part,),
             sound_end_s=0.0 if sound_end_s is None else sound_end_s - start_s,
@@ -192,11 +201,9 @@ class PacketScan:
         )
         return timeline, warnings
 
-    def _is_all(self) -> bool:
-        """Whether the file is complete and was read to its end."""
-        container = self._container
-        read_to_end = self._position >= container.size * (1 - MOST_UNREAD)
-        return read_to_end and is_whole(Path(container.name), _format(container))
+    def _was_read_to_end(self) -> bool:
+        """Whether nothing but an index comes after the last packet."""
+        return self._position >= self._container.size * (1 - MOST_UNREAD)
 
     def duration_s(self, start_s: float, streams: list[int]) -> float | None:
         """From ``start_s`` to the end of the stream that ends last."""
@@ -257,6 +264,10 @@ def _announced(container: InputContainer, pictures: Stream, start_s: float) -> t
     """
     names = _format(container)
     stated_s = _stated_s(container)
+    if "avi" in names and pictures.frames and pictures.time_base:
+        return float(pictures.frames * pictures.time_base), True  # FFmpeg's own figure is the share that is there
+    if "asf" in names and stated_s is None:
+        return asf_duration_s(Path(container.name)), False
     if names & ESTIMATED_BY_FFMPEG or stated_s is None:
         return None, False
     if names & STATING_THE_END:

@@ -71,7 +71,7 @@ def test_overstated_duration_of_a_whole_file_is_corrected(suffix: str, tmp_path:
     assert re.fullmatch(r"the header states 3(5999|6000)\.\d s, the file is complete with [56]\.\d s", warning.message)
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv"])
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "avi", "wmv"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_cut_off_file_is_refused(suffix: str, share: float, tmp_path: Path) -> None:
     with pytest.raises(InvalidVideo, match=CUT_OFF):
@@ -85,3 +85,40 @@ def test_file_whose_second_half_is_empty_is_refused(suffix: str, tmp_path: Path)
     path.write_bytes(cut_off(path, 0.5).read_bytes().ljust(size, b"\0"))
     with pytest.raises(InvalidVideo, match=CUT_OFF):
         read(path)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "avi", "wmv"])
+def test_file_that_lacks_its_second_half_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = cut_off(write_clip(tmp_path / f"half.{suffix}", Clip(8.0, 8.0)), 0.5)
+    with pytest.raises(InvalidVideo, match=r"^only [345]\.\d s of [78]\.\d s could be read: the file is cut off"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "avi", "wmv", "fragmented.mp4"])
+def test_file_that_lacks_its_last_second_says_so(suffix: str, tmp_path: Path) -> None:
+    fragmented = (("movflags", "frag_keyframe+empty_moov+default_base_moof"),)
+    clip = Clip(8.0, 8.0, options=fragmented if suffix.startswith("fragmented") else ())
+    path = cut_off(write_clip(tmp_path / f"cut.{suffix}", clip), 0.87)
+    info, end_s = read(path)
+    assert end_s is not None
+    assert 5.9 < end_s < 7.7
+    [warning] = info.warnings
+    assert warning.code == "file_cut_off"
+    assert re.fullmatch(r"the file is cut off at [67]\.\d s( of [78]\.\d s)?: what follows is missing", warning.message)
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "ts", "mpg", "mov", "fragmented.mp4"])
+def test_whole_file_has_no_warning(suffix: str, tmp_path: Path) -> None:
+    fragmented = (("movflags", "frag_keyframe+empty_moov+default_base_moof"),)
+    clip = Clip(8.0, 8.0, options=fragmented if suffix.startswith("fragmented") else ())
+    assert read(write_clip(tmp_path / f"whole.{suffix}", clip))[0].warnings == ()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "avi", "wmv", "mp4", "fragmented.mp4"])
+@pytest.mark.parametrize("tail", [b"garbage at the end of a file" * 9, b"\0" * 1000, b"TAG" + b" " * 125])
+def test_bytes_after_a_whole_file_are_no_cut(suffix: str, tail: bytes, tmp_path: Path) -> None:
+    fragmented = (("movflags", "frag_keyframe+empty_moov+default_base_moof"),)
+    clip = Clip(8.0, 8.0, options=fragmented if suffix.startswith("fragmented") else ())
+    path = write_clip(tmp_path / f"long.{suffix}", clip)
+    path.write_bytes(path.read_bytes() + tail)
+    assert read(path)[0].warnings == ()
