@@ -10,21 +10,21 @@ from psycopg.rows import DictRow
 from cluster.store.database import connect
 from cluster.store.migrations import apply_again
 
-DEFINED_BY = (18, 20, 31)
+DEFINED_BY = (18, 20, 31, 40)
 """The migrations that define them, in order: together they make each as it must be."""
 
 EXPECTED = {
     "get_admin_failures_by_stage(integer)": "0d451cad439292c17870d045f60cc285",
-    "get_admin_overview_metrics()": "e06da02d55372aa423f333692f41538e",
+    "get_admin_overview_metrics()": "c666ee1b2407aeff50fd02b71b47af87",
     "get_admin_processing_latency(integer)": "31bd99a5d54585da7d5230cbc434a8ff",
     "get_admin_queue_analysis(integer)": "1c114eaffafb6e0464f768ae50d57620",
-    "get_admin_rtf_distribution(integer)": "a3b4d9b10999d2ce2b724a7851ad72bf",
-    "get_admin_throughput_timeseries_v2(integer)": "191eb715a5ee0aaeca6e327fec36e41b",
+    "get_admin_rtf_distribution(integer)": "0dd30002d771073303bbc240f1aee27d",
+    "get_admin_throughput_timeseries_v2(integer)": "aff15ebbb5cea9fe7eeeca14cb463d7c",
     "get_admin_user_detail(uuid,integer)": "c3422d3e82ee60b09f2fe5066327fafb",
     "get_admin_users_list(integer,integer,integer,text)": "463c1fa630b91f1005474a85eefae31e",
     "get_search_timeseries(integer)": "f5b0716176523a6fe9f37c83e7ea1883",
-    "get_throughput_timeseries(integer)": "5955d507d1fa5d946da251aaedf5ffb0",
-    "heimdex_user_activity(integer,uuid)": "5e74884d193c21201a25d888c7c23a09",
+    "get_throughput_timeseries(integer)": "6693c33439623d293fd70f256eba6d46",
+    "heimdex_user_activity(integer,uuid)": "0a73a48d2a8701621be091ba195f0760",
     "heimdex_users_total()": "8dcd8401726d2364a5597f31debc0980",
 }
 """Each function with the MD5 of what it is, the same on every version of the server."""

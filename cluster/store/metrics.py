@@ -1,6 +1,6 @@
 """The admin metrics: one function here for each function of the database, with the same columns.
 
-What a figure means is said above the SQL function (migrations 018 and 020); here is only the way from Python
+What a figure means is said above the SQL function (migrations 018, 020, 031 and 040); here is only the way from Python
 to it and back. Rows are dicts whose keys are those of the endpoints' JSON; days are dates, times aware,
 in UTC.
 """

@@ -4,7 +4,7 @@ from tests.chaos.guards_trial import Guard
 
 METRICS = "sql/migrations/018_admin_metrics_phase1.sql"
 REDEFINED = "sql/migrations/031_redefine_metrics.sql"
-PERFORMANCE = "sql/migrations/020_add_admin_performance_rpc_functions.sql"
+DURATIONS = "sql/migrations/040_ignore_damaged_durations.sql"
 BASE = "sql/migrations/001_base_tables.sql"
 LEDGER = "sql/migrations/021_add_stage_runs.sql"
 FAIR = "sql/migrations/025_add_fair_queue.sql"
@@ -35,18 +35,18 @@ _PRIVILEGES = [
         REDEFINED,
         _FROM_PUBLIC,
         "",
-        (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_overview_metrics()]", _CLOSED),
+        (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_processing_latency(30)]", _CLOSED),
     ),
     Guard(
-        "REVOKE EXECUTE from everybody: performance",
-        PERFORMANCE,
+        "REVOKE EXECUTE from everybody: durations",
+        DURATIONS,
         _FROM_PUBLIC,
         "",
         (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_rtf_distribution(30)]", _CLOSED),
     ),
     Guard("REVOKE EXECUTE from a web page: metrics", METRICS, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
     Guard("REVOKE EXECUTE from a web page: redefined metrics", REDEFINED, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
-    Guard("REVOKE EXECUTE from a web page: performance", PERFORMANCE, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
+    Guard("REVOKE EXECUTE from a web page: durations", DURATIONS, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
     Guard(
         "REVOKE on the base tables",
         BASE,
@@ -77,21 +77,21 @@ _PRIVILEGES = [
     ),
     Guard(
         "functions run with the caller's rights",
-        REDEFINED,
+        DURATIONS,
         "LANGUAGE sql STABLE\nSET search_path = ''\nAS $$\n    SELECT v.ready",
         "LANGUAGE sql STABLE SECURITY DEFINER\nSET search_path = ''\nAS $$\n    SELECT v.ready",
         (_PINNED,),
     ),
     Guard(
         "a pinned search_path: metrics",
-        REDEFINED,
+        DURATIONS,
         "SET search_path = ''\nAS $$\n    SELECT v.ready",
         "AS $$\n    SELECT v.ready",
         (_PINNED,),
     ),
     Guard(
-        "a pinned search_path: performance",
-        PERFORMANCE,
+        "a pinned search_path: real-time factor",
+        DURATIONS,
         "SET search_path = ''\nAS $$\n    SELECT count(*),\n           avg(m.processing_s / m.video_s),",
         "AS $$\n    SELECT count(*),\n           avg(m.processing_s / m.video_s),",
         (_PINNED,),
@@ -106,6 +106,13 @@ _PRIVILEGES = [
 ]
 
 _CHECKS = [
+    Guard(
+        "an infinite duration counts as none",
+        DURATIONS,
+        "          AND v.duration_s < 'Infinity'\n",
+        "",
+        ("tests/integration/test_odd_rows.py::test_a_damaged_duration_counts_as_none_in_every_figure[NaN]",),
+    ),
     Guard(
         "the database: a run is open or has ended",
         LEDGER,

@@ -9,6 +9,7 @@ from api_client import ApiMaker, headers
 from queued_videos import claim_one, scenes, transcript
 
 from cluster.contracts.search import Scope, parse_words
+from cluster.store import metrics
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
 from cluster.store.postgres_check import PostgresCheck
@@ -92,3 +93,29 @@ def said(pool: Pool, video_id: UUID) -> Any:
     assert found.transcript is not None
     (segment,) = found.transcript.segments
     return segment.text, segment.start_s
+
+
+@pytest.mark.parametrize("damaged", ["NaN", "Infinity", "-Infinity", "-5", "0"])
+def test_a_damaged_duration_counts_as_none_in_every_figure(odd: Pool, damaged: str) -> None:
+    def figures() -> list[object]:
+        user = metrics.get_user(odd, CARA, 3650)
+        assert user is not None
+        user.pop("recent_videos")
+        users, total = metrics.get_users(odd, 3650, 50, 0, "hours_ready")
+        for each in (user, *users):
+            each.pop("last_activity")  # the existing system's trigger notes each write
+        return [
+            metrics.get_overview(odd),
+            metrics.get_throughput(odd, 3650),
+            users,
+            total,
+            user,
+            metrics.get_rtf_distribution(odd, 3650),
+            metrics.get_throughput_v2(odd, 3650),
+        ]
+
+    update = "UPDATE videos SET duration_s = %s::float8 WHERE id IN (SELECT id FROM videos WHERE owner_id = %s LIMIT 3)"
+    write(odd, update, None, CARA)
+    without = figures()
+    write(odd, update, damaged, CARA)
+    assert figures() == without
