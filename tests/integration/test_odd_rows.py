@@ -114,8 +114,13 @@ def test_a_damaged_duration_counts_as_none_in_every_figure(odd: Pool, damaged: s
             metrics.get_throughput_v2(odd, 3650),
         ]
 
-    update = "UPDATE videos SET duration_s = %s::float8 WHERE id IN (SELECT id FROM videos WHERE owner_id = %s LIMIT 3)"
-    write(odd, update, None, CARA)
+    write(
+        odd,
+        "UPDATE videos SET queued_at = now(), processing_started_at = now(), processing_finished_at = now(), "
+        "processing_duration_ms = 1500 WHERE status = 'READY'",
+    )
+    update = "UPDATE videos SET duration_s = %s::float8 WHERE status = 'READY' AND id <> %s"
+    write(odd, update, None, READY)
     without = figures()
-    write(odd, update, damaged, CARA)
+    write(odd, update, damaged, READY)
     assert figures() == without
