@@ -37,6 +37,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_REDIRECTS = 10
+MOST_INFORMING = 20
 _ANYWHERE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECT_S = 10.0
@@ -154,6 +155,7 @@ def _answer(
     networks, key = (reach.private_networks, {}) if trusted is None else (_ANYWHERE, trusted.headers)
     with closing(_connected(place, deadline, networks)) as plain, closing(_secured(plain, place, deadline)) as sock:
         connection = http.client.HTTPConnection(place.host, place.port)
+        connection.response_class = _LastAnswer
         connection.sock = _Wire(sock, deadline)
         asked = {"Host": place.authority, "User-Agent": "heimdex-cluster", "Accept": "*/*", "Connection": "close"}
         # http.client adds "Accept-Encoding: identity"
@@ -169,6 +171,18 @@ def _secured(plain: socket.socket, place: WebPlace, deadline: Deadline) -> socke
     context.set_alpn_protocols(["http/1.1"])
     plain.settimeout(deadline.patience_s())  # of the whole handshake
     return context.wrap_socket(plain, server_hostname=place.host)
+
+
+class _LastAnswer(http.client.HTTPResponse):
+    """The answer after all those that only inform (103 Early Hints); ``http.client`` itself passes over 100 alone."""
+
+    def begin(self) -> None:
+        for _ in range(MOST_INFORMING):
+            super().begin()
+            if not 100 <= self.status < 200 or self.status == http.client.SWITCHING_PROTOCOLS:
+                return
+            self.headers = None  # type: ignore[assignment]  # thus the next answer is read
+        raise http.client.HTTPException(f"more than {MOST_INFORMING} answers that only inform")
 
 
 class _Wire:
