@@ -52,6 +52,7 @@ class _Presence:
 
     first: int
     last: int
+    tick_s: float
     packets: int = 0
     latest_s: float = -math.inf
     timed_s: float = -math.inf
@@ -110,7 +111,8 @@ class PacketScan:
         seen = self._seen.get(stream)
         if seen is None:
             before = {index: other.packets for index, other in self._seen.items()}
-            seen = self._seen[stream] = _Presence(self._position, self._position, before=before)
+            tick_s = float(packet.time_base or 0)
+            seen = self._seen[stream] = _Presence(self._position, self._position, tick_s, before=before)
         seen.last = self._position
         time = _time(packet, seen, self._position)
         if time is not None:
@@ -227,8 +229,8 @@ def _time(packet: "Packet[Stream]", seen: _Presence, position: int) -> PacketTim
     """When the packet is; one without a time follows the one before it."""
     decode, start = packet.dts, packet.pts
     decode, start = (start if decode is None else decode), (decode if start is None else start)
-    tick_s = float(packet.time_base or 0)
-    length_s = packet.duration * tick_s if packet.duration and tick_s else seen.step_s
+    tick_s, duration = seen.tick_s, packet.duration
+    length_s = duration * tick_s if duration and tick_s else seen.step_s
     if decode is not None and start is not None and tick_s:
         return PacketTime(decode * tick_s, start * tick_s, length_s, position)
     if seen.latest_s > -math.inf:

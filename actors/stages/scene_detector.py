@@ -167,13 +167,14 @@ class _PictureReading:
         for frame in self._frames():
             self._decoded += 1
             self._check_rate()
-            time_us = self._time_us(frame)
+            tick_s = float(frame.time_base or 0)
+            time_us = self._time_us(frame.pts, tick_s)
             if time_us <= self._last_us:
                 continue  # shown for no time at all
             if self._last_us >= 0:
                 self._interval_s = (time_us - self._last_us) / 1_000_000
             self._last_us = time_us
-            self._last_duration_s = frame.duration * float(frame.time_base or 0)
+            self._last_duration_s = frame.duration * tick_s
             if self.is_empty:
                 self._failed_before = self._tally.failed  # a recording may begin within a group of pictures
             self._shown += 1
@@ -204,10 +205,10 @@ class _PictureReading:
         if self._decoded > self._limits.max_fps * FPS_TOLERANCE * (self.end_s + 1.0):
             raise InvalidVideo(f"the video has more than {self._limits.max_fps:g} pictures per second")
 
-    def _time_us(self, frame: VideoFrame) -> int:
-        if frame.pts is None or not frame.time_base:
+    def _time_us(self, pts: int | None, tick_s: float) -> int:
+        if pts is None or not tick_s:
             return 0 if self._last_us < 0 else round(self.end_s * 1_000_000)
-        time_us = round((frame.pts * float(frame.time_base) - self._info.start_s) * 1_000_000)
+        time_us = round((pts * tick_s - self._info.start_s) * 1_000_000)
         return max(0, time_us) if self._last_us < 0 else time_us
 
     def check_complete(self) -> None:

@@ -162,7 +162,7 @@ def _tiny(paths: Sequence[str], cluster: OwnCluster, pool: Pool, way: RayDataWay
         gate,
         wrong,
         details=[
-            f"Ray Data: {len(paths) / theirs.wall_s:.0f} clips a second; it keeps no ledger and begins anew when "
+            f"Ray Data: {len(paths) / theirs.wall_s:.0f} clips a second; it keeps no ledger and starts over when "
             "it is killed"
         ],
         limit=f"heimdex: {len(paths) / ours.wall_s:.0f} clips a second, {ours.cpu_s / len(paths) * 1000:.0f} ms of CPU "
