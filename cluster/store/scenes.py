@@ -25,7 +25,7 @@ from cluster.store.database import Pool
 from cluster.store.search_changes import raise_version
 from cluster.store.search_models import active_while_written
 from cluster.store.stage_results import keep
-from cluster.store.vector_tables import find_tables, flaw_of, make_table
+from cluster.store.vector_tables import VectorTable, find_tables, flaw_of, make_table
 from cluster.store.vocabulary import add_words
 
 TEXT_CONFIGURATIONS = {
@@ -92,18 +92,20 @@ class SceneStore:
             # First the fence: it keeps the lease from being taken back meanwhile and lets heartbeats pass.
             keep(connection, video_id, lease_token, Stage.INDEXING)
             _refuse_other_models(active_while_written(connection), scenes)
-            connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
-            connection.execute(
-                "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS DISTINCT FROM %s",
-                (duration_s, video_id, duration_s),
-            )
-            _write_transcript(connection, video_id, transcript)
-            _write_scenes(connection, video_id, transcript, scenes)
-            for by, key in made:
-                _write_vectors(connection, by, key, made)
-            raise_version(connection, video_id, len(scenes))
-            # Last, since whoever adds the same words waits for the end of this.
-            add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
+            tables = _tables(connection, made)
+            with connection.pipeline():  # nothing below waits for the answer to what is above it
+                connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))
+                connection.execute(
+                    "UPDATE videos SET duration_s = %s WHERE id = %s AND duration_s IS DISTINCT FROM %s",
+                    (duration_s, video_id, duration_s),
+                )
+                _write_transcript(connection, video_id, transcript)
+                _write_scenes(connection, video_id, transcript, scenes)
+                for model, vectors in made.items():
+                    _write_vectors(connection, tables[model], vectors)
+                raise_version(connection, video_id, len(scenes))
+                # Last, since whoever adds the same words waits for the end of this.
+                add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
 
     def warn(self, video_id: UUID, lease_token: int, warnings: Sequence[MediaWarning]) -> None:
         """Add to the warnings of a video that the lease holds; those that it has already are not repeated."""
@@ -132,7 +134,8 @@ class SceneStore:
                     make_table(connection, by, key, vectors[0][1].size)
 
 
-_Made = dict[tuple[By, str], list[tuple[WrittenScene, NDArray[np.float32]]]]
+_Vectors = list[tuple[WrittenScene, NDArray[np.float32]]]
+_Made = dict[tuple[By, str], _Vectors]
 """What each model made of which scene."""
 
 
@@ -202,16 +205,25 @@ def _write_scenes(
         )
 
 
-def _write_vectors(connection: Connection[DictRow], by: By, key: str, made: _Made) -> None:
-    table = find_tables(connection, {by: key}).get(by)
-    if table is None:
-        raise _NoTable(f"the table with the vectors of the {by} model {key} is missing")
-    for scene, embedding in made[by, key]:
-        flaw = flaw_of(embedding, table.dimensions)
-        if flaw is not None:
-            raise MalformedResult(f"the {by} model {key} made {flaw} of scene {scene.description.index}")
+def _tables(connection: Connection[DictRow], made: _Made) -> dict[tuple[By, str], VectorTable]:
+    """The table of each model, which its vectors fit into. Raises _NoTable, MalformedResult."""
+    keys = dict(made.keys())
+    if len(keys) < len(made):
+        raise MalformedResult("several models made vectors of one kind of the video's scenes")
+    tables = {(by, table.model): table for by, table in find_tables(connection, keys).items()}
+    for (by, key), vectors in made.items():
+        if (by, key) not in tables:
+            raise _NoTable(f"the table with the vectors of the {by} model {key} is missing")
+        for scene, embedding in vectors:
+            flaw = flaw_of(embedding, tables[by, key].dimensions)
+            if flaw is not None:
+                raise MalformedResult(f"the {by} model {key} made {flaw} of scene {scene.description.index}")
+    return tables
+
+
+def _write_vectors(connection: Connection[DictRow], table: VectorTable, vectors: _Vectors) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             table.insert(sql.Placeholder(), sql.Placeholder(), sql.SQL("")),
-            [(scene.id, Vector(embedding)) for scene, embedding in made[by, key]],
+            [(scene.id, Vector(embedding)) for scene, embedding in vectors],
         )

@@ -52,9 +52,7 @@ def headers(**values: str) -> http.client.HTTPMessage:
     return message
 
 
-@pytest.mark.parametrize(
-    "before", ["HTTP/1.1 103 Early Hints\nLink: </a.css>\n\n", "HTTP/1.1 102 Processing\n\n" * 3]
-)
+@pytest.mark.parametrize("before", ["HTTP/1.1 103 Early Hints\nLink: </a.css>\n\n", "HTTP/1.1 102 Processing\n\n" * 3])
 def test_answers_that_only_inform_are_passed_over(tmp_path: Path, before: str) -> None:
     assert content(answer(f"{before}HTTP/1.1 200 OK\nContent-Length: {len(FILM)}", FILM), tmp_path) == FILM
 
