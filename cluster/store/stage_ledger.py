@@ -145,7 +145,7 @@ class StageLedger:
         tokens = [run.video.lease_token for run in opened] + [c.video.lease_token for c in closed]
         began = [BegunVideo(c.video, c.run.ready_at) for c in closed if not REQUIRES[c.run.stage]]
         measured = [c for c in closed if c.media is not None]
-        with self._pool.connection() as connection, connection.pipeline():
+        with self._pool.connection() as connection:
             held = _held(connection, tokens)
             if began:
                 _begin(connection, began)
