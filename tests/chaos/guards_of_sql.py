@@ -151,7 +151,7 @@ _CHECKS = [
     Guard(
         "scenes are replaced and not added",
         "cluster/store/scenes.py",
-        '            connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))\n',
+        '                connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))\n',
         "",
         ("tests/integration/test_scenes.py::test_a_repeat_replaces_what_was_there",),
     ),
