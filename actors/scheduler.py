@@ -211,11 +211,12 @@ class VideoScheduler:
         if not room:
             return False
         ahead = self._ahead()
+        # Before the claim: what is submitted while it runs may be missing in its answer, and sets both again.
+        self._more_waits &= not room.videos
+        self._urgent_waits &= not room.urgent
         claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, ahead)
-        if room.videos:
-            self._more_waits = len(claimed) >= room.videos
-        if room.urgent:
-            self._urgent_waits = len(claimed) >= room.videos + room.urgent
+        self._more_waits |= 0 < room.videos <= len(claimed)
+        self._urgent_waits |= 0 < room.urgent <= len(claimed) - room.videos
         self._pressure.note_claimed([video.lease_token for video in claimed])
         for video in claimed:
             urgent = self._admission.note_claimed(video, ahead.get(video.owner_id, 0.0))

@@ -111,7 +111,7 @@ class RealOpenSearch:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """The server dies at once, as in a crash; ``start`` begins anew on the same data and port."""
+        """The server dies at once, as in a crash; ``start`` starts again on the same data and port."""
         self._end(signal.SIGKILL)
 
     def wait(self) -> str:

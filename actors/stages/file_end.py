@@ -22,7 +22,7 @@ _BOXES = frozenset({b"moof", b"mdat", b"moov", b"free", b"skip", b"wide", b"uuid
 
 
 class Ending(Enum):
-    """How a file's last byte lies to what the file announces."""
+    """Whether a file has all the bytes that its structure announces."""
 
     WHOLE = auto()
     CUT = auto()
@@ -30,7 +30,7 @@ class Ending(Enum):
 
 
 def ending(path: Path, formats: set[str]) -> Ending:
-    """Whether the file, of these FFmpeg formats, has all the bytes that it announces."""
+    """Compare the size of a file, of these FFmpeg formats, with what its structure announces."""
     check = next((check for name, check in _CHECKS.items() if name in formats), None)
     if check is None:
         return Ending.UNKNOWN

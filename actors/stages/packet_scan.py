@@ -34,7 +34,7 @@ MISSING_S, MISSING_SHARE = 2.0, 0.05
 OVERSTATED = "duration_overstated"
 """Code of the warning that a header states a longer duration than its file has."""
 CUT_OFF = "file_cut_off"
-"""Code of the warning that a file ends a little before it announces; one that lacks more is refused."""
+"""Code of the warning that a file ends shortly before its stated end; a file that lacks more is refused."""
 UNNOTICED_S = 0.5
 """A header's duration and that of the packets differ by less for many reasons."""
 MOST_UNREAD = 0.2
@@ -192,9 +192,12 @@ class PacketScan:
         if end is Ending.WHOLE and stated_s and found_s and is_short(found_s, stated_s) and self._was_read_to_end():
             message = f"the header states {stated_s:.1f} s, the file is complete with {found_s:.1f} s"
             stated_s, warnings = found_s, (MediaWarning(OVERSTATED, message),)
-        elif end is Ending.CUT or (end is Ending.UNKNOWN and stated_s and found_s and stated_s - found_s > UNNOTICED_S):
+        elif end is Ending.CUT:
             until = f"at {found_s or 0.0:.1f} s" + (f" of {stated_s:.1f} s" if stated_s else "")
             warnings = (MediaWarning(CUT_OFF, f"the file is cut off {until}: what follows is missing"),)
+        elif end is Ending.UNKNOWN and stated_s and found_s and stated_s - found_s > UNNOTICED_S:
+            message = f"the file ends at {found_s:.1f} s of {stated_s:.1f} s: it is cut off or its header is wrong"
+            warnings = (MediaWarning(CUT_OFF, message),)
         timeline = Timeline(
             parts=(part,),
             sound_end_s=0.0 if sound_end_s is None else sound_end_s - start_s,

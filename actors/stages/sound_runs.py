@@ -1,4 +1,4 @@
-"""Frames of sound that follow one another, joined into longer ones.
+"""Joins consecutive frames of sound into longer ones.
 
 A frame of AAC lasts 21 ms, and what is done to each of them (times, mixing, resampling) costs five times its decoding.
 Samples stay as they are, and no frame is moved by more than its time-stamp may be rounded.
@@ -17,7 +17,7 @@ ROUNDING_S = 0.0015
 
 
 def joined(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
-    """``frames`` with those joined that are of one kind and whose time-stamps say that nothing lies between them."""
+    """Join consecutive frames of the same format whose time-stamps leave no gap."""
     run = _Run()
     for frame in frames:
         if not run.is_followed_by(frame):
@@ -27,7 +27,7 @@ def joined(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
 
 
 class _Run:
-    """The frames that were not handed on yet."""
+    """Consecutive frames that are not yielded yet."""
 
     def __init__(self) -> None:
         self._frames: list[AudioFrame] = []
@@ -36,14 +36,14 @@ class _Run:
         self._longest_end_s = 0.0
 
     def is_followed_by(self, frame: AudioFrame) -> bool:
-        """Whether ``frame`` may be joined to them."""
+        """Whether ``frame`` continues the run without a gap."""
         if self._kind is None or frame.time is None or self._kind != _kind(frame):
             return False
         is_next = abs(frame.time - self._end_s) <= ROUNDING_S
         return is_next and self._end_s + frame.samples / frame.sample_rate <= self._longest_end_s
 
     def add(self, frame: AudioFrame) -> None:
-        """Take the next one."""
+        """Append ``frame``."""
         if not self._frames:
             timed = frame.time_base and frame.time is not None and frame.sample_rate > 0
             self._kind = _kind(frame) if timed and is_joinable(frame) else None
@@ -54,7 +54,7 @@ class _Run:
             self._end_s += frame.samples / frame.sample_rate
 
     def taken(self) -> Iterator[AudioFrame]:
-        """Hand them on as one."""
+        """Yield the frames as one."""
         frames, self._frames = self._frames, []
         if frames:
             yield frames[0] if len(frames) == 1 else joined_frame(frames)

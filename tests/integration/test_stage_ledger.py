@@ -290,6 +290,29 @@ def test_what_comes_up_together_is_written_together(pool: Pool, queue: VideoQueu
     assert ledger.batches == [20]
 
 
+def test_after_a_write_entries_are_collected_for_the_next(
+    pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.batch_writer.BETWEEN_WRITES_S", 1.0)
+    enqueue(pool, 6)
+    first, *others = (OpenRun(v, Stage.DOWNLOADING, v.claimed_at) for v in queue.claim(6))
+    ledger = _Flaky(pool, away=0)
+    writer = LedgerWriter(ledger)
+
+    async def scenario() -> None:
+        serving = asyncio.create_task(writer.serve())
+        await writer.add(first)
+        added = []
+        for entry in others:
+            added.append(writer.add(entry))
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*added)
+        serving.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert ledger.batches == [1, 5]
+
+
 def test_while_the_database_is_away_the_batch_waits(
     pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

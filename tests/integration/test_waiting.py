@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +15,14 @@ import pytest
 from queued_videos import only
 
 from actors.pools import Pool as WorkerPool
-from actors.scheduler import SchedulerConfig
+from actors.scheduler import BETWEEN_CLAIMS_S, SchedulerConfig
 from actors.stage_actor import StageReply
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED
 from cluster.contracts.stages import RetryRule, WorkerKind
-from cluster.contracts.videos import HIGHEST_PRIORITY, Submission
+from cluster.contracts.videos import HIGHEST_PRIORITY, ClaimedVideo, Submission
 from cluster.store.database import Pool
 from cluster.store.submissions import submit
+from cluster.store.video_queue import VideoQueue
 from tests.benchmarks.idle_workers import IdlePlan, IdleScheduler, _Handle
 
 RUNS_S = {"read_speech": 0.02, "transcribe": 0.3, "detect": 0.1, "describe": 0.02, "write": 0.01}
@@ -133,3 +135,53 @@ def test_an_owner_at_the_cap_goes_on_when_a_video_ends(
         ids = send(pool, 4)
         until_ready(pool, ids)
     assert max(time_of(pool, video_id) for video_id in ids) < 10.0
+
+
+def test_claims_leave_time_for_several_videos(database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, claims = VideoQueue.claim, list[tuple[float, int]]()
+
+    def watched(self: VideoQueue, *arguments: Any) -> list[ClaimedVideo]:
+        began_s = time.monotonic()
+        claimed = claim(self, *arguments)
+        if claimed:
+            claims.append((began_s, len(claimed)))
+        return claimed
+
+    monkeypatch.setattr(VideoQueue, "claim", watched)
+    for call in RUNS_S:
+        monkeypatch.setitem(RUNS_S, call, 0.002)
+    with scheduling(database_url):
+        ids = send(pool, 200)
+        until_ready(pool, ids)
+    assert sum(count for _, count in claims) == 200
+    assert min(later - earlier for (earlier, _), (later, _) in pairwise(claims)) >= BETWEEN_CLAIMS_S
+
+
+def test_a_video_submitted_during_a_claim_is_claimed_next(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.scheduler.POLL_S", PATIENCE_S)
+    claim, look, looked, later = VideoQueue.claim, _Scheduler._look_now, threading.Event(), list[UUID]()
+
+    def noted(self: _Scheduler) -> None:
+        look(self)
+        looked.set()
+
+    def interrupted(self: VideoQueue, *arguments: Any) -> list[ClaimedVideo]:
+        claimed = claim(self, *arguments)
+        if claimed and not later:
+            looked.clear()
+            later.extend(send(pool, 1))
+            assert looked.wait(PATIENCE_S / 2)
+        return claimed
+
+    monkeypatch.setattr(_Scheduler, "_look_now", noted)
+    with scheduling(database_url):
+        ids = send(pool, 1)
+        while not looked.wait(0.1):  # until the scheduler listens
+            ids += send(pool, 1)
+        until_ready(pool, ids)
+        monkeypatch.setattr(VideoQueue, "claim", interrupted)
+        until_ready(pool, send(pool, 1))
+        until_ready(pool, later)
+    assert time_of(pool, later[0]) < PATIENCE_S / 2

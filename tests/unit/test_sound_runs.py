@@ -1,4 +1,4 @@
-"""Frames of sound are joined where nothing lies between them, and nothing else about the sound changes."""
+"""Frames of sound without a gap are joined; samples and times stay the same."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
