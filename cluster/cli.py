@@ -249,7 +249,7 @@ def token(
     sub: Annotated[UUID | None, typer.Option(help="User; default: the owner of this data directory.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 1,
 ) -> None:
-    """Print a development token, signed with the HS256 secret."""
+    """Print a development token, signed with the HS256 secret; it lives no longer than HEIMDEX_JWT_MAX_LIFETIME_S."""
     from serve_app.auth import mint_token
 
     settings = load_settings()
@@ -257,7 +257,9 @@ def token(
     if secret is None:
         _say("error: only HEIMDEX_JWKS_URL's keys are trusted: ask their issuer for tokens, or set HEIMDEX_JWT_SECRET")
         raise typer.Exit(2)
-    print(mint_token(secret, sub or settings.resolved_owner_id, timedelta(days=days)))
+    asked_s = timedelta(days=days).total_seconds()
+    lifetime = timedelta(seconds=min(asked_s, settings.jwt_max_lifetime_s or asked_s))
+    print(mint_token(secret, sub or settings.resolved_owner_id, lifetime, settings.jwt_issuer))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule
 from cluster.ray_driver import Say
-from cluster.settings import PREFIX, Settings, as_environment
+from cluster.settings import Settings, as_environment, variables
 from cluster.store.database import open_pool
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         postgres_dir=None if settings.database_url else settings.postgres_dir,
         scenes_url=settings.resolved_scenes_url,
         engine=settings.search_engine,
-        embedding_environment={**as_environment(settings), f"{PREFIX}DATABASE_URL": database_url},
+        embedding_environment={**as_environment(settings), **variables("database_url", database_url)},
     )
     return start_actor(SCHEDULER_NAME, config)
 

@@ -18,7 +18,7 @@ from cluster import __version__, cluster_actors
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.ray_driver import RayPlace, Say, in_own_process
 from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
-from cluster.settings import Settings
+from cluster.settings import Settings, variables
 from cluster.store.admin_functions import restore_functions
 from cluster.store.database import EmbeddedPostgres, open_pool, running_url
 from cluster.store.migrations import apply_migrations
@@ -192,7 +192,7 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
         object_store_mb=settings.object_store_mb,
         dashboard_port=settings.dashboard_port,
         log_file=settings.data_dir / "logs" / "ray.log",
-        environment={"HEIMDEX_DATABASE_URL": database_url},
+        environment=variables("database_url", database_url),
     )
 
 

@@ -19,15 +19,21 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cluster.contracts.channels import is_protected
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, EngineAddress
+from cluster.secret_files import SUFFIX, with_secrets_read
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
 CPU_CLIP_MODEL, GPU_CLIP_MODEL = "ViT-B-32", "ViT-B-16-SigLIP2-256"
 _DEFAULT_WEIGHTS = {CPU_CLIP_MODEL: "laion2b_s34b_b79k", GPU_CLIP_MODEL: "webli"}
-SECRETS = {"jwt_secret", "database_url", "database_direct_url", "opensearch_url", "opensearch_password", "storage_key"}
+SECRETS_IN_FILES = {
+    "database_url", "database_direct_url", "opensearch_password", "storage_key", "jwt_secret", "jwt_previous_secret",
+}  # fmt: skip
+"""Settings that may be read from a file, named by the setting that ends in ``_file``."""
+SECRETS = SECRETS_IN_FILES | {"opensearch_url"}
 """Settings whose value never appears in a message."""
 
 
@@ -37,6 +43,10 @@ def _split(value: object) -> object:
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _file_of(secret: str) -> Any:
+    return Field(None, description=f"A file that holds {PREFIX}{secret.upper()}, closed to other accounts.")
 
 
 CommaSeparated = (NoDecode, BeforeValidator(_split))
@@ -58,6 +68,7 @@ class Settings(BaseSettings):
         pattern=r"^postgres(ql)?://",
         description="A PostgreSQL 15+ with pgvector; unset: an embedded one in the data directory.",
     )
+    database_url_file: AbsolutePath | None = _file_of("database_url")
     database_pooler: Literal["transaction"] | None = Field(
         None,
         description="`transaction`: HEIMDEX_DATABASE_URL leads to a pooler that keeps no session; unset: to a server.",
@@ -67,6 +78,7 @@ class Settings(BaseSettings):
         pattern=r"^postgres(ql)?://",
         description="The same database past the pooler, for LISTEN, locks and long statements; unset: polling only.",
     )
+    database_direct_url_file: AbsolutePath | None = _file_of("database_direct_url")
     opensearch_url: str | None = Field(
         None,
         pattern=r"^https?://[^@]+$",
@@ -74,6 +86,7 @@ class Settings(BaseSettings):
     )
     opensearch_user: str | None = Field(None, description="User at that OpenSearch (basic authentication).")
     opensearch_password: str | None = Field(None, description="That user's password.")
+    opensearch_password_file: AbsolutePath | None = _file_of("opensearch_password")
     opensearch_ca_file: AbsolutePath | None = Field(
         None, description="Certificates (PEM) that an https OpenSearch is trusted by; unset: the system's."
     )
@@ -90,6 +103,7 @@ class Settings(BaseSettings):
         description="Where relative storage paths are read: a directory, fsspec URL, or http(s) URL of a storage API.",
     )
     storage_key: str | None = Field(None, description="Key for a storage root by http(s), sent as Bearer and apikey.")
+    storage_key_file: AbsolutePath | None = _file_of("storage_key")
     scenes_url: str | None = Field(
         None,
         description="Where thumbnails and key frames go: a directory or any fsspec URL; unset: the data directory.",
@@ -111,7 +125,22 @@ class Settings(BaseSettings):
         min_length=32,
         description="HS256 secret of the tokens; unset (and no JWKS URL): one is made in the data directory.",
     )
-    jwks_url: str | None = Field(None, pattern=r"^https?://", description="Public keys for ES256 and RS256 tokens.")
+    jwt_secret_file: AbsolutePath | None = _file_of("jwt_secret")
+    jwt_previous_secret: str | None = Field(
+        None,
+        min_length=32,
+        description="The HS256 secret before HEIMDEX_JWT_SECRET was changed; tokens that it signed stay valid.",
+    )
+    jwt_previous_secret_file: AbsolutePath | None = _file_of("jwt_previous_secret")
+    jwt_issuer: str | None = Field(None, description="The `iss` that every token must have; unset: any or none.")
+    jwt_max_lifetime_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="Longest time between `iat` and `exp` of a token, in seconds; unset: any."
+    )
+    jwks_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Public keys for ES256 and RS256 tokens; http only to 127.0.0.1, ::1 or localhost.",
+    )
     cors_origins: Annotated[tuple[str, ...], *CommaSeparated] = Field(
         (), description="Comma-separated origins whose pages may call the API from a browser."
     )
@@ -226,6 +255,11 @@ class Settings(BaseSettings):
     max_bytes: Annotated[int, Field(gt=0)] = Field(100 * 1024**3, description="Largest file, in bytes.")
     download_timeout_s: Annotated[float, Field(gt=0)] = Field(3600.0, description="Longest download, in seconds.")
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read_secrets(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return with_secrets_read(values, sorted(SECRETS_IN_FILES))
+
     @pydantic.model_validator(mode="after")
     def _agree(self) -> "Settings":
         if self.database_direct_url is not None and self.database_pooler is None:
@@ -234,12 +268,25 @@ class Settings(BaseSettings):
             raise ValueError("database_pooler: set it along with database_url")
         if self.storage_key is not None and not (self.storage_root or "").lower().startswith(("http://", "https://")):
             raise ValueError("storage_key: only for a storage_root that is an http(s) URL")
+        if self.jwt_previous_secret is not None and self.jwt_secret in (None, self.jwt_previous_secret):
+            raise ValueError("jwt_previous_secret: set it along with the new jwt_secret, which differs from it")
         if self.opensearch_password is not None and self.opensearch_user is None:
             raise ValueError("opensearch_user: set it along with opensearch_password")
         if self.opensearch_ca_file is not None and not self.opensearch_ca_file.is_file():
             raise ValueError(f"opensearch_ca_file: there is no file {self.opensearch_ca_file}")
         if self.ray_address is not None and (self.cpus is not None):
             raise ValueError("cpus: only for a Ray that `up` starts itself; unset it or ray_address")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _keep_secrets_off_the_network(self) -> "Settings":
+        for name, url, at_stake in (
+            ("jwks_url", self.jwks_url, "the keys that tokens are trusted by"),
+            ("opensearch_url", self.opensearch_password and self.opensearch_url, "HEIMDEX_OPENSEARCH_PASSWORD"),
+            ("storage_root", self.storage_key and self.storage_root, "HEIMDEX_STORAGE_KEY"),
+        ):
+            if url and not is_protected(url):
+                raise ValueError(f"{name}: {at_stake} would travel in clear text; use https off this machine")
         return self
 
     @property
@@ -343,20 +390,29 @@ def load_settings(**overrides: Any) -> Settings:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigurationError(f"{name} is not a setting{hint}")
+    # A secret that is handed on replaces the file of the environment.
+    unread = {name + SUFFIX: None for name in SECRETS_IN_FILES & overrides.keys()}
     try:
-        return Settings(**overrides)
+        return Settings(**{**unread, **overrides})
     except pydantic.ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(e) for e in error.errors())) from None
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
     """The variables that make the same settings in another process; those that are unset are left out."""
-    found = {}
+    found: dict[str, str] = {}
     for name in settings.model_fields_set | {"data_dir"}:
         value = getattr(settings, name)
         if value is not None:
-            found[PREFIX + name.upper()] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            found |= variables(name, text)
     return found
+
+
+def variables(name: str, value: str) -> dict[str, str]:
+    """The variables that set one setting in another process, whatever the environment there says of it."""
+    variable = PREFIX + name.upper()
+    return {variable: value, **({f"{variable}{SUFFIX.upper()}": ""} if name in SECRETS_IN_FILES else {})}
 
 
 def _sentence(error: Any) -> str:

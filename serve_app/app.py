@@ -249,7 +249,14 @@ def build_app(args: dict[str, Any]) -> Application:
         )
     config = ReplicaConfig(
         database_url=database_url,
-        auth=AuthRules(settings.resolved_jwt_secret, settings.jwks_url, settings.resolved_admin_user_ids),
+        auth=AuthRules(
+            settings.resolved_jwt_secret,
+            settings.jwks_url,
+            settings.resolved_admin_user_ids,
+            previous_secret=settings.jwt_previous_secret,
+            issuer=settings.jwt_issuer,
+            max_lifetime_s=settings.jwt_max_lifetime_s,
+        ),
         cors_origins=settings.cors_origins,
         allowed_schemes=frozenset(settings.http_allowed_schemes),
         vision=ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen),

@@ -16,10 +16,13 @@ from uuid import UUID
 
 import jwt
 
+from cluster.contracts.channels import is_protected
 from cluster.contracts.errors import ConfigurationError
 from serve_app.error_responses import KeysUnavailable, Unauthorized
 
 AUDIENCE = "authenticated"
+ANONYMOUS_ROLE = "anon"
+"""The role of Supabase's public key, which every page carries."""
 SHARED_SECRET_ALGORITHM = "HS256"
 PUBLIC_KEY_ALGORITHMS = ("ES256", "RS256")
 LEEWAY = timedelta(seconds=5)
@@ -32,21 +35,30 @@ _TIMES = ("exp", "nbf", "iat")
 
 @dataclass(frozen=True)
 class AuthRules:
-    """Which keys are trusted and who is an admin. At least one of ``jwt_secret`` and ``jwks_url`` is set."""
+    """Which keys are trusted, what tokens must say, and who is an admin.
+
+    At least one of ``jwt_secret`` and ``jwks_url`` is set. ``previous_secret`` signs valid tokens too while the secret
+    is being changed. ``issuer``: the ``iss`` of every token; None: any or none. ``max_lifetime_s``: the longest time
+    between ``iat`` and ``exp``; None: any.
+    """
 
     jwt_secret: str | None = field(repr=False)
     jwks_url: str | None
     admin_user_ids: frozenset[UUID]
+    previous_secret: str | None = field(default=None, repr=False)
+    issuer: str | None = None
+    max_lifetime_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.jwt_secret is None and self.jwks_url is None:
             raise ConfigurationError(
                 "set HEIMDEX_JWT_SECRET or HEIMDEX_JWKS_URL: without a key no token can be verified"
             )
-        if self.jwt_secret is not None and len(self.jwt_secret.encode()) < MIN_SECRET_BYTES:
-            raise ConfigurationError(f"HEIMDEX_JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes")
-        if self.jwks_url is not None and not self.jwks_url.startswith(("https://", "http://")):
-            raise ConfigurationError("HEIMDEX_JWKS_URL must be an http or https URL")
+        for name, secret in (("SECRET", self.jwt_secret), ("PREVIOUS_SECRET", self.previous_secret)):
+            if secret is not None and len(secret.encode()) < MIN_SECRET_BYTES:
+                raise ConfigurationError(f"HEIMDEX_JWT_{name} must have at least {MIN_SECRET_BYTES} bytes")
+        if self.jwks_url is not None and not is_protected(self.jwks_url):
+            raise ConfigurationError("HEIMDEX_JWKS_URL must be an https URL, or an http URL of this machine itself")
 
 
 class PublicKeys(jwt.PyJWKClient):
@@ -142,24 +154,55 @@ class TokenVerifier:
             KeysUnavailable: the issuer's keys are needed and cannot be had.
         """
         try:
-            header = self._tokens.header(token)
-            claims: dict[str, Any] = self._tokens.decode(
-                token,
-                self._key(header),
-                algorithms=[header["alg"]],
-                audience=AUDIENCE,
-                leeway=LEEWAY,
-                options={"require": ["exp", "sub", "aud"]},
-            )
+            claims = self._verified(token, self._tokens.header(token))
         except jwt.ExpiredSignatureError:
             raise Unauthorized("The token has expired.") from None
         except jwt.InvalidAudienceError:
             raise Unauthorized(f"The token is not meant for this service: its audience must be '{AUDIENCE}'.") from None
+        except jwt.InvalidIssuerError:
+            raise Unauthorized("The token's 'iss' is not the issuer that is trusted here.") from None
         except jwt.MissingRequiredClaimError as error:
             raise Unauthorized(f"The token has no '{error.claim}'.") from None
         except jwt.PyJWTError:
             raise Unauthorized("The token is not valid.") from None
+        self._check_role(claims)
+        self._check_lifetime(claims)
         return _uuid(claims["sub"])
+
+    def _verified(self, token: str, header: dict[str, Any]) -> dict[str, Any]:
+        """The claims; of a token that the secret did not sign, by the one before it."""
+        try:
+            return self._decoded(token, header, self._key(header))
+        except jwt.InvalidSignatureError:
+            if header["alg"] != SHARED_SECRET_ALGORITHM or self._rules.previous_secret is None:
+                raise
+            return self._decoded(token, header, self._rules.previous_secret)
+
+    def _decoded(self, token: str, header: dict[str, Any], key: str | jwt.PyJWK) -> dict[str, Any]:
+        claims: dict[str, Any] = self._tokens.decode(
+            token,
+            key,
+            algorithms=[header["alg"]],
+            audience=AUDIENCE,
+            issuer=self._rules.issuer,
+            leeway=LEEWAY,
+            options={"require": ["exp", "sub", "aud"]},
+        )
+        return claims
+
+    def _check_role(self, claims: dict[str, Any]) -> None:
+        role = claims.get("role", AUDIENCE)
+        if not isinstance(role, str) or role.strip().lower() == ANONYMOUS_ROLE:
+            raise Unauthorized(f"A token of the role '{ANONYMOUS_ROLE}' names no user: sign in.")
+
+    def _check_lifetime(self, claims: dict[str, Any]) -> None:
+        longest_s = self._rules.max_lifetime_s
+        if longest_s is None:
+            return
+        if claims.get("iat") is None:
+            raise Unauthorized("The token has no 'iat'.")
+        if int(claims["exp"]) - int(claims["iat"]) > longest_s:
+            raise Unauthorized(f"The token is valid for longer than {longest_s:g} s after its 'iat'.")
 
     def is_admin(self, user_id: UUID) -> bool:
         """Whether the user may read the admin metrics."""
@@ -192,7 +235,7 @@ def _uuid(sub: str) -> UUID:
     return user_id
 
 
-def mint_token(secret: str, sub: UUID, lifetime: timedelta) -> str:
+def mint_token(secret: str, sub: UUID, lifetime: timedelta, issuer: str | None = None) -> str:
     """A token for ``sub``, signed with the shared secret, valid from now for ``lifetime``."""
     now = int(time.time())
     claims = {
@@ -201,5 +244,6 @@ def mint_token(secret: str, sub: UUID, lifetime: timedelta) -> str:
         "role": AUDIENCE,
         "iat": now,
         "exp": now + int(lifetime.total_seconds()),
+        **({} if issuer is None else {"iss": issuer}),
     }
     return jwt.encode(claims, secret, algorithm=SHARED_SECRET_ALGORITHM)

@@ -46,6 +46,10 @@ BAD_CLAIMS: dict[str, list[tuple[str, str | None]]] = {
         ("digits beyond ASCII", '"WIDE"'),
         ("missing", None),
     ],
+    "role": [
+        *(("anonymous", text) for text in ('"anon"', '"ANON"', '" anon\\n"', '"\\u0061non"')),
+        *(("no text", text) for text in ("null", "1", "true", "[]", '["authenticated"]', '{"anon": 1}')),
+    ],
 }
 DUPLICATES = {
     "sub twice": '"sub": "00000000-0000-4000-8000-000000000000", "sub": "SUB"',

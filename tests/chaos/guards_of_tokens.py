@@ -49,14 +49,14 @@ TOKENS = [
     Guard(
         "a secret is long enough",
         AUTH,
-        "len(self.jwt_secret.encode()) < MIN_SECRET_BYTES:",
-        "not self.jwt_secret:",
+        "len(secret.encode()) < MIN_SECRET_BYTES:",
+        "not secret:",
         (f"{_HTTP}test_rules_without_a_usable_key_are_refused",),
     ),
     Guard(
-        "keys come over the web alone",
+        "keys come encrypted, or from this machine",
         AUTH,
-        'not self.jwks_url.startswith(("https://", "http://")):',
+        "not is_protected(self.jwks_url):",
         "not self.jwks_url:",
         (f"{_HTTP}test_rules_without_a_usable_key_are_refused",),
     ),
