@@ -91,8 +91,10 @@ def _root(
 @app.command()
 def up() -> None:
     """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
-    state = launch.up(load_settings(), _say)
-    print(f"The cluster is up: {state.http_url} (API documentation: {state.http_url}/docs)")
+    settings = load_settings()
+    state = launch.up(settings, _say)
+    documentation = f" (API documentation: {state.http_url}/docs)" if settings.http_docs else ""
+    print(f"The cluster is up: {state.http_url}{documentation}")
     print('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
     print("  database:   heimdex db url")
     if state.dashboard_url:

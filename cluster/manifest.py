@@ -159,7 +159,8 @@ def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _submissions(fields: dict[str, Any], manifest: str) -> list[Submission]:
-    given = Submission.model_validate({**fields, **_language_code(fields.get("language"))})
+    read = {**_language_code(fields.get("language")), **_whole_number(fields.get("priority"))}
+    given = Submission.model_validate({**fields, **read})
     uri = given.uri
     if "://" not in uri and not posixpath.isabs(uri):
         uri = posixpath.join(posixpath.dirname(_place_of(manifest)), uri)
@@ -172,6 +173,13 @@ def _language_code(written: Any) -> dict[str, str]:
     return {"language": found[1].lower()} if found else {}
 
 
+def _whole_number(written: Any) -> dict[str, int]:
+    """The priority of a cell, which is text in a csv file: ``2``, ``2.0``."""
+    found = _NUMBER.fullmatch(written) if isinstance(written, str) else None
+    return {"priority": int(found[1])} if found else {}
+
+
+_NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
 _LANGUAGE = re.compile("([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")
 
 

@@ -204,6 +204,7 @@ class Settings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port of the HTTP endpoints; 0: any free one."
     )
+    http_docs: bool = Field(True, description="Whether /docs and /openapi.json are served.")
     dashboard_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8265, description="Port of Ray's dashboard and job server on 127.0.0.1; 0: any free one."
     )

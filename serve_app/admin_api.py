@@ -3,7 +3,6 @@
 import re
 from enum import StrEnum
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, WithJsonSchema
@@ -23,8 +22,10 @@ from serve_app.schemas import (
     UserDetail,
     UsersPage,
 )
+from serve_app.strict_values import Id
 
 MAX_DAYS = 365
+RANGE_PATTERN = "^([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9]|36[0-5])d$"
 
 
 class Bucket(StrEnum):
@@ -51,7 +52,7 @@ def _in_range(text: str) -> str:
 Range = Annotated[
     str,
     AfterValidator(_in_range),
-    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,2}d$", "examples": ["30d"]}),
+    WithJsonSchema({"type": "string", "pattern": RANGE_PATTERN, "examples": ["30d"]}),
     Query(alias="range", description=f"How far back, in days: 1d to {MAX_DAYS}d."),
 ]
 BucketQuery = Annotated[Bucket, Query(alias="bucket", description="How the series is parted; days are UTC.")]
@@ -94,7 +95,7 @@ def users(
 
 
 def user_detail(
-    user_id: Annotated[UUID, Path(description="The user's id.")], parts: Parts, range_: Range = "7d"
+    user_id: Annotated[Id, Path(description="The user's id.")], parts: Parts, range_: Range = "7d"
 ) -> UserDetail:
     """One user with recent videos and searches."""
     user = metrics.get_user(parts.pool, user_id, _days(range_))

@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from ray import serve
 from ray.serve import Application, Deployment
+from starlette.types import ASGIApp
 
 from cluster import __version__
 from cluster.active_models import ModelName
@@ -27,6 +28,7 @@ from cluster.store.opensearch import check_engine, open_client
 from cluster.store.search_engines import index_opener
 from serve_app import (
     admin_api,
+    api_document,
     embedding_jobs_api,
     error_responses,
     health_api,
@@ -35,10 +37,13 @@ from serve_app import (
     transcript_api,
     videos_api,
 )
+from serve_app.answer_headers import AnswerHeaders
 from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.documentation import add_documentation
 from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
 from serve_app.limits import DEFAULT_LIMITS, ApiLimits, LimitedRequests
 from serve_app.parts import ApiParts
+from serve_app.uri_patterns import uri_pattern
 
 Route = tuple[str, str, Callable[..., Any], int]
 
@@ -89,12 +94,18 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     videos_api.retry_own_video: {409},
     videos_api.reprocess_own_video: {409},
     videos_api.forget_own_video: {409},
-    search_api.search_by_picture: {413},
+    search_api.search_own_scenes: {404},
+    search_api.search_by_picture: {404},
 }
 """What some routes may answer beside the errors that all routes of their kind have."""
 
-FILES: dict[Callable[..., Any], dict[str, Any]] = {transcript_api.read_own_transcript: transcript_api.DESCRIPTION}
-"""How the answers of routes are described that are files, and not always JSON."""
+ANSWERS: dict[Callable[..., Any], dict[int | str, dict[str, Any]]] = {
+    transcript_api.read_own_transcript: transcript_api.DESCRIPTION,
+    health_api.ready: health_api.DESCRIPTION,
+}
+"""How answers of routes are described that FastAPI cannot know of."""
+BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_api.search_by_picture: search_api.PICTURE_BODY}
+"""How bodies are described that are not JSON."""
 
 DATABASE_WAIT_S = 5.0
 """How long a request waits for a database session before it is answered with 503."""
@@ -102,16 +113,27 @@ ENGINE_WAIT_S = 5.0
 """How long the search engine may take to say that it is there."""
 
 
+class _Api(FastAPI):
+    """The application whose every answer has the headers of ``answer_headers``, also those of what fails in it."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return AnswerHeaders(super().build_middleware_stack())
+
+
 def build_api(parts: ApiParts) -> FastAPI:
     """The application that serves ``parts``. It closes nothing: whoever opened the pool closes it."""
-    api = FastAPI(
+    api = _Api(
         title="Heimdex Cluster",
         version=__version__,
         description="Videos in, searchable and exactly measured scenes out.",
         redirect_slashes=False,
+        openapi_url="/openapi.json" if parts.documented else None,
+        docs_url=None,  # FastAPI's own pages load from other hosts
+        redoc_url=None,
     )
     api.state.parts = parts
     error_responses.install(api)
+    api_document.install(api, uri_pattern(parts.allowed_schemes))
     api.add_middleware(LimitedRequests, limits=parts.limits)
     if parts.cors_origins:
         api.add_middleware(
@@ -124,16 +146,13 @@ def build_api(parts: ApiParts) -> FastAPI:
     _add(api, "admin", ADMIN_ROUTES, AdminRoute)
     _add(api, "videos", USER_ROUTES, UserRoute)
     _add(api, "health", OPEN_ROUTES)
-    api.add_api_route("/", health_api.to_documentation, include_in_schema=False)
+    if parts.documented:
+        add_documentation(api)
     return api
 
 
 def _add(api: FastAPI, tag: str, routes: list[Route], guarded: type[UserRoute] | None = None) -> None:
     for method, path, endpoint, status in routes:
-        errors = _errors(path, endpoint, guarded) if guarded else set()
-        answers = error_responses.describe(*sorted(errors))
-        if endpoint in FILES:
-            answers[status] = FILES[endpoint]
         api.router.add_api_route(
             path,
             endpoint,
@@ -142,19 +161,25 @@ def _add(api: FastAPI, tag: str, routes: list[Route], guarded: type[UserRoute] |
             tags=[tag],
             route_class_override=guarded,
             dependencies=[Depends(bearer_scheme)] if guarded else [],
-            responses=answers,
+            responses={
+                **error_responses.describe(*sorted(_errors(path, endpoint, guarded))),
+                **ANSWERS.get(endpoint, {}),
+            },
+            openapi_extra=BODIES.get(endpoint),
         )
 
 
-def _errors(path: str, endpoint: Callable[..., Any], guarded: type[UserRoute]) -> set[int]:
-    """The errors that a guarded route may answer with."""
-    errors = {400, 401, 503, 504} | REFUSALS.get(endpoint, set())
+def _errors(path: str, endpoint: Callable[..., Any], guarded: type[UserRoute] | None) -> set[int]:
+    """The errors that a route may answer with."""
+    errors = error_responses.EVERYWHERE | REFUSALS.get(endpoint, set())
+    if guarded is not None:
+        errors |= error_responses.GUARDED
     if guarded is AdminRoute:
         errors.add(403)
     if "{" in path:
         errors.add(404)
     if "body" in signature(endpoint).parameters:
-        errors |= {413, 415}
+        errors.add(415)
     return errors
 
 
@@ -171,6 +196,7 @@ class ReplicaConfig:
     text: ModelName
     weights: Weights
     engine: EngineAddress | None = None
+    documented: bool = True
 
 
 class ApiReplica:
@@ -193,6 +219,7 @@ class ApiReplica:
             allowed_schemes=config.allowed_schemes,
             cors_origins=config.cors_origins,
             limits=config.limits,
+            documented=config.documented,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -264,5 +291,6 @@ def build_app(args: dict[str, Any]) -> Application:
         weights=settings.search_weights,
         engine=settings.search_engine,
         limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),
+        documented=settings.http_docs,
     )
     return api_deployment.bind(config)

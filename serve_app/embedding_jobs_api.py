@@ -1,7 +1,6 @@
 """What admins do about vectors: have what lacks them embedded, and see how far that is."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Path
 
@@ -10,8 +9,9 @@ from serve_app.error_responses import Conflict, NotFound
 from serve_app.guards import CurrentUser
 from serve_app.parts import Parts
 from serve_app.schemas import EmbeddingJob, NoEmbeddingJob
+from serve_app.strict_values import Id
 
-JobId = Annotated[UUID, Path(description="The job's id.")]
+JobId = Annotated[Id, Path(description="The job's id.")]
 
 
 def start_embedding(user_id: CurrentUser, parts: Parts) -> EmbeddingJob:

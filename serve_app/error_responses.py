@@ -1,10 +1,11 @@
 """What a caller reads when something is wrong: always ``{"detail": "one sentence"}``, never a traceback.
 
-Owns the HTTP errors, their handlers and their description in the OpenAPI document.
+Owns the HTTP errors, their handlers and their description in the OpenAPI document; which routes answer with which is
+``app``'s.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match, Route
 
 from cluster.contracts.errors import DatabaseUnavailable, RefusedByDatabase, SearchUnavailable
 from serve_app.schemas import Problem
@@ -25,6 +27,12 @@ _SENTENCES = {
     404: "There is nothing at this address; /docs lists what there is.",
     405: "This method is not for this address; the Allow header names those that are.",
 }
+EVERYWHERE = {413, 414, 431, 504}
+"""What every route may answer, whatever it does: the limits around the application."""
+GUARDED = {400, 401, 503}
+"""What every route with a token may answer beside: the guard, the parameters, the database."""
+_HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
+"""The header that comes with an error."""
 logger = logging.getLogger(__name__)
 
 
@@ -94,12 +102,21 @@ def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
         404: "Unknown, or another user's.",
         409: "The video's state, an earlier submission with the same key, or a rule of the database does not allow it.",
         413: "The body is too large.",
+        414: "The address is too long.",
         415: "The body is not JSON by its Content-Type.",
-        429: "Too many videos within a minute; Retry-After says when to try again.",
+        429: "Too much within a while; Retry-After says when to try again.",
+        431: "The headers are too long.",
         503: "The database, the search engine or the token issuer is away; Retry-After says when to try again.",
         504: "It took too long and was given up.",
     }
-    return {code: {"model": Problem, "description": meaning[code]} for code in codes}
+    return {code: {"model": Problem, "description": meaning[code], **_header_of(code)} for code in codes}
+
+
+def _header_of(code: int) -> dict[str, Any]:
+    if code not in _HEADERS:
+        return {}
+    name, type_ = _HEADERS[code]
+    return {"headers": {name: {"schema": {"type": type_}}}}
 
 
 def install(api: FastAPI) -> None:
@@ -110,36 +127,34 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(SearchUnavailable, _unavailable)
     api.add_exception_handler(RefusedByDatabase, _refused_by_database)
     api.add_exception_handler(Exception, _unexpected)
-    document = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        return _without_422(document())
-
-    api.openapi = openapi  # type: ignore[method-assign]
-
-
-def _without_422(document: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI describes its own answer to invalid requests, which never happens here: it is a 400."""
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-    return document
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     if error.detail == HTTPStatus(error.status_code).phrase or error.detail == _UNREADABLE_BODY:
         error.detail = _SENTENCES.get(error.status_code, error.detail)
+        if request.app.openapi_url is None:
+            error.detail = error.detail.replace("; /docs lists what there is", "")
+    if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(_methods_of(request))}
     return await http_exception_handler(request, error)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods of all routes at the request's address; the framework names those of the first alone."""
+    routes = [route for route in request.app.router.routes if isinstance(route, Route)]
+    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in route.methods or ()})
 
 
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    faults: Sequence[Any] = error.errors()
     if isinstance(error.body, bytes):  # as FastAPI leaves what is no JSON by its Content-Type
-        return problem(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json.")
-    return problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(error.errors())))
+        faults = [fault for fault in faults if fault["loc"][:1] != ("body",)]
+        if not faults:
+            return problem(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Send JSON, with Content-Type: application/json.")
+    return problem(status.HTTP_400_BAD_REQUEST, "; ".join(_sentences(faults)))
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

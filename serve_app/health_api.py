@@ -1,9 +1,9 @@
 """Whether the process is alive and whether the cluster behind it is ready; both without a token."""
 
 from collections import Counter
+from typing import Any
 
 from fastapi import Response, status
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from cluster.contracts.errors import DatabaseUnavailable, SearchUnavailable
@@ -30,6 +30,12 @@ class Readiness(BaseModel):
 
     ready: bool
     parts: dict[str, PartState]
+
+
+DESCRIPTION: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All parts answer."},
+    503: {"model": Readiness, "description": "Some part does not answer; the parts say which."},
+}
 
 
 async def alive() -> Alive:
@@ -77,8 +83,3 @@ def _engine_state(parts: ApiParts) -> dict[str, PartState]:
     except SearchUnavailable as error:
         return {"search engine": PartState(ready=False, detail=str(error))}
     return {"search engine": PartState(ready=True, detail="answers")}
-
-
-async def to_documentation() -> RedirectResponse:
-    """The interactive documentation."""
-    return RedirectResponse("docs")

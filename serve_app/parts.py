@@ -11,6 +11,7 @@ from cluster.store.database import Pool
 from cluster.store.worker_registry import SEEN_WITHIN_S
 from serve_app.auth import TokenVerifier
 from serve_app.limits import DEFAULT_LIMITS, ApiLimits
+from serve_app.strict_values import Digits
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ApiParts:
     ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages
     may call from a browser. ``limits``: what a request and an owner may ask for. ``worker_silence_s``: a worker
     not seen for longer counts as gone. ``check_engine`` raises SearchUnavailable while the engine beside Postgres that
-    finds the scenes, if there is one, is away.
+    finds the scenes, if there is one, is away. ``documented``: whether /docs and /openapi.json are there.
     """
 
     pool: Pool
@@ -31,6 +32,7 @@ class ApiParts:
     limits: ApiLimits = DEFAULT_LIMITS
     worker_silence_s: float = SEEN_WITHIN_S
     check_engine: Callable[[], None] | None = None
+    documented: bool = True
 
 
 def parts_of(request: Request) -> ApiParts:
@@ -41,5 +43,5 @@ def parts_of(request: Request) -> ApiParts:
 
 Parts = Annotated[ApiParts, Depends(parts_of)]
 
-Page = Annotated[int, Query(ge=1, le=1_000_000, description="Page number, from 1.")]
-PageSize = Annotated[int, Query(ge=1, le=100, description="Items per page.")]
+Page = Annotated[int, Query(ge=1, le=1_000_000, description="Page number, from 1."), Digits]
+PageSize = Annotated[int, Query(ge=1, le=100, description="Items per page."), Digits]

@@ -3,13 +3,13 @@
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
-from fastapi import Body, Depends, Path, Query
-from pydantic import AfterValidator
+from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator, Field
 
 from cluster.contracts.search import By, Scope
 from cluster.query_picture import read_picture
@@ -19,20 +19,34 @@ from serve_app.error_responses import BadRequest, NotFound
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Parts
 from serve_app.search_schemas import FoundScenes, SceneHit, SimilarScenes
+from serve_app.strict_values import Digits, Id, Time
 
 MAX_TAGS = 16
+PICTURES = ("jpeg", "png", "webp")
 EVERY_LIST = ",".join(By)
+SEARCHABLE = r"^[^\x00]*[^\s\x00-\x20\x7f-\x9f\ufeff][^\x00]*$"
+"""Something that is seen, and nothing that no database can hold."""
+LISTS = f"^({'|'.join(By)})(,({'|'.join(By)}))*$"
+TEXT = r"^[^\x00]*$"
+UNKNOWN_CURSOR = "is not one that this search gave out"
+CURSOR = "^[A-Za-z0-9_-]{24,30}$"
+PICTURE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES},
+    }
+}
+"""The picture is read as it comes, whatever its Content-Type."""
 
 
 def _searchable(query: str) -> str:
-    if not query.strip() or "\x00" in query:
+    if not re.search(SEARCHABLE, query):
         raise ValueError("must contain words")
     return query
 
 
 def _lists(by: str) -> str:
-    unknown = [name for name in by.split(",") if name not in list(By)]
-    if unknown:
+    if not re.search(LISTS, by):
         raise ValueError(f"takes {', '.join(By)}, separated by commas")
     return by
 
@@ -41,25 +55,61 @@ def _dated(since: datetime) -> datetime:
     return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 
+def _texts(tags: list[str] | None) -> list[str] | None:
+    if any(not re.search(TEXT, tag) for tag in tags or ()):
+        raise ValueError("must be text")
+    return tags
+
+
+def _of_a_page(cursor: str) -> str:
+    if not re.search(CURSOR, cursor):
+        raise ValueError(UNKNOWN_CURSOR)
+    return cursor
+
+
+def _pattern(text: str) -> dict[str, Any]:
+    return {"pattern": text}
+
+
 Words = Annotated[
     str,
-    Query(max_length=MAX_QUERY, description='Words: all must fit; "quoted", begin*, or, -without.'),
+    Query(
+        max_length=MAX_QUERY,
+        description='Words: all must fit; "quoted", begin*, or, -without.',
+        json_schema_extra=_pattern(SEARCHABLE),
+    ),
     AfterValidator(_searchable),
 ]
 Lists = Annotated[
     str,
-    Query(max_length=100, description="Which lists count: words, meaning, picture, separated by commas."),
+    Query(
+        max_length=100,
+        description="Which lists count: words, meaning, picture, separated by commas.",
+        json_schema_extra=_pattern(LISTS),
+    ),
     AfterValidator(_lists),
 ]
 Since = Annotated[
-    datetime | None, Query(description="Only scenes of videos submitted since then (ISO 8601; UTC if it says nothing).")
+    Time | None, Query(description="Only scenes of videos submitted since then (ISO 8601; UTC if it says nothing).")
 ]
 Tags = Annotated[
-    list[str] | None,
+    list[Annotated[str, Field(json_schema_extra=_pattern(TEXT))]] | None,
     Query(max_length=MAX_TAGS, description="Only scenes with this tag; may be given several times: with all of them."),
+    AfterValidator(_texts),
 ]
-Limit = Annotated[int, Query(ge=1, le=100, description="Scenes at most.")]
-Cursor = Annotated[str | None, Query(max_length=100, description="The `next_cursor` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Scenes at most."), Digits]
+Cursor = Annotated[
+    Annotated[str, AfterValidator(_of_a_page), Field(json_schema_extra=_pattern(CURSOR))] | None,
+    Query(description="The `next_cursor` of the page before."),
+]
+
+
+async def _sent_picture(request: Request) -> bytes:
+    return await request.body()
+
+
+Picture = Annotated[bytes, Depends(_sent_picture)]
+"""The body, whatever its Content-Type says: a picture says itself what it is."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +124,6 @@ class PageOfScenes:
 def _page_of_scenes(
     user_id: CurrentUser, since: Since = None, tag: Tags = None, limit: Limit = 10, cursor: Cursor = None
 ) -> PageOfScenes:
-    if any("\x00" in name for name in tag or ()):
-        raise BadRequest("tag: must be text")
     return PageOfScenes(Scope(user_id, _dated(since) if since else None, tuple(tag or ())), limit, cursor)
 
 
@@ -90,11 +138,7 @@ def search_own_scenes(q: Words, asked: Asked, parts: Parts, by: Lists = EVERY_LI
     return _page(parts, request, mark)
 
 
-def search_by_picture(
-    picture: Annotated[bytes, Body(media_type="image/*", description="A JPEG, PNG or WebP picture.")],
-    asked: Asked,
-    parts: Parts,
-) -> FoundScenes:
+def search_by_picture(picture: Picture, asked: Asked, parts: Parts) -> FoundScenes:
     """The user's scenes whose pictures are nearest to the one in the body."""
     mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, asked.scope)
     try:
@@ -107,7 +151,7 @@ def search_by_picture(
 
 
 def similar_scenes(
-    scene_id: Annotated[UUID, Path(description="The scene's id.")],
+    scene_id: Annotated[Id, Path(description="The scene's id.")],
     user_id: CurrentUser,
     parts: Parts,
     limit: Limit = 10,
@@ -158,4 +202,4 @@ def _offset(cursor: str | None, mark: str) -> int:
             return int(offset)
     except (ValueError, binascii.Error):
         pass
-    raise BadRequest("cursor: is not one that this search gave out")
+    raise NotFound(f"cursor: {UNKNOWN_CURSOR}")

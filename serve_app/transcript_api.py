@@ -26,14 +26,16 @@ Format = Annotated[
     Query(alias="format", description="WebVTT or SubRip for players, text for people, or JSON with every word."),
 ]
 
-DESCRIPTION: dict[str, Any] = {
-    "model": VideoTranscript,
-    "description": "The transcript in the format that was asked for.",
-    "content": {
-        media_type.partition(";")[0]: {"schema": {"type": "string"}}
-        for wanted, media_type in MEDIA_TYPES.items()
-        if wanted is not TranscriptFormat.JSON
-    },
+DESCRIPTION: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": VideoTranscript,
+        "description": "The transcript in the format that was asked for.",
+        "content": {
+            media_type.partition(";")[0]: {"schema": {"type": "string"}}
+            for wanted, media_type in MEDIA_TYPES.items()
+            if wanted is not TranscriptFormat.JSON
+        },
+    }
 }
 
 

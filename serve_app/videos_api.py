@@ -17,6 +17,7 @@ from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Page, PageSize, Parts
+from serve_app.strict_values import Id
 from serve_app.video_schemas import AcceptedVideos, Reprocessing, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
@@ -47,11 +48,11 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        pattern="^[ -~]+$",
+        pattern="^[!-~]([ -~]*[!-~])?$",
         description="A name of one's own for this submission: sent again, it enqueues nothing twice.",
     ),
 ]
-VideoId = Annotated[UUID, Path(description="The video's id.")]
+VideoId = Annotated[Id, Path(description="The video's id.")]
 
 
 def submit_videos(

@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
 from cluster.contracts.stages import Setbacks, Stage
 
@@ -37,6 +38,12 @@ def _storable(uri: str) -> str:
     return uri
 
 
+def _whole_number(value: object) -> object:
+    if isinstance(value, bool | str | bytes):  # pydantic by itself takes false for 0, and "5" for 5
+        raise PydanticCustomError("int_parsing", "must be a whole number")
+    return value
+
+
 LANGUAGE = r"^[a-z]{2,3}$"
 """An ISO 639 code."""
 
@@ -49,7 +56,9 @@ class Submission(pydantic.BaseModel):
     uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=4096)
     language: str | None = pydantic.Field(default=None, pattern=LANGUAGE)
     """ISO 639 code of the speech; None: detect it."""
-    priority: int = pydantic.Field(default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)
+    priority: Annotated[int, pydantic.BeforeValidator(_whole_number)] = pydantic.Field(
+        default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY
+    )
     """Each step up counts as ten minutes of waiting."""
 
 

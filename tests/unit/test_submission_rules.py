@@ -29,3 +29,10 @@ def test_a_priority_has_bounds() -> None:
 def test_what_no_database_can_hold_or_nobody_reads_is_refused(said: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Submission(**said)
+
+
+def test_priority_is_a_number_and_nothing_like_it() -> None:
+    for alike in (False, True, "5", "", b"5", 1.5, float("nan"), float("inf"), None, [5], {}):
+        with pytest.raises(ValidationError):
+            Submission.model_validate({"uri": "a.mp4", "priority": alike})
+    assert Submission.model_validate({"uri": "a.mp4", "priority": 5.0}).priority == 5  # a whole number by JSON Schema

@@ -1,0 +1,49 @@
+"""Values of requests in the spelling that the OpenAPI document gives them, and in no other.
+
+Pydantic by itself takes ``false`` for 0, ``"5"`` and ``1_000`` for numbers, ``1700000000`` for a time, and an id
+without its hyphens.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_WHOLE_NUMBER = re.compile("-?[0-9]+")
+_ID = re.compile("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+
+
+def _digits(text: Any) -> Any:
+    if isinstance(text, str) and not _WHOLE_NUMBER.fullmatch(text):
+        raise ValueError("must be a whole number")
+    return text
+
+
+def _spelt_id(text: Any) -> Any:
+    if not isinstance(text, UUID) and not (isinstance(text, str) and _ID.fullmatch(text)):
+        raise ValueError("must be a UUID such as 5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11")
+    return text
+
+
+def _spelt_time(text: Any) -> Any:
+    if isinstance(text, str) and not _TIME.fullmatch(text):
+        raise ValueError("must be a date or time by ISO 8601, for example 2026-01-31 or 2026-01-31T12:00:00Z")
+    return text
+
+
+Digits = BeforeValidator(_digits)
+"""For a number in an address: digits alone."""
+Id = Annotated[UUID, BeforeValidator(_spelt_id)]
+"""A UUID with its hyphens, in small letters or capitals."""
+Time = Annotated[
+    datetime,
+    BeforeValidator(_spelt_time),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}),
+]
+"""A date, or a date and time, with or without a time zone."""
