@@ -3,7 +3,7 @@
 The files are Swagger UI's own (Apache-2.0), as a package brings them. What the document says is ``api_document``'s.
 """
 
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException
@@ -12,15 +12,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page's scripts are files of ours. Swagger UI sets styles on elements and draws its icons from ``data:`` URLs."""
-_OF_THE_PACKAGE = Path(str(files("fastapi_offline"))) / "static"
+"""Scripts and styles are files of ours; Swagger UI draws its icons from ``data:`` URLs."""
+
+
+def _package_files() -> Path:
+    """Where the package that brings Swagger UI keeps it. None of its code runs."""
+    spec = find_spec("fastapi_swagger")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "resources"
+
+
+_SWAGGER = _package_files()
 _OURS = Path(__file__).parent / "documentation_files"
 FILES = {
-    "swagger-ui-bundle.js": (_OF_THE_PACKAGE / "swagger-ui-bundle.js", "text/javascript"),
-    "swagger-ui.css": (_OF_THE_PACKAGE / "swagger-ui.css", "text/css"),
+    "swagger-ui-bundle.js": (_SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
+    "swagger-ui.css": (_SWAGGER / "swagger-ui.css", "text/css"),
     "favicon.svg": (_OURS / "favicon.svg", "image/svg+xml"),
     "start.js": (_OURS / "start.js", "text/javascript"),
 }
@@ -48,4 +58,4 @@ async def _file(request: Request) -> Response:
     if found is None:
         raise HTTPException(404)
     path, media_type = found
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "max-age=3600"})

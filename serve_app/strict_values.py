@@ -21,7 +21,7 @@ _TIME = re.compile(
 
 def _digits(text: Any) -> Any:
     if isinstance(text, str) and not _WHOLE_NUMBER.fullmatch(text):
-        raise ValueError("must be a whole number")
+        raise ValueError("must be an integer, written in digits")
     return text
 
 
@@ -33,7 +33,7 @@ def _spelt_id(text: Any) -> Any:
 
 def _spelt_time(text: Any) -> Any:
     if isinstance(text, str) and not _TIME.fullmatch(text):
-        raise ValueError("must be a date or time by ISO 8601, for example 2026-01-31 or 2026-01-31T12:00:00Z")
+        raise ValueError("Input should be a valid datetime by ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00Z")
     return text
 
 

@@ -8,12 +8,16 @@ SEARCH = "serve_app/search_api.py"
 ADMIN = "serve_app/admin_api.py"
 PARTS = "serve_app/parts.py"
 ERRORS = "serve_app/error_responses.py"
+VALUES = "serve_app/strict_values.py"
 
 _COST = "tests/integration/test_api_limits.py::"
 _ADMIN = "tests/integration/test_admin_api.py::"
 _REQUEST = "tests/unit/test_request_limits.py::"
 _DOORS = "tests/unit/test_doors.py::"
 _ROUTES = "tests/integration/test_routes_guarded.py::"
+_HEADERS = "tests/integration/test_answer_headers.py::"
+_PAGE = "tests/integration/test_documentation.py::"
+_VALUES = "tests/unit/test_strict_values.py::"
 
 HTTP = [
     Guard(
@@ -141,5 +145,68 @@ HTTP = [
         "    api.add_exception_handler(DatabaseUnavailable, _unavailable)\n",
         "",
         (f"{_DOORS}test_a_database_that_is_away_is_a_503_that_says_when_to_come_back",),
+    ),
+    Guard(
+        "every answer has the headers, a failure too",
+        APP,
+        "return AnswerHeaders(super().build_middleware_stack())",
+        "return super().build_middleware_stack()",
+        (f"{_HEADERS}test_every_answer_has_the_headers", f"{_HEADERS}test_failure_has_the_headers"),
+    ),
+    Guard(
+        "a 405 names every method of the path",
+        ERRORS,
+        '        error.headers = {"Allow": ", ".join(_methods_of(request))}\n',
+        "        pass\n",
+        (f"{_HEADERS}test_allow_names_every_method_of_a_path",),
+    ),
+    Guard(
+        "the documentation can be turned off",
+        APP,
+        "    if parts.documented:\n        add_documentation(api)",
+        "    add_documentation(api)",
+        (f"{_PAGE}test_documentation_is_off_where_it_is_not_wanted",),
+    ),
+    Guard(
+        "no page loads from elsewhere",
+        APP,
+        "        docs_url=None,  # FastAPI's own pages load from other hosts\n        redoc_url=None,\n",
+        "",
+        (f"{_PAGE}test_pages_that_load_from_elsewhere_are_gone",),
+    ),
+    Guard(
+        "false is no priority",
+        "cluster/contracts/videos.py",
+        "if isinstance(value, bool | str | bytes):",
+        "if isinstance(value, bytes):",
+        ("tests/unit/test_submission_rules.py::test_priority_is_a_number_and_nothing_like_it",),
+    ),
+    Guard(
+        "a number in an address is digits",
+        VALUES,
+        "if isinstance(text, str) and not _WHOLE_NUMBER.fullmatch(text):",
+        "if text is None:",
+        (f"{_VALUES}test_number_in_an_address_is_digits_alone",),
+    ),
+    Guard(
+        "an id has one spelling",
+        VALUES,
+        "(isinstance(text, str) and _ID.fullmatch(text)):",
+        "text:",
+        (f"{_VALUES}test_id_has_its_hyphens",),
+    ),
+    Guard(
+        "a time has one spelling",
+        VALUES,
+        "if isinstance(text, str) and not _TIME.fullmatch(text):",
+        "if text is None:",
+        (f"{_VALUES}test_time_in_another_spelling_is_refused",),
+    ),
+    Guard(
+        "a wrong parameter is named whatever the body is",
+        ERRORS,
+        "        if not faults:\n            return problem(status.HTTP_415",
+        "        if faults is not None:\n            return problem(status.HTTP_415",
+        (f"{_COST}test_wrong_parameter_is_named_before_the_body",),
     ),
 ]

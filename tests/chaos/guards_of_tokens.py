@@ -10,6 +10,7 @@ _RULES = "tests/unit/test_token_rules.py::"
 _HTTP = "tests/integration/test_auth.py::"
 _BAD = (f"{_RULES}test_no_bad_token_names_a_user",)
 _DOORS = "tests/unit/test_doors.py::"
+_FILES = "tests/unit/test_secret_files.py::"
 _ADMINS = f"{_DOORS}test_users_pass_where_users_may_and_admins_everywhere"
 _OPTIONS = 'options={"require": ["exp", "sub", "aud"]},'
 
@@ -133,5 +134,68 @@ TOKENS = [
         "            # On a thread: fetching keys must not block the event loop.\n",
         "            await request.body()\n",
         (f"{_DOORS}test_who_does_not_pass_is_not_even_listened_to",),
+    ),
+    Guard(
+        "the role anon names nobody",
+        AUTH,
+        "        self._check_role(claims)\n",
+        "",
+        (f"{_RULES}test_token_of_the_role_anon_is_refused", *_BAD),
+    ),
+    Guard(
+        "the issuer, where it is set",
+        AUTH,
+        "            issuer=self._rules.issuer,\n",
+        "",
+        (f"{_RULES}test_issuer_is_required_where_it_is_set",),
+    ),
+    Guard(
+        "the lifetime, where it is bounded",
+        AUTH,
+        'if int(claims["exp"]) - int(claims["iat"]) > longest_s:',
+        "if longest_s < 0:",
+        (f"{_RULES}test_lifetime_is_bounded_where_it_is_set",),
+    ),
+    Guard(
+        "a bounded lifetime has a beginning",
+        AUTH,
+        '        if claims.get("iat") is None:\n            raise Unauthorized("The token has no \'iat\'.")\n',
+        '        claims.setdefault("iat", claims["exp"])\n',
+        (f"{_RULES}test_lifetime_is_bounded_where_it_is_set",),
+    ),
+    Guard(
+        "the secret before signs while it is set, and no longer",
+        AUTH,
+        'if header["alg"] != SHARED_SECRET_ALGORITHM or self._rules.previous_secret is None:',
+        'if header["alg"]:',
+        (f"{_RULES}test_secret_before_the_change_signs_while_it_is_set",),
+    ),
+    Guard(
+        "a secret's file is closed to others",
+        "cluster/secret_files.py",
+        "if mode & stat.S_IRWXO:",
+        "if mode < 0:",
+        (f"{_FILES}test_file_open_to_all_is_refused", f"{_FILES}test_linked_file_is_read_by_its_own_mode"),
+    ),
+    Guard(
+        "a secret is set in one way",
+        "cluster/secret_files.py",
+        'if found.get(name) not in (None, ""):',
+        "if not name:",
+        (f"{_FILES}test_secret_set_in_both_ways_is_refused",),
+    ),
+    Guard(
+        "secrets stay off the network in clear text",
+        "cluster/settings.py",
+        "if url and not is_protected(url):",
+        "if url == name:",
+        (f"{_FILES}test_secret_by_an_open_channel_is_refused",),
+    ),
+    Guard(
+        "http is for loopback alone",
+        "cluster/contracts/channels.py",
+        'return host == "localhost" or ip_address(host).is_loopback',
+        'return host == "localhost" or not ip_address(host).is_global',
+        (f"{_FILES}test_only_loopback_goes_without_encryption",),
     ),
 ]

@@ -29,6 +29,15 @@ def test_alive_and_ready(http: httpx.Client) -> None:
     assert ready.json()["ready"] is True
 
 
+@pytest.mark.parametrize("path", ["/-/routes", "/-/healthz", "/healthz", "/docs", "/nothing", "/v1/videos?page=0"])
+def test_answer_has_the_headers_whoever_makes_it(http: httpx.Client, path: str) -> None:
+    """What begins with ``/-/`` is answered by Serve's proxy."""
+    sent = http.get(path).headers
+    assert (sent["x-content-type-options"], sent["x-frame-options"]) == ("nosniff", "DENY")
+    assert sent["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in sent["content-security-policy"]
+
+
 @pytest.mark.parametrize("path", ADMIN_PATHS)
 def test_admin_endpoints_answer_with_figures_of_real_videos(
     demo_results: list[dict[str, Any]], http: httpx.Client, path: str

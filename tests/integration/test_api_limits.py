@@ -3,18 +3,15 @@
 import asyncio
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import uvicorn
-from api_client import ALICE, BOB, ApiMaker, headers
-from starlette.testclient import TestClient
+from api_client import ALICE, BOB, ApiMaker, headers, make_picture
+from served_api import serving
 from starlette.types import Message
 
 from cluster.settings import Settings
@@ -39,22 +36,6 @@ def refused(answer: Any, status: int, *words: str) -> None:
     """The answer is this error, in the one shape, and says so many words."""
     assert (answer.status_code, list(answer.json())) == (status, ["detail"]), answer.text
     assert all(word in answer.json()["detail"] for word in words), answer.text
-
-
-@contextmanager
-def serving(client: TestClient) -> Iterator[tuple[str, int]]:
-    """The client's application on a real uvicorn."""
-    config = uvicorn.Config(client.app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield listener.getsockname()
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 def answer_to(connection: socket.socket) -> tuple[int, dict[str, Any]]:
@@ -225,6 +206,14 @@ WRONG: list[tuple[str, str, bytes, str, int, str]] = [
     ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": NaN}', "application/json", 400, "priority:"),
     ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": 1e999}', "application/json", 400, "priority:"),
     ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": 11}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": false}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": true}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": "1"}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "priority": null}', "application/json", 400, "priority:"),
+    ("POST", "/v1/videos", b'[{"uri": "https://a.org/a", "priority": false}]', "application/json", 400, "0.priority:"),
+    ("POST", "/v1/videos", b'{"uri": 7}', "application/json", 400, "uri:"),
+    ("POST", "/v1/videos", b'{"uri": true}', "application/json", 400, "uri:"),
+    ("POST", "/v1/videos", b'{"uri": "https://a.org/a", "language": false}', "application/json", 400, "language:"),
     ("POST", "/v1/videos", b'{"uri": "https://a.org/\\ud800"}', "application/json", 400, "uri:"),
     ("POST", "/v1/videos", b"uri=a", "application/x-www-form-urlencoded", 415, "application/json"),
     ("POST", "/v1/videos", b"--x", "multipart/form-data; boundary=x", 415, "application/json"),
@@ -232,6 +221,12 @@ WRONG: list[tuple[str, str, bytes, str, int, str]] = [
     ("POST", "/v1/videos", b'{"uri": "https://a.org/a"}', "", 415, "application/json"),
     ("POST", "/v1/videos", b"", "application/json", 400, "Field required"),
     ("GET", "/v1/videos?page=1000001", b"", "", 400, "page:"),
+    ("GET", "/v1/videos?page=1_0", b"", "", 400, "page:"),
+    ("GET", "/v1/videos?page=1.0", b"", "", 400, "page:"),
+    ("GET", "/v1/videos?page_size=%2B5", b"", "", 400, "page_size:"),
+    ("GET", "/v1/search?q=a&limit=5.0", b"", "", 400, "limit:"),
+    ("GET", "/v1/search?q=a&since=1700000000", b"", "", 400, "since:"),
+    ("GET", "/v1/videos/5f0c7a526f4e4a3a9d0e0f4f6f1f8c11", b"", "", 400, "video_id:"),
     ("GET", f"/v1/videos?page={'9' * 5000}", b"", "", 400, "page:"),
     ("GET", "/v1/videos?page_size=101", b"", "", 400, "page_size:"),
     ("GET", "/v1/videos?status=%00", b"", "", 400, "status:"),
@@ -247,6 +242,28 @@ def test_every_error_has_the_same_shape(
 ) -> None:
     sent = {**headers(ALICE), **({"Content-Type": content_type} if content_type else {})}
     refused(make_api(limits=SMALL).request(method, path, content=content, headers=sent), status, words)
+
+
+def test_wrong_parameter_is_named_before_the_body(make_api: ApiMaker) -> None:
+    """A picture is no JSON, and neither is text: what is wrong beside them comes first."""
+    api = make_api(limits=SMALL)
+    for content_type in ("image/png", "application/json", "text/plain", "application/x-www-form-urlencoded"):
+        for asked, name in (("limit=0", "limit"), ("since=x", "since"), ("cursor=x", "cursor"), ("tag=%00", "tag")):
+            sent = {**JSON, "Content-Type": content_type}
+            refused(api.post(f"/v1/search/image?{asked}", content=make_picture(), headers=sent), 400, f"{name}: ")
+    text = {**JSON, "Content-Type": "text/plain"}
+    refused(api.post("/v1/videos", content=b"{}", headers={**text, "Idempotency-Key": "k" * 256}), 400, "Idempotency-Key: ")
+    refused(api.post("/v1/videos/x/reprocess", content=b"{}", headers=text), 400, "video_id: ")
+    refused(api.post("/v1/videos", content=b"{}", headers=text), 415, "application/json")
+
+
+def test_picture_is_read_whatever_its_type_is_called(make_api: ApiMaker) -> None:
+    api = make_api(limits=SMALL)
+    for content_type in ("image/png", "image/jpeg", "application/octet-stream", "application/json", "text/plain"):
+        sent = {**JSON, "Content-Type": content_type}
+        assert api.post("/v1/search/image", content=make_picture(), headers=sent).status_code == 200
+    refused(api.post("/v1/search/image", content=b"", headers=JSON), 400, "no picture")
+    refused(api.post("/v1/search/image", content=b'{"a": 1}', headers=JSON), 400, "no picture")
 
 
 def test_a_page_elsewhere_may_read_what_was_refused(make_api: ApiMaker) -> None:

@@ -225,8 +225,6 @@ def test_previous_secret_needs_its_successor() -> None:
     old, new = "o" * 32, "n" * 32
     assert load_settings(jwt_secret=new, jwt_previous_secret=old).jwt_previous_secret == old
     for wrong in ({}, {"jwt_secret": old}, {"jwks_url": "https://issuer.example.org/keys"}):
-        with pytest.raises(
-            ConfigurationError, match="^HEIMDEX_JWT_PREVIOUS_SECRET: set it along with the new"
-        ) as raised:
+        with pytest.raises(ConfigurationError, match=r"^HEIMDEX_JWT_PREVIOUS_SECRET: set it") as raised:
             load_settings(jwt_previous_secret=old, **wrong)
         assert old not in str(raised.value)

@@ -32,7 +32,8 @@ def test_what_no_database_can_hold_or_nobody_reads_is_refused(said: dict[str, An
 
 
 def test_priority_is_a_number_and_nothing_like_it() -> None:
-    for alike in (False, True, "5", "", b"5", 1.5, float("nan"), float("inf"), None, [5], {}):
+    odd: list[Any] = [False, True, "5", "", b"5", 1.5, float("nan"), float("inf"), None, [5], {}]
+    for alike in odd:
         with pytest.raises(ValidationError):
             Submission.model_validate({"uri": "a.mp4", "priority": alike})
     assert Submission.model_validate({"uri": "a.mp4", "priority": 5.0}).priority == 5  # a whole number by JSON Schema

@@ -157,7 +157,7 @@ def test_previous_secret_signs_hs256_alone(issuer: Issuer) -> None:
 
 
 def test_rules_with_a_short_or_open_key_are_refused() -> None:
-    for wrong in ({"previous_secret": "short"}, {"jwks_url": "http://issuer.example.org/keys"}):
+    for url, previous in ((None, "short"), ("http://issuer.example.org/keys", None)):
         with pytest.raises(ConfigurationError):
-            AuthRules(**{"jwt_secret": SECRET, "jwks_url": None, "admin_user_ids": frozenset(), **wrong})
+            AuthRules(SECRET, url, frozenset(), previous_secret=previous)
     assert "hunter2" not in repr(AuthRules(SECRET, None, frozenset(), previous_secret="hunter2" * 5))
