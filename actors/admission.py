@@ -9,6 +9,8 @@ claimed. The rest stays PENDING, which is queue time. Two bounds apply at once:
   expected; while it cannot of a call, few videos may have that ahead of them. A long video is the work of one worker.
 - Memory: a video's sound and key frames are in the object store meanwhile and grow with its length, which is unknown
   before its metadata are read. So few may be in flight whose length is unknown, and few long ones.
+
+A video whose file is slow to come takes no room until it has come: sources must not keep workers from other videos.
 """
 
 import math
@@ -37,7 +39,6 @@ TYPICAL_S = 30.0
 """Of as many videos as may be claimed at all, the mean length from which on there may only be few."""
 
 WAY: Mapping[str, WorkerKind] = {
-    "download": WorkerKind.MEDIA,
     "probe": WorkerKind.MEDIA,
     "read_speech": WorkerKind.MEDIA,
     "detect": WorkerKind.MEDIA,
@@ -46,7 +47,7 @@ WAY: Mapping[str, WorkerKind] = {
     "describe": WorkerKind.EMBEDDER,
     "write": WorkerKind.WRITER,
 }
-"""The calls of a video's way and the kind of worker that runs each."""
+"""The calls of a video's way that are work, and the kind of worker that runs each. Finding its file is none."""
 CALLS = {kind: tuple(call for call, of_kind in WAY.items() if of_kind is kind) for kind in WorkerKind}
 LAST_CALL = "write"
 LONGEST_MEDIA_CALL = "detect"
@@ -60,6 +61,7 @@ class _Video:
     urgent: bool
     ahead: set[str]
     length_s: float | None = None
+    fetched: bool = False
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Admission:
     estimates: RunEstimates
     work_s: float = WORK_S
     _videos: dict[int, _Video] = field(default_factory=dict)
+    _slow: dict[int, _Video] = field(default_factory=dict)
     _long: set[_Video] = field(default_factory=set)
     _ahead: dict[str, _Ahead] = field(default_factory=lambda: {call: _Ahead() for call in WAY})
     _unknown: int = 0
@@ -122,12 +125,17 @@ class Admission:
         ``ahead``: what its owner has received beyond the others, in videos: far ahead, its videos are not urgent.
         """
         urgent = video.priority > 0 and self._urgent < self._reserve() and ahead <= URGENT_AHEAD
-        known = _Video(urgent, set(_calls_ahead(video.stored)))
-        self._videos[video.lease_token] = known
-        self._unknown += 1
-        self._urgent += urgent
-        self._add(known, known.ahead, 1)
+        self._enter(video.lease_token, _Video(urgent, set(_calls_ahead(video.stored))))
         return urgent
+
+    def note_slow(self, token: int) -> bool:
+        """The video's file is still being fetched: it is counted again once it is there. Whether it was counted."""
+        video = self._videos.get(token)
+        if video is None or video.fetched:
+            return False
+        self.note_ended(token)
+        self._slow[token] = video
+        return True
 
     def note_length(self, token: int, length_s: float) -> None:
         """The video's length is known now."""
@@ -145,13 +153,17 @@ class Admission:
 
     def note_done(self, token: int, call: str) -> None:
         """A call of the video is done."""
+        if token in self._slow:
+            self._enter(token, self._slow.pop(token))
         video = self._videos.get(token)
         if video is not None:
+            video.fetched = True
             self._add(video, video.ahead & {call}, -1)
             video.ahead.discard(call)
 
     def note_ended(self, token: int) -> None:
         """The video is no more in flight."""
+        self._slow.pop(token, None)
         video = self._videos.pop(token, None)
         if video is None:
             return
@@ -163,6 +175,12 @@ class Admission:
         else:
             self._known_s -= video.length_s
 
+    def _enter(self, token: int, video: _Video) -> None:
+        self._videos[token] = video
+        self._unknown += 1
+        self._urgent += video.urgent
+        self._add(video, video.ahead, 1)
+
     def work_ahead_s(self, kind: WorkerKind) -> float:
         """Expected run in seconds that is in flight for workers of the kind."""
         typical = self.estimates.units(None)
@@ -173,7 +191,7 @@ class Admission:
         """How many more videos of typical length the scarcest kind of worker needs."""
         if self.estimates.rate(LAST_CALL) is None:
             return UNMEASURED_PER_MEDIA_WORKER * self.workers[WorkerKind.MEDIA] - len(self._videos)
-        return min(self._wanted_by(kind) for kind in WorkerKind)
+        return min(self._wanted_by(kind) for kind, calls in CALLS.items() if calls)
 
     def _wanted_by(self, kind: WorkerKind) -> int:
         """How many more videos of typical length the workers of the kind need."""

@@ -16,11 +16,12 @@ from typing import Any
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage, is_engine_away
+from actors.fetchers import Fetchers
 from actors.pools import Pool
 from actors.stage_actor import StageReply, failure_of
 from actors.tracebacks import let_go
 from actors.turns import Turn
-from actors.video_path import ENGINE_CALL, PREVIOUS, Call, Done, StageFailed, download_key, walk
+from actors.video_path import ENGINE_CALL, FETCH_CALL, PREVIOUS, Call, Done, StageFailed, download_key, walk
 from cluster.contracts.errors import (
     DatabaseUnavailable,
     Interrupted,
@@ -34,6 +35,7 @@ from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import DEADLINES, REQUIRES, Blame, Outcome, RetryRule, Setbacks, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
+from cluster.storage_root import is_copied
 from cluster.store.stage_ledger import BegunVideo, ClosedRun, DatabaseClock, OpenRun
 from cluster.store.video_queue import Finish, VideoQueue
 
@@ -49,6 +51,7 @@ class AttemptParts:
     """What every attempt shares."""
 
     pools: Mapping[WorkerKind, Pool]
+    fetchers: Fetchers
     downloads: Downloads
     ledger: LedgerWriter
     finishes: BatchWriter[Finish]
@@ -60,6 +63,8 @@ class AttemptParts:
     """Told in one sentence what keeps videos from being processed and is not theirs."""
     outage: EngineOutage | None = None
     """How attempts wait for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
+    root_is_remote: bool = False
+    """Whether relative paths are below a storage root that is no folder."""
 
 
 def _nothing(*_: object) -> None:
@@ -102,7 +107,8 @@ class Attempt:
         """Walk the video's way and settle it: READY, FAILED, or waiting again. Raises LeaseLost."""
         try:
             claimed = Done(None, self.video.claimed_at)
-            indexed = await walk(self.video, claimed, self, with_engine=self._parts.outage is not None)
+            copied = is_copied(self.video.uri, self._parts.root_is_remote)
+            indexed = await walk(self.video, claimed, self, self._parts.outage is not None, copied=copied)
             await self._finalize(indexed)
         except StageFailed as failed:
             let_go(failed)
@@ -149,26 +155,30 @@ class Attempt:
 
     async def _call(self, run: OpenRun, call: Call, previous: Any) -> StageReply:
         arguments = tuple(previous if argument is PREVIOUS else argument for argument in call.arguments)
-        pool = self._parts.pools[call.kind]
-        node_id = self._node_id if call.on_file_node else None
-        deadline = DEADLINES[run.stage]
         try:
-            reply = await pool.run(
-                call.name,
-                arguments,
-                deadline_s=deadline.fixed_s,
-                added_s=deadline.added_s(self._duration_s),
-                node_id=node_id,
-                alone=self._alone,
-                size=call.size,
-                turn=self._turn(),
-                on_start=self._note_start,
-            )
+            if call.name == FETCH_CALL:
+                reply = await self._parts.fetchers.fetch(arguments, self._turn(), self._alone, self._note_start)
+            else:
+                reply = await self._by_worker(run.stage, call, arguments)
         except (WorkerCrash, Interrupted) as error:
             raise self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
         if isinstance(reply.value, LocalVideo):
             self._node_id, self._downloaded = reply.node_id, reply.value.temporary
         return reply
+
+    async def _by_worker(self, stage: Stage, call: Call, arguments: tuple[Any, ...]) -> StageReply:
+        deadline = DEADLINES[stage]
+        return await self._parts.pools[call.kind].run(
+            call.name,
+            arguments,
+            deadline_s=deadline.fixed_s,
+            added_s=deadline.added_s(self._duration_s),
+            node_id=self._node_id if call.on_file_node else None,
+            alone=self._alone,
+            size=call.size,
+            turn=self._turn(),
+            on_start=self._note_start,
+        )
 
     def _turn(self) -> Turn:
         return Turn(self.video.owner_id, self._admitted.urgent, self._due_s, self._duration_s)

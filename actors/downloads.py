@@ -1,14 +1,14 @@
 """The downloads that attempts leave on the nodes: removed when an attempt ends, or swept away later.
 
-A removal is a call like any other: whatever becomes of its worker meanwhile concerns no other video. It may have to
-wait for a worker of the node, so nobody waits long for it. How files are removed is the media worker's.
+A removal runs beside the downloads of its node: whatever becomes of its fetcher meanwhile concerns no other video. A
+disk may be slow, so the end of an attempt waits a moment and no longer. How files are removed is the fetcher's.
 """
 
 import asyncio
 import logging
 from collections import Counter
 
-from actors.pools import Pool
+from actors.fetchers import DISCARD, Fetchers
 from cluster.contracts.errors import Interrupted, WorkerCrash
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import DEADLINES, Stage
@@ -25,10 +25,10 @@ MAX_TRIES = 3
 
 
 class Downloads:
-    """Removes downloads by the workers of ``media``, each on its own node."""
+    """Removes downloads by the fetchers, each on its own node."""
 
-    def __init__(self, media: Pool, queue: VideoQueue) -> None:
-        self._media = media
+    def __init__(self, fetchers: Fetchers, queue: VideoQueue) -> None:
+        self._fetchers = fetchers
         self._queue = queue
         self._under_way: set[asyncio.Task[StageReport | None]] = set()
         self._failed: Counter[str] = Counter()
@@ -52,13 +52,13 @@ class Downloads:
         async with asyncio.TaskGroup() as sweeps:
             while True:
                 await asyncio.sleep(SWEEP_S)
-                for node_id in self._media.nodes() - self._swept:
+                for node_id in self._fetchers.nodes() - self._swept:
                     sweeps.create_task(self._sweep(node_id))
 
     async def _remove(self, key: str, node_id: str) -> StageReport | None:
         deadline_s = DEADLINES[Stage.FINALIZING].fixed_s
         try:
-            reply = await self._media.run("discard", (key,), deadline_s=deadline_s, node_id=node_id)
+            reply = await self._fetchers.run_beside(DISCARD, (key,), deadline_s, node_id)
         except (WorkerCrash, Interrupted) as error:
             logger.warning("%s is removed later: %s", key, error)
             return None
@@ -80,7 +80,7 @@ class Downloads:
     async def _left_over(self, node_id: str) -> list[str]:
         """Listed first and checked afterwards: a lease is always older than its download."""
         deadline_s = DEADLINES[Stage.FINALIZING].fixed_s
-        reply = await self._media.run("list_downloads", (), deadline_s=deadline_s, node_id=node_id)
+        reply = await self._fetchers.run_beside("list_downloads", (), deadline_s, node_id)
         keys: list[str] = reply.value or []
         live = await asyncio.to_thread(self._queue.live_tokens) if keys else set()
         return [key for key in keys if key not in live]

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -165,9 +166,9 @@ class Pool:
             elif item.reply.cancelled():
                 self._give_up(item)
 
-    def nodes(self) -> set[str]:
-        """The nodes on which a worker has loaded."""
-        return {worker.info.node_id for worker in self._workers if worker.info is not None}
+    def nodes(self) -> Mapping[str, int]:
+        """How many workers have loaded on each node."""
+        return Counter(worker.info.node_id for worker in self._workers if worker.info is not None)
 
     def view(self) -> list[WorkerView]:
         """The workers as they are now."""

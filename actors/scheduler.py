@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.admission import WORK_S, Admission, Room
 from actors.attempt import Admitted, Attempt, AttemptParts
@@ -26,17 +27,20 @@ from actors.downloads import Downloads
 from actors.embedding_runner import EmbeddingRunner
 from actors.engine_outage import EngineOutage
 from actors.fair_share import FairShare
+from actors.fetchers import Fetchers
 from actors.index_sweep import IndexSweep
 from actors.picture_sweep import PictureSweep
 from actors.pools import Pool
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import WorkerInfo, remote_stage_actor
+from actors.video_path import FETCH_CALL
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED, WorkerPlan
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
 from cluster.contracts.search import EngineAddress
-from cluster.contracts.stages import RetryRule, WorkerKind
+from cluster.contracts.stages import RetryRule, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.scene_pictures import ScenePictures
+from cluster.storage_root import is_copied
 from cluster.store.database import EmbeddedPostgres, open_pool
 from cluster.store.database import Pool as DatabasePool
 from cluster.store.embedding_jobs import EmbeddingJobs
@@ -57,6 +61,8 @@ BETWEEN_CLAIMS_S = 0.1
 """Room for short videos comes one by one, many times a second: what a claim costs is shared by several."""
 CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
+SLOW_FETCH_S = 2.0
+"""A download that takes longer takes no room any more in what is claimed."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""
 
@@ -100,8 +106,9 @@ class VideoScheduler:
         self._finishes = BatchWriter(self._queue.finish)
         self._estimates = RunEstimates()
         self._shares = FairShare()
-        self._pools = {kind: self._pool(kind) for kind in WorkerKind}
-        self._downloads = Downloads(self._pools[WorkerKind.MEDIA], self._queue)
+        self._pools = {kind: self._pool(kind) for kind in WorkerKind if kind is not WorkerKind.FETCHER}
+        self._fetchers = self._fetchers_beside(self._pools[WorkerKind.MEDIA])
+        self._downloads = Downloads(self._fetchers, self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._workers = {kind: placement.count for kind, placement in config.plan.placements.items()}
         self._admission = Admission(self._workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
@@ -134,7 +141,8 @@ class VideoScheduler:
             sweeping = [tasks.create_task(sweep()) for sweep in self._sweeps()]
             for pool in self._pools.values():
                 pool.start()
-            await asyncio.gather(*(pool.ready() for pool in self._pools.values()))
+            others = [pool.ready() for kind, pool in self._pools.items() if kind is not WorkerKind.MEDIA]
+            await asyncio.gather(self._ready_to_fetch(), *others)
             for thread in threads:
                 thread.start()
             on_ready()
@@ -144,7 +152,7 @@ class VideoScheduler:
                 task.cancel()
         self._stopped.set()
         self._beat_now.set()
-        for pool in self._pools.values():
+        for pool in (*self._pools.values(), self._fetchers):
             pool.close()
         try:
             await asyncio.to_thread(self._registry.withdraw)
@@ -181,6 +189,7 @@ class VideoScheduler:
             task.cancel()
         if self._in_flight:  # they remove what they downloaded, unless the media workers are busy
             await asyncio.wait(self._in_flight.values(), timeout=CLEANUP_S)
+        await self._fetchers.settle(CLEANUP_S)
         await self._downloads.settle(CLEANUP_S)
         try:
             await asyncio.to_thread(self._recovery.hand_back)
@@ -214,12 +223,14 @@ class VideoScheduler:
         # Before the claim: what is submitted while it runs may be missing in its answer, and sets both again.
         self._more_waits &= not room.videos
         self._urgent_waits &= not room.urgent
-        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, ahead)
+        claimed = await asyncio.to_thread(self._queue.claim, room.videos, room.urgent, ahead, self._fetchers.caps())
         self._more_waits |= 0 < room.videos <= len(claimed)
         self._urgent_waits |= 0 < room.urgent <= len(claimed) - room.videos
         self._pressure.note_claimed([video.lease_token for video in claimed])
         for video in claimed:
             urgent = self._admission.note_claimed(video, ahead.get(video.owner_id, 0.0))
+            if self._is_fetched(video):
+                asyncio.get_running_loop().call_later(SLOW_FETCH_S, self._note_slow, video.lease_token)
             self._shares.enter(video.owner_id)
             task = asyncio.create_task(self._process(video, urgent))
             self._in_flight[video.lease_token] = task
@@ -242,6 +253,7 @@ class VideoScheduler:
     def _look(self) -> None:
         """More may be waiting than the last claim saw, and workers may have gone or come."""
         self._more_waits = self._urgent_waits = True
+        self._fetchers.follow_nodes()
         self._workers.update((kind, pool.loaded) for kind, pool in self._pools.items())
 
     def _look_now(self) -> None:
@@ -252,7 +264,7 @@ class VideoScheduler:
         self._in_flight.pop(video.lease_token, None)
         self._admission.note_ended(video.lease_token)
         self._shares.leave(video.owner_id)
-        if self._config.owner_cap is not None:
+        if self._config.owner_cap is not None or self._is_fetched(video):
             self._look()  # another one of the owner may be claimed
         self._pressure.note_abandoned(video.lease_token)  # unless it came to an end, which was noted then
         self._wake.set()
@@ -263,11 +275,22 @@ class VideoScheduler:
 
     def _note_done(self, video: ClaimedVideo, call: str) -> None:
         self._admission.note_done(video.lease_token, call)
+        if call == FETCH_CALL:  # its owner may have another one
+            self._more_waits = self._urgent_waits = True
         self._wake.set()
+
+    def _is_fetched(self, video: ClaimedVideo) -> bool:
+        return Stage.INDEXING not in video.stored and is_copied(video.uri, self._config.plan.root_is_remote)
+
+    def _note_slow(self, token: int) -> None:
+        """What is fetched for long takes no room from what can be decoded meanwhile."""
+        if self._admission.note_slow(token):
+            self._wake.set()
 
     async def _process(self, video: ClaimedVideo, urgent: bool) -> None:
         parts = AttemptParts(
             self._pools,
+            self._fetchers,
             self._downloads,
             self._ledger,
             self._finishes,
@@ -277,6 +300,7 @@ class VideoScheduler:
             self._name,
             self._pressure.note_trouble,
             self._outage if self._config.engine is not None else None,
+            self._config.plan.root_is_remote,
         )
         note_length, note_done = partial(self._note_length, video), partial(self._note_done, video)
         try:
@@ -351,6 +375,23 @@ class VideoScheduler:
             kind, spawn, placement.count, BATCH_LIMITS, DEFERRED, shares=self._shares, estimates=self._estimates
         )
 
+    def _fetchers_beside(self, media: Pool) -> Fetchers:
+        """Downloads where media workers are: a fetcher reserves no CPU, so its node is named."""
+        plan = self._config.plan
+        remote = remote_stage_actor(cpus=0.0, at_once=plan.fetch_limit.per_node)
+
+        def spawn(name: str, node_id: str) -> Any:
+            here = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            loader, held = plan.loader(WorkerKind.FETCHER), plan.held(WorkerKind.FETCHER)
+            return remote.options(scheduling_strategy=here).remote(name, loader, held)
+
+        return Fetchers(spawn, media.nodes, plan.fetch_limit, plan.fetch_deadline_s)
+
+    async def _ready_to_fetch(self) -> None:
+        """Once media workers are ready it is known where fetchers have to be."""
+        await self._pools[WorkerKind.MEDIA].ready()
+        await self._fetchers.ready()
+
     async def _announce_forever(self) -> None:
         while True:
             try:
@@ -376,7 +417,7 @@ class VideoScheduler:
                 trouble="; ".join(filter(None, (self._pressure.trouble, self._outage.trouble))) or None,
             )
         ]
-        for kind, pool in self._pools.items():
+        for kind, pool in {WorkerKind.FETCHER: self._fetchers, **self._pools}.items():
             for view in pool.view():
                 info = view.info or WorkerInfo(view.name, "", "", "", None, 0)
                 state = "starting" if view.info is None else "busy" if view.busy else "idle"

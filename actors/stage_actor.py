@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 VIGIL = "vigil"
 """The concurrency group of the call that lasts as long as the worker."""
+BESIDE = "beside"
+"""The concurrency group of short calls that run beside the others."""
 
 
 SMALL_BYTES = 16 * 2**10
@@ -181,6 +183,11 @@ class StageActor:
             _exit_soon()
         return replies
 
+    @ray.method(concurrency_group=BESIDE)
+    def run_beside(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+        """As ``run``, beside the calls that run."""
+        return self.run(call, batch)
+
     def _each(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
         return [reply for item in batch for reply in self._timed(call, partial(self._alone, call, item), 1)]
 
@@ -251,9 +258,15 @@ class StageActor:
         )
 
 
-def remote_stage_actor(*, cpus: float, gpus: float = 0.0) -> Any:
-    """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's."""
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": {VIGIL: 1}}
+def remote_stage_actor(*, cpus: float, gpus: float = 0.0, at_once: int = 1) -> Any:
+    """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's.
+
+    ``at_once``: calls that may run at the same time; its worker's calls must allow that.
+    """
+    groups = {VIGIL: 1, BESIDE: 1}
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": groups}
+    if at_once > 1:
+        options["max_concurrency"] = at_once
     return ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(StageActor)
 
 

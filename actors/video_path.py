@@ -17,7 +17,6 @@ from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import REQUIRES, Blame, Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
-from cluster.video_uris import scheme_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class StageRunner(Protocol):
 
 CAUSE_WITHIN_S = 3.0
 """How long an interrupted stage waits for the one beside it to say why: longer than it takes to tell of a death."""
+FETCH_CALL = "fetch"
+"""The call that brings a file to the node where it is decoded."""
 ENGINE_CALL = "index"
 """The call that waits for the search engine while it is away, instead of failing the video."""
 PREVIOUS = object()
@@ -80,19 +81,24 @@ def download_key(video: ClaimedVideo) -> str:
     return f"{video.id}-{video.lease_token}"
 
 
-async def walk(video: ClaimedVideo, claimed: Done, runner: StageRunner, with_engine: bool = False) -> Done:
+async def walk(
+    video: ClaimedVideo, claimed: Done, runner: StageRunner, with_engine: bool = False, *, copied: bool = False
+) -> Done:
     """Take a claimed video to the point where only finalizing is left; returns the indexing stage.
 
-    ``claimed`` is the moment of the claim; ``with_engine``: whether an engine beside Postgres finds the scenes. What an
-    earlier attempt left stored is skipped. Raises what ``StageRunner.run`` raises.
+    ``claimed`` is the moment of the claim; ``with_engine``: whether an engine beside Postgres finds the scenes;
+    ``copied``: whether the file has to be fetched. What an earlier attempt left stored is skipped. Raises what
+    ``StageRunner.run`` raises.
     """
     engine = [Call(WorkerKind.WRITER, ENGINE_CALL, (video.id,))] if with_engine else []
     if Stage.INDEXING in video.stored:
         return await _skip_to_the_end(claimed, runner, engine)
 
-    size = 0.0 if scheme_of(video.uri) == "file" else math.inf  # one that is copied shares no call
-    download = Call(WorkerKind.MEDIA, "download", (video.uri, download_key(video), video.owner_id), size=size)
-    downloaded = await runner.run(Stage.DOWNLOADING, [claimed], download)
+    if copied:
+        get = Call(WorkerKind.FETCHER, FETCH_CALL, (video.uri, download_key(video), video.owner_id))
+    else:
+        get = Call(WorkerKind.MEDIA, "locate", (video.uri, video.owner_id))
+    downloaded = await runner.run(Stage.DOWNLOADING, [claimed], get)
     local: LocalVideo = downloaded.value
 
     probe = _on_file("probe", local, video.language, size=local.size_bytes)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from actors.fetch_slots import FetchLimit
 from actors.stage_actor import LoadedWorker, Share
 from actors.turns import BatchLimit
 from cluster.contracts.errors import HeimdexError
@@ -17,7 +18,9 @@ from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlo
 from cluster.contracts.results import SceneDescription, Transcript
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import WorkerKind
-from cluster.storage import FetchLimits
+from cluster.storage import FetchLimits, locate
+from cluster.storage_root import check_folder
+from cluster.video_uris import scheme_of
 
 Item = TypeVar("Item")
 
@@ -33,6 +36,7 @@ SHORT_VIDEOS_S = 30.0
 SMALL_FILES_BYTES = 16 * 2**20
 """Where a call takes less time than asking for it, short videos share one: so many, of such a length, or such a size
 before the length is known. Whatever kills the worker hits all that share it, so longer videos have theirs alone."""
+FETCHER_HANGS_S = 60.0
 MEDIA_NICENESS = 4
 """How far media workers stand back behind the models' on the same CPUs: speech takes longest, so it must never wait for
 pictures. Ray's workers are at 15 of 19."""
@@ -41,12 +45,27 @@ LEAST_WEIGHT_S = 0.1
 
 
 @dataclass(frozen=True)
+class FetchConfig:
+    """What a fetcher needs: limits, the key of the storage root among them, and where downloads go.
+
+    ``owner_share``: what one owner's downloads may take of the disk; ``limit``: how many run at once.
+    """
+
+    limits: FetchLimits
+    scratch_dir: Path
+    owner_share: float
+    limit: FetchLimit
+
+
+@dataclass(frozen=True)
 class MediaConfig:
-    """What a media worker needs: limits, where downloads go, how key frames are cut, decoder threads."""
+    """What a media worker needs: limits, where files of this machine may be, how key frames are cut, decoder threads.
+
+    It opens nothing but files: it is given no key.
+    """
 
     media_limits: MediaLimits
-    fetch_limits: FetchLimits
-    scratch_dir: Path
+    local_limits: FetchLimits
     key_frame_px: int
     threads: int
 
@@ -102,6 +121,7 @@ class Placement:
 class WorkerPlan:
     """The pools of a cluster: configuration and placement of every kind, and how many videos are on the way at once."""
 
+    fetch: FetchConfig
     media: MediaConfig
     speech: SpeechConfig
     vision: VisionConfig
@@ -112,6 +132,7 @@ class WorkerPlan:
     def loader(self, kind: WorkerKind) -> Callable[[], LoadedWorker]:
         """What a worker of ``kind`` runs in its own process to load itself."""
         loaders: dict[WorkerKind, Callable[[], LoadedWorker]] = {
+            WorkerKind.FETCHER: _FetchLoader(self.fetch),
             WorkerKind.MEDIA: _MediaLoader(self.media),
             WorkerKind.TRANSCRIBER: _SpeechLoader(self.speech),
             WorkerKind.EMBEDDER: _VisionLoader(self.vision),
@@ -125,6 +146,7 @@ class WorkerPlan:
         if placement.gpus:
             return placement.gpus
         threads = {
+            WorkerKind.FETCHER: 0,
             WorkerKind.MEDIA: self.media.threads,
             WorkerKind.TRANSCRIBER: self.speech.threads,
             WorkerKind.EMBEDDER: self.vision.threads,
@@ -132,10 +154,26 @@ class WorkerPlan:
         }
         return float(threads[kind])
 
+    @property
+    def fetch_limit(self) -> FetchLimit:
+        """How many downloads run at once."""
+        return self.fetch.limit
+
+    @property
+    def fetch_deadline_s(self) -> float:
+        """How long a download may run before its fetcher, which keeps the time itself, is taken for hung."""
+        return self.fetch.limits.timeout_s + FETCHER_HANGS_S
+
+    @property
+    def root_is_remote(self) -> bool:
+        """Whether relative paths are below a storage root that is no folder."""
+        root = self.fetch.limits.storage_root
+        return root is not None and scheme_of(root.url) != "file"
+
 
 _SHORT = BatchLimit(SHORT_VIDEOS_PER_CALL, SHORT_VIDEOS_S, spread=True)
 BATCH_LIMITS: dict[str, BatchLimit] = {
-    "download": _SHORT,
+    "locate": _SHORT,
     "probe": BatchLimit(SHORT_VIDEOS_PER_CALL, SMALL_FILES_BYTES, spread=True),
     "read_speech": _SHORT,
     "detect": _SHORT,
@@ -144,15 +182,16 @@ BATCH_LIMITS: dict[str, BatchLimit] = {
     "describe": BatchLimit(VIDEOS_PER_EMBEDDER_CALL),
     "transcribe": BatchLimit(VIDEOS_PER_TRANSCRIBER_CALL, SOUND_PER_TRANSCRIBER_CALL_S),
 }
-"""What several videos may share. The size is a video's length in seconds; in ``probe`` it is bytes, in ``download``
-nothing for a file that is read where it lies, and endless for one that is copied."""
+"""What several videos may share. The size is a video's length in seconds; in ``probe`` it is bytes, in ``locate``
+nothing."""
 
 DEFERRED = frozenset({"detect"})
 """Pictures take a media worker ten times as long as all before them: speech is handed on first, so that whoever
 recognises it never waits for pictures, and finds windows' worth of it."""
 
 MAKES: dict[str, type] = {
-    "download": LocalVideo,
+    "fetch": LocalVideo,
+    "locate": LocalVideo,
     "probe": MediaInfo,
     "read_speech": SpeechWindow,
     "detect": SceneBlock,
@@ -188,6 +227,22 @@ def counts_for(cpus: float, gpus: float, transcriber_gpus: float, embedder_gpus:
 
 
 @dataclass(frozen=True)
+class _FetchLoader:
+    config: FetchConfig
+
+    def __call__(self) -> LoadedWorker:
+        from actors.stages.fetcher import Fetcher
+
+        fetcher = Fetcher(self.config.limits, self.config.scratch_dir, self.config.owner_share)
+        calls: dict[str, Callable[..., Any]] = {
+            "fetch": fetcher.fetch,
+            "discard": fetcher.discard,
+            "list_downloads": fetcher.list_downloads,
+        }
+        return LoadedWorker(calls, makes=MAKES)
+
+
+@dataclass(frozen=True)
 class _MediaLoader:
     config: MediaConfig
 
@@ -197,12 +252,14 @@ class _MediaLoader:
         from actors.stages.scene_detector import SceneDetector
 
         config = self.config
-        reader = MediaReader(config.media_limits, config.fetch_limits, config.scratch_dir)
+        reader = MediaReader(config.media_limits)
         detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.media_limits, config.threads)
 
-        def download(uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
+        def located(uri: str, owner_id: UUID | None = None) -> LocalVideo:
+            if owner_id is not None:
+                check_folder(uri, owner_id)
             with found_by(uri):
-                return reader.download(uri, key, owner_id)
+                return locate(uri, config.local_limits)
 
         def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
             with unchanged(video):
@@ -217,12 +274,10 @@ class _MediaLoader:
                 yield from detector.detect(video, info)
 
         calls: dict[str, Callable[..., Any]] = {
-            "download": download,
+            "locate": located,
             "probe": probe,
             "read_speech": read_speech,
             "detect": detect,
-            "discard": reader.discard,
-            "list_downloads": reader.list_downloads,
         }
         return LoadedWorker(calls, makes=MAKES, niceness=MEDIA_NICENESS)
 

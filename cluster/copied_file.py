@@ -1,18 +1,17 @@
 """The file that a video is copied to: written within its limits, and begun again where it must be.
 
-Owns what is said of a disk that is full and of a file that is too large. Leaves where the bytes come from to
-``storage`` and ``web_transfer``.
+Owns what is said of a disk that is full and of a file that is too large. Leaves how much of the disk it may take to
+``disk_space``, where the bytes come from to ``storage`` and ``web_transfer``.
 """
 
 import errno
 import io
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from cluster.contracts.errors import InvalidVideo, NoSpace, TransientFailure
-from cluster.web_source import Deadline
+from cluster.contracts.errors import InvalidVideo, NoRoom, TransientFailure
+from cluster.deadline import Deadline
+from cluster.disk_space import NO_ROOM_RETRY_S, STEP_BYTES, DiskSpace, Reservation
 
 
 def check_size(size: int, max_bytes: int) -> None:
@@ -24,22 +23,25 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 @contextmanager
-def blaming_this_machine(directory: Path) -> Iterator[None]:
+def blaming_this_machine() -> Iterator[None]:
     """Turn what the disk raises into the cluster's own errors: no fault of the video's."""
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise NoSpace(f"the disk is full: {directory}") from error
-        raise TransientFailure(f"cannot write to {directory}: {error.strerror}") from error
+            raise NoRoom("the disk for downloads is full", NO_ROOM_RETRY_S) from error
+        raise TransientFailure(f"cannot write to the folder for downloads: {error.strerror}") from error
 
 
 class CopiedFile:
     """The file that a copy is written to, within its limits."""
 
-    def __init__(self, file: io.FileIO, directory: Path, max_bytes: int, deadline: Deadline) -> None:
+    def __init__(
+        self, file: io.FileIO, space: DiskSpace, reservation: Reservation, max_bytes: int, deadline: Deadline
+    ) -> None:
         self._file = file
-        self._directory = directory
+        self._space = space
+        self._reservation = reservation
         self._max_bytes = max_bytes
         self._deadline = deadline
         self.size = 0
@@ -47,28 +49,31 @@ class CopiedFile:
     def expect(self, total: int) -> None:
         """Raise for a length that is announced and cannot be kept."""
         check_size(total, self._max_bytes)
-        if total - self.size > shutil.disk_usage(self._directory).free:
-            raise NoSpace(f"not enough space in {self._directory} for {total:,} bytes")
+        self._space.extend(self._reservation, total)
 
     def write(self, chunk: bytes) -> None:
         if self.size + len(chunk) > self._max_bytes:
             raise InvalidVideo(f"the file is larger than the limit of {self._max_bytes:,} bytes")
+        self._deadline.note_received(len(chunk))
         self._deadline.check()
-        with blaming_this_machine(self._directory):
+        if self.size + len(chunk) > self._reservation.reserved:
+            self._space.extend(self._reservation, self.size + max(len(chunk), STEP_BYTES))
+        with self._deadline.own_time(), blaming_this_machine():
             rest = memoryview(chunk)
             while rest:
                 rest = rest[self._file.write(rest) :]
         self.size += len(chunk)
+        self._reservation.written = self.size
 
     def read_at(self, first: int, count: int) -> bytes:
-        with blaming_this_machine(self._directory):
+        with blaming_this_machine():
             self._file.seek(first)
             read = self._file.read(count)
             self._file.seek(self.size)
             return read
 
     def restart(self) -> None:
-        with blaming_this_machine(self._directory):
+        with blaming_this_machine():
             self._file.seek(0)
             self._file.truncate()
-        self.size = 0
+        self.size = self._reservation.written = 0

@@ -1,6 +1,7 @@
 """From settings to what may be fetched; apart from the workers' plan, so that commands need no Ray for it."""
 
 from cluster.contracts.errors import ConfigurationError, InvalidVideo
+from cluster.deadline import Pace
 from cluster.settings import Settings
 from cluster.storage import FetchLimits
 from cluster.storage_root import StorageRoot
@@ -23,4 +24,5 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         allowed_schemes=frozenset(settings.allowed_schemes),
         private_networks=settings.private_networks,
         storage_root=root,
+        pace=Pace(settings.download_min_bytes_per_s, settings.download_window_s),
     )

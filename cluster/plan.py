@@ -4,7 +4,9 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from actors.fetch_slots import FetchLimit
 from actors.worker_kinds import (
+    FetchConfig,
     MediaConfig,
     Placement,
     SpeechConfig,
@@ -63,11 +65,17 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
     most = max(1, int(hardware.largest_node_cpus) // 2)
     speech_threads = min(most, max(1, half // counts[WorkerKind.TRANSCRIBER])) if device == "cpu" else 4
     vision_threads = min(most, max(1, half // counts[WorkerKind.EMBEDDER])) if device == "cpu" else 2
+    limits = fetch_limits(settings)
     return WorkerPlan(
+        fetch=FetchConfig(
+            limits=limits,
+            scratch_dir=settings.scratch_dir / _mark(database_url),
+            owner_share=settings.download_owner_share,
+            limit=FetchLimit(settings.downloads_per_node, settings.downloads_per_owner),
+        ),
         media=MediaConfig(
             media_limits=_media_limits(settings),
-            fetch_limits=fetch_limits(settings),
-            scratch_dir=settings.scratch_dir / _mark(database_url),
+            local_limits=limits.without_key(),
             key_frame_px=settings.key_frame_px,
             threads=min(most, max(1, half // counts[WorkerKind.MEDIA])),
         ),
@@ -166,10 +174,11 @@ def _placements(
     }
     scale = min(1.0, RESERVED_SHARE * cpus / sum(counts[kind] * wanted[kind] for kind in counts))
     fractions = {WorkerKind.TRANSCRIBER: settings.transcriber_gpus, WorkerKind.EMBEDDER: settings.embedder_gpus}
-    return {
+    placements = {
         kind: Placement(count, _reservable(wanted[kind] * scale), fractions.get(kind, 0.0) if gpus else 0.0)
         for kind, count in counts.items()
     }
+    return {WorkerKind.FETCHER: Placement(1, 0.0), **placements}  # on each node; it waits for sockets
 
 
 def _reservable(cpus: float) -> float:

@@ -255,6 +255,19 @@ class Settings(BaseSettings):
     max_streams: Annotated[int, Field(ge=1)] = Field(32, description="Most streams in a file.")
     max_bytes: Annotated[int, Field(gt=0)] = Field(100 * 1024**3, description="Largest file, in bytes.")
     download_timeout_s: Annotated[float, Field(gt=0)] = Field(3600.0, description="Longest download, in seconds.")
+    download_min_bytes_per_s: Annotated[int, Field(ge=0)] = Field(
+        16 * 1024, description="Least rate of a download, on average over each window; 0: none."
+    )
+    download_window_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="Window over which a download has to keep its least rate, in seconds."
+    )
+    downloads_per_node: Annotated[int, Field(ge=2)] = Field(
+        32, description="Downloads at once on a node; a quarter of the places is kept for owners who have none there."
+    )
+    downloads_per_owner: Annotated[int, Field(ge=1)] = Field(8, description="Downloads of one owner at once on a node.")
+    download_owner_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Part of a node's free disk space that one owner's downloads may take; 1: all of it."
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -1,8 +1,9 @@
 """URI -> local file: the only place where a video's URI is opened.
 
 Owns which schemes are read, the limits on size and time while copying, and what a failed fetch means: the
-video's fault or the network's. Leaves what a URI says by itself to ``video_uris``, where the web may be read to
-``web_source``, what is inside the file to ``actors.stages.media_reader``.
+video's fault or the network's. Leaves how long a source is waited for to ``deadline``, the disk to ``disk_space``,
+what a URI says by itself to ``video_uris``, where the web may be read to ``web_source``, what is inside the file to
+``actors.stages.media_reader``.
 
 Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through ``web_source``, every other scheme
 through fsspec, without its URL chaining (``zip::http://``). Which server answers for ``s3://`` or ``gs://`` is said by
@@ -14,12 +15,14 @@ root, see ``storage_root``.
 import errno
 import http.client
 import re
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -33,6 +36,9 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.media import LocalVideo
 from cluster.copied_file import CopiedFile, blaming_this_machine, check_size
+from cluster.deadline import ANY_PACE, STALL_S, Deadline, Pace
+from cluster.disk_space import DiskSpace, Reservation
+from cluster.driver_thread import read_beside
 from cluster.storage_root import StorageRoot, is_relative
 from cluster.video_uris import (
     check_remote,
@@ -44,12 +50,14 @@ from cluster.video_uris import (
     shown,
 )
 from cluster.web_answer import TOO_MANY_REQUESTS_S, check_status
-from cluster.web_source import STALL_S, Deadline, WebReach, open_web
+from cluster.web_source import WebReach, open_web
 from cluster.web_transfer import CHANGING_RETRY_S, transfer
 
-__all__ = ["FetchLimits", "check_stored", "expand", "fetch", "filename_of", "scheme_of"]
+__all__ = ["Copy", "FetchLimits", "check_stored", "expand", "fetch", "filename_of", "locate", "scheme_of"]
 
-_CHUNK_BYTES = 1 << 20
+_SMALLEST_READ_BYTES, _LARGEST_READ_BYTES = 64 * 2**10, 4 * 2**20
+"""What a driver is asked for at once; each reads ahead by the smallest."""
+_BRIEF_READ_S, _LONG_READ_S = 0.5, 4.0
 _WEB_SCHEMES = {"http", "https"}
 
 
@@ -67,9 +75,35 @@ class FetchLimits:
     private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     storage_root: StorageRoot | None = None
     """Where relative paths are read, whatever the other rules allow; None: there are none."""
+    pace: Pace = ANY_PACE
+    """The least that a source must send."""
+
+    def without_key(self) -> "FetchLimits":
+        """The same for a process that opens files of this machine alone: the storage root's key is left out."""
+        root = self.storage_root
+        return replace(self, storage_root=None if root is None else StorageRoot(root.url))
 
 
-def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
+@dataclass(frozen=True)
+class Copy:
+    """Where a copy goes: a file of its own in ``directory``, whose bytes are reserved on the disk.
+
+    ``stopped``: set by another thread to end the copying.
+    """
+
+    directory: Path
+    space: DiskSpace
+    reservation: Reservation
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    @staticmethod
+    def alone(directory: Path) -> "Copy":
+        """A copy that shares the disk with no others that this process knows of."""
+        space = DiskSpace(directory, keeps_free=False)
+        return Copy(directory, space, space.reserve())
+
+
+def fetch(uri: str, directory: Path | Copy, limits: FetchLimits) -> LocalVideo:
     """Make ``uri`` a local file: used in place when it is one, else copied to a file of its own in
     ``directory``.
 
@@ -77,16 +111,29 @@ def fetch(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
     allowed), ``TransientFailure`` when another attempt may succeed (network, time limit, disk full),
     ``ConfigurationError`` when this machine lacks what the scheme needs (driver, credentials).
     """
+    found = _permitted(uri, limits)
+    if scheme_of(found) == "file":
+        return _in_place(found, limits)
+    return _copied(found, directory if isinstance(directory, Copy) else Copy.alone(directory), limits)
+
+
+def locate(uri: str, limits: FetchLimits) -> LocalVideo:
+    """The file of this machine that ``uri`` names, used in place. Raises as :func:`fetch` does; copies nothing."""
+    found = _permitted(uri, limits)
+    if scheme_of(found) != "file":
+        raise InvalidVideo(f"not a file of this machine: {shown(uri)}")
+    return _in_place(found, limits)
+
+
+def _permitted(uri: str, limits: FetchLimits) -> str:
+    """What ``uri`` stands for, if its scheme is allowed; a relative path is below the storage root."""
     if is_relative(uri):
-        uri = _stored(uri, limits)
-        return _in_place(uri, limits) if scheme_of(uri) == "file" else _copied(uri, directory, limits)
+        return _stored(uri, limits)
     scheme = scheme_of(uri)
     if scheme not in limits.allowed_schemes:
         allowed = ", ".join(sorted(limits.allowed_schemes))
         raise InvalidVideo(f"the scheme {scheme}:// is not allowed (allowed: {allowed}): {shown(uri)}")
-    if scheme == "file":
-        return _in_place(uri, limits)
-    return _copied(uri, directory, limits)
+    return uri
 
 
 def check_stored(path: str, limits: FetchLimits) -> None:
@@ -143,16 +190,16 @@ def _local_failure(path: Path, error: OSError | ValueError) -> HeimdexError:
     return TransientFailure(f"cannot read {path}: {error.strerror}")
 
 
-def _copied(uri: str, directory: Path, limits: FetchLimits) -> LocalVideo:
+def _copied(uri: str, into: Copy, limits: FetchLimits) -> LocalVideo:
     suffix = re.sub(r"[^A-Za-z0-9.]", "", Path(filename_of(uri)).suffix)[:10]
-    path = directory / f"video{suffix}"
-    deadline = Deadline(limits.timeout_s)
+    path = into.directory / f"video{suffix}"
+    deadline = Deadline(limits.timeout_s, limits.pace, into.stopped)
     try:
-        with blaming_this_machine(directory):
-            directory.mkdir(parents=True, exist_ok=True)
+        with blaming_this_machine():
+            into.directory.mkdir(parents=True, exist_ok=True)
             file = path.open("w+b", buffering=0)
         with file, _blaming_the_source(uri, deadline):
-            copy = CopiedFile(file, directory, limits.max_bytes, deadline)
+            copy = CopiedFile(file, into.space, into.reservation, limits.max_bytes, deadline)
             _open(uri, limits, deadline, copy)
             check_size(copy.size, limits.max_bytes)
     except BaseException:
@@ -167,19 +214,50 @@ def _open(uri: str, limits: FetchLimits, deadline: Deadline, copy: CopiedFile) -
     if scheme_of(uri) in _WEB_SCHEMES:
         transfer(uri, _reach(limits, deadline), copy)
         return
-    filesystem, path, info = _found(uri)
-    stated_size = info.get("size")
-    if stated_size is not None:
-        copy.expect(stated_size)
-    with filesystem.open(path, "rb", block_size=8 * _CHUNK_BYTES) as source:
-        while chunk := source.read(_CHUNK_BYTES):
-            copy.write(chunk)
-    filesystem.invalidate_cache(path)
-    if _stamp(filesystem.info(path)) != _stamp(info):
-        raise SourceChanging(f"the file is still being written where it is stored: {shown(uri)}", CHANGING_RETRY_S)
+    stated_size: int | None = None
+    for part in read_beside(lambda: _driver_parts(uri), deadline):
+        if not isinstance(part, _Announced):
+            copy.write(part)
+        elif part.size is not None:
+            stated_size = part.size
+            copy.expect(stated_size)
     if stated_size is not None and copy.size < stated_size:
         progress = f"{copy.size:,} of {stated_size:,} bytes"
         raise TransientFailure(f"the connection ended after {progress}: {shown(uri)}")
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """The size that a driver states before it reads; None: it states none."""
+
+    size: int | None
+
+
+def _driver_parts(uri: str) -> Iterator[bytes | _Announced]:
+    """What a driver says and reads, for a thread of its own."""
+    filesystem, path, info = _found(uri)
+    yield _Announced(info.get("size"))
+    with filesystem.open(path, "rb", block_size=_SMALLEST_READ_BYTES) as source:
+        yield from _reads(source)
+    filesystem.invalidate_cache(path)
+    if _stamp(filesystem.info(path)) != _stamp(info):
+        raise SourceChanging(f"the file is still being written where it is stored: {shown(uri)}", CHANGING_RETRY_S)
+
+
+def _reads(source: IO[bytes]) -> Iterator[bytes]:
+    """All of it, in reads that take about a second: so a slow source is seen to send, and a fast one is asked less."""
+    size = 4 * _SMALLEST_READ_BYTES
+    while True:
+        since_s = time.monotonic()
+        chunk = source.read(size)
+        if not chunk:
+            return
+        took_s = time.monotonic() - since_s
+        yield chunk
+        if took_s < _BRIEF_READ_S:
+            size = min(2 * size, _LARGEST_READ_BYTES)
+        elif took_s > _LONG_READ_S:
+            size = max(size // 2, _SMALLEST_READ_BYTES)
 
 
 def _reach(limits: FetchLimits, deadline: Deadline) -> WebReach:

@@ -58,6 +58,11 @@ def is_relative(uri: str) -> bool:
     return scheme_of(uri) == "file" and "://" not in uri and not uri.startswith("/")
 
 
+def is_copied(uri: str, root_is_remote: bool) -> bool:
+    """Whether a video's file has to be fetched to the node that decodes it. ``root_is_remote``: of relative paths."""
+    return scheme_of(uri) != "file" or (root_is_remote and is_relative(uri))
+
+
 def is_of_another_owner(path: str, owner_id: UUID) -> bool:
     """Whether a stored path begins with the id of another user than ``owner_id``."""
     try:

@@ -19,16 +19,17 @@ import socket
 import ssl
 import string
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import MappingProxyType
 from typing import Any
 
-from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy, TransientFailure
+from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy
+from cluster.deadline import Deadline
 from cluster.storage_root import StorageRoot
 from cluster.video_uris import WebPlace, shown, web_place
 from cluster.web_answer import check_storage, retry_after_s
@@ -43,8 +44,6 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECT_S = 10.0
 LONGEST_PAUSE_S = 10.0
 """A server that asks to wait so shortly, before a redirect or in the middle of a file, is waited for where that is."""
-STALL_S = 60.0
-"""A connection that delivers nothing for this long is given up, however much time the limit leaves."""
 
 # https://www.iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry. Kept here because what
 # ``is_global`` says differs between Python's versions (CVE-2024-4032: 192.0.0.0/24, 64:ff9b:1::/48 and 2002::/16 were
@@ -64,28 +63,6 @@ _NOT_PUBLIC_V6 = [
     for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")  # Teredo is in the first, 6to4 is 2002
 ]
 _NAT64 = IPv6Network("64:ff9b::/96")
-
-
-class Deadline:
-    """The end of the time that a whole fetch may take."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._end = time.monotonic() + limit_s
-
-    def check(self) -> None:
-        """Raise ``TransientFailure`` once the time is over."""
-        if time.monotonic() >= self._end:
-            raise TransientFailure(f"fetching took longer than the limit of {self._limit_s:g} s")
-
-    def pause(self, seconds: float) -> None:
-        """Wait so long, at most until the end. Raises like ``check``."""
-        time.sleep(self.patience_s(seconds))
-
-    def patience_s(self, most_s: float = STALL_S) -> float:
-        """How long to wait for one answer; more than 0. Raises like ``check``."""
-        self.check()
-        return max(0.001, min(most_s, self._end - time.monotonic()))
 
 
 @dataclass(frozen=True)
@@ -169,7 +146,7 @@ def _secured(plain: socket.socket, place: WebPlace, deadline: Deadline) -> socke
         return plain
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
-    plain.settimeout(deadline.patience_s())  # of the whole handshake
+    plain.settimeout(deadline.patience_s(_CONNECT_S))  # of the whole handshake
     return context.wrap_socket(plain, server_hostname=place.host)
 
 
@@ -214,7 +191,10 @@ class _Incoming(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        self._sock.settimeout(self._deadline.patience_s())
+        return self._deadline.wait_for(partial(self._received, buffer))
+
+    def _received(self, buffer: Any, wait_s: float) -> int:
+        self._sock.settimeout(wait_s)
         return self._sock.recv_into(buffer)
 
 
@@ -256,13 +236,17 @@ def _addresses(place: WebPlace, deadline: Deadline) -> list[Address]:
 
     # The resolver keeps its own time; only another thread can stop waiting for it.
     threading.Thread(target=ask, daemon=True, name="resolver").start()
-    try:
-        answer = answers.get(timeout=deadline.patience_s())
-    except queue.Empty:
-        raise TimeoutError from None
+    answer = deadline.wait_for(partial(_next_answer, answers))
     if isinstance(answer, Exception):
         raise answer
     return [_address(place_of_answer) for *_, place_of_answer in answer]
+
+
+def _next_answer(answers: "queue.SimpleQueue[Any]", wait_s: float) -> Any:
+    try:
+        return answers.get(timeout=wait_s)
+    except queue.Empty:
+        raise TimeoutError from None
 
 
 def _address(place: tuple[Any, ...]) -> Address:

@@ -97,7 +97,7 @@ class Simulation:
         self._estimates, self._shares = RunEstimates(), FairShare()
         self._admission = Admission(self.workers, self.most, self._estimates, self.work_s)
         self._in_flight: dict[int, tuple[Sent, asyncio.Task[None]]] = {}
-        self._pools = {kind: self._pool(kind) for kind in WorkerKind}
+        self._pools = {kind: self._pool(kind) for kind in self.workers}
         for pool in self._pools.values():
             pool.start()
             await pool.ready()
@@ -156,7 +156,7 @@ class Simulation:
         self._in_flight[token] = sent, task
         self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
         if self.is_measured and not urgent:
-            for kind in WorkerKind:
+            for kind in self.workers:
                 self.most_ahead_s[kind] = max(self.most_ahead_s[kind], self._admission.work_ahead_s(kind))
 
     @property
@@ -255,7 +255,7 @@ class _Handle:
 
     async def _run(self, call: str, batch: Sequence[tuple[Recorded]]) -> list[StageReply]:
         await asyncio.sleep(BETWEEN_CALLS_S)
-        runs_s = [recorded.runs_s[call] for (recorded,) in batch]
+        runs_s = [recorded.runs_s["download" if call == "locate" else call] for (recorded,) in batch]
         await asyncio.sleep(sum(runs_s))
         self._cluster.busy_s[self._kind] += sum(runs_s)
         self._cluster.calls.add((call, self._kind))
@@ -269,7 +269,7 @@ class _Handle:
 
 
 def _value(call: str, recorded: Recorded) -> Any:
-    if call == "download":
+    if call == "locate":
         return LocalVideo(Path("/a"), 1, temporary=False)
     if call == "probe":
         return MediaInfo(recorded.length_s, 0.0, 25.0, 64, 36, 0, "none", "none", 1)

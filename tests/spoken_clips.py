@@ -14,7 +14,6 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.utterances import utterances
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits, SpeechWindow
 from cluster.demo import clips, truth
-from cluster.storage import FetchLimits
 
 Samples = NDArray[np.int16]
 
@@ -40,7 +39,7 @@ def plain_words(text: str) -> list[str]:
 def sound_of(path: Path) -> Samples:
     """int16[n], mono, at the rate that speech is recognised at."""
     limits = MediaLimits(max_duration_s=60, max_pixels=1_000_000, max_fps=60, max_streams=4, max_bytes=10**8)
-    reader = MediaReader(limits, FetchLimits(10**8, 10.0), path.parent)
+    reader = MediaReader(limits)
     video = LocalVideo(path, path.stat().st_size, temporary=False)
     [window] = reader.read_speech(video, reader.probe(video))
     return window.samples

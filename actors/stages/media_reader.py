@@ -1,13 +1,10 @@
-"""The media stages that need no model: fetch a video, say what it is, hand out its sound, remove it again.
+"""The media stages that need no model: say what a video is, hand out its sound.
 
 Leaves what a file is to ``survey``, opening to ``media_file``, the sound to ``audio_reader``, the pictures to
 ``scene_detector``.
 """
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from uuid import UUID
 
 from actors.stages.audio_reader import speech_windows
 from actors.stages.media_file import open_parts, translated_errors
@@ -16,44 +13,13 @@ from actors.stages.mp4_index import check_index
 from actors.stages.survey import Survey
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SpeechWindow
-from cluster.storage import FetchLimits, fetch
-from cluster.storage_root import check_folder
 
 
 class MediaReader:
     """Reads media files on the node it runs on. Holds no file open between calls."""
 
-    def __init__(self, limits: MediaLimits, fetch_limits: FetchLimits, temp_directory: Path) -> None:
-        """Fetched files lie in ``temp_directory``, each in a folder of its own."""
+    def __init__(self, limits: MediaLimits) -> None:
         self._limits = limits
-        self._fetch_limits = fetch_limits
-        self._temp_directory = temp_directory
-
-    def download(self, uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
-        """Make ``uri`` a local file; ``key`` (a video's and attempt's) names its folder when it must be
-        copied.
-
-        Raises as ``cluster.storage.fetch`` does, and ``InvalidVideo`` for a stored file of another owner than
-        ``owner_id``: where users may write rows, the path is what the user says.
-        """
-        if owner_id is not None:
-            check_folder(uri, owner_id)
-        directory = self._temp_directory / key
-        try:
-            return fetch(uri, directory, self._fetch_limits)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-
-    def discard(self, key: str) -> None:
-        """Remove what was fetched under ``key``; a file that was used in place stays. Safe to call twice."""
-        shutil.rmtree(self._temp_directory / Path(key).name, ignore_errors=True)
-
-    def list_downloads(self) -> list[str]:
-        """The keys under which something lies on this node, whoever fetched it."""
-        if not self._temp_directory.exists():
-            return []
-        return [folder.name for folder in self._temp_directory.iterdir()]
 
     def probe(self, video: LocalVideo, language: str | None = None) -> MediaInfo:
         """What headers, first picture and all packets' times say of ``video``; its sound is chosen for ``language``.

@@ -8,12 +8,14 @@
     ├── TransientFailure        trying again may help: retried with back-off
     │   ├── Postponed               the source is not ready: the video waits, at the cost of no attempt
     │   │   ├── SourceBusy              its server asks to come back later
-    │   │   └── SourceChanging          the file is still being written
+    │   │   ├── SourceChanging          the file is still being written
+    │   │   └── NoRoom                  the file does not fit on the disk for downloads now
+    │   ├── SourceSlow              the source sends less than it must
     │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
     │       ├── DatabaseUnavailable     Postgres is away
     │       ├── SearchUnavailable       the search engine beside Postgres is away, or has no index
     │       ├── NodeLost                a node, a scheduler or what they held died
-    │       ├── NoSpace                 a disk or the object store is full
+    │       ├── NoSpace                 a disk of results or the object store is full
     │       └── ModelChanged            scenes are searched by other models now than those that embedded them
     ├── WorkerCrash             the stage took its worker's process down: retried, at last alone
     │   ├── WorkerLost              the process died
@@ -63,6 +65,14 @@ class SourceChanging(Postponed):
     """The video's file is still being written, or was while it was read."""
 
 
+class NoRoom(Postponed):
+    """The video's file does not fit on the disk for downloads, beside what its owner and others have there."""
+
+
+class SourceSlow(TransientFailure):
+    """The video's source sends less than the least rate that downloads must have."""
+
+
 class Interrupted(TransientFailure):
     """The cluster failed around the video; that costs the video none of its attempts."""
 
@@ -80,7 +90,7 @@ class NodeLost(Interrupted):
 
 
 class NoSpace(Interrupted):
-    """A disk or the object store is full."""
+    """A disk that results are written to, or the object store, is full."""
 
 
 class ModelChanged(Interrupted):

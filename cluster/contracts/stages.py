@@ -41,6 +41,8 @@ REQUIRES: dict[Stage, tuple[Stage, ...]] = {
 class WorkerKind(StrEnum):
     """A pool of equal workers; each kind holds what its stages need loaded."""
 
+    FETCHER = "fetcher"
+    """One on each node of media workers: it downloads beside their decoding."""
     MEDIA = "media"
     TRANSCRIBER = "transcriber"
     EMBEDDER = "embedder"

@@ -23,6 +23,7 @@ from cluster.video_uris import video_name
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
 
 NOBODY_AHEAD: Mapping[UUID, float] = {}
+NO_CAPS: Mapping[UUID, int] = {}
 
 _CLAIM = """
 -- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
@@ -41,6 +42,8 @@ WITH RECURSIVE owners AS (
 ), holding AS (
     SELECT (SELECT p.owner_id FROM video_processing AS p WHERE p.video_id = l.video_id) AS owner_id, count(*) AS videos
     FROM video_leases AS l GROUP BY 1
+), capped AS (
+    SELECT * FROM unnest(%(capped)s::uuid[], %(caps)s::bigint[]) AS c (owner_id, cap)
 ), ahead AS (
     SELECT * FROM unnest(%(owners)s::uuid[], %(aheads)s::float8[]) AS a (owner_id, ahead)
 ), candidates AS (
@@ -48,11 +51,12 @@ WITH RECURSIVE owners AS (
            coalesce(h.videos, 0) + coalesce(a.ahead, 0)
                + row_number() OVER (PARTITION BY o.owner_id ORDER BY w.due_at, w.video_id) AS turn
     FROM owners AS o LEFT JOIN holding AS h USING (owner_id) LEFT JOIN ahead AS a USING (owner_id)
+    LEFT JOIN capped AS m USING (owner_id)
     CROSS JOIN LATERAL (
         SELECT p.video_id, p.due_at FROM video_processing AS p
         WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp()
         ORDER BY p.due_at, p.video_id
-        LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
+        LIMIT least(%(limit)s, m.cap, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
     ) AS w
 ), chosen AS (
     SELECT video_id, owner_id, turn, due_at FROM candidates ORDER BY turn, due_at, video_id LIMIT %(limit)s
@@ -106,13 +110,16 @@ _URGENT = """, urgent_owners AS (
            row_number() OVER (PARTITION BY o.owner_id ORDER BY w.priority DESC, w.due_at, w.video_id)
                + coalesce(h.videos, 0) + coalesce(a.ahead, 0) AS turn
     FROM urgent_owners AS o LEFT JOIN holding AS h USING (owner_id) LEFT JOIN ahead AS a USING (owner_id)
+    LEFT JOIN capped AS m USING (owner_id)
     CROSS JOIN LATERAL (
         SELECT p.video_id, p.priority, p.due_at FROM video_processing AS p
         WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp() AND p.priority > 0
           AND p.video_id NOT IN (SELECT video_id FROM chosen)
         ORDER BY p.priority DESC, p.due_at, p.video_id
-        LIMIT least(%(urgent)s, greatest(%(owner_cap)s - coalesce(h.videos, 0)
-                                         - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
+        LIMIT least(%(urgent)s,
+                    greatest(coalesce(m.cap, %(no_cap)s) - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0),
+                    greatest(%(owner_cap)s - coalesce(h.videos, 0)
+                             - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
     ) AS w
     WHERE coalesce(a.ahead, 0) <= %(urgent_ahead)s
 ), urgent AS (
@@ -268,12 +275,18 @@ class VideoQueue:
         self._lease_s = lease_s
         self._owner_cap = owner_cap if owner_cap is not None else _NO_CAP
 
-    def claim(self, limit: int, urgent: int = 0, ahead: Mapping[UUID, float] = NOBODY_AHEAD) -> list[ClaimedVideo]:
+    def claim(
+        self,
+        limit: int,
+        urgent: int = 0,
+        ahead: Mapping[UUID, float] = NOBODY_AHEAD,
+        caps: Mapping[UUID, int] = NO_CAPS,
+    ) -> list[ClaimedVideo]:
         """Lease up to ``limit`` waiting videos: each owner in turn, of each those first that are due first.
 
         Up to ``urgent`` more are leased of a priority above the usual, of owners who are not far ahead. ``ahead``: what
         owners have received beyond the others, in videos; the owner with least of that and of videos in flight comes
-        first.
+        first. ``caps``: how many more of an owner may be leased, where that is limited.
 
         One message to the server, which commits it: a scheduler that is stopped in here holds nobody up.
         """
@@ -283,6 +296,9 @@ class VideoQueue:
             "urgent": urgent,
             "owners": list(ahead),
             "aheads": list(ahead.values()),
+            "capped": list(caps),
+            "caps": list(caps.values()),
+            "no_cap": _NO_CAP,
             "urgent_ahead": URGENT_AHEAD,
             "scheduler": self._scheduler,
             "lease_s": self._lease_s,

@@ -27,7 +27,6 @@ from cluster.contracts.results import Transcript
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.models.whisper import Recognition, SpeechModel
-from cluster.storage import FetchLimits
 from tests.benchmarks.rounds import timed
 
 KEY_FRAME_PX = 288
@@ -53,7 +52,7 @@ class _Recording(SpeechModel):
 
 def bare(paths: Sequence[Path]) -> dict[str, Any]:
     """``cpu_s`` by what it goes to, ``key_frames``, and the ``words`` of each file."""
-    reader = MediaReader(LIMITS, FetchLimits(10**10, 60.0), Path("/nonexistent"))
+    reader = MediaReader(LIMITS)
     transcriber = Transcriber("bundled", "cpu", "int8", threads=1)
     speech = _Recording(transcriber._model._model, beam_size=5)
     transcriber._model, transcriber._recognizer = speech, Recognizer(speech)

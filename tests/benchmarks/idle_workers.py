@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from actors.fetch_slots import FetchLimit
+from actors.fetchers import Fetchers
 from actors.pools import Pool
 from actors.scheduler import VideoScheduler
 from actors.stage_actor import LoadedWorker, StageReply, WorkerInfo
@@ -20,7 +22,8 @@ from cluster.contracts.stages import WorkerKind
 
 LOCAL = LocalVideo(Path("/scratch/video"), 1, temporary=True)
 ANSWERS: Mapping[str, Any] = {
-    "download": LOCAL,
+    "fetch": LOCAL,
+    "locate": LOCAL,
     "probe": MediaInfo(3.0, 0.0, 25.0, 64, 36, 0, "none", "none", 1),
     "list_downloads": [],
 }
@@ -42,6 +45,18 @@ class IdlePlan:
             for kind in WorkerKind
         }
 
+    @property
+    def fetch_limit(self) -> FetchLimit:
+        return FetchLimit(per_node=256, per_owner=128)
+
+    @property
+    def fetch_deadline_s(self) -> float:
+        return 60.0
+
+    @property
+    def root_is_remote(self) -> bool:
+        return False
+
     def held(self, kind: WorkerKind) -> float:
         return 1.0
 
@@ -62,6 +77,16 @@ class IdleScheduler(VideoScheduler):
             DEFERRED,
             shares=self._shares,
             estimates=self._estimates,
+            kill=lambda handle: handle.end(),
+        )
+
+    def _fetchers_beside(self, media: Pool) -> Fetchers:
+        plan = self._config.plan
+        return Fetchers(
+            lambda name, _: _Handle(name),
+            media.nodes,
+            plan.fetch_limit,
+            plan.fetch_deadline_s,
             kill=lambda handle: handle.end(),
         )
 
@@ -94,7 +119,7 @@ class _Handle:
         self._over = asyncio.Event()
         self.describe = _Method(self._describe)
         self.last = _Method(self._over.wait)
-        self.run = _Method(self._run)
+        self.run = self.run_beside = _Method(self._run)
 
     def end(self) -> None:
         self._over.set()

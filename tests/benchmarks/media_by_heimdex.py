@@ -12,7 +12,6 @@ from typing import Any
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.media import LocalVideo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.benchmarks.answering import answer
 
 KEY_FRAME_PX = 288
@@ -25,7 +24,7 @@ def process(name: str, *, with_sound: bool = True) -> dict[str, Any]:
     """Cuts in seconds, how many key frames there are, how many samples of sound."""
     path = Path(name)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
-    reader = MediaReader(LIMITS, FetchLimits(10**10, 60.0), path.parent)
+    reader = MediaReader(LIMITS)
     info = reader.probe(video)
     samples = sum(len(window.samples) for window in reader.read_speech(video, info)) if with_sound else 0
     blocks = SceneDetector(KEY_FRAME_PX, block_size=32, limits=LIMITS, threads=THREADS).detect(video, info)

@@ -86,11 +86,10 @@ class Media(_Actor):
 
     def __call__(self, row: Row) -> Row:
         self._rendezvous.wait_for(row["round"])
-        local = self._calls["download"](row["uri"], row["key"])
+        local = self._calls["locate"](row["uri"])
         info = self._calls["probe"](local)
         windows = list(self._calls["read_speech"](local, info))
         blocks = list(self._calls["detect"](local, info))
-        self._calls["discard"](row["key"])
         return {**row, "windows": pickle.dumps(windows), "blocks": pickle.dumps(blocks)}
 
 

@@ -61,7 +61,7 @@ def run(
         folder = Path(name)
         with _database(folder / "postgres") as url, open_pool(url, max_size=2, name="faults") as pool:
             watch(url)
-            plan = ToyPlan(url, folder / "scratch", workers=2, max_in_flight=12)
+            plan = ToyPlan(url, folder / "scratch", workers=2, max_in_flight=12, fetch_deadline_s=DEADLINE_S)
             with running_scheduler(plan):
                 ids = submit(pool, UUID(int=7), [Submission(uri=uri) for uri in uris])
                 _settle(pool, len(ids), progress)

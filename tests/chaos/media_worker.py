@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from actors.stages.fetcher import Fetcher
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import HeimdexError
@@ -37,17 +38,18 @@ class Walk:
     def __init__(self, limits: MediaLimits, scratch: Path) -> None:
         self.limits = limits
         self.stage = Stage.DOWNLOADING
-        self._reader = MediaReader(limits, FetchLimits(limits.max_bytes, 60.0), scratch)
+        self._fetcher = Fetcher(FetchLimits(limits.max_bytes, 60.0), scratch, 1.0)
+        self._reader = MediaReader(limits)
         self._detector = SceneDetector(Settings.model_fields["key_frame_px"].default, SCENES_PER_BLOCK, limits, THREADS)
 
     def take(self, uri: str) -> None:
         """Take ``uri`` all the way. Raises whatever a stage raises, AssertionError where what it made is wrong."""
         self.stage = Stage.DOWNLOADING
-        video = self._reader.download(uri, KEY)
+        video = self._fetcher.fetch(uri, KEY)
         try:
             self._read(video)
         finally:
-            self._reader.discard(KEY)
+            self._fetcher.discard(KEY)
 
     def _read(self, video: LocalVideo) -> None:
         self.stage = Stage.METADATA

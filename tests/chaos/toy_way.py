@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
+from actors.fetch_slots import FetchLimit
 from actors.stage_actor import SMALL_BYTES, LoadedWorker
 from actors.video_path import ENGINE_CALL
 from actors.worker_kinds import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES, Placement
@@ -65,7 +67,8 @@ class ToyPlan:
 
     ``pause_s``: how long each stage takes; ``others``: how many workers of each kind but the media workers; ``cpus``:
     what each reserves; ``journal_dir``: where workers say what they are at, for which ``share_calls`` must be false:
-    whether videos are short enough to share the calls of media workers and writers.
+    whether videos are short enough to share the calls of media workers and writers. ``fetch_deadline_s``: as
+    ``WorkerPlan``'s; every toy is fetched.
     """
 
     database_url: str
@@ -77,12 +80,21 @@ class ToyPlan:
     cpus: float = 0.0
     journal_dir: Path | None = None
     share_calls: bool = True
+    fetch_deadline_s: float = 3600.0
+
+    @property
+    def fetch_limit(self) -> FetchLimit:
+        return FetchLimit(per_node=8, per_owner=4)
+
+    @property
+    def root_is_remote(self) -> bool:
+        return False
 
     @property
     def placements(self) -> Mapping[WorkerKind, Placement]:
-        return {
-            kind: Placement(self.workers if kind is WorkerKind.MEDIA else self.others, self.cpus) for kind in WorkerKind
-        }
+        counts = {WorkerKind.MEDIA: self.workers}
+        pools = [kind for kind in WorkerKind if kind is not WorkerKind.FETCHER]
+        return {kind: Placement(counts.get(kind, self.others), self.cpus) for kind in pools}
 
     def held(self, kind: WorkerKind) -> float:
         return 1.0
@@ -127,7 +139,8 @@ class _ToyLoader:
         gc.disable()  # what videos took is given back without it
         pool = open_pool(self.plan.database_url, min_size=1, max_size=2, name="toy-worker")
         toys = _Toys(self.plan, SceneStore(pool), StageResults(pool))
-        names = MAKES.keys() - {ENGINE_CALL} | {"discard", "list_downloads"}  # Postgres finds the scenes itself
+        # Postgres finds the scenes itself, and no toy is a file of this machine.
+        names = MAKES.keys() - {ENGINE_CALL, "locate"} | {"discard", "list_downloads"}
         calls = {name: getattr(toys, name) for name in names}
         return LoadedWorker(calls, batched=frozenset({"describe", "transcribe"}), makes=MAKES)
 
@@ -155,10 +168,12 @@ class _Toys:
         self._scenes = scenes
         self._results = results
         self._place = plan.journal_dir / str(os.getpid()) if plan.journal_dir is not None else None
+        self._now: list[_Said] = []
+        self._writing = threading.Lock()
         if self._place is not None:
             self._place.unlink(missing_ok=True)  # of another process that had this id
 
-    def download(self, uri: str, key: str, _owner_id: UUID | None = None) -> Any:
+    def fetch(self, uri: str, key: str, _owner_id: UUID | None = None) -> Any:
         said = _Said(uri, key)
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)
@@ -257,19 +272,27 @@ class _Toys:
 
     @contextmanager
     def _at(self, stage: Stage, *said: _Said) -> Iterator[None]:
-        """Say in the journal what this process is at: all of it or nothing."""
+        """Say in the journal what this process is at: all of it or nothing. A fetcher is at several at once."""
         if self._place is None:
             yield
             return
-        draft = self._place.with_suffix(".new")
-        draft.write_text(json.dumps({"stage": stage.value, "keys": [one.key for one in said]}))
-        draft.replace(self._place)
+        self._note(self._place, stage, lambda: self._now.extend(said))
         try:
             while (self._place.parent / HOLD).exists():
                 time.sleep(HOLD_POLL_S)
             yield
         finally:
-            self._place.unlink(missing_ok=True)
+            self._note(self._place, stage, lambda: [self._now.remove(one) for one in said])
+
+    def _note(self, place: Path, stage: Stage, change: Callable[[], object]) -> None:
+        with self._writing:
+            change()
+            if not self._now:
+                place.unlink(missing_ok=True)
+                return
+            draft = place.with_suffix(".new")
+            draft.write_text(json.dumps({"stage": stage.value, "keys": [one.key for one in self._now]}))
+            draft.replace(place)
 
 
 def _hang() -> None:

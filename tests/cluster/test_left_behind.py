@@ -22,7 +22,7 @@ from cluster.store.submissions import submit
 from tests.chaos.faults import running_scheduler
 from tests.chaos.toy_way import ToyPlan, toy_uri
 
-WORKERS = 5
+WORKERS = 6
 """Two for media and one of every other kind."""
 PATIENCE_S = 120.0
 MOMENT_S = 5.0

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from actors.stages.media_reader import MediaReader
 from actors.stages.transcriber import Transcriber
-from cluster.contracts.media import MediaLimits
+from cluster.contracts.media import LocalVideo, MediaLimits
 from cluster.demo import clips
 from cluster.models.vision import load_vision_model
-from cluster.storage import FetchLimits
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,9 +28,9 @@ def test_the_gpu_embeds_pictures_as_the_cpu_does() -> None:
     assert (on_cpu * on_gpu).sum(axis=1).min() >= 0.999
 
 
-def test_the_gpu_hears_what_the_cpu_hears(tmp_path) -> None:
-    reader = MediaReader(LIMITS, FetchLimits(max_bytes=10**9, timeout_s=60), tmp_path)
-    video = reader.download(str(clips()[0]), "gpu")
+def test_the_gpu_hears_what_the_cpu_hears() -> None:
+    reader = MediaReader(LIMITS)
+    video = LocalVideo(clips()[0], clips()[0].stat().st_size, temporary=False)
     windows = list(reader.read_speech(video, reader.probe(video)))
     on_cpu = Transcriber("bundled", "cpu", "int8", threads=2).transcribe(windows, "en")
     on_gpu = Transcriber("bundled", "cuda", "float16", threads=2).transcribe(windows, "en")

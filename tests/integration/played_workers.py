@@ -9,6 +9,7 @@ from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.batch_writer import BatchWriter, LedgerWriter
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage
+from actors.fetchers import Fetchers
 from actors.pools import Pool as WorkerPool
 from actors.stage_actor import StageReply
 from actors.turns import ANY_TURN, Turn
@@ -64,9 +65,17 @@ class Workers:
         if callable(trouble):
             trouble = await trouble()
         failure = trouble if isinstance(trouble, StageFailure) else None
-        value = {"download": LOCAL, "probe": INFO}.get(call, call)
+        value = {"fetch": LOCAL, "locate": LOCAL, "probe": INFO}.get(call, call)
         report = StageReport(RUN_S, 1, "10.0.0.1", f"{call}-worker", "cpu", RUN_S, failure)
         return StageReply(report, None if failure else value, "the-files-node", 1)
+
+    async def fetch(
+        self, arguments: tuple[Any, ...], turn: Turn, alone: bool, on_start: Callable[[], None]
+    ) -> StageReply:
+        return await self.run("fetch", arguments, deadline_s=1.0, turn=turn, alone=alone, on_start=on_start)
+
+    async def run_beside(self, call: str, arguments: tuple[Any, ...], deadline_s: float, node_id: str) -> StageReply:
+        return await self.run(call, arguments, deadline_s=deadline_s, node_id=node_id)
 
 
 def attempt(
@@ -88,9 +97,20 @@ def attempt(
         ledger, finishes = LedgerWriter(StageLedger(pool)), BatchWriter(queue.finish)
         pools = cast(Mapping[WorkerKind, WorkerPool], dict.fromkeys(WorkerKind, workers))
         rule = RetryRule(max_errors=3, first_delay_s=0.0)
-        downloads = Downloads(pools[WorkerKind.MEDIA], queue)
-        clock = DatabaseClock(pool)
-        parts = AttemptParts(pools, downloads, ledger, finishes, queue, clock, rule, "first", troubles.append, outage)
+        fetchers = cast(Fetchers, workers)
+        parts = AttemptParts(
+            pools,
+            fetchers,
+            Downloads(fetchers, queue),
+            ledger,
+            finishes,
+            queue,
+            DatabaseClock(pool),
+            rule,
+            "first",
+            troubles.append,
+            outage,
+        )
         serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
         processing = asyncio.create_task(Attempt(video, parts, admitted or Admitted()).process())
         try:

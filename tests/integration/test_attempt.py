@@ -47,7 +47,7 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     assert (stored["status"], stored["processing_stage"], stored["duration_s"]) == ("READY", "completed", 60.0)
     assert outcomes(pool, video) == {stage.value: "completed" for stage in Stage}
     beside_each_other = {"read_speech", "detect", "transcribe", "keep_transcript"}
-    one_by_one = ["download", "probe", "describe", "write", "discard"]
+    one_by_one = ["locate", "probe", "describe", "write", "discard"]
     assert [call for call, _ in workers.calls if call not in beside_each_other] == one_by_one
     on_the_files_node = {"probe", "read_speech", "detect", "discard"}
     assert {call for call, node_id in workers.calls if node_id == "the-files-node"} == on_the_files_node
@@ -163,7 +163,7 @@ def test_a_failure_is_in_the_ledger_before_its_video_is_settled(
 
     write = StageLedger.write
     monkeypatch.setattr(StageLedger, "write", write_late)
-    attempt(pool, queue, video, Workers(download=StageFailure("InvalidVideo", "it is empty", blame=Blame.VIDEO)))
+    attempt(pool, queue, video, Workers(locate=StageFailure("InvalidVideo", "it is empty", blame=Blame.VIDEO)))
     assert outcomes(pool, video) == {"downloading": "failed"}
     assert row(pool, video.id)["status"] == "FAILED"
 

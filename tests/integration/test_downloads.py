@@ -9,7 +9,7 @@ from queued_videos import claim_one, row
 
 from actors import downloads
 from actors.downloads import MAX_TRIES, Downloads
-from actors.pools import Pool as WorkerPool
+from actors.fetchers import Fetchers
 from actors.stage_actor import StageReply
 from actors.video_path import download_key
 from cluster.contracts.errors import WorkerLost
@@ -17,11 +17,11 @@ from cluster.contracts.results import StageReport
 from cluster.store.database import Pool
 from cluster.store.video_queue import VideoQueue
 
-REPORT = StageReport(0.0, 1, "10.0.0.1", "media-1", "cpu", 0.0)
+REPORT = StageReport(0.0, 1, "10.0.0.1", "fetcher-1", "cpu", 0.0)
 
 
 class Node:
-    """A media pool of one node, on which ``left`` lies; ``stuck`` kills whoever removes it."""
+    """The fetchers of one node, on which ``left`` is stored; ``stuck`` kills the one that removes it."""
 
     def __init__(self, left: list[str], stuck: str | None = None) -> None:
         self.left = left
@@ -32,14 +32,14 @@ class Node:
     def nodes(self) -> set[str]:
         return {"node"}
 
-    async def run(self, call: str, arguments: tuple[Any, ...], *, deadline_s: float, node_id: str) -> StageReply:
+    async def run_beside(self, call: str, arguments: tuple[Any, ...], _deadline_s: float, node_id: str) -> StageReply:
         await asyncio.sleep(0)
         if call == "list_downloads":
             return StageReply(REPORT, list(self.left), node_id, 1)
         (key,) = arguments
         self.tried.append(key)
         if key == self.stuck:
-            raise WorkerLost("worker media-1 died")
+            raise WorkerLost("worker fetcher-1 died")
         self.left.remove(key)
         self.swept.set()
         return StageReply(REPORT, None, node_id, 1)
@@ -73,7 +73,7 @@ def test_a_video_is_ready_although_the_workers_of_its_node_are_busy(
 
 def test_a_worker_that_dies_over_a_removal_costs_the_video_nothing(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
-    attempt(pool, queue, video, Workers(discard=WorkerLost("worker media-1 died")))
+    attempt(pool, queue, video, Workers(discard=WorkerLost("worker fetcher-1 died")))
     stored = row(pool, video.id)
     assert (stored["status"], stored["crashes"]) == ("READY", 0)
 
@@ -84,7 +84,7 @@ def test_what_no_lease_is_for_is_swept_away(pool: Pool, queue: VideoQueue, monke
 
     async def sweep() -> Node:
         node = Node([under_way, "left-behind"])
-        sweeping = asyncio.create_task(Downloads(cast(WorkerPool, node), queue).sweep_forever())
+        sweeping = asyncio.create_task(Downloads(cast(Fetchers, node), queue).sweep_forever())
         await asyncio.wait_for(node.swept.wait(), 10)
         sweeping.cancel()
         return node
@@ -100,7 +100,7 @@ def test_what_kills_whoever_removes_it_is_left_alone_in_the_end(
 
     async def sweep() -> list[str]:
         node = Node(["stuck"], stuck="stuck")
-        sweeping = asyncio.create_task(Downloads(cast(WorkerPool, node), queue).sweep_forever())
+        sweeping = asyncio.create_task(Downloads(cast(Fetchers, node), queue).sweep_forever())
         while len(node.tried) < MAX_TRIES:
             await asyncio.sleep(0.01)
         node.left.append("last")

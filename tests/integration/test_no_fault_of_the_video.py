@@ -52,6 +52,6 @@ def test_a_full_disk_is_told_and_costs_no_attempt(pool: Pool) -> None:
     queue = VideoQueue(pool, "first", 60.0)
     video = claim_one(pool, queue)
     full = StageFailure("NoSpace", "the disk is full: /scratch", Blame.INTERRUPTION)
-    assert attempt(pool, queue, video, Workers(download=full)) == ["the disk is full: /scratch"]
+    assert attempt(pool, queue, video, Workers(locate=full)) == ["the disk is full: /scratch"]
     stored = row(pool, video.id)
     assert (stored["status"], stored["failures"], stored["interruptions"]) == ("PENDING", 0, 1)

@@ -58,7 +58,7 @@ def claim_now(pool: Pool, queue: VideoQueue) -> ClaimedVideo:
 
 
 def test_a_busy_source_costs_its_video_no_attempt(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
-    attempt(pool, queue, video, Workers(download=BUSY))
+    attempt(pool, queue, video, Workers(locate=BUSY))
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"]) == ("PENDING", "queued")
     assert (stored["error_type"], stored["error_message"]) == ("SourceBusy", BUSY.message)
@@ -76,7 +76,7 @@ def test_a_busy_source_costs_its_video_no_attempt(pool: Pool, queue: VideoQueue,
 
 def test_a_source_that_stays_busy_is_asked_many_times(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
     for _ in range(22):  # more than errors or interruptions may be
-        attempt(pool, queue, video, Workers(download=BUSY))
+        attempt(pool, queue, video, Workers(locate=BUSY))
         assert row(pool, video.id)["status"] == "PENDING"
         video = claim_now(pool, queue)
     attempt(pool, queue, video, Workers())
@@ -84,11 +84,11 @@ def test_a_source_that_stays_busy_is_asked_many_times(pool: Pool, queue: VideoQu
 
 
 def test_a_source_that_is_never_ready_fails_its_video(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
-    attempt(pool, queue, video, Workers(download=BUSY))
+    attempt(pool, queue, video, Workers(locate=BUSY))
     limit_s = RetryRule().max_postponed_s
     with pool.connection() as connection:
         connection.execute("UPDATE video_processing SET postponed_s = %s", (limit_s,))
-    attempt(pool, queue, claim_now(pool, queue), Workers(download=BUSY))
+    attempt(pool, queue, claim_now(pool, queue), Workers(locate=BUSY))
     stored = row(pool, video.id)
     assert (stored["status"], stored["processing_stage"]) == ("FAILED", "downloading")
     assert stored["error_message"] == f"{BUSY.message}; given up after 6.0 h of waiting"
@@ -117,14 +117,14 @@ def test_a_real_busy_server_is_waited_for(pool: Pool, queue: VideoQueue, video: 
 
     with serving(lambda *of: answer(f"{next(turns)}\nContent-Length: 4", b"film")(*of)) as web:
         for status, least_s in ((429, 20), (503, 3600)):
-            attempt(pool, queue, video, Workers(download=lambda: download(web)))
+            attempt(pool, queue, video, Workers(locate=lambda: download(web)))
             stored = row(pool, video.id)
             later = f"HTTP {status}, the server asks to come back in {least_s:,} s"
             assert stored["error_message"] == f"cannot fetch {web.url}/a.mp4: {later}"
             assert least_s - 5 <= waits_s(pool, video) <= 1.1 * least_s
             assert (stored["status"], stored["failures"]) == ("PENDING", 0)
             video = claim_now(pool, queue)
-        attempt(pool, queue, video, Workers(download=lambda: download(web)))
+        attempt(pool, queue, video, Workers(locate=lambda: download(web)))
     assert row(pool, video.id)["status"] == "READY"
 
 

@@ -63,6 +63,22 @@ def test_who_has_fewest_on_the_way_comes_first_whichever_scheduler_has_them(pool
     assert owners_of(pool, second.claim(6)) == {BERT: 4, ANNA: 2}  # eight of each are on the way
 
 
+def test_an_owner_with_a_cap_is_claimed_up_to_it(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 5)
+    send(pool, BERT, 5)
+    assert owners_of(pool, queue.claim(8, caps={ANNA: 1})) == {ANNA: 1, BERT: 5}
+    assert queue.claim(8, caps={ANNA: 0}) == []
+    assert owners_of(pool, queue.claim(8, caps={BERT: 0})) == {ANNA: 4}
+
+
+def test_urgent_videos_of_an_owner_with_a_cap_are_capped(pool: Pool, queue: VideoQueue) -> None:
+    send(pool, ANNA, 5, priority=1)
+    send(pool, BERT, 5, priority=1)
+    assert owners_of(pool, queue.claim(0, 4, caps={ANNA: 0})) == {BERT: 4}
+    assert owners_of(pool, queue.claim(1, 4, caps={ANNA: 2, BERT: 0})) == {ANNA: 2}
+    assert owners_of(pool, queue.claim(0, 4)) == {ANNA: 3, BERT: 1}
+
+
 def test_turns_follow_what_ended(pool: Pool, queue: VideoQueue) -> None:
     send(pool, ANNA, 10)
     annas = queue.claim(4)

@@ -238,3 +238,43 @@ def test_admission_when_full_has_room_for_one_urgent() -> None:
     assert policy.note_claimed(video(102, priority=0)) is False
     assert policy.note_claimed(video(103, priority=10), ahead=URGENT_AHEAD + 0.1) is False
     assert policy.note_claimed(video(104, priority=10), ahead=URGENT_AHEAD) is True
+
+
+# Sources that are slow
+
+
+def test_a_video_whose_file_is_slow_to_come_takes_no_room() -> None:
+    policy = new()
+    before = policy.room()
+    claim(policy, *range(before.videos))
+    assert policy.room().videos == 0
+    for token in range(before.videos):
+        assert policy.note_slow(token)
+        assert not policy.note_slow(token)
+    assert policy.room() == before
+    policy.note_done(0, "fetch")
+    assert policy.room().videos == before.videos - 1
+    assert not policy.note_slow(0)
+    for token in range(before.videos):
+        policy.note_ended(token)
+    assert policy.room() == before
+    assert policy.work_ahead_s(WorkerKind.MEDIA) == 0.0
+
+
+def test_an_urgent_video_whose_file_is_slow_to_come_leaves_the_reserve() -> None:
+    policy = new()
+    assert policy.note_claimed(video(1, priority=1))
+    assert policy.room().urgent == 0
+    policy.note_slow(1)
+    assert policy.room().urgent == 1
+    policy.note_done(1, "fetch")
+    assert policy.room().urgent == 0
+
+
+def test_a_file_that_came_in_time_is_never_slow() -> None:
+    policy = new()
+    claim(policy, 1)
+    room = policy.room()
+    policy.note_done(1, "fetch")
+    assert not policy.note_slow(1)
+    assert policy.room() == room

@@ -18,7 +18,6 @@ from actors.stages.hard_cuts import LEAST_CHANGE
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.reported import reported
 
 Pixels = NDArray[np.uint8]
@@ -26,7 +25,7 @@ LIMITS = MediaLimits(max_duration_s=600, max_pixels=4_000_000, max_fps=120, max_
 
 
 def scenes_of(path: Path) -> list[DetectedScene]:
-    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    reader = MediaReader(LIMITS)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
     blocks = SceneDetector(288, 32, LIMITS, 1).detect(video, reader.probe(video))
     return [scene for block in blocks for scene in block.scenes]

@@ -10,7 +10,6 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.clock_files import Clip, write_clip
 from tests.media_files import cut_off
 
@@ -22,7 +21,7 @@ CUT_OFF = r"^only \d\.\d s of 3(5999|6000)\.\d s could be read: the file is cut 
 def read(path: Path) -> tuple[MediaInfo, float | None]:
     """What the probe says, and where the last scene ends."""
     video = LocalVideo(path, path.stat().st_size, temporary=False)
-    info = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent).probe(video)
+    info = MediaReader(LIMITS).probe(video)
     [*_, last] = SceneDetector(96, 8, LIMITS, threads=1).detect(video, info)
     return info, last.decoded_duration_s
 

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from actors.fetch_slots import FetchLimit
 from actors.video_path import Call, Done, StageFailed, walk
-from actors.worker_kinds import MediaConfig, _MediaLoader
+from actors.worker_kinds import FetchConfig, MediaConfig, _FetchLoader, _MediaLoader
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Outcome, Stage, WorkerKind
@@ -99,9 +100,14 @@ def test_an_interruption_waits_only_for_a_moment(monkeypatch: pytest.MonkeyPatch
     assert runner.given_up == [Stage.SCENE_DETECTION]
 
 
-def test_media_workers_take_what_the_walk_hands_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("copied", "first"), [(False, "locate"), (True, "fetch")])
+def test_media_workers_take_what_the_walk_hands_them(tmp_path: Path, copied: bool, first: str) -> None:
     limits = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**6)
-    loaded = _MediaLoader(MediaConfig(limits, FetchLimits(10**6, 10.0), tmp_path, 64, 1))()
+    fetching = FetchLimits(10**6, 10.0)
+    loaded = {
+        WorkerKind.MEDIA: _MediaLoader(MediaConfig(limits, fetching, 64, 1))(),
+        WorkerKind.FETCHER: _FetchLoader(FetchConfig(fetching, tmp_path, 1.0, FetchLimit()))(),
+    }
     taken: list[str] = []
 
     class Binding(Runner):
@@ -109,10 +115,10 @@ def test_media_workers_take_what_the_walk_hands_them(tmp_path: Path) -> None:
             self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
         ) -> Done:
             for call in calls:
-                if call.kind is WorkerKind.MEDIA:
-                    inspect.signature(loaded.calls[call.name]).bind(*call.arguments)
+                if call.kind in loaded:
+                    inspect.signature(loaded[call.kind].calls[call.name]).bind(*call.arguments)
                     taken.append(call.name)
             return await super().run(stage, after, *calls, outcome=outcome)
 
-    asyncio.run(walk(VIDEO, Done(None, CLAIMED), Binding({})))
-    assert sorted(taken) == ["detect", "download", "probe", "read_speech"]
+    asyncio.run(walk(VIDEO, Done(None, CLAIMED), Binding({}), copied=copied))
+    assert sorted(taken) == sorted(["detect", first, "probe", "read_speech"])

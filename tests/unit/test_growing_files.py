@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from actors.stages import growing_file
+from actors.stages.fetcher import Fetcher
 from actors.worker_kinds import MediaConfig, _MediaLoader
 from cluster import web_transfer
 from cluster.contracts.errors import InvalidVideo, SourceChanging
@@ -166,7 +167,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def calls(tmp_path: Path) -> dict[str, Callable[..., Any]]:
     """What a media worker answers."""
-    return dict(_MediaLoader(MediaConfig(MEDIA_LIMITS, LIMITS, tmp_path / "scratch", 64, 1))().calls)
+    return dict(_MediaLoader(MediaConfig(MEDIA_LIMITS, LIMITS, 64, 1))().calls)
 
 
 def age(path: Path, seconds: float) -> None:
@@ -180,7 +181,7 @@ def test_a_file_that_grew_while_it_was_read_has_to_wait(
     path = tmp_path / "a.ts"
     path.write_bytes(film)
     age(path, 60)
-    video = calls["download"](str(path), "key")
+    video = calls["locate"](str(path))
     info = calls["probe"](video)
     assert len(list(calls["detect"](video, info))) == 1
     path.write_bytes(film + film)
@@ -199,7 +200,7 @@ def test_a_file_that_is_recorded_meanwhile_has_to_wait(
     path.write_bytes(film)
 
     def read() -> None:
-        video = calls["download"](str(path), "key")
+        video = calls["locate"](str(path))
         list(calls["detect"](video, calls["probe"](video)))
 
     with written_to(path, film), pytest.raises(SourceChanging):
@@ -212,26 +213,26 @@ def test_a_file_that_cannot_be_read_yet_has_to_wait(
 ) -> None:
     path = tmp_path / "a.mp4"  # its index comes last
     path.write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom" + b"\0\xff\xff\xffmdat" + FILM[: int(share * len(FILM))])
-    video = calls["download"](str(path), "key")
+    video = calls["locate"](str(path))
     with pytest.raises(SourceChanging, match="the file is still being written: "):
         calls["probe"](video)
     age(path, 60)
     with pytest.raises(SourceChanging):  # since it was found
         calls["probe"](video)
     with pytest.raises(InvalidVideo):
-        calls["probe"](calls["download"](str(path), "key"))
+        calls["probe"](calls["locate"](str(path)))
 
 
 def test_a_file_without_a_byte_yet_has_to_wait(tmp_path: Path, calls: dict[str, Callable[..., Any]]) -> None:
     path = tmp_path / "a.mp4"
     path.touch()
     with pytest.raises(SourceChanging, match="the file is still being written: "):
-        calls["download"](path.as_uri(), "key")
+        calls["locate"](path.as_uri())
     age(path, 60)
     with pytest.raises(InvalidVideo, match="the file is empty"):
-        calls["download"](str(path), "key")
+        calls["locate"](str(path))
     with pytest.raises(InvalidVideo, match="no such file"):
-        calls["download"](str(tmp_path / "none.mp4"), "key")
+        calls["locate"](str(tmp_path / "none.mp4"))
 
 
 def test_a_finished_file_is_waited_for_shortly_and_once(
@@ -243,7 +244,7 @@ def test_a_finished_file_is_waited_for_shortly_and_once(
     path.write_bytes(film)
     for written_s in (0.0, -60.0, 7200.0):  # at last by a share's clock that is ahead
         age(path, -written_s)
-        video = calls["download"](str(path), "key")
+        video = calls["locate"](str(path))
         assert len(list(calls["detect"](video, calls["probe"](video)))) == 1
     assert 0.0 <= slept_s[0] <= growing_file.SETTLED_S
     assert slept_s[1:] == [0.0, 0.0]
@@ -251,7 +252,7 @@ def test_a_finished_file_is_waited_for_shortly_and_once(
 
 def test_a_copy_of_our_own_never_grows(tmp_path: Path, calls: dict[str, Callable[..., Any]]) -> None:
     with serving(answer(f"HTTP/1.1 200 OK\nContent-Length: {len(FILM)}", FILM)) as web:
-        video = calls["download"](f"{web.url}/a.mp4", "key")
+        video = Fetcher(LIMITS, tmp_path / "scratch", 1.0).fetch(f"{web.url}/a.mp4", "key")
     assert video.temporary
     with pytest.raises(InvalidVideo):
         calls["probe"](video)

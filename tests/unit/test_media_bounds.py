@@ -22,15 +22,14 @@ from actors.stages.memory_watch import LARGEST_BLOCK_BYTES, _loaded
 from actors.stages.mp4_index import check_index
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.media import LocalVideo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.media_files import Recipe, Shot, Sound, tone, write_video
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**8)
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n"
 
 
-def reader(folder: Path, limits: MediaLimits = LIMITS) -> MediaReader:
-    return MediaReader(limits, FetchLimits(10**8, 10.0), folder / "scratch")
+def reader(limits: MediaLimits = LIMITS) -> MediaReader:
+    return MediaReader(limits)
 
 
 def local(path: Path) -> LocalVideo:
@@ -65,7 +64,7 @@ def test_a_playlist_that_got_through_leads_to_no_other_host(tmp_path: Path, monk
         path = tmp_path / "list.m3u8"
         path.write_text(PLAYLIST.replace("{port}", str(server.server_address[1])))
         with pytest.raises(InvalidVideo):
-            reader(tmp_path).probe(local(path))
+            reader().probe(local(path))
         socket.create_connection(("127.0.0.1", server.server_address[1])).close()  # comes after whoever came before
         while server.connected == 0:
             time.sleep(0.01)
@@ -117,37 +116,27 @@ def test_an_index_without_end_is_refused(tmp_path: Path) -> None:
         check_index(path, LIMITS)
 
 
-@pytest.mark.parametrize("key", ["../kept", "/../kept", "a/../../kept"])
-def test_nothing_beyond_the_scratch_folder_is_discarded(tmp_path: Path, key: str) -> None:
-    kept = tmp_path / "kept"
-    (tmp_path / "scratch").mkdir()
-    kept.mkdir()
-    reader(tmp_path).discard(key)
-    reader(tmp_path).discard(str(kept))
-    assert kept.is_dir()
-
-
 def test_probing_judges_the_index_first(tmp_path: Path) -> None:
     path = announcing(write_video(tmp_path / "plain.mp4", [Shot(0.2, 1)]), b"stsz", 8, 2_000_000_000)
     with pytest.raises(InvalidVideo, match="announces"):
-        reader(tmp_path).probe(local(path))
+        reader().probe(local(path))
 
 
 def test_streams_of_a_file_without_an_index_are_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "two.mkv", [Shot(0.2, 1)], [Sound(0.0, tone(0.2))])
-    assert reader(tmp_path).probe(local(path)).audio_codec is not None
+    assert reader().probe(local(path)).audio_codec is not None
     with pytest.raises(InvalidVideo, match="has 2 streams, the limit is 1"):
-        reader(tmp_path, replace(LIMITS, max_streams=1)).probe(local(path))
+        reader(replace(LIMITS, max_streams=1)).probe(local(path))
 
 
 def test_sound_that_runs_on_past_the_limit_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "late.mp4", [Shot(0.2, 1)], [Sound(0.0, tone(0.5)), Sound(100.0, tone(0.5))])
     video = local(path)
     with pytest.raises(InvalidVideo, match=r"the video lasts 100\.\d s, the limit is 60 s"):
-        reader(tmp_path).probe(video)
-    info = reader(tmp_path, replace(LIMITS, max_duration_s=600)).probe(video)
+        reader().probe(video)
+    info = reader(replace(LIMITS, max_duration_s=600)).probe(video)
     with pytest.raises(InvalidVideo, match="the sound lasts longer than the limit of 60 s"):
-        list(reader(tmp_path).read_speech(video, info))
+        list(reader().read_speech(video, info))
 
 
 @pytest.mark.parametrize(("bound", "most"), [("MOST_TO_FIRST_PICTURE_BYTES", 100), ("LONGEST_TO_FIRST_PICTURE_S", 0.2)])
@@ -156,10 +145,10 @@ def test_what_shows_nothing_for_long_is_given_up(
 ) -> None:
     path = write_video(tmp_path / "late.mov", [Shot(1.0, 1)], recipe=Recipe(codec="png", pix_fmt="rgb24"))
     path.write_bytes(path.read_bytes().replace(b"\x89PNG", b"\0\0\0\0", 10))
-    assert reader(tmp_path).probe(local(path)).width == 160
+    assert reader().probe(local(path)).width == 160
     monkeypatch.setattr(survey, bound, most)
     with pytest.raises(InvalidVideo, match="no picture can be decoded"):
-        reader(tmp_path).probe(local(path))
+        reader().probe(local(path))
 
 
 def test_memory_is_looked_at_whenever_ffmpeg_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +176,7 @@ def test_of_a_stream_that_nobody_wants_nothing_is_read(tmp_path: Path, monkeypat
     recipe = Recipe(codec="png", pix_fmt="rgb24", size=(640, 480))
     path = write_video(tmp_path / "large.mov", [Shot(2.0, 1)], [Sound(0.0, tone(2.0))], recipe)
     video = local(path)
-    info = reader(tmp_path).probe(video)
+    info = reader().probe(video)
     read_bytes: list[int] = []
 
     def counted(source: MediaSource, size: int | None = -1) -> bytes:
@@ -196,7 +185,7 @@ def test_of_a_stream_that_nobody_wants_nothing_is_read(tmp_path: Path, monkeypat
         return data
 
     monkeypatch.setattr(MediaSource, "read", counted)
-    assert sum(len(window.samples) for window in reader(tmp_path).read_speech(video, info)) > 30_000
+    assert sum(len(window.samples) for window in reader().read_speech(video, info)) > 30_000
     assert sum(read_bytes) < path.stat().st_size / 2
 
 

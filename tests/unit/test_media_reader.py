@@ -13,14 +13,13 @@ from actors.stages.audio_reader import QUIET_SEARCH_S, WINDOW_S, quietest_place
 from actors.stages.media_reader import MediaReader
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SpeechWindow
-from cluster.storage import FetchLimits
 
 LIMITS = MediaLimits(max_duration_s=3600, max_pixels=1_000_000, max_fps=60, max_streams=4, max_bytes=10**8)
 SHOTS = [Shot(1.0, 1)]
 
 
-def reader(directory: Path, limits: MediaLimits = LIMITS) -> MediaReader:
-    return MediaReader(limits, FetchLimits(limits.max_bytes, 10.0), directory / "scratch")
+def reader(limits: MediaLimits = LIMITS) -> MediaReader:
+    return MediaReader(limits)
 
 
 def local(path: Path) -> LocalVideo:
@@ -28,11 +27,11 @@ def local(path: Path) -> LocalVideo:
 
 
 def probe(path: Path, limits: MediaLimits = LIMITS) -> MediaInfo:
-    return reader(path.parent, limits).probe(local(path))
+    return reader(limits).probe(local(path))
 
 
 def speech(path: Path) -> list[SpeechWindow]:
-    return list(reader(path.parent).read_speech(local(path), probe(path)))
+    return list(reader().read_speech(local(path), probe(path)))
 
 
 def refusal(path: Path, limits: MediaLimits = LIMITS) -> str:

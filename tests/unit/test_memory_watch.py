@@ -17,7 +17,6 @@ from actors.stages.memory_watch import MemoryWatch
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock
-from cluster.storage import FetchLimits
 from tests.media_files import Recipe, Shot, Sound, tone, write_video
 
 MIB = 2**20
@@ -63,8 +62,8 @@ def video(tmp_path: Path) -> LocalVideo:
     return LocalVideo(path, path.stat().st_size, temporary=False)
 
 
-def reader(video: LocalVideo) -> MediaReader:
-    return MediaReader(LIMITS, FetchLimits(10**8, 10.0), video.path.parent)
+def reader() -> MediaReader:
+    return MediaReader(LIMITS)
 
 
 def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
@@ -106,14 +105,14 @@ def test_the_kernel_refuses_what_goes_beyond_in_one_step_and_grants_it_afterward
 def test_what_a_process_holds_already_is_not_the_files(video: LocalVideo) -> None:
     """As large models would be."""
     model = taken(400)
-    info = reader(video).probe(video)
+    info = reader().probe(video)
     assert len(list(detect(video, info))) == 4
     assert len(model) == 400 * MIB
 
 
 @pytest.mark.usefixtures("narrow")
 def test_what_others_take_while_a_step_is_in_their_hands_is_not_the_files(video: LocalVideo) -> None:
-    blocks = detect(video, reader(video).probe(video))
+    blocks = detect(video, reader().probe(video))
     next(blocks)
     model = taken(400)
     assert len(list(blocks)) == 3
@@ -135,9 +134,9 @@ def test_two_files_that_are_read_in_turns_each_answer_for_their_own_growth() -> 
 def test_nothing_is_bounded_while_a_step_is_in_the_callers_hands(
     video: LocalVideo, bound_at_start: tuple[int, int]
 ) -> None:
-    info = reader(video).probe(video)
+    info = reader().probe(video)
     assert bound() == bound_at_start
-    for _ in reader(video).read_speech(video, info):
+    for _ in reader().read_speech(video, info):
         assert bound() == bound_at_start
     for _ in detect(video, info):
         assert bound() == bound_at_start
@@ -146,7 +145,7 @@ def test_nothing_is_bounded_while_a_step_is_in_the_callers_hands(
 def test_generators_that_overlap_and_end_in_any_order_leave_the_bound_as_it_was(
     video: LocalVideo, bound_at_start: tuple[int, int]
 ) -> None:
-    info = reader(video).probe(video)
+    info = reader().probe(video)
     first, second = detect(video, info), detect(video, info)
     next(first)
     next(second)
@@ -159,7 +158,7 @@ def test_generators_that_overlap_and_end_in_any_order_leave_the_bound_as_it_was(
 def test_a_generator_that_is_abandoned_leaves_neither_a_bound_nor_an_open_file(
     video: LocalVideo, bound_at_start: tuple[int, int]
 ) -> None:
-    blocks = detect(video, reader(video).probe(video))
+    blocks = detect(video, reader().probe(video))
     next(blocks)
     del blocks
     gc.collect()

@@ -14,7 +14,6 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.mix_down import mixable
 from actors.stages.sound_layout import ChannelOrder, channels_of, disown, order_of
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.reported import reported
 from tests.sound_files import RATE_HZ, Signal, hiss, likeness, rumble, voice, write_channels
 
@@ -27,7 +26,7 @@ RUMBLE = rumble(SECONDS)
 
 
 def heard(path: Path) -> Signal:
-    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    reader = MediaReader(LIMITS)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
     windows = list(reader.read_speech(video, reader.probe(video)))
     samples = np.concatenate([window.samples for window in windows])

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.fetch_slots import FetchLimit
 from actors.worker_kinds import WorkerPlan
 from cluster.contracts.errors import ConfigurationError, InvalidVideo
 from cluster.contracts.media import LocalVideo
 from cluster.contracts.stages import WorkerKind
+from cluster.deadline import Pace
 from cluster.plan import Hardware, plan_workers
 from cluster.settings import Settings, load_settings
+from cluster.storage_root import StorageRoot
 from tests.media_files import Shot, write_video
 
 
@@ -87,6 +90,7 @@ def counts(planned: WorkerPlan) -> tuple[int, int]:
 def test_explicit_counts_are_kept() -> None:
     planned = plan(8, media_workers=3, transcribers=5, embedders=2, writers=4, max_in_flight=9)
     assert {kind: placement.count for kind, placement in planned.placements.items()} == {
+        WorkerKind.FETCHER: 1,
         WorkerKind.MEDIA: 3,
         WorkerKind.TRANSCRIBER: 5,
         WorkerKind.EMBEDDER: 2,
@@ -153,8 +157,28 @@ def test_limits_reach_the_media_workers() -> None:
     settings: Settings = load_settings(max_duration_s=5.0, max_bytes=7, max_streams=2, download_timeout_s=3.0)
     planned = plan_workers(settings, "postgresql://host/db", Hardware(2, 0, 2))
     assert (planned.media.media_limits.max_duration_s, planned.media.media_limits.max_streams) == (5.0, 2)
-    assert (planned.media.fetch_limits.max_bytes, planned.media.fetch_limits.timeout_s) == (7, 3.0)
+    assert (planned.fetch.limits.max_bytes, planned.fetch.limits.timeout_s) == (7, 3.0)
     assert planned.writer.database_url == "postgresql://host/db"
+
+
+def test_settings_of_downloads_reach_the_fetchers() -> None:
+    settings: Settings = load_settings(
+        download_min_bytes_per_s=5, download_window_s=2.0, downloads_per_node=4, downloads_per_owner=3,
+        download_owner_share=0.25,
+    )  # fmt: skip
+    planned = plan_workers(settings, "postgresql://host/db", Hardware(2, 0, 2))
+    assert planned.fetch.limits.pace == Pace(5, 2.0)
+    assert (planned.fetch_limit, planned.fetch.owner_share) == (FetchLimit(4, 3), 0.25)
+    assert planned.fetch_deadline_s > planned.fetch.limits.timeout_s
+
+
+def test_only_fetchers_are_given_the_storage_key() -> None:
+    root = "https://storage.example.org/videos"
+    planned = plan(2, storage_root=root, storage_key="secret")
+    assert planned.root_is_remote
+    assert planned.fetch.limits.storage_root == StorageRoot(root, "secret")
+    assert planned.media.local_limits.storage_root == StorageRoot(root)
+    assert not plan(2, storage_root="/videos").root_is_remote
 
 
 def test_media_workers_hold_the_limits_while_they_decode(tmp_path: Path) -> None:

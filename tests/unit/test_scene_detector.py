@@ -19,7 +19,6 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaLimits, SceneBlock
-from cluster.storage import FetchLimits
 
 FASTSTART = {"movflags": "faststart"}
 
@@ -27,7 +26,7 @@ FASTSTART = {"movflags": "faststart"}
 def detect_blocks(path: Path, block_size: int = 8, key_frame_size_px: int = 96) -> list[SceneBlock]:
     limits = MediaLimits(max_duration_s=600, max_pixels=4_000_000, max_fps=120, max_streams=8, max_bytes=10**8)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
-    info = MediaReader(limits, FetchLimits(10**8, 10.0), path.parent).probe(video)
+    info = MediaReader(limits).probe(video)
     return list(SceneDetector(key_frame_size_px, block_size, threads=1, limits=limits).detect(video, info))
 
 

@@ -13,7 +13,6 @@ from actors.stages.hard_cuts import MIN_SCENE_US
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.media_files import Recipe, Shot, write_pictures
 from tests.reported import reported
 
@@ -24,7 +23,7 @@ COUNT = 10
 
 
 def scenes_of(path: Path) -> list[DetectedScene]:
-    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    reader = MediaReader(LIMITS)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
     blocks = SceneDetector(96, 32, LIMITS, 1).detect(video, reader.probe(video))
     return [scene for block in blocks for scene in block.scenes]

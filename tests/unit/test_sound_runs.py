@@ -12,7 +12,6 @@ from actors.stages import audio_reader
 from actors.stages.media_reader import MediaReader
 from actors.stages.sound_runs import LONGEST_S, joined
 from cluster.contracts.media import LocalVideo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.reported import REPORTED_FILES
 from tests.sound_files import likeness
 
@@ -91,7 +90,7 @@ def test_layouts_that_cannot_be_made_anew_pass_as_they_are() -> None:
 
 @pytest.mark.parametrize("clip", [*CLIPS, *REPORTED_FILES], ids=lambda clip: clip.name)
 def test_files_sound_as_they_do_without_it(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), clip.parent)
+    reader = MediaReader(LIMITS)
     video = LocalVideo(path=clip, size_bytes=clip.stat().st_size, temporary=False)
     info = reader.probe(video, None)
     once = list(reader.read_speech(video, info))

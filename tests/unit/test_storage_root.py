@@ -14,7 +14,8 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from actors.stages.media_reader import MediaReader
+from actors.stages.fetcher import Fetcher
+from actors.worker_kinds import MediaConfig, _MediaLoader
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
 from cluster.contracts.media import MediaLimits
 from cluster.fetch_limits import fetch_limits
@@ -217,10 +218,14 @@ def test_path_of_another_owner_is_seen() -> None:
 
 def test_stored_file_of_another_owner_is_neither_read_nor_removed(folder: Path, tmp_path: Path) -> None:
     other = UUID(int=7)
-    reader = MediaReader(MediaLimits(60.0, 10**7, 60.0, 8, 10**9), limits(str(folder)), tmp_path)
-    assert reader.download(FILE, "key", OWNER).size_bytes == len(CONTENT)
+    fetcher = Fetcher(limits(str(folder)), tmp_path / "scratch", 1.0)
+    media = MediaConfig(MediaLimits(60.0, 10**7, 60.0, 8, 10**9), limits(str(folder)), 64, 1)
+    locate = _MediaLoader(media)().calls["locate"]
+    assert locate(FILE, OWNER).size_bytes == fetcher.fetch(FILE, "key", OWNER).size_bytes == len(CONTENT)
     with pytest.raises(InvalidVideo, match="another owner's folder"):
-        reader.download(FILE, "key", other)
+        fetcher.fetch(FILE, "key", other)
+    with pytest.raises(InvalidVideo, match="another owner's folder"):
+        locate(FILE, other)
     root = StorageRoot(str(folder))
     with pytest.raises(InvalidVideo, match="another owner's folder"):
         remove_file(FILE, root, other)

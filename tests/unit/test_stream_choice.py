@@ -11,7 +11,6 @@ from av.stream import Disposition
 from actors.stages.languages import language_key
 from actors.stages.media_reader import MediaReader
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits
-from cluster.storage import FetchLimits
 from tests.media_files import Shot
 from tests.reported import reported
 from tests.track_files import Track, join_programs, track_of, write_program, write_tracks
@@ -22,7 +21,7 @@ SILENT = Track(disposition=DEFAULT, sounds_from_s=None)
 
 
 def probe(path: Path, language: str | None = None) -> tuple[MediaReader, LocalVideo, MediaInfo]:
-    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    reader = MediaReader(LIMITS)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
     return reader, video, reader.probe(video, language)
 

@@ -13,7 +13,6 @@ from actors.stages import survey
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
-from cluster.storage import FetchLimits
 from tests.clock_files import CODECS, Clip, join, onsets_s, write_clip
 from tests.media_files import Recipe, Shot, write_pictures
 from tests.reported import reported
@@ -57,7 +56,7 @@ class Read:
 
 def read(path: Path) -> Read:
     video = LocalVideo(path, path.stat().st_size, temporary=False)
-    reader = MediaReader(LIMITS, FetchLimits(10**8, 10.0), path.parent)
+    reader = MediaReader(LIMITS)
     info = reader.probe(video)
     detector = SceneDetector(96, 8, LIMITS, threads=1)
     return Read(info, list(reader.read_speech(video, info)), list(detector.detect(video, info)))

@@ -18,7 +18,6 @@ from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits, Spe
 from cluster.contracts.results import Transcript
 from cluster.demo import clips, truth
 from cluster.models.speech import model_directory
-from cluster.storage import FetchLimits
 
 SPEECH = Path(__file__).parents[3] / "shared" / "media" / "jfk.flac"
 SAID = (
@@ -72,7 +71,7 @@ def test_speech_under_moving_pictures_is_heard_word_for_word(
 ) -> None:
     path = write_video(tmp_path / "speech.mp4", [Shot(11.0, 1)], [Sound(0.0, speech)])
     limits = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**8)
-    reader = MediaReader(limits, FetchLimits(10**8, 10.0), tmp_path)
+    reader = MediaReader(limits)
     video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
     windows = list(reader.read_speech(video, reader.probe(video)))
     transcript = transcriber.transcribe(windows, None)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from actors.video_path import Call, Done, walk
 from cluster.contracts.media import LocalVideo, MediaInfo
-from cluster.contracts.stages import Outcome, Stage
+from cluster.contracts.stages import Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 
 CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,4 +37,14 @@ def test_submitted_language_reaches_media_and_speech_workers() -> None:
     asyncio.run(walk(video, Done(None, CLAIMED), runner))
     assert runner.calls["probe"].arguments == (VALUES[Stage.DOWNLOADING], "de")
     assert runner.calls["transcribe"].arguments[1] == "de"
-    assert runner.calls["download"].arguments == ("a.mp4", "00000000-0000-0000-0000-000000000001-1", video.owner_id)
+    assert runner.calls["locate"].arguments == ("a.mp4", video.owner_id)
+
+
+def test_a_file_that_is_copied_is_fetched_beside_media_workers() -> None:
+    video = ClaimedVideo(UUID(int=1), UUID(int=2), "s3://b/a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
+    runner = Runner()
+    asyncio.run(walk(video, Done(None, CLAIMED), runner, copied=True))
+    fetch = runner.calls["fetch"]
+    assert fetch.kind is WorkerKind.FETCHER
+    assert fetch.arguments == ("s3://b/a.mp4", "00000000-0000-0000-0000-000000000001-1", video.owner_id)
+    assert "locate" not in runner.calls

@@ -179,8 +179,7 @@ def test_a_server_may_give_smaller_parts_than_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_stalled_transfer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.web_source.STALL_S", 0.2)
-    monkeypatch.setattr("cluster.web_source.Deadline.patience_s.__defaults__", (0.2,), raising=False)
+    monkeypatch.setattr("cluster.deadline.Deadline.wait_for.__defaults__", (0.2,))
     stalled = threading.Event()
 
     def stalls(connection: socket.socket, request: str) -> None:
