@@ -106,7 +106,9 @@ class VideoScheduler:
         self._finishes = BatchWriter(self._queue.finish)
         self._estimates = RunEstimates()
         self._shares = FairShare()
-        self._pools = {kind: self._pool(kind) for kind in WorkerKind if kind is not WorkerKind.FETCHER}
+        self._pools: dict[WorkerKind, Pool] = {
+            kind: self._pool(kind) for kind in WorkerKind if kind is not WorkerKind.FETCHER
+        }
         self._fetchers = self._fetchers_beside(self._pools[WorkerKind.MEDIA])
         self._downloads = Downloads(self._fetchers, self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
@@ -152,8 +154,9 @@ class VideoScheduler:
                 task.cancel()
         self._stopped.set()
         self._beat_now.set()
-        for pool in (*self._pools.values(), self._fetchers):
+        for pool in self._pools.values():
             pool.close()
+        self._fetchers.close()
         try:
             await asyncio.to_thread(self._registry.withdraw)
         except DatabaseUnavailable as error:
@@ -417,8 +420,9 @@ class VideoScheduler:
                 trouble="; ".join(filter(None, (self._pressure.trouble, self._outage.trouble))) or None,
             )
         ]
-        for kind, pool in {WorkerKind.FETCHER: self._fetchers, **self._pools}.items():
-            for view in pool.view():
+        views = {WorkerKind.FETCHER: self._fetchers.view()} | {kind: pool.view() for kind, pool in self._pools.items()}
+        for kind, of_kind in views.items():
+            for view in of_kind:
                 info = view.info or WorkerInfo(view.name, "", "", "", None, 0)
                 state = "starting" if view.info is None else "busy" if view.busy else "idle"
                 states.append(

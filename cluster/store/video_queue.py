@@ -116,10 +116,8 @@ _URGENT = """, urgent_owners AS (
         WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp() AND p.priority > 0
           AND p.video_id NOT IN (SELECT video_id FROM chosen)
         ORDER BY p.priority DESC, p.due_at, p.video_id
-        LIMIT least(%(urgent)s,
-                    greatest(coalesce(m.cap, %(no_cap)s) - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0),
-                    greatest(%(owner_cap)s - coalesce(h.videos, 0)
-                             - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
+        LIMIT least(%(urgent)s, greatest(least(m.cap, %(owner_cap)s - coalesce(h.videos, 0))
+                                         - (SELECT count(*) FROM chosen WHERE chosen.owner_id = o.owner_id), 0))
     ) AS w
     WHERE coalesce(a.ahead, 0) <= %(urgent_ahead)s
 ), urgent AS (
@@ -298,7 +296,6 @@ class VideoQueue:
             "aheads": list(ahead.values()),
             "capped": list(caps),
             "caps": list(caps.values()),
-            "no_cap": _NO_CAP,
             "urgent_ahead": URGENT_AHEAD,
             "scheduler": self._scheduler,
             "lease_s": self._lease_s,

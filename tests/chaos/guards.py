@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from tests.chaos.guards_of_downloads import DOWNLOADS
 from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
@@ -46,6 +47,7 @@ GUARDS = [
     *TOKENS,
     *HTTP,
     *SOURCES,
+    *DOWNLOADS,
     *FETCHES,
     *POSTPONEMENTS,
     *VERSIONS,

@@ -4,6 +4,7 @@ from tests.chaos.guards_trial import Guard
 
 STORAGE = "cluster/storage.py"
 COPY = "cluster/copied_file.py"
+DEADLINE = "cluster/deadline.py"
 WEB = "cluster/web_source.py"
 ANSWER = "cluster/web_answer.py"
 BODY = "cluster/web_body.py"
@@ -24,37 +25,37 @@ _TRICKLE = f"{_LIMITS}test_a_trickle_of_anything_meets_the_time_limit"
 FETCHES = [
     Guard(
         "a fetch has a time limit",
-        WEB,
-        "if time.monotonic() >= self._end:",
-        "if self._end < 0:",
+        DEADLINE,
+        "if now_s >= self._end_s:",
+        "if self._end_s < 0:",
         ("tests/unit/test_fetch_clock.py::test_a_deadline_that_is_over_is_said",),
     ),
     Guard(
         "copying looks at the time",
         COPY,
-        "        self._deadline.check()\n        with blaming",
-        "        with blaming",
-        ("tests/unit/test_fetch_clock.py::test_a_source_of_any_scheme_is_copied_in_time",),
+        "        self._deadline.check()\n",
+        "",
+        ("tests/unit/test_fetch_clock.py::test_a_copy_that_is_stopped_takes_no_more",),
     ),
     Guard(
         "reading an answer looks at the time",
         WEB,
-        "    def readinto(self, buffer: Any, /) -> int:\n        self._sock.settimeout(self._deadline.patience_s())\n",
-        "    def readinto(self, buffer: Any, /) -> int:\n        self._sock.settimeout(2.0)\n",
+        "return self._deadline.wait_for(partial(self._received, buffer))",
+        "return self._received(buffer, 2.0)",
         (f"{_TRICKLE}[silence-in-a-body]",),
     ),
     Guard(
         "a handshake has a time limit",
         WEB,
-        "    plain.settimeout(deadline.patience_s())  # of the whole handshake\n",
+        "    plain.settimeout(deadline.patience_s(_CONNECT_S))  # of the whole handshake\n",
         "    plain.settimeout(5.0)\n",
         (f"{_LIMITS}test_a_handshake_that_is_not_answered_meets_the_time_limit",),
     ),
     Guard(
         "a resolver has a time limit",
         WEB,
-        "answers.get(timeout=deadline.patience_s())",
-        "answers.get(timeout=5)",
+        "deadline.wait_for(partial(_next_answer, answers))",
+        "_next_answer(answers, 5)",
         (f"{_LIMITS}test_a_resolver_that_does_not_answer_meets_the_time_limit",),
     ),
     Guard(
@@ -116,8 +117,8 @@ FETCHES = [
     Guard(
         "what does not fit is not begun",
         COPY,
-        "if total - self.size > shutil.disk_usage(self._directory).free:",
-        "if total < 0:",
+        "        self._space.extend(self._reservation, total)\n",
+        "",
         ("tests/unit/test_fetch_clock.py::test_what_does_not_fit_on_the_disk_is_not_begun",),
     ),
     Guard(

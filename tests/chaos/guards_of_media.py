@@ -160,10 +160,10 @@ MEDIA = [
     ),
     Guard(
         "what is discarded lies in the scratch folder",
-        READER,
-        "self._temp_directory / Path(key).name",
-        "self._temp_directory / key",
-        (f"{_BOUNDS}test_nothing_beyond_the_scratch_folder_is_discarded",),
+        "actors/stages/fetcher.py",
+        "self._scratch_dir / Path(key).name",
+        "self._scratch_dir / key",
+        ("tests/unit/test_fetcher.py::test_nothing_beyond_the_scratch_folder_is_discarded",),
     ),
     Guard(
         "what FFmpeg says becomes a sentence about the file",

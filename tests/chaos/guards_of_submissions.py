@@ -67,8 +67,8 @@ _FAIRNESS = [
     Guard(
         "an owner's cap",
         QUEUE,
-        "LIMIT least(%(limit)s, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))",
-        "LIMIT %(limit)s",
+        "LIMIT least(%(limit)s, m.cap, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))",
+        "LIMIT least(%(limit)s, m.cap)",
         (f"{_FAIR}test_an_owner_has_no_more_on_the_way_than_the_cap",),
     ),
     Guard(

@@ -72,7 +72,7 @@ _BOUNDS = [
     Guard(
         "an attempt that runs alone says so to the workers",
         ATTEMPT,
-        "                alone=self._alone,\n",
+        "            alone=self._alone,\n",
         "",
         (f"{_ATTEMPTS}test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed",),
     ),

@@ -282,7 +282,11 @@ class _Toys:
                 time.sleep(HOLD_POLL_S)
             yield
         finally:
-            self._note(self._place, stage, lambda: [self._now.remove(one) for one in said])
+            self._note(self._place, stage, lambda: self._leave(said))
+
+    def _leave(self, said: Iterable[_Said]) -> None:
+        for one in said:
+            self._now.remove(one)
 
     def _note(self, place: Path, stage: Stage, change: Callable[[], object]) -> None:
         with self._writing:

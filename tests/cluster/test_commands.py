@@ -41,7 +41,7 @@ def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: lis
     status = heimdex.json("status")
     assert status["scheduling"]
     assert {worker["kind"] for worker in status["workers"]} == {
-        "scheduler", "media", "transcriber", "embedder", "writer",
+        "scheduler", "fetcher", "media", "transcriber", "embedder", "writer",
     }  # fmt: skip
     assert status["videos"]["READY"] >= len(demo_results)
     assert "transcriber-1" in heimdex.run("status").stdout

@@ -20,6 +20,7 @@ def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool
     with pool.connection() as connection:
         for worker, state in (
             ("scheduler", "busy"),
+            ("fetcher", "idle"),
             ("media", "idle"),
             ("transcriber", "busy"),
             ("embedder", "idle"),

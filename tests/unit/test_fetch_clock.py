@@ -9,7 +9,9 @@ import fsspec
 import pytest
 
 from cluster.contracts.errors import Interrupted, NoRoom, SourceSlow, TransientFailure
+from cluster.copied_file import CopiedFile
 from cluster.deadline import Deadline, Pace
+from cluster.disk_space import DiskSpace
 from cluster.storage import FetchLimits, fetch
 
 MEMORY = frozenset({"memory"})
@@ -84,6 +86,17 @@ def test_a_source_of_any_scheme_is_copied_in_time(tmp_path: Path) -> None:
     with pytest.raises(TransientFailure, match="fetching took longer"):
         fetch("memory://clock/a.mp4", tmp_path, FetchLimits(10**6, 1e-9, MEMORY))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_is_stopped_takes_no_more(tmp_path: Path) -> None:
+    stopped, space = threading.Event(), DiskSpace(tmp_path, keeps_free=False)
+    with (tmp_path / "video").open("w+b", buffering=0) as file:
+        copy = CopiedFile(file, space, space.reserve(), 10**6, Deadline(60.0, stopped=stopped))
+        copy.write(b"film")
+        stopped.set()
+        with pytest.raises(Interrupted):
+            copy.write(b"film")
+    assert (tmp_path / "video").read_bytes() == b"film"
 
 
 def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_a_source_that_drips_is_given_up_after_a_window(fetcher: Fetcher, scratc
 def test_a_source_that_keeps_its_pace_is_read_to_the_end(fetcher: Fetcher) -> None:
     def steady(connection: socket.socket, _: str) -> None:
         connection.sendall(OK + b"Content-Length: 24000\r\n\r\n")
-        for _ in range(12):
+        for _number in range(12):
             connection.sendall(b"x" * 2000)
             time.sleep(0.1)
 
@@ -166,7 +166,7 @@ def test_a_discarded_download_ends_soon_and_leaves_nothing(scratch: Path, script
 
 def test_a_download_that_waits_for_a_name_is_stopped(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, answered = threading.Event(), threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [asked.set(), answered.wait(30)])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asked.set() or [answered.wait(30)])  # type: ignore[func-returns-value]
     fetcher = Fetcher(LIMITS, scratch, 0.5)
     attack = fetching(fetcher, "http://slow.test/a", "key")
     try:

@@ -1,6 +1,5 @@
 """A video's headers, its sound at the right times, and one clear sentence for every bad file."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,27 +275,3 @@ def test_the_quietest_place_is_looked_for_at_the_end_only() -> None:
     samples[45 * SPEECH_RATE_HZ : 46 * SPEECH_RATE_HZ] //= 10
     place = quietest_place(samples, round(QUIET_SEARCH_S * SPEECH_RATE_HZ))
     assert 45 * SPEECH_RATE_HZ <= place < 46 * SPEECH_RATE_HZ
-
-
-# Fetching and cleaning up
-
-
-def test_a_local_file_is_read_in_place_and_survives_being_discarded(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "mine.mp4", SHOTS)
-    media = reader(tmp_path)
-    video = media.download(str(path), "key")
-    media.discard("key")
-    assert (video.path, video.temporary) == (path, False)
-    assert path.exists()
-
-
-def test_a_fetched_file_goes_with_its_folder_however_often_it_is_discarded(tmp_path: Path) -> None:
-    folder = tmp_path / "scratch" / "key"
-    folder.mkdir(parents=True)
-    shutil.copy(write_video(tmp_path / "mine.mp4", SHOTS), folder)
-    assert reader(tmp_path).list_downloads() == ["key"]
-    for _ in range(2):
-        reader(tmp_path).discard("key")
-    assert reader(tmp_path).list_downloads() == []
-    assert not folder.exists()
-    assert folder.parent.exists()

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from cluster import web_transfer
 from cluster.cli import app
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, SourceBusy, TransientFailure
-from cluster.storage import FetchLimits, fetch
+from cluster.storage import FetchLimits, fetch, locate
 from cluster.video_uris import expand, filename_of
 
 CONTENT = bytes(range(256)) * 4000
@@ -64,6 +64,16 @@ def test_a_local_path_is_used_in_place_whatever_its_name(tmp_path: Path, name: s
         assert (video.path, video.size_bytes, video.temporary) == (path, len(CONTENT), False)
         assert filename_of(uri) == name
     assert not (tmp_path / "scratch").exists()
+
+
+def test_a_file_is_located_without_copying_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.mp4"
+    path.write_bytes(CONTENT)
+    assert locate(str(path), LIMITS).path == path
+    with pytest.raises(InvalidVideo, match="not a file of this machine"):
+        locate("http://127.0.0.1/a.mp4", LIMITS)
+    with pytest.raises(InvalidVideo, match="file:// is not allowed"):
+        locate(str(path), replace(LIMITS, allowed_schemes=frozenset({"http"})))
 
 
 def test_what_is_no_readable_local_file_is_named(tmp_path: Path) -> None:
