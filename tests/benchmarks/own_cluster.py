@@ -41,6 +41,12 @@ class OwnCluster:
         """Standard output of a command; progress goes to standard error."""
         return _heimdex(self.environment, *arguments)
 
+    @property
+    def http_url(self) -> str:
+        """Where its HTTP endpoints are."""
+        state = json.loads((Path(self.environment["HEIMDEX_DATA_DIR"]) / "cluster.json").read_text())
+        return str(state["http_url"])
+
     def _cpu_s(self) -> float:
         """Of all processes that carry this cluster's data directory in their environment."""
         used = 0.0

@@ -16,6 +16,7 @@ from tests.chaos import (
     refused_tokens,
     refused_uris,
     search_faults,
+    sources,
 )
 from tests.chaos import rights as sql_rights
 from tests.chaos.queue_report import Counts
@@ -113,6 +114,14 @@ def search(seed: int, progress: Progress) -> Outcome:
     return Outcome(done, engine.violations + models.violations)
 
 
+def hostile_sources(seed: int, progress: Progress) -> Outcome:
+    counts = sources.run(seed, progress=progress)
+    figures = "; ".join(f"{name}: {sources.shown(figures)}" for name, figures in counts.figures.items())
+    return Outcome(
+        f"{counts.clips} videos of 10 s beside each attack by another owner, p95: {figures}", counts.violations
+    )
+
+
 def _of_ray(counts: ray_report.Counts) -> str:
     ended = f"{sum(counts.ended.values())} videos ({_listed(counts.ended)}) in {counts.attempts} attempts"
     return f"{ended}; killed: {_listed(counts.killed)}"
@@ -130,4 +139,5 @@ PARTS: dict[str, Callable[[int, Progress], Outcome]] = {
     "faults": fault_matrix,
     "ray": ray,
     "search": search,
+    "sources": hostile_sources,
 }
