@@ -117,9 +117,8 @@ def search(seed: int, progress: Progress) -> Outcome:
 def hostile_sources(seed: int, progress: Progress) -> Outcome:
     counts = sources.run(seed, progress=progress)
     figures = "; ".join(f"{name}: {sources.shown(figures)}" for name, figures in counts.figures.items())
-    return Outcome(
-        f"{counts.clips} videos of 10 s beside each attack by another owner, p95: {figures}", counts.violations
-    )
+    clips = f"{counts.clips} videos of 10 s beside each attack by another owner"
+    return Outcome(f"{clips}, p95: {figures}", counts.violations)
 
 
 def _of_ray(counts: ray_report.Counts) -> str:

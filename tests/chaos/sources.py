@@ -96,15 +96,19 @@ def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
     with tempfile.TemporaryDirectory(prefix="hx-sources-") as name:
         folder = Path(name)
         clip = _clip(folder)
-        with own_cluster(folder, HEIMDEX_PRIVATE_NETWORKS="127.0.0.0/8") as cluster, serving(honest(clip)) as web:
-            with _owner(cluster, folder) as owner, _owner(cluster, folder, ATTACKER) as attacker:
-                _measured(owner, web.url, 3)  # models are warm
-                figures["alone"] = _measured(owner, web.url, clips)
-                progress(f"alone: {shown(figures['alone'])}")
-                for attack in ATTACKS:
-                    figures[attack.name] = _attacked(attack, owner, attacker, web.url, clips)
-                    progress(f"{attack.name}: {shown(figures[attack.name])}")
-                    violations += _left(attack, folder / "scratch")
+        with (
+            own_cluster(folder, HEIMDEX_PRIVATE_NETWORKS="127.0.0.0/8") as cluster,
+            serving(honest(clip)) as web,
+            _owner(cluster) as owner,
+            _owner(cluster, ATTACKER) as attacker,
+        ):
+            _measured(owner, web.url, 3)  # models are warm
+            figures["alone"] = _measured(owner, web.url, clips)
+            progress(f"alone: {shown(figures['alone'])}")
+            for attack in ATTACKS:
+                figures[attack.name] = _attacked(attack, owner, attacker, web.url, clips)
+                progress(f"{attack.name}: {shown(figures[attack.name])}")
+                violations += _left(attack, folder / "scratch")
     violations += _too_slow(figures)
     return Counts(clips, figures, violations)
 
@@ -116,7 +120,7 @@ def _clip(folder: Path) -> Path:
 
 
 @contextmanager
-def _owner(cluster: OwnCluster, folder: Path, owner_id: UUID | None = None) -> Iterator[_Owner]:
+def _owner(cluster: OwnCluster, owner_id: UUID | None = None) -> Iterator[_Owner]:
     chosen = () if owner_id is None else ("--sub", str(owner_id))
     headers = {"Authorization": f"Bearer {cluster.heimdex('token', *chosen).strip()}"}
     with httpx.Client(base_url=cluster.http_url, headers=headers, timeout=30.0) as client:

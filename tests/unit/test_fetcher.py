@@ -22,7 +22,7 @@ from cluster.storage import FetchLimits
 from tests.chaos.watched_network import SERVER
 from tests.scripted_web import Script, answer, drip, serving
 
-LIMITS = FetchLimits(10**12, 60.0, private_networks=(ip_network(f"{SERVER}/32"),), pace=Pace(10_000, 0.4))
+LIMITS = FetchLimits(10**12, 8.0, private_networks=(ip_network(f"{SERVER}/32"),), pace=Pace(10_000, 0.4))
 ANNA, MALLORY = UUID(int=1), UUID(int=2)
 OK = b"HTTP/1.1 200 OK\r\n"
 HONEST = answer("HTTP/1.1 200 OK\nContent-Length: 4", b"film")
@@ -125,9 +125,8 @@ def test_announced_sizes_concern_their_own_videos(
     assert len(left(scratch)) == 2
 
 
-def test_bodies_without_end_leave_room_for_others(
-    fetcher: Fetcher, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bodies_without_end_leave_room_for_others(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher = Fetcher(replace(LIMITS, max_bytes=10**7), scratch, 0.5)
     small_disk(monkeypatch, scratch, 10**6)
     endless = drip(OK + b"\r\n", b"x" * 65536, 0)
     with serving(endless) as web, serving(answer("HTTP/1.1 200 OK\nContent-Length: 300000", b"f" * 300_000)) as honest:
