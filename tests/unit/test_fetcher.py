@@ -22,7 +22,7 @@ from cluster.storage import FetchLimits
 from tests.chaos.watched_network import SERVER
 from tests.scripted_web import Script, answer, drip, serving
 
-LIMITS = FetchLimits(10**12, 8.0, private_networks=(ip_network(f"{SERVER}/32"),), pace=Pace(10_000, 0.4))
+LIMITS = FetchLimits(10**12, 8.0, private_networks=(ip_network(f"{SERVER}/32"),))
 ANNA, MALLORY = UUID(int=1), UUID(int=2)
 OK = b"HTTP/1.1 200 OK\r\n"
 HONEST = answer("HTTP/1.1 200 OK\nContent-Length: 4", b"film")
@@ -66,7 +66,8 @@ def until(is_so: object, within_s: float = 5.0) -> None:
 
 
 @pytest.mark.parametrize("script", SLOWLY.values(), ids=SLOWLY)
-def test_a_source_that_drips_is_given_up_after_a_window(fetcher: Fetcher, scratch: Path, script: Script) -> None:
+def test_a_source_that_drips_is_given_up_after_a_window(scratch: Path, script: Script) -> None:
+    fetcher = Fetcher(replace(LIMITS, pace=Pace(10_000, 0.4)), scratch, 0.5)
     begun_s = time.monotonic()
     with serving(script) as web, pytest.raises(SourceSlow, match=r"too slow: .* at least 4,000 are wanted"):
         fetcher.fetch(f"{web.url}/a", "key", MALLORY)
@@ -74,15 +75,17 @@ def test_a_source_that_drips_is_given_up_after_a_window(fetcher: Fetcher, scratc
     assert left(scratch) == []
 
 
-def test_a_source_that_keeps_its_pace_is_read_to_the_end(fetcher: Fetcher) -> None:
+def test_a_source_that_keeps_its_pace_is_read_to_the_end(scratch: Path) -> None:
+    fetcher = Fetcher(replace(LIMITS, pace=Pace(1_000, 1.0)), scratch, 0.5)
+
     def steady(connection: socket.socket, _: str) -> None:
-        connection.sendall(OK + b"Content-Length: 24000\r\n\r\n")
-        for _number in range(12):
+        connection.sendall(OK + b"Content-Length: 50000\r\n\r\n")
+        for _number in range(25):
             connection.sendall(b"x" * 2000)
             time.sleep(0.1)
 
     with serving(steady) as web:
-        assert fetcher.fetch(f"{web.url}/a", "key", ANNA).size_bytes == 24_000
+        assert fetcher.fetch(f"{web.url}/a", "key", ANNA).size_bytes == 50_000
 
 
 def test_no_least_pace_lets_a_source_take_its_time(scratch: Path) -> None:
@@ -152,7 +155,7 @@ ENDLESS: dict[str, Script] = {
 
 @pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
 def test_a_discarded_download_ends_soon_and_leaves_nothing(scratch: Path, script: Script) -> None:
-    fetcher = Fetcher(replace(LIMITS, pace=Pace(0)), scratch, 0.5)
+    fetcher = Fetcher(LIMITS, scratch, 0.5)
     with serving(script) as web:
         attack = fetching(fetcher, f"{web.url}/a", "key")
         until(lambda: left(scratch) == ["key"] and web.asked)
