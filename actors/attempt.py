@@ -35,6 +35,7 @@ from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import DEADLINES, REQUIRES, Blame, Outcome, RetryRule, Setbacks, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
+from cluster.redaction import redacted, without_folders
 from cluster.storage_root import is_copied
 from cluster.store.stage_ledger import BegunVideo, ClosedRun, DatabaseClock, OpenRun
 from cluster.store.video_queue import Finish, VideoQueue
@@ -207,8 +208,15 @@ class Attempt:
 
     def _failed(self, run: OpenRun, report: StageReport, failure: StageFailure) -> StageFailed:
         outcome = Outcome.LOST if failure.error_type in _LOST else Outcome.FAILED
+        if failure.error_type == NoSpace.__name__:
+            self._parts.on_trouble(failure.message)
+        failure = replace(failure, message=self._for_owner(failure.message))
         finished_at = self._close(run, outcome, replace(report, failure=failure))
         return StageFailed(run.stage, failure, finished_at)
+
+    def _for_owner(self, message: str) -> str:
+        """What the database keeps of it: those who submit by HTTP read it, and do not operate this machine."""
+        return redacted(message) if self.video.origin.by_operator else without_folders(message)
 
     def _close(self, run: OpenRun, outcome: Outcome, report: StageReport, media: MediaInfo | None = None) -> datetime:
         """Written along with what is opened next, which waits for it: that it is written is not waited for here."""
@@ -243,8 +251,6 @@ class Attempt:
     async def _settle_failure(self, stage: Stage, failure: StageFailure) -> None:
         rule, setbacks = self._parts.retry_rule, self.video.setbacks.plus(failure.blame)
         logger.info("%s failed in %s (attempt %d): %s", self.video.filename, stage, self.video.attempt, failure.message)
-        if failure.error_type == NoSpace.__name__:
-            self._parts.on_trouble(failure.message)
         await self._written()
         if rule.is_final(setbacks, failure.blame):
             failure = _after_waiting(failure, setbacks)

@@ -36,6 +36,7 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame
+from cluster.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +286,7 @@ def failure_of(error: BaseException) -> StageFailure:
     if not isinstance(error, HeimdexError):
         sentence = f"unexpected {type(error).__name__}: {sentence}"
     retry_after_s = error.retry_after_s if isinstance(error, Postponed) else None
-    return StageFailure(type(error).__name__, _storable(sentence), blame_of(error), retry_after_s)
+    return StageFailure(type(error).__name__, redacted(_storable(sentence)), blame_of(error), retry_after_s)
 
 
 def blame_of(error: BaseException) -> Blame:
@@ -311,7 +312,7 @@ def _storable(text: str) -> str:
 
 def _log_defect(what: str, error: Exception) -> None:
     """With its traceback."""
-    logger.error("%s\n%s", what, _storable("".join(traceback.format_exception(error))))
+    logger.error("%s\n%s", what, redacted(_storable("".join(traceback.format_exception(error)))))
 
 
 def _left_behind(value: Any, promised: type) -> Any:

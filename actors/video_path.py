@@ -95,9 +95,10 @@ async def walk(
         return await _skip_to_the_end(claimed, runner, engine)
 
     if copied:
-        get = Call(WorkerKind.FETCHER, FETCH_CALL, (video.uri, download_key(video), video.owner_id))
+        source = (video.uri, download_key(video), video.owner_id, video.origin)
+        get = Call(WorkerKind.FETCHER, FETCH_CALL, source)
     else:
-        get = Call(WorkerKind.MEDIA, "locate", (video.uri, video.owner_id))
+        get = Call(WorkerKind.MEDIA, "locate", (video.uri, video.owner_id, video.origin))
     downloaded = await runner.run(Stage.DOWNLOADING, [claimed], get)
     local: LocalVideo = downloaded.value
 

@@ -18,8 +18,9 @@ from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlo
 from cluster.contracts.results import SceneDescription, Transcript
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import WorkerKind
+from cluster.contracts.videos import Origin
+from cluster.origins import limits_for
 from cluster.storage import FetchLimits, locate
-from cluster.storage_root import check_folder
 from cluster.video_uris import scheme_of
 
 Item = TypeVar("Item")
@@ -255,11 +256,12 @@ class _MediaLoader:
         reader = MediaReader(config.media_limits)
         detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.media_limits, config.threads)
 
-        def located(uri: str, owner_id: UUID | None = None) -> LocalVideo:
+        def located(uri: str, owner_id: UUID | None = None, origin: Origin = Origin.COMMAND) -> LocalVideo:
+            limits = config.local_limits
             if owner_id is not None:
-                check_folder(uri, owner_id)
+                limits = limits_for(uri, origin, owner_id, limits)
             with found_by(uri):
-                return locate(uri, config.local_limits)
+                return locate(uri, limits)
 
         def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
             with unchanged(video):

@@ -17,7 +17,7 @@ from cluster.reembed import Outcome, Wish, reembed
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings
 from cluster.storage import FetchLimits, check_stored
-from cluster.storage_root import is_of_another_owner, is_relative
+from cluster.storage_root import is_in_own_folder, is_of_another_owner, is_relative
 from cluster.store.admin_functions import replaced_functions, restore_functions
 from cluster.store.adoption import Adoption, Inventory
 from cluster.store.backfill import backfill_finish_times
@@ -30,6 +30,7 @@ from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.scene_vectors import SceneVectors
 from cluster.store.search_models import SearchModels
 from cluster.thumbnails import Thumbnails
+from cluster.video_uris import shown
 
 PAGE = 200
 SAY_EVERY_S = 5.0
@@ -148,7 +149,7 @@ def take_over_left(settings: Settings, url: str, *, failed: bool, dry: bool, say
     with _pool(url) as pool:
         for page in _left_pages(pool, statuses):
             reasons = {video.id: _refusal(video, limits) for video in page}
-            good = [video_id for video_id, reason in reasons.items() if reason is None]
+            good = [video for video in page if reasons[video.id] is None]
             taken.queued += len(good) if dry else len(take_over(pool, good, statuses))
             for video in page:
                 reason = reasons[video.id]
@@ -165,7 +166,9 @@ def _refusal(video: LeftVideo, limits: FetchLimits) -> tuple[str, str] | None:
     if not is_relative(video.path):
         return "its storage path is not relative", "its storage path is not relative to the storage root"
     if is_of_another_owner(video.path, video.owner_id):
-        return "its file is in another owner's folder", f"{video.path} is in another owner's folder"
+        return "its file is in another owner's folder", f"{shown(video.path)} is in another owner's folder"
+    if not is_in_own_folder(video.path, video.owner_id):
+        return "its file is in no folder of its owner", f"{shown(video.path)} is in no folder of its owner"
     try:
         check_stored(video.path, limits)
     except ConfigurationError:
@@ -209,9 +212,7 @@ def _scenes_of(report: Report, say: Say, what: str) -> Progress:
 
 
 def _copy_thumbnails(adoption: Adoption, settings: Settings, report: Report, say: Say) -> None:
-    thumbnails = Thumbnails(
-        ScenePictures(settings.resolved_scenes_url), fetch_limits(settings), settings.http_allowed_schemes
-    )
+    thumbnails = Thumbnails(ScenePictures(settings.resolved_scenes_url), fetch_limits(settings))
     after = _FIRST
     while page := adoption.unshown(after, PAGE):
         after = page[-1].id

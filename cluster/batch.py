@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cluster.contracts.errors import HeimdexError
+from cluster.contracts.videos import Origin
 from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
 from cluster.ray_driver import RAY_NAMESPACE
@@ -39,7 +40,11 @@ def batch(
     ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
     rows = read_manifest(manifest)
     with open_pool(url, max_size=2, name="heimdex-batch") as pool:
-        ids = submit(pool, settings.resolved_owner_id, rows.submissions) if rows.submissions else []
+        ids = (
+            submit(pool, settings.resolved_owner_id, rows.submissions, origin=Origin.MANIFEST)
+            if rows.submissions
+            else []
+        )
         print(f"submitted {len(ids)} videos", flush=True)
         watch_lines(pool, ids, lambda line: print(line, flush=True))
         results = read_results(pool, ids)

@@ -30,7 +30,7 @@ from cluster import (
 )
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import HeimdexError
-from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Submission
+from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.video_uris import folder_without_videos
@@ -193,7 +193,8 @@ def submit(
         rows = _read_manifest(settings, manifest)
         submissions, bad_rows = rows.submissions, rows.bad_rows
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
-        ids = enqueue(pool, settings.resolved_owner_id, submissions) if submissions else []
+        origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
+        ids = enqueue(pool, settings.resolved_owner_id, submissions, origin=origin) if submissions else []
         results = read_results(pool, ids) if as_json else []
     if as_json:
         print(json.dumps(results, indent=1))

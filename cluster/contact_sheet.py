@@ -6,10 +6,11 @@ import webbrowser
 from html import escape
 from pathlib import Path
 
-import fsspec
-
+from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.scene_pictures import ScenePictures
 from cluster.search import SceneHit, SearchResults
 from cluster.search_command import found_by, time_code
+from cluster.store.found_scenes import SceneRow
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -35,29 +36,29 @@ _SCENE = """<figure>{picture}<figcaption>
 </figcaption></figure>"""
 
 
-def open_contact_sheet(results: SearchResults) -> Path:
+def open_contact_sheet(results: SearchResults, pictures: ScenePictures) -> Path:
     """Write the page into a file of the temporary folder, and show it if there is a browser; returns its path."""
     with tempfile.NamedTemporaryFile("w", prefix="heimdex-search-", suffix=".html", delete=False) as file:
-        file.write(contact_sheet(results))
+        file.write(contact_sheet(results, pictures))
     path = Path(file.name)
     webbrowser.open(path.as_uri())
     return path
 
 
-def contact_sheet(results: SearchResults) -> str:
+def contact_sheet(results: SearchResults, pictures: ScenePictures) -> str:
     """The page as HTML, with the thumbnails in it: it can be sent to others as it is."""
     asked = f"“{results.query}”" if results.query else "Scenes like the picture"
     title = f"{asked}: {len(results.hits)} scenes"
     if results.corrected is not None:
         title += f", searched as “{results.corrected}”"
-    scenes = "\n".join(_scene(number, hit) for number, hit in enumerate(results.hits, 1))
+    scenes = "\n".join(_scene(number, hit, pictures) for number, hit in enumerate(results.hits, 1))
     return _PAGE.format(title=escape(title), scenes=scenes or "<p>Nothing was found.</p>")
 
 
-def _scene(number: int, hit: SceneHit) -> str:
+def _scene(number: int, hit: SceneHit, pictures: ScenePictures) -> str:
     scene = hit.scene
     return _SCENE.format(
-        picture=_picture(scene.thumbnail_url),
+        picture=_picture(scene, pictures),
         number=number,
         filename=escape(scene.name),
         start=time_code(scene.start_s),
@@ -68,13 +69,14 @@ def _scene(number: int, hit: SceneHit) -> str:
     )
 
 
-def _picture(url: str | None) -> str:
-    if url is None:
+def _picture(scene: SceneRow, pictures: ScenePictures) -> str:
+    if scene.thumbnail_url is None:
         return '<div class="none">no picture</div>'
     try:
-        with fsspec.open(url, "rb") as file:
-            data = base64.b64encode(file.read()).decode()
-    except OSError:
+        data = base64.b64encode(pictures.read(scene.thumbnail_url, scene.video_id)).decode()
+    except InvalidVideo:
+        return '<div class="none">the picture is stored elsewhere</div>'
+    except TransientFailure:
         return '<div class="none">the picture is gone</div>'
     return f'<img alt="" src="data:image/jpeg;base64,{data}">'
 

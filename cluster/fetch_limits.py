@@ -5,6 +5,7 @@ from cluster.deadline import Pace
 from cluster.settings import Settings
 from cluster.storage import FetchLimits
 from cluster.storage_root import StorageRoot
+from cluster.uri_prefixes import HttpRules, UriPrefix
 from cluster.video_uris import web_place
 
 
@@ -25,4 +26,11 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         private_networks=settings.private_networks,
         storage_root=root,
         pace=Pace(settings.download_min_bytes_per_s, settings.download_window_s),
+        http=http_rules(settings),
     )
+
+
+def http_rules(settings: Settings) -> HttpRules:
+    """What may be submitted by HTTP, and fetched of it."""
+    prefixes = tuple(map(UriPrefix.read, settings.http_uri_prefixes))
+    return HttpRules(frozenset(settings.http_allowed_schemes), prefixes)

@@ -9,10 +9,12 @@ import typer
 
 from cluster import launch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.contracts.videos import Origin
 from cluster.fetch_limits import fetch_limits
+from cluster.origins import limits_for
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
-from cluster.storage_root import StorageRoot
+from cluster.storage import FetchLimits
 from cluster.store.database import Pool, open_pool
 from cluster.store.forgetting import ForgottenPictures, OwnVideo, find_own
 from cluster.store.forgetting import forget as forget_videos
@@ -45,8 +47,7 @@ def forget(
             files = " and their files" if with_file else ""
             question = f"Forget {len(chosen)} videos{files}, with all that was found in them?"
             typer.confirm(question, abort=True, err=True)
-        root = fetch_limits(settings).storage_root
-        removed = _without_file(chosen, root, settings.resolved_owner_id) if with_file else []
+        removed = _without_file(chosen, fetch_limits(settings), settings.resolved_owner_id) if with_file else []
         left = removed if with_file else chosen
         forgotten = forget_videos(
             pool,
@@ -66,15 +67,19 @@ def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> list[OwnVideo]:
     return find_own(pool, owner_id, ids, [*videos, *expand(videos)])
 
 
-def _without_file(videos: Sequence[OwnVideo], root: StorageRoot | None, owner_id: UUID) -> list[OwnVideo]:
-    """Remove the videos' files; returns those videos that may be forgotten now, and says why others may not."""
+def _without_file(videos: Sequence[OwnVideo], limits: FetchLimits, owner_id: UUID) -> list[OwnVideo]:
+    """Remove the videos' files; returns those videos that may be forgotten now, and says why others may not.
+
+    What would not be fetched for such a submission is not removed for it either.
+    """
     removed = []
     for video in videos:
         if video.shared:
             typer.echo(f"the file stays, since other videos are of it too: {shown(video.uri)}", err=True)
         else:
             try:
-                remove_file(video.uri, root, owner_id)
+                limits_for(video.uri, Origin(video.origin), owner_id, limits)
+                remove_file(video.uri, limits.storage_root, owner_id)
             except (InvalidVideo, TransientFailure) as error:
                 typer.echo(f"error: {error}", err=True)
                 continue

@@ -19,7 +19,6 @@ from cluster.contracts.videos import LANGUAGE
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.submissions import QuarantinedVideo
-from cluster.video_uris import shown
 
 StageOption = Annotated[Stage | None, typer.Option(help="Only those that failed in this stage.")]
 
@@ -114,7 +113,7 @@ def _show(videos: list[QuarantinedVideo], total: int) -> None:
     Console().print(table)
     print(f"{total} videos failed" + (f", the latest {len(videos)} are shown" if total > len(videos) else ""))
     print(f"one of them:  heimdex retry {videos[0].id}     all of a stage:  heimdex retry --stage STAGE")
-    print(f"its source:   {shown(videos[0].uri)}")
+    print(f"its source:   {videos[0].uri}")
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
         with open_ray():
             from cluster.reembedding import Hands, Reembedding
 
-            filling.work(Reembedding(url, wanted, Hands.free(settings)))
+            filling.work(Reembedding(url, settings.resolved_scenes_url, wanted, Hands.free(settings)))
             if wish.allow_missing or not filling.failures:
                 index.prepare()
             lacking = filling.switch(models, keys, wish.allow_missing)

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,10 +19,13 @@ from actors.worker_kinds import KEY_FRAMES_PER_BATCH
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.models.read_ahead import read_ahead
+from cluster.redaction import redacted
+from cluster.scene_pictures import ScenePictures
 from cluster.store.database import open_pool
 from cluster.store.scene_vectors import LackingScene, SceneVector, SceneVectors
 from cluster.store.search_models import IndexedModel
 from cluster.store.vector_tables import flaw_of
+from cluster.video_uris import shown
 
 FETCHERS, WRITERS = 8, 2
 """Threads: a key frame may come from far away, and a vector's way into the index takes a while."""
@@ -36,6 +38,7 @@ class Work:
     """What is to be made, by which models, and on what: it travels to those who do it."""
 
     database_url: str = field(repr=False)
+    scenes_url: str = field(repr=False)
     models: Mapping[By, IndexedModel]
     device: str
     threads: int
@@ -72,6 +75,7 @@ class Reembedder:
         from cluster.models.vision import load_vision_model
 
         self._batch_size = work.batch_size
+        self._key_frames = ScenePictures(work.scenes_url)
         self._models = work.models
         pictures, meanings = work.models.get(By.PICTURE), work.models.get(By.MEANING)
         self._vision = (
@@ -130,7 +134,7 @@ class Reembedder:
             yield self._write(By.PICTURE, shown.popleft(), embeddings, failures)
 
     def _fetch(self, scenes: Sequence[LackingScene]) -> list[tuple[LackingScene, Picture] | Failure]:
-        return list(self._fetchers.map(_with_key_frame, scenes))
+        return list(self._fetchers.map(self._with_key_frame, scenes))
 
     def _write(
         self, by: By, scenes: Sequence[LackingScene], embeddings: NDArray[np.float32], failures: list[Failure]
@@ -144,18 +148,16 @@ class Reembedder:
                 failures.append(Failure(scene.scene_id, f"the {by} model made {flaw} of it"))
         return self._writers.submit(self._vectors.write, by, made)
 
+    def _with_key_frame(self, scene: LackingScene) -> tuple[LackingScene, Picture] | Failure:
+        try:
+            return scene, read_key_frame(self._key_frames, scene)
+        except Exception as error:  # there are many ways in which a file is broken
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            return Failure(scene.scene_id, redacted(f"{shown(scene.key_frame_url or '')}: {reason}"))
 
-def _with_key_frame(scene: LackingScene) -> tuple[LackingScene, Picture] | Failure:
-    try:
-        return scene, read_key_frame(scene.key_frame_url or "")
-    except Exception as error:  # each file system has errors of its own, and so has each way in which a file is broken
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return Failure(scene.scene_id, f"{scene.key_frame_url}: {reason}")
 
-
-def read_key_frame(url: str) -> Picture:
-    """The picture at ``url``, RGB."""
-    with fsspec.open(url, "rb") as file:
-        encoded = file.read()
+def read_key_frame(pictures: ScenePictures, scene: LackingScene) -> Picture:
+    """The scene's key frame, RGB: below the scenes' URL, whatever address is stored."""
+    encoded = pictures.read(scene.key_frame_url or "", scene.video_id)
     with Image.open(io.BytesIO(encoded)) as image:
         return np.asarray(image.convert("RGB"))

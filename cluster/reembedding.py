@@ -79,8 +79,8 @@ class Hands:
 class Reembedding:
     """Embeds by the models of ``models`` in the Ray that this process is connected to."""
 
-    def __init__(self, database_url: str, models: Models, hands: Hands) -> None:
-        self._work = Work(database_url, models, hands.device, hands.threads)
+    def __init__(self, database_url: str, scenes_url: str, models: Models, hands: Hands) -> None:
+        self._work = Work(database_url, scenes_url, models, hands.device, hands.threads)
         self._hands = hands
         self._call_size = self._work.batch_size * BATCHES_PER_CALL
         self._kept: Any = None
@@ -156,6 +156,7 @@ class _Reader:
             for scene in SceneVectors(pool, self.work.keys).lacking(ids, self.page_size):
                 yield {
                     "scene_id": str(scene.scene_id),
+                    "video_id": str(scene.video_id),
                     "made": scene.made,
                     "key_frame_url": scene.key_frame_url or "",
                     "text": scene.text or "",
@@ -173,13 +174,10 @@ class _Actor:
             self._loaded = error
 
     def __call__(self, batch: Batch) -> dict[str, list[bytes]]:
-        columns = (batch[name].tolist() for name in ("scene_id", "made", "key_frame_url", "text"))
-        rows = zip(*columns, strict=True)
-        return {
-            "answer": [
-                self.embed([LackingScene(UUID(i), made, url or None, text or None) for i, made, url, text in rows])
-            ]
-        }
+        names = ("scene_id", "video_id", "made", "key_frame_url", "text")
+        rows = zip(*(batch[name].tolist() for name in names), strict=True)
+        scenes = [LackingScene(UUID(i), UUID(v), made, url or None, text or None) for i, v, made, url, text in rows]
+        return {"answer": [self.embed(scenes)]}
 
     def embed(self, scenes: list[LackingScene]) -> bytes:
         """A :class:`Pass` or the error that prevented it, pickled."""

@@ -163,7 +163,7 @@ class SearchService:
             near = self._near(asked, request, words)
         fused = self._fused(asked, request, words, first, near)
         end = request.offset + request.limit
-        hits = self._hits(fused[request.offset : end], words)
+        hits = self._hits(request.scope.owner_id, fused[request.offset : end], words)
         latency_ms = round((time.monotonic() - began) * 1000)
         record_search(self._pool, request.scope.owner_id, request.text or "(picture)", len(hits), latency_ms)
         return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
@@ -179,7 +179,7 @@ class SearchService:
             return [] if is_own_scene(self._pool, scene_id, scope.owner_id) else None
         near = asked.index.nearest(By.PICTURE, vector, scope, limit + 1)
         others = [scene for scene in near if scene.scene_id != scene_id][:limit]
-        return self._hits(fuse({By.PICTURE: others}), WordsQuery(()))
+        return self._hits(scope.owner_id, fuse({By.PICTURE: others}), WordsQuery(()))
 
     def _counts(self, by: By, request: SearchRequest) -> bool:
         return by in request.by and self._weights[by] > 0
@@ -240,8 +240,8 @@ class SearchService:
             for by, encode in encoders.items()
         }
 
-    def _hits(self, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
-        scenes = read_scenes(self._pool, [match.scene_id for match in matches], words)
+    def _hits(self, owner_id: UUID, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
+        scenes = read_scenes(self._pool, owner_id, [match.scene_id for match in matches], words)
         return [SceneHit(scenes[match.scene_id], match) for match in matches if match.scene_id in scenes]
 
 

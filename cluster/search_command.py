@@ -16,6 +16,7 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope
 from cluster.query_models import ModelLoaders, QueryModels
 from cluster.query_picture import read_picture
+from cluster.scene_pictures import ScenePictures
 from cluster.search import MAX_QUERY, SceneHit, SearchRequest, SearchResults, SearchService
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
@@ -62,7 +63,8 @@ def search(
     if show:
         from cluster.contact_sheet import open_contact_sheet
 
-        typer.echo(f"contact sheet: {open_contact_sheet(results)}", err=True)
+        page = open_contact_sheet(results, ScenePictures(settings.resolved_scenes_url))
+        typer.echo(f"contact sheet: {page}", err=True)
 
 
 def _lists(by: str) -> frozenset[By]:

@@ -24,6 +24,7 @@ from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, EngineAddress
 from cluster.secret_files import SUFFIX, with_secrets_read
+from cluster.uri_prefixes import UriPrefix
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
@@ -41,6 +42,10 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _prefix(written: str) -> str:
+    return UriPrefix.read(written).template
+
+
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
@@ -52,6 +57,7 @@ def _file_of(secret: str) -> Any:
 CommaSeparated = (NoDecode, BeforeValidator(_split))
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Schemes = Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*$")], ...], *CommaSeparated]
+UriPrefixes = Annotated[tuple[Annotated[str, AfterValidator(_prefix)], ...], *CommaSeparated]
 
 
 class Settings(BaseSettings):
@@ -149,7 +155,12 @@ class Settings(BaseSettings):
         description="URI schemes that the commands accept; `file` stands for local paths too.",
     )
     http_allowed_schemes: Schemes = Field(
-        ("http", "https", "s3"), description="URI schemes that POST /v1/videos accepts."
+        ("http", "https"), description="URI schemes that POST /v1/videos accepts, whoever asks and whatever follows."
+    )
+    http_uri_prefixes: UriPrefixes = Field(
+        (),
+        description="Comma-separated folders of object stores that POST /v1/videos accepts besides; "
+        "`{owner}` in one (`s3://uploads/{owner}/`) stands for the user's id.",
     )
 
     private_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], *CommaSeparated] = Field(

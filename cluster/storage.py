@@ -36,10 +36,12 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.media import LocalVideo
 from cluster.copied_file import CopiedFile, blaming_this_machine, check_size
+from cluster.redaction import redacted, store_reason, without_folders
 from cluster.deadline import ANY_PACE, STALL_S, Deadline, Pace
 from cluster.disk_space import DiskSpace, Reservation
 from cluster.driver_thread import read_beside
 from cluster.storage_root import StorageRoot, is_relative
+from cluster.uri_prefixes import WEB_ALONE, HttpRules
 from cluster.video_uris import (
     check_remote,
     expand,
@@ -75,6 +77,8 @@ class FetchLimits:
     private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     storage_root: StorageRoot | None = None
     """Where relative paths are read, whatever the other rules allow; None: there are none."""
+    http: HttpRules = WEB_ALONE
+    """What of it is fetched for those who submit by HTTP; ``cluster.origins`` applies it."""
     pace: Pace = ANY_PACE
     """The least that a source must send."""
 
@@ -111,18 +115,20 @@ def fetch(uri: str, directory: Path | Copy, limits: FetchLimits) -> LocalVideo:
     allowed), ``TransientFailure`` when another attempt may succeed (network, time limit, disk full),
     ``ConfigurationError`` when this machine lacks what the scheme needs (driver, credentials).
     """
-    found = _permitted(uri, limits)
-    if scheme_of(found) == "file":
-        return _in_place(found, limits)
-    return _copied(found, directory if isinstance(directory, Copy) else Copy.alone(directory), limits)
+    with _hiding_root(uri, limits):
+        found = _permitted(uri, limits)
+        if scheme_of(found) == "file":
+            return _in_place(found, limits)
+        return _copied(found, directory if isinstance(directory, Copy) else Copy.alone(directory), limits)
 
 
 def locate(uri: str, limits: FetchLimits) -> LocalVideo:
     """The file of this machine that ``uri`` names, used in place. Raises as :func:`fetch` does; copies nothing."""
-    found = _permitted(uri, limits)
-    if scheme_of(found) != "file":
-        raise InvalidVideo(f"not a file of this machine: {shown(uri)}")
-    return _in_place(found, limits)
+    with _hiding_root(uri, limits):
+        found = _permitted(uri, limits)
+        if scheme_of(found) != "file":
+            raise InvalidVideo(f"not a file of this machine: {shown(uri)}")
+        return _in_place(found, limits)
 
 
 def _permitted(uri: str, limits: FetchLimits) -> str:
@@ -138,7 +144,11 @@ def _permitted(uri: str, limits: FetchLimits) -> str:
 
 def check_stored(path: str, limits: FetchLimits) -> None:
     """Find out whether the file of a relative path is there. Raises as :func:`fetch` does, copies nothing."""
-    uri = _stored(path, limits)
+    with _hiding_root(path, limits):
+        _check_stored(_stored(path, limits), limits)
+
+
+def _check_stored(uri: str, limits: FetchLimits) -> None:
     if scheme_of(uri) == "file":
         _in_place(uri, limits)
         return
@@ -155,6 +165,18 @@ def _stored(path: str, limits: FetchLimits) -> str:
     if limits.storage_root is None:
         raise InvalidVideo(f"a relative path, and HEIMDEX_STORAGE_ROOT is not set: {shown(path)}")
     return limits.storage_root.uri_of(path)
+
+
+@contextmanager
+def _hiding_root(path: str, limits: FetchLimits) -> Iterator[None]:
+    """Have errors name a stored file by its path: where the root is, is the operator's alone to know."""
+    try:
+        yield
+    except HeimdexError as error:
+        root = limits.storage_root
+        if root is not None and is_relative(path):
+            error.args = (root.hidden_in(str(error), path), *error.args[1:])
+        raise
 
 
 def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
@@ -285,7 +307,9 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        raise ConfigurationError(f"reading {scheme}:// needs a driver that is not installed: {error}") from error
+        raise ConfigurationError(
+            f"reading {scheme}:// needs a driver that is not installed: {without_folders(str(error))}"
+        ) from error
     except ValueError as error:
         raise InvalidVideo(f"nothing here reads the scheme {scheme}://: {shown(uri)}") from error
     uri = scheme + uri[len(scheme) :]  # drivers take off "s3://", not "S3://"
@@ -319,7 +343,8 @@ def _source_failure(uri: str, error: Exception) -> HeimdexError:
             return InvalidVideo(f"{sentence}: {shown(uri)}")
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
         return ConfigurationError(f"no credentials for {shown(uri)}: set AWS_ACCESS_KEY_ID and so on")
-    sentence = f"cannot fetch {shown(uri)}: {_reason(error)}"
+    reason = _reason(error) if scheme_of(uri) in _WEB_SCHEMES else store_reason(error)
+    sentence = f"cannot fetch {shown(uri)}: {reason}"
     if isinstance(error, OSError) and error.errno == errno.EBUSY:  # S3: SlowDown, or written to while it is read
         return SourceBusy(sentence, TOO_MANY_REQUESTS_S)
     return TransientFailure(sentence)
@@ -340,4 +365,4 @@ def _reason(error: Exception) -> str:
         return "the connection ended early"
     if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
         return "the answer is not HTTP"  # nothing of what it is instead
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return redacted((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])

@@ -5,6 +5,7 @@ A root is the operator's choice: it may have a private address and any scheme, a
 """
 
 import urllib.parse
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -47,6 +48,18 @@ class StorageRoot:
         own = web_place(self.url)
         return (own.scheme, own.host, own.port) == (place.scheme, place.host, place.port)
 
+    def hidden_in(self, sentence: str, path: str) -> str:
+        """A sentence about a stored file that says its path instead of where the root is."""
+        named = shown(path)
+        with suppress(InvalidVideo):
+            for place in (shown(self.uri_of(path)), self.uri_of(path)):
+                sentence = sentence.replace(place, named)
+        root = local_path(self.url)
+        for place in (shown(self.url), self.url, *([] if root is None else [str(root.absolute())])):
+            if place.strip("/"):
+                sentence = sentence.replace(place.rstrip("/"), "HEIMDEX_STORAGE_ROOT")
+        return sentence
+
     @property
     def headers(self) -> dict[str, str]:
         """What a request to the root's origin carries."""
@@ -64,17 +77,34 @@ def is_copied(uri: str, root_is_remote: bool) -> bool:
 
 
 def is_of_another_owner(path: str, owner_id: UUID) -> bool:
-    """Whether a stored path begins with the id of another user than ``owner_id``."""
-    try:
-        return UUID(path.partition("/")[0]) != owner_id
-    except ValueError:
-        return False
+    """Whether a stored path is in the folder of another user than ``owner_id``."""
+    return _owner_of(path) not in {None, owner_id}
+
+
+def is_in_own_folder(path: str, owner_id: UUID) -> bool:
+    """Whether a stored path is in the folder of ``owner_id``."""
+    return _owner_of(path) == owner_id
 
 
 def check_folder(uri: str, owner_id: UUID) -> None:
-    """Raise ``InvalidVideo`` for a stored file in the folder of another owner: who writes a row chooses its path."""
+    """Raise ``InvalidVideo`` for a stored file in the folder of another owner."""
     if is_relative(uri) and is_of_another_owner(uri, owner_id):
         raise InvalidVideo(f"in another owner's folder below HEIMDEX_STORAGE_ROOT: {shown(uri)}")
+
+
+def check_own_folder(uri: str, owner_id: UUID) -> None:
+    """Raise ``InvalidVideo`` for a stored file that is in no folder of the owner: a user may have written the path."""
+    check_folder(uri, owner_id)
+    if is_relative(uri) and not is_in_own_folder(uri, owner_id):
+        raise InvalidVideo(f"not in the folder of its owner below HEIMDEX_STORAGE_ROOT: {shown(uri)}")
+
+
+def _owner_of(path: str) -> UUID | None:
+    """The first of its folders that is called by an id, which is its owner's; folders below may be of other ids."""
+    for folder in path.split("/")[:-1]:
+        with suppress(ValueError):
+            return UUID(folder)
+    return None
 
 
 def _is_name(segment: str) -> bool:

@@ -1,7 +1,8 @@
 """Key frames for scenes that an existing Heimdex made: copies of their thumbnails, each read with care.
 
-A thumbnail's address comes from a database that users may write to, so it is read by the rules of URIs that arrive by
-HTTP: public addresses, or a relative path below the storage root; never a file of this machine.
+A thumbnail's address comes from a database that users may write to, so it is read by the rules of an adopted row: what
+its owner could submit by HTTP, or a file below the storage root in no folder of another owner; never a file of this
+machine.
 """
 
 import io
@@ -10,18 +11,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from PIL import Image
 
-from cluster.contracts.errors import HeimdexError, InvalidVideo, TransientFailure
+from cluster.contracts.errors import HeimdexError, TransientFailure
+from cluster.contracts.videos import Origin
+from cluster.origins import limits_for
 from cluster.query_picture import read_picture
 from cluster.scene_pictures import ScenePictures
 from cluster.storage import FetchLimits, fetch
-from cluster.storage_root import is_relative
+from cluster.storage_root import check_folder, is_relative
 from cluster.store.adoption import UnshownScene
 from cluster.video_uris import scheme_of, shown
 
@@ -48,11 +50,9 @@ class Thumbnails:
     A host that does not answer is waited for a few times, not once for each of its thumbnails.
     """
 
-    def __init__(self, pictures: ScenePictures, limits: FetchLimits, schemes: Sequence[str]) -> None:
+    def __init__(self, pictures: ScenePictures, limits: FetchLimits) -> None:
         self._pictures = pictures
-        self._limits = replace(
-            limits, max_bytes=MAX_BYTES, timeout_s=TIMEOUT_S, allowed_schemes=frozenset(schemes) - {"file"}
-        )
+        self._limits = replace(limits, max_bytes=MAX_BYTES, timeout_s=TIMEOUT_S)
         self._in_a_row: Counter[str] = Counter()
 
     def copy(self, scenes: Sequence[UnshownScene]) -> list[CopiedThumbnail]:
@@ -69,7 +69,7 @@ class Thumbnails:
         if self._in_a_row[host] >= GIVEN_UP_AFTER:
             return CopiedThumbnail(scene.id, None, f"not asked for, since {host} does not answer")
         try:
-            picture = self._read(scene.url)
+            picture = self._read(scene)
             self._in_a_row[host] = 0
         except (HeimdexError, ValueError) as error:
             self._in_a_row[host] = self._in_a_row[host] + 1 if isinstance(error, TransientFailure) else 0
@@ -83,16 +83,17 @@ class Thumbnails:
         filesystem.pipe_file(path, encoded.getvalue())
         return CopiedThumbnail(scene.id, str(filesystem.unstrip_protocol(path)), None)
 
-    def _read(self, url: str) -> Image.Image:
+    def _read(self, scene: UnshownScene) -> Image.Image:
+        limits = self._limits
+        if is_relative(scene.url):  # pictures need not be in folders of their owners; others' folders stay closed
+            check_folder(scene.url, scene.owner_id)
+        else:
+            limits = limits_for(scene.url, Origin.ADOPTED, scene.owner_id, limits)
         with tempfile.TemporaryDirectory(prefix="heimdex-thumbnail-") as folder:
-            read = fetch(url, Path(folder), self._limits)
+            read = fetch(scene.url, Path(folder), limits)
             return Image.fromarray(read_picture(read.path.read_bytes()))
 
     def _without_address(self, sentence: str, url: str, host: str) -> str:
-        root = self._limits.storage_root
-        with suppress(InvalidVideo):
-            if root is not None and is_relative(url):
-                sentence = sentence.replace(shown(root.uri_of(url)), host)
         return sentence.replace(shown(url), host)
 
 

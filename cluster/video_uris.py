@@ -24,7 +24,10 @@ VIDEO_SUFFIXES = frozenset(_SUFFIXES.split(" "))
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_QUERY = re.compile(r"[?](?=.*=)")
+_NO_PORT = re.compile(r"^[^][]*:(?![0-9]*$)")
 _BUCKET_SCHEMES = {"s3", "gs", "gcs"}
+_CONTAINER_SCHEMES = {"az", "abfs", "abfss", "wasb", "wasbs"}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 """What a bucket is called. An ARN, which names an endpoint of its own, is no bucket; an access point's alias is."""
 _WEB = re.compile(
@@ -126,15 +129,28 @@ def local_path(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """``uri`` as messages may show it: on one line, without user, password and, on the web, query. Never raises."""
+    """``uri`` as people may see it: on one line, without user, password and query. Never raises.
+
+    A key of an object store may have a question mark in it: what follows one is a query if it has the form of one.
+    """
     uri = _on_one_line(uri)
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme_of(uri) == "file":
         return uri
-    if scheme_of(uri) in _PORTS:
-        rest = re.split("[?#]", rest, maxsplit=1)[0]
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+    rest = _without_user(scheme_of(uri), rest)
+    return scheme + mark + re.split("[?#]" if scheme_of(uri) in _PORTS else _QUERY, rest, maxsplit=1)[0]
+
+
+def _without_user(scheme: str, rest: str) -> str:
+    """What follows ``://``, without user and password, also where the password has a slash or a question mark in it.
+
+    In Azure's ``container@account`` the container stays.
+    """
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, at, place = host.rpartition("@")
+    if at:
+        return rest if scheme in _CONTAINER_SCHEMES and ":" not in user else place + rest[len(host) :]
+    return rest.rpartition("@")[2] if _NO_PORT.search(host) else rest
 
 
 def distinct_names(videos: Iterable[tuple[str, str]]) -> list[str]:

@@ -20,12 +20,14 @@ from cluster import __version__
 from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress
+from cluster.fetch_limits import http_rules
 from cluster.query_models import ModelLoaders, QueryModels
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.opensearch import check_engine, open_client
 from cluster.store.search_engines import index_opener
+from cluster.uri_prefixes import HttpRules
 from serve_app import (
     admin_api,
     api_document,
@@ -190,7 +192,7 @@ class ReplicaConfig:
     database_url: str = field(repr=False)
     auth: AuthRules
     cors_origins: tuple[str, ...]
-    allowed_schemes: frozenset[str]
+    http_rules: HttpRules
     limits: ApiLimits
     vision: ModelName
     text: ModelName
@@ -216,7 +218,8 @@ class ApiReplica:
             check_engine=None
             if config.engine is None
             else partial(check_engine, open_client(config.engine, ENGINE_WAIT_S)),
-            allowed_schemes=config.allowed_schemes,
+            allowed_schemes=config.http_rules.schemes,
+            uri_prefixes=config.http_rules.prefixes,
             cors_origins=config.cors_origins,
             limits=config.limits,
             documented=config.documented,
@@ -285,7 +288,7 @@ def build_app(args: dict[str, Any]) -> Application:
             max_lifetime_s=settings.jwt_max_lifetime_s,
         ),
         cors_origins=settings.cors_origins,
-        allowed_schemes=frozenset(settings.http_allowed_schemes),
+        http_rules=http_rules(settings),
         vision=ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen),
         text=ModelName(settings.text_model),
         weights=settings.search_weights,

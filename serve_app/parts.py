@@ -9,6 +9,7 @@ from fastapi import Depends, Query, Request
 from cluster.search import SearchService
 from cluster.store.database import Pool
 from cluster.store.worker_registry import SEEN_WITHIN_S
+from cluster.uri_prefixes import HttpRules, UriPrefix
 from serve_app.auth import TokenVerifier
 from serve_app.limits import DEFAULT_LIMITS, ApiLimits
 from serve_app.strict_values import Digits
@@ -18,21 +19,28 @@ from serve_app.strict_values import Digits
 class ApiParts:
     """The parts of one application.
 
-    ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts. ``cors_origins``: origins whose pages
-    may call from a browser. ``limits``: what a request and an owner may ask for. ``worker_silence_s``: a worker
-    not seen for longer counts as gone. ``check_engine`` raises SearchUnavailable while the engine beside Postgres that
-    finds the scenes, if there is one, is away. ``documented``: whether /docs and /openapi.json are there.
+    ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts; ``uri_prefixes``: folders of object stores that
+    it accepts besides. ``cors_origins``: origins whose pages may call from a browser. ``limits``: what a request and an
+    owner may ask for. ``worker_silence_s``: a worker not seen for longer counts as gone. ``check_engine`` raises
+    SearchUnavailable while the engine beside Postgres that finds the scenes, if there is one, is away. ``documented``:
+    whether /docs and /openapi.json are there.
     """
 
     pool: Pool
     verifier: TokenVerifier
     search: SearchService
     allowed_schemes: frozenset[str]
+    uri_prefixes: tuple[UriPrefix, ...] = ()
     cors_origins: tuple[str, ...] = ()
     limits: ApiLimits = DEFAULT_LIMITS
     worker_silence_s: float = SEEN_WITHIN_S
     check_engine: Callable[[], None] | None = None
     documented: bool = True
+
+    @property
+    def http_rules(self) -> HttpRules:
+        """What may be submitted."""
+        return HttpRules(self.allowed_schemes, self.uri_prefixes)
 
 
 def parts_of(request: Request) -> ApiParts:

@@ -7,7 +7,6 @@ from fastapi import Query
 from cluster.contracts.stages import Stage
 from cluster.store.reprocessing import retry
 from cluster.store.submissions import cancel, quarantine
-from cluster.video_uris import shown
 from serve_app.parts import Page, PageSize, Parts
 from serve_app.video_schemas import Cancelled, Choice, ChosenVideos, Quarantine, Retried
 
@@ -20,7 +19,7 @@ def list_quarantine(
 ) -> Quarantine:
     """The videos of everybody that FAILED, latest first, and why."""
     videos, total = quarantine(parts.pool, page_size, (page - 1) * page_size, stage=stage)
-    items = [{**vars(video), "uri": shown(video.uri)} for video in videos]
+    items = [vars(video) for video in videos]
     return Quarantine.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
 
 

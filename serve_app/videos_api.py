@@ -7,12 +7,13 @@ from fastapi import Body, Header, Path, Query
 from pydantic import Discriminator, Field, Tag
 
 from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SubmissionChanged, TooManySubmissions
-from cluster.contracts.videos import Submission, VideoStatus
+from cluster.contracts.videos import Origin, Submission, VideoStatus
 from cluster.store.forgetting import forget
 from cluster.store.reprocessing import reprocess, retry
 from cluster.store.stage_ledger import latest_runs
 from cluster.store.submissions import cancel, submit
 from cluster.store.videos import list_videos, read_video
+from cluster.uri_prefixes import HttpRules
 from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
@@ -36,7 +37,7 @@ Submissions = Annotated[
         description=f"One video, or a list of up to {MAX_SUBMISSIONS}.",
         openapi_examples={
             "one": {"value": {"uri": "https://example.org/talk.mp4", "language": "en", "priority": 0}},
-            "many": {"value": [{"uri": "s3://bucket/a.mp4"}, {"uri": "s3://bucket/b.mp4"}]},
+            "many": {"value": [{"uri": "https://example.org/a.mp4"}, {"uri": "https://example.org/b.mp4"}]},
         },
     ),
 ]
@@ -62,7 +63,7 @@ def submit_videos(
     submissions = body if isinstance(body, list) else [body]
     for number, submission in enumerate(submissions):
         place = f"{number}.uri" if isinstance(body, list) else "uri"
-        _check_uri(submission.uri, place, parts.allowed_schemes)
+        _check_uri(submission.uri, place, user_id, parts.http_rules)
     most = parts.limits.submissions_per_minute
     if len(submissions) > most:
         raise BadRequest(f"{len(submissions)} videos at once are more than may be submitted within a minute ({most}).")
@@ -70,7 +71,8 @@ def submit_videos(
     if idempotency_key is not None:
         ids = [uuid5(user_id, f"{position}:{idempotency_key}") for position in range(len(submissions))]
     try:
-        return AcceptedVideos(ids=submit(parts.pool, user_id, submissions, ids, most_per_minute=most))
+        accepted = submit(parts.pool, user_id, submissions, ids, most_per_minute=most, origin=Origin.HTTP)
+        return AcceptedVideos(ids=accepted)
     except SubmissionChanged:
         raise Conflict("This Idempotency-Key was used for another submission; choose a new one.") from None
     except RefusedByDatabase as error:
@@ -79,14 +81,12 @@ def submit_videos(
         raise RateLimited(f"No more than {most} videos may be submitted within a minute.", MINUTE_S) from None
 
 
-def _check_uri(uri: str, place: str, allowed_schemes: frozenset[str]) -> None:
-    """Refuse what a user from afar must not make this server read; above all its own files."""
-    scheme = scheme_of(uri)
-    if scheme not in allowed_schemes:
-        allowed = ", ".join(sorted(allowed_schemes)) or "none"
-        what = "a local path" if scheme == "file" else f"{scheme}://"
-        raise BadRequest(f"{place}: {what} is not accepted here (allowed schemes: {allowed})")
-    if scheme != "file":
+def _check_uri(uri: str, place: str, user_id: UUID, rules: HttpRules) -> None:
+    """Refuse what a user from afar must not make this server read: its own files, others' objects in its stores."""
+    refusal = rules.refusal(uri, user_id)
+    if refusal is not None:
+        raise BadRequest(f"{place}: {refusal}")
+    if scheme_of(uri) != "file":
         try:
             check_remote(uri)
         except InvalidVideo as error:
@@ -108,7 +108,7 @@ def list_own_videos(
 def read_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> VideoDetail:
     """One of the user's videos, with the stages of its latest attempt and its scenes."""
     video = _own_video(parts, user_id, video_id)
-    stages = latest_runs(parts.pool, [video_id])[video_id]
+    stages = latest_runs(parts.pool, [video_id], user_id)[video_id]
     return VideoDetail.model_validate({**video, "stages": stages}, from_attributes=True)
 
 

@@ -12,9 +12,10 @@ from uuid import UUID
 
 from cluster.contracts.errors import Interrupted
 from cluster.contracts.media import LocalVideo
+from cluster.contracts.videos import Origin
 from cluster.disk_space import DiskSpace, Reservation
+from cluster.origins import limits_for
 from cluster.storage import Copy, FetchLimits, fetch
-from cluster.storage_root import check_folder
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,20 @@ class Fetcher:
         self._space = DiskSpace(scratch_dir, owner_share)
         self._kept: dict[str, _Kept] = {}
 
-    def fetch(self, uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
+    def fetch(self, uri: str, key: str, owner_id: UUID | None = None, origin: Origin = Origin.COMMAND) -> LocalVideo:
         """Copy ``uri`` to this node; ``key`` (a video's and attempt's) names its folder.
 
         Raises as ``cluster.storage.fetch`` does, ``Interrupted`` when it is discarded meanwhile, and ``InvalidVideo``
-        for a stored file of another owner than ``owner_id``: where users may write rows, the path is what the user
-        says. Then nothing of it is left.
+        for what a submission of that origin, of ``owner_id``, may not have. Then nothing of it is left.
         """
+        limits = self._limits
         if owner_id is not None:
-            check_folder(uri, owner_id)
+            limits = limits_for(uri, origin, owner_id, limits)
         directory = self._scratch_dir / key
         kept = _Kept(self._space.reserve(owner_id))
         self._kept[key] = kept
         try:
-            video = fetch(uri, Copy(directory, self._space, kept.reservation, kept.stopped), self._limits)
+            video = fetch(uri, Copy(directory, self._space, kept.reservation, kept.stopped), limits)
             self._space.settle(kept.reservation)
             kept.ended.set()
             if kept.stopped.is_set():  # whichever of both threads comes second removes the file

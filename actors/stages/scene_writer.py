@@ -7,7 +7,8 @@ import errno
 import io
 import posixpath
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from PIL import Image
 from cluster.contracts.errors import NoSpace, TransientFailure
 from cluster.contracts.media import MediaWarning, SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
+from cluster.redaction import store_reason
 from cluster.scene_pictures import ScenePictures
 
 THUMBNAIL_WIDTH_PX = 320
@@ -63,33 +65,31 @@ class SceneWriter:
             TransientFailure: a picture could not be written.
         """
         directory = self._pictures.folder(video_id)
+        place = self._pictures.named(video_id)
         written: list[WrittenScene] = []
         warnings: list[MediaWarning] = []
         duration_s = 0.0
-        try:
+        with _blaming_the_store(place):
             self._filesystem.makedirs(directory, exist_ok=True)
-            for block in blocks:
-                warnings += block.warnings
-                for scene in block.scenes:
-                    stem = posixpath.join(directory, f"{scene.index:05d}")
-                    written.append(
-                        WrittenScene(
-                            id=uuid.uuid5(video_id, str(scene.index)),
-                            start_s=scene.start_s,
-                            end_s=scene.end_s,
-                            key_frame_s=scene.key_frame_s,
-                            thumbnail_url=self._put(f"{stem}.jpg", _thumbnail(scene.key_frame), THUMBNAIL_QUALITY),
-                            key_frame_url=self._put(
-                                f"{stem}-key.jpg", Image.fromarray(scene.key_frame), KEY_FRAME_QUALITY
-                            ),
-                            description=descriptions[scene.index],
-                        )
+        for block in blocks:
+            warnings += block.warnings
+            for scene in block.scenes:
+                stem = posixpath.join(directory, f"{scene.index:05d}")
+                with _blaming_the_store(place):
+                    thumbnail_url = self._put(f"{stem}.jpg", _thumbnail(scene.key_frame), THUMBNAIL_QUALITY)
+                    key_frame_url = self._put(f"{stem}-key.jpg", Image.fromarray(scene.key_frame), KEY_FRAME_QUALITY)
+                written.append(
+                    WrittenScene(
+                        id=uuid.uuid5(video_id, str(scene.index)),
+                        start_s=scene.start_s,
+                        end_s=scene.end_s,
+                        key_frame_s=scene.key_frame_s,
+                        thumbnail_url=thumbnail_url,
+                        key_frame_url=key_frame_url,
+                        description=descriptions[scene.index],
                     )
-                    duration_s = scene.end_s
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise NoSpace(f"the disk is full: {directory}") from error
-            raise TransientFailure(f"a scene's picture could not be written to {directory}: {error}") from error
+                )
+                duration_s = scene.end_s
         if warnings:
             self._sink.warn(video_id, lease_token, warnings)
         self._sink.replace(video_id, lease_token, transcript, written, duration_s)
@@ -100,6 +100,17 @@ class SceneWriter:
         picture.save(encoded, "JPEG", quality=quality)
         self._filesystem.pipe_file(path, encoded.getvalue())
         return str(self._filesystem.unstrip_protocol(path))
+
+
+@contextmanager
+def _blaming_the_store(place: str) -> Iterator[None]:
+    """Turn whatever a driver raises into the cluster's own errors, in words that name no more than ``place``."""
+    try:
+        yield
+    except Exception as error:  # some drivers' errors are no OSError
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoSpace(f"the disk is full: {place}") from error
+        raise TransientFailure(f"a scene's picture could not be written to {place}: {store_reason(error)}") from error
 
 
 def _thumbnail(picture: NDArray[np.uint8]) -> Image.Image:

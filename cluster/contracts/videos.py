@@ -1,4 +1,4 @@
-"""A video as the queue knows it: what was submitted, what was claimed, and its status."""
+"""A video as the queue knows it: what was submitted and from where, what was claimed, and its status."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +21,21 @@ class VideoStatus(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     """By its owner."""
+
+
+class Origin(StrEnum):
+    """Where a submission came from: it decides which URIs are fetched for it."""
+
+    HTTP = "http"
+    COMMAND = "command"
+    MANIFEST = "manifest"
+    ADOPTED = "adopted"
+    """A row of ``videos`` that this cluster did not write: its path is what a user of the database wrote there."""
+
+    @property
+    def by_operator(self) -> bool:
+        """Whether those who operate the cluster submitted it; else its URI is somebody else's wish."""
+        return self in {Origin.COMMAND, Origin.MANIFEST}
 
 
 SETTLED = frozenset({VideoStatus.READY, VideoStatus.FAILED, VideoStatus.CANCELLED})
@@ -81,6 +96,7 @@ class ClaimedVideo:
     queued_at: datetime
     claimed_at: datetime
     priority: int = 0
+    origin: Origin = Origin.COMMAND
     setbacks: Setbacks = field(default_factory=Setbacks)
     stored: frozenset[Stage] = frozenset()
 

@@ -28,7 +28,8 @@ SELECT (SELECT count(DISTINCT owner_id) FROM videos) AS owners,
 """
 
 _UNSHOWN = """
-SELECT s.id, s.video_id, s.index, s.thumbnail_url AS url FROM video_scenes AS s
+SELECT s.id, s.video_id, s.index, s.thumbnail_url AS url, v.owner_id
+FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
 WHERE coalesce(s.key_frame_url, '') = '' AND s.thumbnail_url <> '' AND s.id > %(after)s
 ORDER BY s.id LIMIT %(limit)s
 """
@@ -82,6 +83,7 @@ class UnshownScene:
     video_id: UUID
     index: int
     url: str
+    owner_id: UUID
 
 
 class Adoption:

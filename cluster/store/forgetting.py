@@ -49,7 +49,9 @@ WITH chosen AS MATERIALIZED (
 ), marked AS (
     INSERT INTO video_processing AS p (video_id, owner_id, forgotten_at)
     SELECT v.id, v.owner_id, clock_timestamp() FROM chosen JOIN videos AS v USING (id)
-    ON CONFLICT (video_id) DO UPDATE SET forgotten_at = excluded.forgotten_at WHERE p.forgotten_at IS NULL
+    ON CONFLICT (video_id) DO UPDATE
+    SET forgotten_at = excluded.forgotten_at, uri = CASE WHEN p.video_id = ANY (%(without_file)s) THEN '' ELSE p.uri END
+    WHERE p.forgotten_at IS NULL
     RETURNING video_id
 ), forgotten AS (
     UPDATE videos AS v
@@ -84,15 +86,16 @@ FROM forgotten AS f
 
 _OWN = """
 WITH chosen AS MATERIALIZED (
-    SELECT v.id, v.storage_path, v.status, p.available_at FROM videos AS v
-    LEFT JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.owner_id = %(owner)s AND (v.id = ANY (%(ids)s) OR v.storage_path = ANY (%(uris)s))
+    SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, coalesce(p.origin, 'adopted') AS origin, v.status,
+           p.available_at
+    FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.owner_id = %(owner)s AND (v.id = ANY (%(ids)s) OR coalesce(p.uri, v.storage_path) = ANY (%(uris)s))
       AND p.forgotten_at IS NULL
 )
-SELECT c.id, c.storage_path AS uri,
+SELECT c.id, c.uri, c.origin,
        c.status IN ('PENDING', 'PROCESSING') AND c.available_at IS NULL AND l.video_id IS NULL AS elsewhere,
        EXISTS (SELECT FROM videos AS o LEFT JOIN video_processing AS p ON p.video_id = o.id
-               WHERE o.storage_path = c.storage_path AND p.forgotten_at IS NULL
+               WHERE c.uri IN (o.storage_path, p.uri) AND p.forgotten_at IS NULL
                  AND o.id NOT IN (SELECT id FROM chosen)) AS shared
 FROM chosen AS c LEFT JOIN video_leases AS l ON l.video_id = c.id
 ORDER BY c.id
@@ -111,13 +114,14 @@ DELETE FROM forgotten_pictures WHERE video_id = %(video)s AND NOT EXISTS (SELECT
 
 @dataclass(frozen=True)
 class OwnVideo:
-    """A video that may be forgotten.
+    """A video that may be forgotten, and where its file was submitted from.
 
     ``elsewhere``: another system has it waiting or on its way. ``shared``: its file is that of other videos too.
     """
 
     id: UUID
     uri: str
+    origin: str
     elsewhere: bool
     shared: bool
 

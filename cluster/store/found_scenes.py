@@ -14,7 +14,7 @@ from cluster.store.database import Pool
 from cluster.store.scene_text import SCENE_TAGS
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.words_sql import TsQuery
-from cluster.video_uris import video_name
+from cluster.video_uris import shown, video_name
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,15 @@ _BEGIN, _END = "\x02", "\x03"
 _SCENES = sql.SQL(
     f"""
 -- The words that fit are marked as the full text search knows them: stemmed in the video's language, or as typed.
-SELECT s.id AS scene_id, s.video_id, v.filename, v.storage_path AS uri, s.index, s.start_s, s.end_s,
+SELECT s.id AS scene_id, s.video_id, v.filename, coalesce(p.uri, v.storage_path) AS uri, s.index, s.start_s, s.end_s,
        {SCENE_TAGS} AS tags, s.thumbnail_url, {{said}} AS transcript_segment
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
+LEFT JOIN video_processing AS p ON p.video_id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
 LEFT JOIN unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
     ON known.language = t.language
-WHERE s.id = ANY (%(ids)s)
+WHERE s.id = ANY (%(ids)s) AND v.owner_id = %(owner)s AND p.forgotten_at IS NULL
 """
 )
 
@@ -43,7 +44,10 @@ _MARKED = sql.SQL(
 
 @dataclass(frozen=True)
 class SceneRow:
-    """What a person wants to see of a scene. ``marks``: where in the segment, from letter to letter, words fit."""
+    """What a person wants to see of a scene; ``uri`` is what may be shown.
+
+    ``marks``: where in the segment, from letter to letter, words fit.
+    """
 
     scene_id: UUID
     video_id: UUID
@@ -63,8 +67,11 @@ class SceneRow:
         return video_name(self.filename, self.uri, self.video_id)
 
 
-def read_scenes(pool: Pool, scene_ids: Sequence[UUID], query: WordsQuery) -> dict[UUID, SceneRow]:
-    """The scenes of these ids, with what fits ``query`` marked; one that is gone by now is left out."""
+def read_scenes(pool: Pool, owner_id: UUID, scene_ids: Sequence[UUID], query: WordsQuery) -> dict[UUID, SceneRow]:
+    """The owner's scenes of these ids, with what fits ``query`` marked.
+
+    Left out is what is gone by now, and what is another owner's, whatever the engine that found the ids says.
+    """
     said: sql.Composable = sql.SQL("s.transcript_segment")
     asked = TsQuery(query)
     if query:
@@ -74,6 +81,7 @@ def read_scenes(pool: Pool, scene_ids: Sequence[UUID], query: WordsQuery) -> dic
         )
     values = {
         "ids": list(scene_ids),
+        "owner": owner_id,
         "languages": list(TEXT_CONFIGURATIONS),
         "configurations": list(TEXT_CONFIGURATIONS.values()),
         "markers": f"HighlightAll=true, StartSel={_BEGIN}, StopSel={_END}",
@@ -102,7 +110,8 @@ def _unmarked(row: SceneRow) -> SceneRow:
         if closed:
             marks.append((len(text), len(text) + len(marked)))
         text += marked + after
-    fields = {**vars(row), "transcript_segment": text if row.transcript_segment is not None else None}
+    said = text if row.transcript_segment is not None else None
+    fields = {**vars(row), "uri": shown(row.uri), "transcript_segment": said}
     return SceneRow(**{**fields, "marks": tuple(marks)})
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import dict_row
 
+from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool
 
 Source = Pool | Connection[Any]
@@ -54,7 +55,8 @@ def get_user(source: Source, user_id: UUID, days: int) -> Row | None:
         return None
     user = rows[0]
     for video in user["recent_videos"]:
-        video.update(id=UUID(video["id"]), updated_at=_time(video["updated_at"]))
+        message = redacted_or_none(video["error_message"])
+        video.update(id=UUID(video["id"]), updated_at=_time(video["updated_at"]), error_message=message)
     for search in user["recent_searches"]:
         video_id = search["video_id"]
         search.update(created_at=_time(search["created_at"]), video_id=UUID(video_id) if video_id else None)

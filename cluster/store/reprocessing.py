@@ -39,14 +39,16 @@ _ENQUEUE = """
         processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
         updated_at = clock_timestamp()
     FROM chosen WHERE v.id = chosen.id
-    RETURNING v.id, v.owner_id
+    RETURNING v.id, v.owner_id, v.storage_path
 ), discarded AS (
     DELETE FROM video_stage_results AS r USING waiting WHERE r.video_id = waiting.id AND %(from_the_beginning)s
 )
-INSERT INTO video_processing AS p (video_id, owner_id, language, due_at, available_at)
-SELECT id, owner_id, %(language)s, clock_timestamp(), clock_timestamp() FROM waiting
+-- A row that this cluster did not submit is fetched from where it says now; one that it did, from where it did then.
+INSERT INTO video_processing AS p (video_id, owner_id, uri, origin, language, due_at, available_at)
+SELECT id, owner_id, storage_path, 'adopted', %(language)s, clock_timestamp(), clock_timestamp() FROM waiting
 ON CONFLICT (video_id) DO UPDATE
-SET failures = 0, crashes = 0, interruptions = 0, postponed_s = 0, error_type = NULL, cancelled_at = NULL,
+SET uri = CASE WHEN p.origin = 'adopted' THEN excluded.uri ELSE coalesce(p.uri, excluded.uri) END,
+    failures = 0, crashes = 0, interruptions = 0, postponed_s = 0, error_type = NULL, cancelled_at = NULL,
     language = coalesce(excluded.language, p.language), available_at = clock_timestamp(),
     due_at = clock_timestamp() - make_interval(secs => p.priority * %(step_s)s)
 RETURNING p.video_id AS id
@@ -77,8 +79,8 @@ _TAKE_OVER = (
     """
 -- What an existing Heimdex left waiting or FAILED, and this cluster has never known.
 WITH chosen AS MATERIALIZED (
-    SELECT v.id FROM videos AS v
-    WHERE v.id = ANY (%(ids)s)
+    SELECT v.id FROM videos AS v JOIN unnest(%(ids)s::uuid[], %(paths)s::text[]) AS looked_at (id, path) USING (id)
+    WHERE v.storage_path = path
       AND NOT EXISTS (SELECT FROM video_processing AS p WHERE p.video_id = v.id)
 )"""
     + _ENQUEUE
@@ -138,10 +140,15 @@ def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) ->
         return cursor.execute(_LEFT, values).fetchall()
 
 
-def take_over(pool: Pool, ids: Sequence[UUID], statuses: Sequence[str]) -> list[UUID]:
-    """Queue those of the videos that are still as they were left; returns them. Raises as :func:`retry`."""
+def take_over(pool: Pool, videos: Sequence[LeftVideo], statuses: Sequence[str]) -> list[UUID]:
+    """Queue those of the videos that are still as they were left, path included; returns them.
+
+    Raises as :func:`retry`.
+    """
+    paths = {video.id: video.path for video in videos}
     with pool.connection() as connection:
-        return _enqueue(connection, _TAKE_OVER, _lock(connection, ids, statuses))
+        locked = _lock(connection, list(paths), statuses)
+        return _enqueue(connection, _TAKE_OVER, locked, paths=[paths[video_id] for video_id in locked])
 
 
 def _lock(

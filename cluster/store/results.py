@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from cluster.contracts.videos import SETTLED, VideoStatus
+from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import StageRun, latest_runs, run_along_the_way_ms
@@ -54,8 +55,8 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
     with pool.connection() as connection, connection.cursor(row_factory=class_row(Standing)) as cursor:
         cursor.execute(
             f"""
-            SELECT v.id, v.filename, v.storage_path AS place, {SHOWN_STATUS} AS status, v.processing_stage,
-                   v.duration_s, v.error_message, coalesce(p.warnings, '[]') AS warnings,
+            SELECT v.id, v.filename, coalesce(p.uri, v.storage_path) AS place, {SHOWN_STATUS} AS status,
+                   v.processing_stage, v.duration_s, v.error_message, coalesce(p.warnings, '[]') AS warnings,
                    coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages,
                    (extract(epoch FROM coalesce(v.processing_started_at, clock_timestamp()) - v.queued_at)
                     * 1000)::float8 AS queue_ms,
@@ -77,7 +78,10 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
             """,
             (list(ids),),
         )
-        return [replace(standing, place=shown(standing.place)) for standing in cursor.fetchall()]
+        return [
+            replace(each, place=shown(each.place), error_message=redacted_or_none(each.error_message))
+            for each in cursor.fetchall()
+        ]
 
 
 def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
@@ -85,8 +89,8 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
     with pool.connection() as connection:
         rows = connection.execute(
             f"""
-            SELECT v.id, v.storage_path AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage,
-                   p.error_type, v.error_message, v.duration_s,
+            SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, v.filename, {SHOWN_STATUS} AS status,
+                   v.processing_stage, p.error_type, v.error_message, v.duration_s,
                    (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
                    v.processing_duration_ms AS processing_ms,
                    v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
@@ -111,6 +115,8 @@ def _result(row: dict[str, Any], runs: Sequence[StageRun]) -> dict[str, Any]:
     return {
         **row,
         "id": str(row["id"]),
+        "uri": shown(row["uri"]),
+        "error_message": redacted_or_none(row["error_message"]),
         "wait_ms": None if run_ms is None else row["processing_ms"] - run_ms,
         "run_ms": run_ms,
         "stages": stages,

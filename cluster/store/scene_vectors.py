@@ -28,7 +28,8 @@ _MADE = sql.SQL("(extract(epoch FROM coalesce(s.created_at, 'epoch')) * 1000000)
 _PAGE = sql.SQL(
     f"""
 -- In the order of their ids, so that one pass sees each scene once, whatever becomes of it.
-SELECT s.id AS scene_id, {{made}} AS made, CASE WHEN {{no_picture}} THEN s.key_frame_url END AS key_frame_url,
+SELECT s.id AS scene_id, s.video_id, {{made}} AS made,
+       CASE WHEN {{no_picture}} THEN s.key_frame_url END AS key_frame_url,
        CASE WHEN {{no_meaning}} THEN {SCENE_TEXT} END AS text
 FROM video_scenes AS s
 WHERE s.id > %(after)s AND s.id <= %(until)s AND ({{no_picture}} OR {{no_meaning}})
@@ -84,6 +85,7 @@ class LackingScene:
     """
 
     scene_id: UUID
+    video_id: UUID
     made: int
     key_frame_url: str | None
     text: str | None

@@ -282,17 +282,22 @@ class StageRun:
     outcome: str
 
 
-def latest_runs(pool: Pool, video_ids: Sequence[UUID]) -> dict[UUID, list[StageRun]]:
-    """The stage runs of each video's latest attempt, in the order in which they became ready."""
+def latest_runs(pool: Pool, video_ids: Sequence[UUID], owner_id: UUID | None = None) -> dict[UUID, list[StageRun]]:
+    """The stage runs of each video's latest attempt, in the order in which they became ready.
+
+    With ``owner_id``, only of that owner's videos.
+    """
     with pool.connection() as connection:
         rows = connection.execute(
             """
             SELECT r.video_id, r.attempt, r.stage AS name, r.wait_ms, r.run_ms, r.outcome
             FROM video_stage_runs AS r
             JOIN video_processing AS p ON p.video_id = r.video_id AND p.attempt = r.attempt
-            WHERE r.video_id = ANY (%s) ORDER BY r.ready_at, r.stage DESC
+            JOIN videos AS v ON v.id = r.video_id
+            WHERE r.video_id = ANY (%(videos)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+            ORDER BY r.ready_at, r.stage DESC
             """,
-            (list(video_ids),),
+            {"videos": list(video_ids), "owner": owner_id},
         ).fetchall()
     runs: dict[UUID, list[StageRun]] = {video_id: [] for video_id in video_ids}
     for row in rows:

@@ -6,7 +6,7 @@ What lets them be tried again is ``reprocessing``'s, what a scheduler does with 
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,11 +16,12 @@ from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged, TooManySubmissions
 from cluster.contracts.stages import Stage
-from cluster.contracts.videos import PRIORITY_STEP_S, Submission
+from cluster.contracts.videos import PRIORITY_STEP_S, Origin, Submission
+from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool, connect
 from cluster.store.queue_signals import notify
 from cluster.store.refusals import refused_in_one_sentence
-from cluster.video_uris import filename_of, video_name
+from cluster.video_uris import filename_of, shown, video_name
 
 _CANCEL_ROUNDS = 5
 
@@ -37,15 +38,17 @@ WITH submitted AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 )
-INSERT INTO video_processing (video_id, owner_id, language, priority, due_at, available_at)
-SELECT id, %(owner)s, language, priority, queued_at - make_interval(secs => priority * %(step_s)s), moment
+INSERT INTO video_processing (video_id, owner_id, uri, origin, language, priority, due_at, available_at)
+SELECT id, %(owner)s, uri, %(origin)s, language, priority,
+       queued_at - make_interval(secs => priority * %(step_s)s), moment
 FROM submitted JOIN added USING (id)
 """
 
 _STANDING = """
 -- How many of the videos are new, whether one of the others is not what it was, and what the owner submitted lately.
 SELECT count(*) FILTER (WHERE v.id IS NULL) AS new,
-       coalesce(bool_or((v.storage_path, p.language, p.priority) IS DISTINCT FROM (uri, row.language, row.priority))
+       coalesce(bool_or((v.owner_id, coalesce(p.uri, v.storage_path), p.language, p.priority)
+                        IS DISTINCT FROM (%(owner)s, row.uri, row.language, row.priority))
                 FILTER (WHERE v.id IS NOT NULL), false) AS changed,
        (SELECT count(*) FROM videos
         WHERE owner_id = %(owner)s AND created_at > clock_timestamp() - interval '1 minute') AS lately
@@ -110,8 +113,9 @@ def submit(
     ids: Sequence[UUID] | None = None,
     *,
     most_per_minute: int | None = None,
+    origin: Origin = Origin.COMMAND,
 ) -> list[UUID]:
-    """Enqueue videos, all or none; returns their ids in the order given.
+    """Enqueue videos, all or none; returns their ids in the order given. ``origin``: what may be fetched for them.
 
     Whoever cannot tell whether a submission arrived repeats it with the same ``ids``: it changes nothing then, and
     counts for nothing.
@@ -122,7 +126,7 @@ def submit(
         TooManySubmissions: the owner would have submitted more than ``most_per_minute`` within a minute.
     """
     chosen = list(ids) if ids is not None else [uuid.uuid4() for _ in submissions]
-    parameters = _parameters(owner_id, submissions, chosen)
+    parameters = {**_parameters(owner_id, submissions, chosen), "origin": origin}
     with _one_sentence(owner_id), pool.connection() as connection:
         if ids is not None or most_per_minute is not None:
             # One submission of an owner at a time: what is counted next is all that there is.
@@ -159,6 +163,7 @@ def _enqueue(connection: Connection[DictRow], parameters: dict[str, Any]) -> Non
 def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUID]) -> dict[str, Any]:
     return {
         "owner": owner_id,
+        "origin": Origin.COMMAND,
         "ids": ids,
         "uris": [submission.uri for submission in submissions],
         "filenames": [filename_of(submission.uri) for submission in submissions],
@@ -226,7 +231,7 @@ def _cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None) -> list[UUID
 
 @dataclass(frozen=True)
 class QuarantinedVideo:
-    """A video that failed for good, and why. Times are aware and in UTC."""
+    """A video that failed for good, and why; ``uri`` as people may see it. Times are aware and in UTC."""
 
     id: UUID
     owner_id: UUID
@@ -259,8 +264,8 @@ def quarantine(
     with pool.connection() as connection, connection.cursor(row_factory=class_row(QuarantinedVideo)) as cursor:
         items = cursor.execute(
             f"""
-            SELECT v.id, v.owner_id, v.filename, v.storage_path AS uri, v.processing_stage AS stage, p.error_type,
-                   v.error_message, coalesce(p.attempt, 0) AS attempts, coalesce(p.crashes, 0) AS crashes,
+            SELECT v.id, v.owner_id, v.filename, coalesce(p.uri, v.storage_path) AS uri, v.processing_stage AS stage,
+                   p.error_type, v.error_message, coalesce(p.attempt, 0) AS attempts, coalesce(p.crashes, 0) AS crashes,
                    coalesce(v.processing_finished_at, v.updated_at) AS failed_at
             FROM {videos} WHERE {chosen}
             ORDER BY coalesce(v.processing_finished_at, v.updated_at) DESC, v.id LIMIT %(limit)s OFFSET %(offset)s
@@ -269,4 +274,5 @@ def quarantine(
         ).fetchall()
         total = connection.execute(f"SELECT count(*) AS n FROM {videos} WHERE {chosen}", parameters).fetchone()
     assert total is not None
-    return items, total["n"]
+    seen = [replace(each, uri=shown(each.uri), error_message=redacted_or_none(each.error_message)) for each in items]
+    return seen, total["n"]

@@ -40,8 +40,8 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
     with pool.connection() as connection:
         row = connection.execute(
             f"""
-            SELECT v.filename, v.storage_path AS uri, {SHOWN_STATUS} AS status, v.duration_s, t.language, t.model,
-                   t.segments,
+            SELECT v.filename, coalesce(p.uri, v.storage_path) AS uri, {SHOWN_STATUS} AS status, v.duration_s,
+                   t.language, t.model, t.segments,
                    -- Columns that are there in an existing database only.
                    to_jsonb(v) ->> 'transcript_segments' AS existing_segments,
                    to_jsonb(v) ->> 'full_transcript' AS existing_text,
@@ -81,7 +81,7 @@ def find_video(pool: Pool, owner_id: UUID, uris: Sequence[str]) -> UUID | None:
         row = connection.execute(
             """
             SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-            WHERE v.owner_id = %s AND v.storage_path = ANY (%s) AND p.forgotten_at IS NULL
+            WHERE v.owner_id = %s AND coalesce(p.uri, v.storage_path) = ANY (%s) AND p.forgotten_at IS NULL
             ORDER BY v.status = 'READY' DESC, v.created_at DESC, v.queued_at DESC, v.id LIMIT 1
             """,
             (owner_id, list(uris)),

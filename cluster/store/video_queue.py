@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 from cluster.contracts.errors import LeaseLost, SourceChanging
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
-from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo
+from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
 from cluster.store.database import Pool
 from cluster.video_uris import video_name
 
@@ -30,6 +30,7 @@ _CLAIM = """
 -- the one with fewest in flight comes first, where a video's worth of run that an owner has received beyond the others
 -- (``ahead``) counts as one in flight. Processing begins with the first worker, which the ledger writes down.
 -- Times are cut to milliseconds so that durations are exact in them.
+-- What is fetched was written down when the video was queued: who may change storage_path does not change that.
 -- The orders and the subquery are such that only the two indexes of what waits and primary keys fit: what is read grows
 -- with what is in flight and with the owners who wait, never with what has ended.
 WITH RECURSIVE owners AS (
@@ -88,8 +89,8 @@ WITH RECURSIVE owners AS (
     FROM processing
     RETURNING video_id, lease_token
 )
-SELECT v.id, c.owner_id, c.priority, v.storage_path AS uri, v.filename, c.language, c.attempt, l.lease_token,
-       v.queued_at, greatest(date_trunc('milliseconds', clock_timestamp()),
+SELECT v.id, c.owner_id, c.priority, coalesce(c.uri, v.storage_path) AS uri, c.origin, v.filename, c.language,
+       c.attempt, l.lease_token, v.queued_at, greatest(date_trunc('milliseconds', clock_timestamp()),
                              date_trunc('milliseconds', v.queued_at + interval '999 microseconds')) AS claimed_at,
        c.failures AS errors, c.crashes, c.interruptions, c.postponed_s,
        ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = v.id) AS stored
@@ -370,6 +371,7 @@ class _ClaimedRow:
     owner_id: UUID
     priority: int
     uri: str
+    origin: str
     filename: str | None
     language: str | None
     attempt: int
@@ -388,6 +390,7 @@ class _ClaimedRow:
             owner_id=self.owner_id,
             priority=self.priority,
             uri=self.uri,
+            origin=Origin(self.origin),
             filename=video_name(self.filename, self.uri, self.id),
             language=self.language,
             attempt=self.attempt,

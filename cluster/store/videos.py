@@ -1,4 +1,7 @@
-"""Reads how videos stand, for those who own them. Writing is ``video_queue``'s and ``scenes``'."""
+"""Reads how videos stand, for those who own them. Writing is ``video_queue``'s and ``scenes``'.
+
+Every statement asks for the owner's rows. URIs and error texts leave here as people may see them.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -6,14 +9,16 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from cluster.contracts.videos import VideoStatus
+from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool
 from cluster.store.scene_text import SCENE_TAGS
 from cluster.store.shown_status import SHOWN_STATUS
+from cluster.video_uris import shown
 
 # The keys are those of every JSON that shows a video.
 _SUMMARY = f"""
-    v.id, v.storage_path AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage, p.error_type,
-    v.error_message, v.duration_s,
+    v.id, coalesce(p.uri, v.storage_path) AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage,
+    p.error_type, v.error_message, v.duration_s,
     (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
     v.processing_duration_ms AS processing_ms,
     v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
@@ -39,7 +44,7 @@ def list_videos(
         ).fetchall()
         total = connection.execute(f"SELECT count(*) AS n FROM {_VIDEOS} WHERE {chosen}", parameters).fetchone()
     assert total is not None
-    return items, total["n"]
+    return [_shown(item) for item in items], total["n"]
 
 
 def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | None:
@@ -58,8 +63,13 @@ def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | N
             f"""
             SELECT s.index, s.start_s, s.end_s, s.transcript_segment, s.visual_summary, {SCENE_TAGS} AS tags,
                    s.thumbnail_url
-            FROM video_scenes AS s WHERE s.video_id = %s ORDER BY s.index
+            FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
+            WHERE s.video_id = %s AND v.owner_id = %s ORDER BY s.index
             """,
-            (video_id,),
+            (video_id, owner_id),
         ).fetchall()
-    return {**video, "scenes": scenes}
+    return {**_shown(video), "scenes": scenes}
+
+
+def _shown(video: DictRow) -> DictRow:
+    return {**video, "uri": shown(video["uri"]), "error_message": redacted_or_none(video["error_message"])}

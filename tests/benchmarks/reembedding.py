@@ -28,6 +28,7 @@ from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.ray_driver import ray_of_this_process
 from cluster.reembedder import read_key_frame
+from cluster.scene_pictures import ScenePictures
 from cluster.settings import load_settings
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.scene_vectors import EVERY_ID, LackingScene, SceneVectors
@@ -81,6 +82,7 @@ class Stored:
     """Scenes in a database of their own, and the models they are embedded by."""
 
     url: str
+    scenes_url: str
     pool: Pool
     models: dict[By, IndexedModel]
     scenes: list[LackingScene]
@@ -91,7 +93,7 @@ class Stored:
 
         _forget_vectors(self.pool, self.models)
         hands = Hands.free(load_settings(device="cpu"))
-        reembedding = Reembedding(self.url, self.models, hands)
+        reembedding = Reembedding(self.url, self.scenes_url, self.models, hands)
         seen: list[int] = []
 
         def work() -> None:
@@ -124,7 +126,7 @@ class Bare:
     def __init__(self, stored: Stored) -> None:
         self._starts = range(0, len(stored.scenes), BATCH)
         spawn = multiprocessing.get_context("spawn")
-        self._processes = ProcessPoolExecutor(CPUS, spawn, _load, (stored.scenes,))
+        self._processes = ProcessPoolExecutor(CPUS, spawn, _load, (stored.scenes_url, stored.scenes))
         self.vectors: Vectors = {}
 
     def embed(self) -> Spent:
@@ -143,8 +145,9 @@ _held: list[Any] = []
 """What such a process has loaded."""
 
 
-def _load(scenes: list[LackingScene]) -> None:
-    pictures = [read_key_frame(scene.key_frame_url or "") for scene in scenes]
+def _load(scenes_url: str, scenes: list[LackingScene]) -> None:
+    below = ScenePictures(scenes_url)
+    pictures = [read_key_frame(below, scene) for scene in scenes]
     models = load_vision_model("bundled", None, "cpu", 1), load_text_model("bundled", "cpu", 1)
     _held.extend([scenes, pictures, *models])
 
@@ -177,7 +180,7 @@ def stored_scenes(copies: int) -> Iterator[Stored]:
             SearchModels(pool).adopt(by, model)
         _forget_vectors(pool, models)
         scenes = list(SceneVectors(pool, {by: model.key for by, model in models.items()}).lacking(EVERY_ID, 1000))
-        yield Stored(server.url, pool, models, scenes)
+        yield Stored(server.url, folder, pool, models, scenes)
 
 
 def _forget_vectors(pool: Pool, models: Models) -> None:

@@ -113,7 +113,7 @@ def _scene(counts: Counts) -> Iterator[_Scene]:
         open_pool(server.url, max_size=8, name="chaos") as pool,
     ):
         scene = _Scene(pool, server.url, engine.folder.parent, EngineAddress(engine.url))
-        counts.scenes = store_clips(pool, OWNER, scene.folder / "scenes", copies=COPIES)
+        counts.scenes = store_clips(pool, OWNER, scene.folder / "data" / "scenes", copies=COPIES)
         with pool.connection() as connection:
             connection.execute("DELETE FROM video_leases")
         QueryModels(pool, ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1))  # they are the active ones from now on

@@ -133,7 +133,7 @@ def vectors_of(pool: Pool, key: str) -> int:
 def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
 ) -> None:
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes", copies=3)
+    scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes", copies=3)
     index_all(settings, pool, database_url)
     old = {by: nearest(service, by) for by in (By.PICTURE, By.MEANING)}
     found: list[dict[By, float]] = []
@@ -152,7 +152,7 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
             over.wait(0.05)
         with suppress(ModelChanged):
             while not over.wait(0.5):
-                stored.append(store_clips(pool, OWNER, tmp_path / "scenes", most=1))
+                stored.append(store_clips(pool, OWNER, tmp_path / "data" / "scenes", most=1))
             raise AssertionError("scenes by the old models are written to the end")
 
     with ThreadPoolExecutor(2) as threads:
@@ -202,7 +202,7 @@ def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings
 ) -> None:
     """Those of the bundled models, from before they were lost."""
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes")
+    scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes")
     models = bundled_models()
     with pool.connection() as connection:
         before = connection.execute(
@@ -233,8 +233,8 @@ def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
 def test_a_bad_key_frame_is_named_and_nothing_is_switched_unless_allowed(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
 ) -> None:
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes")
-    missing, broken, *_ = sorted((tmp_path / "scenes").rglob("*-key.jpg"))
+    scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes")
+    missing, broken, *_ = sorted((tmp_path / "data" / "scenes").rglob("*-key.jpg"))
     missing.unlink()
     broken.write_bytes(broken.read_bytes()[:500])
     wish = Wish({By.PICTURE: ModelName(str(others.vision))})
@@ -262,7 +262,7 @@ FROM video_scenes, generate_series(1, %(copies)s) AS n
 def test_killed_it_goes_on_where_it_was(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others
 ) -> None:
-    scenes = store_clips(pool, OWNER, tmp_path / "scenes") * (1 + COPIED)
+    scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes") * (1 + COPIED)
     with pool.connection() as connection:
         connection.execute(COPY, {"copies": COPIED})
     SearchModels(pool).adopt(By.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None, 512))

@@ -118,9 +118,7 @@ def test_thumbnails_below_the_root_become_key_frames(
             connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
     adoption = Adoption(adopted)
     scenes = [scene for scene in adoption.unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
-    thumbnails = Thumbnails(
-        ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings), settings.http_allowed_schemes
-    )
+    thumbnails = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings))
     copies = thumbnails.copy(sorted(scenes, key=lambda scene: scene.index))
     assert [copy.url is not None for copy in copies] == [True, False, False]
     good = [(copy.scene_id, copy.url) for copy in copies if copy.url is not None]

@@ -39,9 +39,11 @@ def models(pool: Pool, tmp_path: Path) -> Models:
     return models
 
 
-def test_scenes_are_embedded_at_other_lengths_and_found(pool: Pool, database_url: str, models: Models) -> None:
+def test_scenes_are_embedded_at_other_lengths_and_found(
+    pool: Pool, database_url: str, models: Models, tmp_path: Path
+) -> None:
     assert {by: model.dimensions for by, model in models.items()} == {By.PICTURE: 1152, By.MEANING: 768}
-    work = Work(database_url, models, "cpu", 1)
+    work = Work(database_url, str(tmp_path / "scenes"), models, "cpu", 1)
     lacking = list(SceneVectors(pool, work.keys).lacking(EVERY_ID, 100))
     assert Reembedder(work).embed(lacking) == []
     assert SearchModels(pool).switch(work.keys) == 0
@@ -59,9 +61,9 @@ def test_scenes_are_embedded_at_other_lengths_and_found(pool: Pool, database_url
 
 
 def test_what_a_model_makes_no_vector_of_is_named(
-    pool: Pool, database_url: str, models: Models, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, database_url: str, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work(database_url, models, "cpu", 1)
+    work = Work(database_url, str(tmp_path / "scenes"), models, "cpu", 1)
     reembedder = Reembedder(work)
     flawed = iter([np.nan, 0.0])
     assert reembedder._text is not None

@@ -17,7 +17,7 @@ from cluster.settings import load_settings
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.forgetting import forget
 from cluster.store.migrations import apply_migrations, refuse_unmigrated
-from cluster.store.reprocessing import reprocess, retry, take_over
+from cluster.store.reprocessing import LeftVideo, reprocess, retry, take_over
 from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.submissions import cancel, submit
 from tests.existing_database import ANNA, CARA, changes_between, clip, take_snapshot
@@ -57,7 +57,7 @@ def rule(pool: Pool, statement: str) -> None:
     [
         lambda pool: retry(pool, [clip(3)]),
         lambda pool: reprocess(pool, [clip(10)]),
-        lambda pool: take_over(pool, [clip(4)], ["PENDING"]),
+        lambda pool: take_over(pool, [LeftVideo(clip(4), ANNA, f"{ANNA}/clip-4.mp4", "PENDING")], ["PENDING"]),
     ],
     ids=["retry", "reprocess", "take over"],
 )

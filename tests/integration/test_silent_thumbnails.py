@@ -27,12 +27,15 @@ def silent_host() -> Iterator[str]:
 
 
 def scenes(address: str) -> list[UnshownScene]:
-    return [UnshownScene(UUID(int=number), UUID(int=1), number, f"{address}/{number}.jpg") for number in range(SCENES)]
+    return [
+        UnshownScene(UUID(int=number), UUID(int=1), number, f"{address}/{number}.jpg", UUID(int=2))
+        for number in range(SCENES)
+    ]
 
 
 def copier(folder: Path) -> Thumbnails:
     settings = load_settings(private_networks="127.0.0.0/8", storage_root=str(folder / "stored"))
-    return Thumbnails(ScenePictures(str(folder / "scenes")), fetch_limits(settings), ["http"])
+    return Thumbnails(ScenePictures(str(folder / "scenes")), fetch_limits(settings))
 
 
 def test_host_that_does_not_answer_is_given_up(

@@ -23,7 +23,7 @@ from cluster.store.results import read_standings
 from cluster.store.submissions import cancel, check_owner, quarantine, submit
 from cluster.store.video_queue import VideoQueue
 from cluster.video_uris import video_name
-from tests.existing_database import ANNA, STRANGER, changes_between, clip, take_snapshot
+from tests.existing_database import ANNA, CARA, STRANGER, changes_between, clip, take_snapshot
 
 TWO = [Submission(uri="s3://videos/a.mp4"), Submission(uri="s3://videos/b.mp4")]
 RULES = [
@@ -130,7 +130,7 @@ def test_standings_and_scenes_name_what_has_no_name(strict: Pool) -> None:
     assert (standing.filename, standing.name) == (None, "clip-6.mp4")
     with strict.connection() as connection:
         rows = connection.execute("SELECT id FROM video_scenes WHERE video_id = %s", (clip(6),)).fetchall()
-    scenes = read_scenes(strict, [row["id"] for row in rows], parse_words("harbour"))
+    scenes = read_scenes(strict, CARA, [row["id"] for row in rows], parse_words("harbour"))
     assert {scene.name for scene in scenes.values()} == {"clip-6.mp4"}
 
 

@@ -11,13 +11,13 @@ from cluster.contracts.errors import TooManySubmissions
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
 from cluster.store.forgetting import forget
-from cluster.store.reprocessing import reprocess, retry, take_over
+from cluster.store.reprocessing import LeftVideo, reprocess, retry, take_over
 from cluster.store.submissions import cancel, submit
 from cluster.store.video_queue import VideoQueue
 
 
 def take_over_failed(pool: Pool, ids: list[UUID]) -> list[UUID]:
-    return take_over(pool, ids, ["FAILED"])
+    return take_over(pool, [LeftVideo(each, OWNER, "/videos/00000.mp4", "FAILED") for each in ids], ["FAILED"])
 
 
 def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(pool: Pool) -> None:

@@ -7,20 +7,27 @@ from PIL import Image
 
 from cluster.contact_sheet import contact_sheet
 from cluster.contracts.search import By
+from cluster.scene_pictures import ScenePictures
 from cluster.search import FusedScene, SceneHit, SearchResults
 from cluster.store.found_scenes import SceneRow
 
+VIDEO = UUID(int=2)
+
 
 def hit(said: str, thumbnail_url: str | None, marks: tuple[tuple[int, int], ...] = ()) -> SceneHit:
-    ids = UUID(int=1), UUID(int=2)
+    ids = UUID(int=1), VIDEO
     scene = SceneRow(*ids, "a<b>.mp4", "file:///a.mp4", 0, 61.0, 62.5, said, ["sea", "sky"], thumbnail_url, marks)
     return SceneHit(scene, FusedScene(ids[0], {By.WORDS: 2, By.PICTURE: 7}, {}, 0.1))
 
 
 def test_a_scene_shows_its_picture_its_words_and_why_it_was_found(tmp_path: Path) -> None:
-    picture = tmp_path / "picture.jpg"
+    picture = tmp_path / str(VIDEO) / "00000.jpg"
+    picture.parent.mkdir()
     Image.new("RGB", (32, 18), (255, 0, 0)).save(picture)
-    page = contact_sheet(SearchResults("tide & moon", [hit("low <tide> now", picture.as_uri(), ((4, 10),))], 3))
+    page = contact_sheet(
+        SearchResults("tide & moon", [hit("low <tide> now", picture.as_uri(), ((4, 10),))], 3),
+        ScenePictures(str(tmp_path)),
+    )
     assert "“tide &amp; moon”: 1 scenes" in page
     assert "low <mark>&lt;tide&gt;</mark> now" in page
     assert "a&lt;b&gt;.mp4" in page
@@ -30,7 +37,9 @@ def test_a_scene_shows_its_picture_its_words_and_why_it_was_found(tmp_path: Path
 
 
 def test_a_picture_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
-    page = contact_sheet(SearchResults("", [hit("", None), hit("", f"file://{tmp_path}/gone.jpg")], 3, corrected="x"))
+    pictures = ScenePictures(str(tmp_path))
+    gone = hit("", f"file://{tmp_path}/{VIDEO}/gone.jpg")
+    page = contact_sheet(SearchResults("", [hit("", None), gone], 3, corrected="x"), pictures)
     assert page.count('<div class="none">') == 2
     assert "Scenes like the picture: 2 scenes, searched as “x”" in page
-    assert "Nothing was found." in contact_sheet(SearchResults("x", [], 3))
+    assert "Nothing was found." in contact_sheet(SearchResults("x", [], 3), pictures)

@@ -1,0 +1,68 @@
+"""What error texts may say of places: no secret of a URI ever, and to owners no folder of this machine.
+
+Owns the border between what raises and what is written down: the ledger, ``videos``, logs, JSON and HTTP. Drivers of
+stores put endpoints, signed URLs and credentials into their errors; of those, ``store_reason`` lets words through.
+"""
+
+import errno
+import os
+import re
+
+from cluster.video_uris import shown
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>|]+")
+_ENDS_SENTENCE = re.compile(r"[.,;:!?)\]}]+$")
+_SECRET = re.compile(
+    r"(?i)\b(x-(?:amz|goog)-[a-z-]+|signature|sig|credential|awsaccesskeyid|googleaccessid|access[_-]?key(?:[_-]?id)?|"
+    r"secret(?:[_-]?(?:access[_-]?)?key)?|security[_-]?token|session[_-]?token|token|api[_-]?key|password|passwd|"
+    r"authorization)(\s*[=:]\s*)(?:bearer\s+|basic\s+)?[^\s&;,\"'<>]+"
+)
+_PATH = re.compile(r"(?<![\w:/.~%@-])/[^\s/:()][^:()\n]*?(?=\s+for\s|\s*[:()\n]|$)")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z ,'-]{0,200}\.?")
+_UNEXPECTED = re.compile(r"(unexpected \w+): ")
+HIDDEN = "..."
+
+
+def redacted(text: str) -> str:
+    """``text`` with every URL as people may see it, and without the values of what is called a secret. Never raises."""
+    return _SECRET.sub(rf"\1\2{HIDDEN}", _URL.sub(_shown_url, text))
+
+
+def redacted_or_none(text: str | None) -> str | None:
+    """``text``, redacted, where there is one: what others wrote into the database is shown too."""
+    return None if text is None else redacted(text)
+
+
+def without_folders(text: str) -> str:
+    """``text``, redacted, without absolute paths of this machine: for owners who are not its operators.
+
+    Of an error that nothing here expected only its kind is left: what libraries say is for the log.
+    """
+    unexpected = _UNEXPECTED.match(text)
+    return unexpected[1] if unexpected is not None else _PATH.sub(HIDDEN, redacted(text))
+
+
+def store_reason(error: BaseException) -> str:
+    """Why a store or a file could not be read or written, in words that name no place.
+
+    What a driver says is passed on where it is words alone. Endpoints, buckets, paths, requests and keys have signs or
+    digits in them: then its kind of error is said instead.
+    """
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    said = (getattr(error, "strerror", None) or str(error)).strip()
+    if _WORDS.fullmatch(said):
+        return said
+    code = getattr(error, "errno", None)
+    if isinstance(error, OSError) and isinstance(code, int) and code in errno.errorcode:
+        return os.strerror(code)
+    name = type(error).__name__
+    if isinstance(error, ConnectionError) or "Connect" in name:
+        return "the store cannot be reached"
+    return f"the store failed ({name})"
+
+
+def _shown_url(found: re.Match[str]) -> str:
+    url = found[0]
+    end = _ENDS_SENTENCE.search(url)
+    return shown(url) if end is None else shown(url[: end.start()]) + end[0]
