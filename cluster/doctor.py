@@ -12,6 +12,7 @@ from uuid import UUID
 from cluster import launch
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, RefusedByDatabase
 from cluster.doctor_models import speech_model, text_model, vision_model
+from cluster.doctor_origins import submissions
 from cluster.finding import Finding
 from cluster.ray_node import port_is_free
 from cluster.settings import LOOPBACK, Settings
@@ -39,6 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("text model", text_model),
         ("search engine", _search_engine),
         ("storage root", _storage_root),
+        ("submissions", submissions),
         ("tokens", _tokens),
     ]
     findings: list[Finding] = []

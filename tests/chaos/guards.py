@@ -27,6 +27,7 @@ from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
 from tests.chaos.guards_of_media import MEDIA
 from tests.chaos.guards_of_models import SEARCHED
+from tests.chaos.guards_of_origins import ORIGIN
 from tests.chaos.guards_of_places import PLACES
 from tests.chaos.guards_of_search import ENGINE
 from tests.chaos.guards_of_sources import SOURCES
@@ -48,6 +49,7 @@ GUARDS = [
     *HTTP,
     *SOURCES,
     *DOWNLOADS,
+    *ORIGIN,
     *FETCHES,
     *POSTPONEMENTS,
     *VERSIONS,

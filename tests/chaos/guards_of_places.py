@@ -65,8 +65,8 @@ PLACES = [
     Guard(
         "no local files by HTTP",
         SETTINGS,
-        '        ("http", "https", "s3"), description="URI schemes that POST',
-        '        ("http", "https", "s3", "file"), description="URI schemes that POST',
+        '        ("http", "https"), description="URI schemes that POST',
+        '        ("http", "https", "file"), description="URI schemes that POST',
         (f"{_SETTINGS}test_the_defaults_are_a_cluster_on_this_machine_alone",),
     ),
     Guard(

@@ -77,15 +77,15 @@ _SCHEMES = [
     Guard(
         "secrets of URIs in messages",
         URIS,
-        "{host.rpartition('@')[2]}",
-        "{host}",
+        "    rest = _without_user(scheme_of(uri), rest)\n",
+        "",
         (f"{_LOCAL}test_errors_do_not_tell_passwords_and_signatures",),
     ),
     Guard(
         "signatures of URLs in messages",
         URIS,
-        'rest = re.split("[?#]", rest, maxsplit=1)[0]',
-        "pass",
+        're.split("[?#]" if scheme_of(uri) in _PORTS else _QUERY, rest, maxsplit=1)[0]',
+        "rest",
         (f"{_SAID}[http://me:secret@a.test/b?c=secret-a URL with user or password is not read: http://a.test/b]",),
     ),
     Guard(

@@ -81,8 +81,8 @@ _FAIRNESS = [
     Guard(
         "priorities",
         SUBMISSIONS_FILE,
-        "priority, queued_at - make_interval(secs => priority * %(step_s)s), moment",
-        "priority, queued_at - make_interval(secs => 0 * %(step_s)s), moment",
+        "queued_at - make_interval(secs => priority * %(step_s)s), moment",
+        "queued_at - make_interval(secs => 0 * %(step_s)s), moment",
         (f"{_FAIR}test_a_higher_priority_goes_first",),
     ),
     Guard(
@@ -247,7 +247,7 @@ _SENDING = [
         'is not None and standing["lately"]',
         (f"{_MEANWHILE}test_what_is_repeated_counts_for_nothing_however_many_came_in_between",),
     ),
-    Guard("allowed schemes by HTTP", API, "if scheme not in allowed_schemes:", 'if scheme == "":', (_BAD,)),
+    Guard("allowed schemes by HTTP", API, "    if refusal is not None:\n", "    if not uri:\n", (_BAD,)),
     Guard("URIs are checked on submission", API, "            check_remote(uri)\n", "            pass\n", (_BAD,)),
     Guard("a submission has a most", API, "min_length=1, max_length=MAX_SUBMISSIONS", "min_length=1", (_BAD,)),
     Guard("a submission says nothing else", VIDEOS, 'extra="forbid", ', "", (_BAD,)),

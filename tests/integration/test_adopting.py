@@ -128,6 +128,24 @@ def test_thumbnails_below_the_root_become_key_frames(
     assert (tmp_path / "scenes" / str(clip(10)) / "00000-key.jpg").is_file()
 
 
+def test_thumbnail_of_another_owner_is_not_copied(
+    adopted: Pool, existing_url: str, settings: Settings, tmp_path: Path
+) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), (250, 10, 10)).save(picture, "PNG")
+    urls = [f"{CARA}/own.png", f"{ANNA}/private.png", f"thumbs/{ANNA}/private.png"]
+    for url in urls:
+        store(tmp_path / "stored", url)
+        (tmp_path / "stored" / url).write_bytes(picture.getvalue())
+    with connect(existing_url) as connection:
+        for index, url in enumerate(urls):
+            connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
+    scenes = [scene for scene in Adoption(adopted).unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
+    copies = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings)).copy(scenes)
+    made = {scene.index for scene, copy in zip(scenes, copies, strict=True) if copy.url is not None}
+    assert made == {0}
+
+
 def test_waiting_videos_are_taken_over_once(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
     for path in (f"{ANNA}/clip-4.mp4", f"{ANNA}/clip-8.mp4"):
         store(tmp_path / "stored", path)

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from queued_videos import OWNER, only
 
-from cluster.contracts.videos import Submission
+from cluster.contracts.videos import Origin, Submission
 from cluster.store.database import Pool
 from cluster.store.submissions import submit
 
@@ -94,6 +94,30 @@ def test_a_file_that_cannot_be_removed_keeps_its_video(forget: Command, pool: Po
     assert (done.returncode, done.stdout) == (1, "")
     assert "https://host/a.mp4 is on the web" in done.stderr
     assert forgotten(pool) == 0
+
+
+@pytest.mark.parametrize("origin", [Origin.ADOPTED, Origin.HTTP])
+def test_with_file_removes_no_file_that_a_row_names(
+    forget: Command, pool: Pool, tmp_path: Path, origin: Origin
+) -> None:
+    file = tmp_path / "a.mp4"
+    file.touch()
+    (video,) = submit(pool, OWNER, [Submission(uri=str(file))], origin=origin)
+    done = forget(str(video), "--with-file", "--yes")
+    assert (done.returncode, forgotten(pool)) == (1, 0)
+    assert file.exists()
+
+
+def test_with_file_removes_the_file_that_was_submitted(forget: Command, pool: Pool, tmp_path: Path) -> None:
+    submitted, written = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    submitted.touch()
+    written.touch()
+    (video,) = submit(pool, OWNER, [Submission(uri=str(submitted))])
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET storage_path = %s", (str(written),))
+    assert forget(str(video), "--with-file", "--yes").returncode == 0
+    assert (submitted.exists(), written.exists()) == (False, True)
+    assert only(pool, "SELECT uri FROM video_processing WHERE video_id = %s", video)["uri"] == ""
 
 
 def test_what_another_system_has_in_work_is_named(forget: Command, pool: Pool) -> None:

@@ -36,6 +36,13 @@ def test_a_scene_shows_its_picture_its_words_and_why_it_was_found(tmp_path: Path
     assert "data:image/jpeg;base64,/9j/" in page
 
 
+def test_a_picture_that_is_stored_elsewhere_is_not_opened(tmp_path: Path) -> None:
+    (secret := tmp_path / "secret.jpg").write_bytes(b"a secret")
+    page = contact_sheet(SearchResults("x", [hit("", secret.as_uri())], 3), ScenePictures(str(tmp_path / "scenes")))
+    assert "the picture is stored elsewhere" in page
+    assert "data:image" not in page
+
+
 def test_a_picture_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     pictures = ScenePictures(str(tmp_path))
     gone = hit("", f"file://{tmp_path}/{VIDEO}/gone.jpg")
