@@ -36,10 +36,10 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.media import LocalVideo
 from cluster.copied_file import CopiedFile, blaming_this_machine, check_size
-from cluster.redaction import redacted, store_reason, without_folders
 from cluster.deadline import ANY_PACE, STALL_S, Deadline, Pace
 from cluster.disk_space import DiskSpace, Reservation
 from cluster.driver_thread import read_beside
+from cluster.redaction import redacted, store_reason, without_folders
 from cluster.storage_root import StorageRoot, is_relative
 from cluster.uri_prefixes import WEB_ALONE, HttpRules
 from cluster.video_uris import (

@@ -168,8 +168,8 @@ DOWNLOADS = [
     Guard(
         "media workers copy nothing",
         STORAGE,
-        '    if scheme_of(found) != "file":\n        raise InvalidVideo(f"not a file',
-        '    if not found:\n        raise InvalidVideo(f"not a file',
+        '        if scheme_of(found) != "file":\n            raise InvalidVideo(f"not a file',
+        '        if not found:\n            raise InvalidVideo(f"not a file',
         ("tests/unit/test_storage.py::test_a_file_is_located_without_copying_and_nothing_else_is",),
     ),
     Guard(

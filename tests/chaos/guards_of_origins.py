@@ -5,7 +5,6 @@ from tests.chaos.guards_trial import Guard
 ORIGINS = "cluster/origins.py"
 PREFIXES = "cluster/uri_prefixes.py"
 ROOT = "cluster/storage_root.py"
-READER = "actors/stages/media_reader.py"
 QUEUE = "cluster/store/video_queue.py"
 AGAIN = "cluster/store/reprocessing.py"
 SUBMISSIONS = "cluster/store/submissions.py"
@@ -19,16 +18,24 @@ _PREFIX = "tests/unit/test_uri_prefixes.py::test_prefix_other_file_is_not_covere
 _WRITTEN = "tests/integration/test_origins.py::"
 _SHOWN = "tests/integration/test_shown_uris.py::"
 _TEXTS = "tests/unit/test_redaction.py::"
-_OWN = f"{_UNIT}test_origin_adopted_reads_its_owners_folder_alone"
+_OWN = f"{_UNIT}test_origin_adopted_reads_its_owners_folder_alone[fetcher]"
+_REFUSED_BY_WORKER = f"{_WRITTEN}test_worker_refuses_what_settings_no_longer_allow"
 
 _FETCHED = [
     Guard(
-        "the worker checks what an origin may have",
-        READER,
+        "a fetcher checks what an origin may have",
+        "actors/stages/fetcher.py",
         "            limits = limits_for(uri, origin, owner_id, limits)\n",
         "            pass\n",
+        (f"{_UNIT}test_origin_of_others_reads_no_local_file[fetcher-adopted]", _REFUSED_BY_WORKER),
+    ),
+    Guard(
+        "a media worker checks what an origin may have",
+        "actors/worker_kinds.py",
+        "                limits = limits_for(uri, origin, owner_id, limits)\n",
+        "                pass\n",
         (
-            f"{_UNIT}test_origin_of_others_reads_no_local_file[adopted]",
+            f"{_UNIT}test_origin_of_others_reads_no_local_file[media worker-adopted]",
             f"{_WRITTEN}test_row_with_table_grants_is_fetched_as_adopted",
         ),
     ),
@@ -37,7 +44,7 @@ _FETCHED = [
         ORIGINS,
         'if origin is Origin.ADOPTED and scheme_of(uri) == "file":',
         'if scheme_of(uri) == "":',
-        (f"{_UNIT}test_origin_adopted_reads_no_local_file_even_where_http_may",),
+        (f"{_UNIT}test_origin_adopted_reads_no_local_file_even_where_http_may[fetcher]",),
     ),
     Guard(
         "stored files of the owner alone",

@@ -25,6 +25,7 @@ from cluster.fetch_limits import http_rules
 from cluster.plan import Hardware, plan_workers
 from cluster.search import SearchService
 from cluster.settings import Settings, load_settings
+from cluster.storage_root import is_copied
 from cluster.store.database import Pool, connect, open_pool
 from cluster.store.migrations import apply_migrations
 from cluster.store.queue_rights import other_writers
@@ -87,10 +88,13 @@ def claim(pool: Pool) -> ClaimedVideo:
 
 
 def download(settings: Settings, video: ClaimedVideo) -> bytes:
-    """What a media worker fetches of it."""
-    worker = plan_workers(settings, str(settings.database_url), Hardware(2, 0, 2)).loader(WorkerKind.MEDIA)()
-    fetched = worker.calls["download"](video.uri, "key", video.owner_id, video.origin)
-    return bytes(fetched.path.read_bytes())
+    """What a worker brings of it: a fetcher, or a media worker where it need not be copied."""
+    plan = plan_workers(settings, str(settings.database_url), Hardware(2, 0, 2))
+    if is_copied(video.uri, root_is_remote=False):
+        brought = plan.loader(WorkerKind.FETCHER)().calls["fetch"](video.uri, "key", video.owner_id, video.origin)
+    else:
+        brought = plan.loader(WorkerKind.MEDIA)().calls["locate"](video.uri, video.owner_id, video.origin)
+    return bytes(brought.path.read_bytes())
 
 
 def store(path: Path, content: bytes = b"a video") -> Path:

@@ -40,7 +40,7 @@ def claim(pool: Pool, uri: str = URI, owner: UUID = ALICE, origin: Origin = Orig
 def fail(pool: Pool, origin: Origin = Origin.HTTP, owner: UUID = ALICE) -> ClaimedVideo:
     """Process a video whose download fails, to its end."""
     video = claim(pool, owner=owner, origin=origin)
-    workers = Workers(download=StageFailure("InvalidVideo", SAID, Blame.VIDEO))
+    workers = Workers(fetch=StageFailure("InvalidVideo", SAID, Blame.VIDEO))
     attempt(pool, VideoQueue(pool, "first", 60.0), video, workers)
     return video
 
@@ -130,7 +130,7 @@ def test_video_is_found_by_the_whole_uri(heimdex: Heimdex, pool: Pool) -> None:
 def test_trouble_of_a_disk_names_it_to_operators_alone(pool: Pool) -> None:
     video = claim(pool)
     full = StageFailure("NoSpace", "the disk is full: /srv/scratch", Blame.INTERRUPTION)
-    troubles = attempt(pool, VideoQueue(pool, "first", 60.0), video, Workers(download=full))
+    troubles = attempt(pool, VideoQueue(pool, "first", 60.0), video, Workers(fetch=full))
     assert troubles == ["the disk is full: /srv/scratch"]
     row = only(pool, "SELECT error_message FROM videos WHERE id = %s", video.id)
     assert row["error_message"] == "the disk is full: ..."

@@ -1,12 +1,14 @@
 """What is fetched for a submission is what its origin may have, and nothing else."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from actors.stages.media_reader import MediaReader
+from actors.stages.fetcher import Fetcher
+from actors.worker_kinds import MediaConfig, _MediaLoader
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import MediaLimits
 from cluster.contracts.videos import Origin
@@ -17,6 +19,7 @@ from cluster.uri_prefixes import HttpRules, UriPrefix
 
 ANNA, BEN = UUID(int=0xA), UUID(int=0xB)
 MEDIA = MediaLimits(60.0, 10**7, 60.0, 8, 10**9)
+Read = Callable[[str, Origin, FetchLimits], bytes]
 OTHERS = [Origin.HTTP, Origin.ADOPTED]
 
 
@@ -31,49 +34,60 @@ def limits(tmp_path: Path) -> FetchLimits:
     return FetchLimits(10**6, 5.0, storage_root=root, http=HttpRules(frozenset({"https"}), prefixes))
 
 
-def read(uri: str, origin: Origin, limits: FetchLimits, folder: Path) -> bytes:
-    reader = MediaReader(MEDIA, limits, folder / "scratch")
-    return reader.download(uri, "key", ANNA, origin).path.read_bytes()
+@pytest.fixture(params=["fetcher", "media worker"])
+def read(request: pytest.FixtureRequest, tmp_path: Path) -> Read:
+    """Has a kind of worker bring a file of Anna's."""
+
+    def by_fetcher(uri: str, origin: Origin, limits: FetchLimits) -> bytes:
+        return Fetcher(limits, tmp_path / "scratch", 1.0).fetch(uri, "key", ANNA, origin).path.read_bytes()
+
+    def by_media_worker(uri: str, origin: Origin, limits: FetchLimits) -> bytes:
+        worker = _MediaLoader(MediaConfig(MEDIA, limits, 288, 1))()
+        return Path(worker.calls["locate"](uri, ANNA, origin).path).read_bytes()
+
+    return by_fetcher if request.param == "fetcher" else by_media_worker
 
 
 @pytest.mark.parametrize("origin", OTHERS)
-def test_origin_of_others_reads_no_local_file(origin: Origin, limits: FetchLimits, tmp_path: Path) -> None:
+def test_origin_of_others_reads_no_local_file(origin: Origin, limits: FetchLimits, read: Read, tmp_path: Path) -> None:
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"a secret")
     for uri in (str(secret), secret.as_uri(), f"FILE://localhost{secret}", f"//{secret}", f"local://{secret}"):
         with pytest.raises(InvalidVideo):
-            read(uri, origin, limits, tmp_path)
+            read(uri, origin, limits)
         if "local:" not in uri:
-            assert read(uri, Origin.COMMAND, limits, tmp_path) == b"a secret"
-            assert read(uri, Origin.MANIFEST, limits, tmp_path) == b"a secret"
+            assert read(uri, Origin.COMMAND, limits) == b"a secret"
+            assert read(uri, Origin.MANIFEST, limits) == b"a secret"
 
 
-def test_origin_adopted_reads_no_local_file_even_where_http_may(limits: FetchLimits, tmp_path: Path) -> None:
+def test_origin_adopted_reads_no_local_file_even_where_http_may(
+    limits: FetchLimits, read: Read, tmp_path: Path
+) -> None:
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"a secret")
     opened = replace(limits, http=HttpRules(frozenset({"file"})))
-    assert read(str(secret), Origin.HTTP, opened, tmp_path) == b"a secret"
+    assert read(str(secret), Origin.HTTP, opened) == b"a secret"
     with pytest.raises(InvalidVideo, match="another system wrote"):
-        read(str(secret), Origin.ADOPTED, opened, tmp_path)
+        read(str(secret), Origin.ADOPTED, opened)
 
 
-def test_origin_adopted_reads_its_owners_folder_alone(limits: FetchLimits, tmp_path: Path) -> None:
+def test_origin_adopted_reads_its_owners_folder_alone(limits: FetchLimits, read: Read) -> None:
     for path in (f"{ANNA}/a.mp4", f"videos/{ANNA}/{BEN}/a.mp4"):
-        assert read(path, Origin.ADOPTED, limits, tmp_path) == b"a video"
+        assert read(path, Origin.ADOPTED, limits) == b"a video"
     for path in (f"{BEN}/a.mp4", f"videos/{BEN}/a.mp4", f"{str(BEN).upper()}/a.mp4"):
         with pytest.raises(InvalidVideo, match="another owner's folder"):
-            read(path, Origin.ADOPTED, limits, tmp_path)
+            read(path, Origin.ADOPTED, limits)
     for path in ("talks/a.mp4", "a.mp4", f"{ANNA}"):
         with pytest.raises(InvalidVideo, match="not in the folder of its owner"):
-            read(path, Origin.ADOPTED, limits, tmp_path)
+            read(path, Origin.ADOPTED, limits)
     for path in (f"{ANNA}/../{BEN}/a.mp4", f"./{BEN}/a.mp4", f"talks/../{BEN}/a.mp4"):
         with pytest.raises(InvalidVideo):
-            read(path, Origin.ADOPTED, limits, tmp_path)
+            read(path, Origin.ADOPTED, limits)
 
 
-def test_origin_http_reads_no_stored_file(limits: FetchLimits, tmp_path: Path) -> None:
+def test_origin_http_reads_no_stored_file(limits: FetchLimits, read: Read) -> None:
     with pytest.raises(InvalidVideo, match="not accepted here"):
-        read(f"{ANNA}/a.mp4", Origin.HTTP, limits, tmp_path)
+        read(f"{ANNA}/a.mp4", Origin.HTTP, limits)
 
 
 @pytest.mark.parametrize("origin", OTHERS)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from actors.video_path import Call, Done, walk
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.stages import Outcome, Stage, WorkerKind
-from cluster.contracts.videos import ClaimedVideo
+from cluster.contracts.videos import ClaimedVideo, Origin
 
 CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
 VALUES = {
@@ -37,14 +38,15 @@ def test_submitted_language_reaches_media_and_speech_workers() -> None:
     asyncio.run(walk(video, Done(None, CLAIMED), runner))
     assert runner.calls["probe"].arguments == (VALUES[Stage.DOWNLOADING], "de")
     assert runner.calls["transcribe"].arguments[1] == "de"
-    assert runner.calls["locate"].arguments == ("a.mp4", video.owner_id)
+    assert runner.calls["locate"].arguments == ("a.mp4", video.owner_id, Origin.COMMAND)
 
 
 def test_a_file_that_is_copied_is_fetched_beside_media_workers() -> None:
-    video = ClaimedVideo(UUID(int=1), UUID(int=2), "s3://b/a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
+    known = ClaimedVideo(UUID(int=1), UUID(int=2), "s3://b/a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
+    video = replace(known, origin=Origin.HTTP)
     runner = Runner()
     asyncio.run(walk(video, Done(None, CLAIMED), runner, copied=True))
     fetch = runner.calls["fetch"]
     assert fetch.kind is WorkerKind.FETCHER
-    assert fetch.arguments == ("s3://b/a.mp4", "00000000-0000-0000-0000-000000000001-1", video.owner_id)
+    assert fetch.arguments == ("s3://b/a.mp4", "00000000-0000-0000-0000-000000000001-1", video.owner_id, Origin.HTTP)
     assert "locate" not in runner.calls
