@@ -15,6 +15,7 @@ from cluster.doctor_models import speech_model, text_model, vision_model
 from cluster.doctor_origins import submissions
 from cluster.finding import Finding
 from cluster.ray_node import port_is_free
+from cluster.sandbox import available
 from cluster.settings import LOOPBACK, Settings
 from cluster.store.opensearch import check_engine, open_client
 from cluster.video_uris import local_path
@@ -35,6 +36,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("ports", _ports),
         ("hardware", _hardware),
         ("video decoding", _decoding),
+        ("sandbox", _sandbox),
         ("speech model", speech_model),
         ("vision model", vision_model),
         ("text model", text_model),
@@ -173,6 +175,12 @@ def _decoding(_: Settings) -> Iterator[Finding]:
     missing = [name for name in NEEDED_DECODERS if name not in av.codecs_available]
     seen = f"PyAV {av.__version__}" + (f", without {', '.join(missing)}" if missing else "")
     yield Finding("video decoding", not missing, seen, "install the av wheel from the package index")
+
+
+def _sandbox(_: Settings) -> Iterator[Finding]:
+    """A kernel without the means is no error: decoders run with what there is, which is said."""
+    offered = available()
+    yield Finding("sandbox", True, f"decoders have {offered}", "")
 
 
 def _search_engine(settings: Settings) -> Iterator[Finding]:

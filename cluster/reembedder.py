@@ -4,7 +4,6 @@ No video is decoded: the picture of a scene is its key frame, its text what is s
 many work on them, is ``cluster.reembedding``'s.
 """
 
-import io
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,12 +12,12 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from actors.worker_kinds import KEY_FRAMES_PER_BATCH
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.models.read_ahead import read_ahead
+from cluster.query_picture import read_whole_picture
 from cluster.redaction import redacted
 from cluster.scene_pictures import ScenePictures
 from cluster.store.database import open_pool
@@ -158,6 +157,4 @@ class Reembedder:
 
 def read_key_frame(pictures: ScenePictures, scene: LackingScene) -> Picture:
     """The scene's key frame, RGB: below the scenes' URL, whatever address is stored."""
-    encoded = pictures.read(scene.key_frame_url or "", scene.video_id)
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("RGB"))
+    return read_whole_picture(pictures.read(scene.key_frame_url or "", scene.video_id))

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
 
-from cluster.contracts.errors import DatabaseUnavailable, RefusedByDatabase, SearchUnavailable
+from cluster.contracts.errors import DatabaseUnavailable, DecoderBusy, RefusedByDatabase, SearchUnavailable
 from serve_app.schemas import Problem
 
 RETRY_AFTER_S = "5"
@@ -125,6 +125,7 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(StarletteHTTPException, _refused)
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(SearchUnavailable, _unavailable)
+    api.add_exception_handler(DecoderBusy, _busy)
     api.add_exception_handler(RefusedByDatabase, _refused_by_database)
     api.add_exception_handler(Exception, _unexpected)
 
@@ -161,6 +162,11 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
     away = "search engine" if isinstance(error, SearchUnavailable) else "database"
     detail = f"The {away} is away; try again."
+    return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
+
+
+async def _busy(_request: Request, _error: Exception) -> JSONResponse:
+    detail = "Too many pictures are being read right now; try again."
     return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
 
 

@@ -11,6 +11,7 @@
     │   │   ├── SourceChanging          the file is still being written
     │   │   └── NoRoom                  the file does not fit on the disk for downloads now
     │   ├── SourceSlow              the source sends less than it must
+    │   ├── DecoderBusy             too many pictures are being decoded
     │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
     │       ├── DatabaseUnavailable     Postgres is away
     │       ├── SearchUnavailable       the search engine beside Postgres is away, or has no index
@@ -71,6 +72,10 @@ class NoRoom(Postponed):
 
 class SourceSlow(TransientFailure):
     """The video's source sends less than the least rate that downloads must have."""
+
+
+class DecoderBusy(TransientFailure):
+    """Too many pictures are being decoded; this one was not."""
 
 
 class Interrupted(TransientFailure):

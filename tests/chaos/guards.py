@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from tests.chaos.guards_of_downloads import DOWNLOADS
+from tests.chaos.guards_of_decoders import DECODERS
 from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
@@ -57,6 +58,7 @@ GUARDS = [
     *PLACES,
     *SEARCHED,
     *ENGINE,
+    *DECODERS,
 ]
 JOBS = min(2, os.cpu_count() or 1)
 WHOLE_S = 600.0

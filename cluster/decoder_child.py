@@ -1,0 +1,99 @@
+"""The process that decodes for another one: ``python -m cluster.decoder_child FD``, started by ``decoder_process``.
+
+It loads the decoders once, confines itself, and makes a copy of itself (fork) for each request, which ends with it:
+what one file does to its decoder, the next never meets, and memory and time of each are its own. Fork is safe here
+alone: this process has one thread and no connection but the one that it is asked by.
+"""
+
+import array
+import gc
+import importlib
+import os
+import pickle
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
+from cluster.sandbox import bound, confine, end_with_parent
+
+
+def serve(control: socket.socket) -> None:
+    """Answer requests until the other end of ``control`` is closed."""
+    config: DecoderConfig = pickle.loads(_read_exactly(control, NUMBER.unpack(_read_exactly(control, NUMBER.size))[0]))
+    module, _, function = config.loader.partition(":")
+    decoders: Decoders = getattr(importlib.import_module(module), function)(*config.arguments)
+    os.nice(decoders.niceness)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears them away
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends this one
+    confine(files=False)
+    gc.freeze()  # else the first collection in each copy copies all of it
+    control.sendall(READY)
+    while True:
+        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(2 * array.array("i").itemsize))
+        if not ancillary:
+            return
+        request, answer = array.array("i", ancillary[0][2])
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _work(decoders, request, answer)
+        with suppress(OSError):  # who asked is gone already
+            os.write(answer, NUMBER.pack(pid))
+        os.close(request)
+        os.close(answer)
+
+
+def _work(decoders: Decoders, request: int, answer: int) -> None:
+    """One request, in a process of its own; does not return."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        end_with_parent()
+        bound(decoders.memory_bytes, decoders.cpu_s)
+        with os.fdopen(request, "rb") as incoming:
+            name, arguments = pickle.loads(incoming.read())
+        confine([] if decoders.readable is None else decoders.readable(*arguments), sockets=False)
+        with os.fdopen(answer, "wb") as outgoing:
+            _answer(decoders.calls[name], arguments, outgoing)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], outgoing: BinaryIO) -> None:
+    try:
+        result = call(*arguments)
+        for part in result if isinstance(result, Iterator) else (result,):
+            _send(outgoing, PART, part)
+    except Exception as error:
+        told = (type(error).__name__, str(error), getattr(error, "retry_after_s", None), traceback.format_exc())
+        _send(outgoing, ERROR, told)
+    else:
+        _send(outgoing, DONE, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts KiB
+
+
+def _send(outgoing: BinaryIO, kind: bytes, value: object) -> None:
+    packed = pickle.dumps(value, protocol=5)
+    outgoing.write(FRAME.pack(kind, len(packed)))
+    outgoing.write(packed)
+    outgoing.flush()
+
+
+def _read_exactly(control: socket.socket, size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        more = control.recv(size - len(found))
+        if not more:
+            sys.exit(0)
+        found += more
+    return bytes(found)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,280 @@
+"""Decoding in a process of its own, which holds no secrets and can open nothing: the side that asks.
+
+Owns that process's life, and what an answer may be: its bytes are read as if a stranger had sent them, for whatever
+broke the decoder may have. What it decodes is the loader's that ``DecoderConfig`` names; ``decoder_child`` is the other
+side.
+"""
+
+import io
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.contracts.errors import (
+    HeimdexError,
+    InvalidVideo,
+    MalformedResult,
+    SourceChanging,
+    TransientFailure,
+    WorkerLost,
+)
+from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig
+from cluster.sandbox import scrubbed
+
+START_TIMEOUT_S = 60.0
+_ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in (InvalidVideo, TransientFailure)}
+
+
+class DecoderDied(WorkerLost):
+    """The decoder ended before it answered: it crashed, or took more memory or processor time than it may."""
+
+
+class DecoderTimeout(WorkerLost):
+    """The decoder took longer than it may, and was ended."""
+
+
+class UnexpectedError(Exception):
+    """Stands for an error of a decoder that no caller branches on: a subclass is named as it was there."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an answer may be: the globals that its pickle may name, its size in bytes, the seconds it may take."""
+
+    allowed: Collection[tuple[str, str]] = field(default=())
+    max_bytes: int = 2**30
+    timeout_s: float | None = None
+
+
+class DecoderProcess:
+    """One decoder process, started at first use and again when it has died. Safe to use from several threads."""
+
+    def __init__(self, config: DecoderConfig, answers: Answers) -> None:
+        self._config = config
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._peak_memory_bytes = 0
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The largest resident set of a call so far."""
+        return self._peak_memory_bytes
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is copied for each call; None before it is started."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start it now, so that the first call need not wait until everything is loaded. Raises DecoderDied."""
+        with self._lock:
+            self._started()
+
+    def close(self) -> None:
+        """End the process, and with it what it decodes."""
+        with self._lock:
+            self._end()
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The one value that the call answers.
+
+        Raises:
+            HeimdexError: the decoder raised it; ``DecoderDied``, ``DecoderTimeout``: it did not come to its end.
+            UnexpectedError: any other error of the decoder.
+        """
+        parts = list(self.parts(name, *arguments))
+        if len(parts) != 1:
+            raise MalformedResult(f"the decoder answered {len(parts)} values instead of one")
+        return parts[0]
+
+    def parts(self, name: str, *arguments: Any) -> Generator[Any, None, None]:
+        """What the call answers part by part; the decoder waits while none is taken. Raises as :meth:`call`."""
+        request, reply = self._begin()
+        with os.fdopen(request, "wb") as outgoing, os.fdopen(reply, "rb", buffering=0) as incoming:
+            answer = _Answer(incoming.fileno(), self._answers)
+            with _running(answer.read_pid()) as end:
+                with suppress(BrokenPipeError):
+                    outgoing.write(pickle.dumps((name, arguments), protocol=5))
+                    outgoing.close()
+                yield from answer.parts()
+                end.is_reached = True
+            self._peak_memory_bytes = max(self._peak_memory_bytes, answer.peak_memory_bytes)
+
+    def _begin(self) -> tuple[int, int]:
+        """Ask for a copy of the process; returns where its request goes and its answer comes from."""
+        theirs_in, request = os.pipe()
+        reply, theirs_out = os.pipe()
+        try:
+            with self._lock:
+                try:
+                    socket.send_fds(self._started(), [b"!"], [theirs_in, theirs_out])
+                except OSError:  # it has died since; it knows nothing of this call
+                    self._end()
+                    socket.send_fds(self._started(), [b"!"], [theirs_in, theirs_out])
+        except BaseException:
+            os.close(request)
+            os.close(reply)
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        return request, reply
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._control = self._process = None
+
+    def _started(self) -> socket.socket:
+        if self._control is not None and self._process is not None and self._process.poll() is None:
+            return self._control
+        self._end()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-P", "-m", "cluster.decoder_child", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._control = ours
+        config = pickle.dumps(self._config, protocol=5)
+        ours.settimeout(START_TIMEOUT_S)
+        try:
+            ours.sendall(NUMBER.pack(len(config)) + config)
+            is_ready = ours.recv(1) == READY
+        except OSError:
+            is_ready = False
+        if not is_ready:
+            self._end()
+            raise DecoderDied("the decoder process does not start: its log says why")
+        ours.settimeout(None)
+        return ours
+
+
+@dataclass
+class _End:
+    is_reached: bool = False
+
+
+@contextmanager
+def _running(pid: int) -> Iterator[_End]:
+    """The process that works on a call: killed unless it comes to its end within."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise DecoderDied("the decoder ended before it began") from None
+    end = _End()
+    try:
+        yield end
+    finally:
+        if not end.is_reached:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        os.close(process)
+
+
+class _Answer:
+    """What comes back on a pipe."""
+
+    def __init__(self, descriptor: int, answers: Answers) -> None:
+        self._descriptor = descriptor
+        self._answers = answers
+        self._end_s = None if answers.timeout_s is None else time.monotonic() + answers.timeout_s
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self.peak_memory_bytes = 0
+
+    def read_pid(self) -> int:
+        """The process that works on the call; its parent says so."""
+        return int(NUMBER.unpack(self._read(NUMBER.size))[0])
+
+    def parts(self) -> Iterator[Any]:
+        """Until the decoder says that it is done. Raises its error."""
+        while True:
+            kind, size = FRAME.unpack(self._read(FRAME.size))
+            if size > self._answers.max_bytes:
+                raise MalformedResult(f"the decoder answered {size} bytes")
+            value = _loads(self._read(size), self._answers.allowed if kind == PART else ())
+            if kind == ERROR:
+                raise _error(value)
+            if kind == DONE:
+                self.peak_memory_bytes = value if isinstance(value, int) else 0
+                return
+            yield value
+
+    def _read(self, size: int) -> bytearray:
+        found = bytearray(size)
+        view, at = memoryview(found), 0
+        while at < size:
+            self._wait()
+            count = os.readv(self._descriptor, [view[at:]])
+            if count == 0:
+                raise DecoderDied("the decoder died, or needed more memory or processor time than it may have")
+            at += count
+        return found
+
+    def _wait(self) -> None:
+        left_ms = None if self._end_s is None else max(0.0, self._end_s - time.monotonic()) * 1000
+        if not self._poll.poll(left_ms):
+            raise DecoderTimeout(f"the decoder took longer than {self._answers.timeout_s:g} s and was ended")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Names nothing but what is allowed: a pickle may call whatever it names."""
+
+    def __init__(self, packed: bytearray, allowed: Collection[tuple[str, str]]) -> None:
+        super().__init__(io.BytesIO(packed))
+        self._allowed = allowed
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if (module, name) not in self._allowed:
+            raise MalformedResult(f"the decoder answered a {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _loads(packed: bytearray, allowed: Collection[tuple[str, str]]) -> Any:
+    try:
+        return _Unpickler(packed, allowed).load()
+    except MalformedResult:
+        raise
+    except Exception as error:
+        raise MalformedResult(f"the decoder answered what cannot be read: {type(error).__name__}") from None
+
+
+def _error(told: Any) -> Exception:
+    """The decoder's error, as far as callers branch on it. Its traceback is a note."""
+    match told:
+        case (str(name), str(text), retry_after_s, str(trace)):
+            if name == SourceChanging.__name__ and isinstance(retry_after_s, int | float):
+                return SourceChanging(text, float(retry_after_s))
+            if name in _ERRORS:
+                return _ERRORS[name](text)
+            error = type(name if name.isidentifier() else "Exception", (UnexpectedError,), {})(text)
+            error.add_note(trace)
+            return error
+    return MalformedResult("the decoder failed without saying why")
+
+
+def _environment() -> dict[str, str]:
+    """Nothing that may be secret; the decoders compute on as many threads as they are given, numpy's on one."""
+    code = str(Path(__file__).parents[1])
+    return {**scrubbed(os.environ), "PYTHONPATH": code, "OPENBLAS_NUM_THREADS": "1"}

@@ -1,0 +1,223 @@
+"""What a process that decodes strangers' bytes is kept from: secrets, privileges, sockets, files, memory.
+
+Owns the restrictions and whether this kernel has them. Each is put in place by the process itself, for good; what it
+decodes, and by whom it is started, is ``decoder_process``'s. No library: the calls are few, and the same on both
+architectures but for their numbers.
+"""
+
+import ctypes
+import os
+import platform
+import resource
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_HARMLESS = {
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "PWD", "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_ARENA_MAX", "KMP_DUPLICATE_LIB_OK", "KMP_BLOCKTIME",
+}  # fmt: skip
+_HARMLESS_PREFIXES = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "COVERAGE_")
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 1, 4, 22, 38, 39
+_SECCOMP_MODE_FILTER = 2
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # in struct seccomp_data
+_X32 = 0x40000000
+
+# socket socketpair connect bind listen accept accept4, execve execveat, ptrace process_vm_readv process_vm_writev kcmp,
+# pidfd_open pidfd_getfd pidfd_send_signal kill tkill, io_uring_setup bpf perf_event_open userfaultfd,
+# unshare setns mount, add_key request_key keyctl, open_by_handle_at
+_REFUSED_CALLS = {
+    "x86_64": (0xC000003E, (
+        41, 53, 42, 49, 50, 43, 288, 59, 322, 101, 310, 311, 312, 434, 438, 424, 62, 200, 425, 321, 298, 323,
+        272, 308, 165, 248, 249, 250, 304,
+    )),
+    "aarch64": (0xC00000B7, (
+        198, 199, 203, 200, 201, 202, 242, 221, 281, 117, 270, 271, 272, 434, 438, 424, 129, 130, 425, 280, 241, 282,
+        97, 268, 40, 217, 218, 219, 265,
+    )),
+}  # fmt: skip
+"""By architecture: its number in the kernel's audit, and the calls that a decoder is refused."""
+
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_ALL_OF_FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
+_ALL_OF_FILES_SINCE_5 = (1 << 16) - 1
+_ALL_OF_TCP, _ALL_SCOPES = 0b11, 0b11
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What this kernel can keep a decoder from."""
+
+    sockets: bool
+    """New sockets, new programs and other processes, by seccomp."""
+    files: bool
+    """Files that were not named, by Landlock."""
+
+    def __str__(self) -> str:
+        parts = [
+            "no sockets" if self.sockets else "NOT kept from sockets (no seccomp on this kernel or architecture)",
+            "no files but their own" if self.files else "NOT kept from files (no Landlock on this kernel)",
+        ]
+        return "no secrets, no new privileges, " + ", ".join(parts)
+
+
+@cache
+def available() -> Confinement:
+    """What this kernel offers; changes nothing."""
+    seccomp = platform.machine() in _REFUSED_CALLS and Path("/proc/sys/kernel/seccomp/actions_avail").exists()
+    return Confinement(sockets=seccomp, files=_landlock_version() > 0)
+
+
+# The environment
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a variable of this name is known to hold no secret: all others are kept from decoders."""
+    return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of ``environment`` that are known to hold no secret."""
+    return {name: value for name, value in environment.items() if is_harmless(name)}
+
+
+def forget_environment(keep: Iterable[str] = ()) -> None:
+    """Take every variable that may hold a secret, but ``keep``, from this process, and from /proc/PID/environ too.
+
+    For processes that were started by others: a process of ours starts without.
+    """
+    kept = set(keep)
+    for name in [name for name in os.environ if not is_harmless(name) and name not in kept]:
+        _overwrite(name)
+        del os.environ[name]
+
+
+def _overwrite(name: str) -> None:
+    """The kernel shows others the memory in which a process found its environment when it began (proc(5), environ)."""
+    start, end = _initial_environment()
+    memory = ctypes.string_at(start, end - start)
+    sought, at = os.fsencode(name) + b"=", 0
+    for entry in memory.split(b"\0"):
+        if entry.startswith(sought):
+            ctypes.memset(start + at + len(sought), ord("-"), len(entry) - len(sought))
+        at += len(entry) + 1
+
+
+def _initial_environment() -> tuple[int, int]:
+    """Where it is in memory: ``env_start`` and ``env_end`` of proc(5), stat."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[47]), int(fields[48])
+
+
+# The kernel
+
+
+def confine(readable: Iterable[Path] = (), *, files: bool = True, sockets: bool = True) -> Confinement:
+    """Keep this process, and all that it starts, from privileges, sockets and files other than ``readable``.
+
+    Returns what is in place: a kernel may lack seccomp or Landlock.
+
+    Raises:
+        OSError: the kernel offers a restriction and refuses to put it in place.
+    """
+    _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    offered = available()
+    if files and offered.files:
+        _restrict_files(readable)
+    if sockets and offered.sockets:
+        _refuse_calls()
+    return offered
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0))
+
+
+def bound(memory_bytes: int | None, cpu_s: int | None) -> None:
+    """Bound this process's memory (RLIMIT_AS) and processor time; it dumps no core and writes no file."""
+    for limit, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
+        if value is not None:
+            resource.setrlimit(limit, (value, value))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def readable_code() -> list[Path]:
+    """What a Python process of ours may have to read after its start: code, libraries, time zones, and of itself."""
+    here = Path(__file__).parent
+    places = [
+        *(Path(prefix) for prefix in (sys.prefix, sys.base_prefix)),
+        *(here.parent / package for package in ("cluster", "actors")),
+        *map(Path, ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/proc/self")),
+        *map(Path, ("/sys/devices/system/cpu", "/dev/null", "/dev/zero", "/dev/urandom")),
+    ]
+    return [place for place in places if place.exists()]
+
+
+def _refuse_calls() -> None:
+    """seccomp(2): a filter of the classic packet filter's instructions, from the first to the first that returns."""
+    architecture, numbers = _REFUSED_CALLS[platform.machine()]
+    last = len(numbers)
+    steps = [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_IF_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _REFUSE),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_IF_AT_LEAST, last + 1, 0, _X32),
+        *((_IF_EQUAL, last - place, 0, number) for place, number in enumerate(numbers)),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _REFUSE),
+    ]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program)))
+    _check(_libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0))
+
+
+def _restrict_files(readable: Iterable[Path]) -> None:
+    """landlock(7): nothing is written, made, removed or run, and nothing read but below ``readable``."""
+    version = _landlock_version()
+    rights = _ALL_OF_FILES.get(version, _ALL_OF_FILES_SINCE_5)
+    attributes = struct.pack(
+        "QQQ", rights, _ALL_OF_TCP if version >= 4 else 0, _ALL_SCOPES if version >= 6 else 0
+    )[: 24 if version >= 6 else 16 if version >= 4 else 8]  # fmt: skip
+    rules = _check(_libc.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0))
+    try:
+        for place in readable:
+            _allow_reading(rules, place)
+        _check(_libc.syscall(_LANDLOCK_RESTRICT, rules, 0))
+    finally:
+        os.close(rules)
+
+
+def _allow_reading(rules: int, place: Path) -> None:
+    try:
+        found = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # opening it says why
+        return
+    try:
+        rights = _READ_FILE | (_READ_FOLDER if place.is_dir() else 0)
+        _check(_libc.syscall(_LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, found), 0))
+    finally:
+        os.close(found)
+
+
+@cache
+def _landlock_version() -> int:
+    return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, 0, 1)))
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,66 @@
+"""Decoders that do what a broken one might: for the tests of the process around them."""
+
+import ctypes
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster.decoders import Decoders
+
+
+class Surprise:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self._path,))
+
+
+def load(readable: Path | None = None) -> Decoders:
+    """Calls that try to reach what is none of theirs."""
+    calls = {
+        "echo": lambda value: value,
+        "pid": os.getpid,
+        "count": _count,
+        "environment": lambda: Path("/proc/self/environ").read_bytes() + repr(dict(os.environ)).encode(),
+        "read": lambda path: Path(path).read_bytes(),
+        "write": lambda path: Path(path).write_text("written"),
+        "connect": lambda port: socket.socket().connect(("127.0.0.1", port)),
+        "run": lambda: subprocess.run(["true"], check=True).returncode,
+        "kill": lambda pid: os.kill(pid, 9),
+        "privileges": lambda: ctypes.CDLL(None).prctl(39, 0, 0, 0, 0),
+        "hang": lambda: time.sleep(600),
+        "spin": _spin,
+        "grow": lambda: len(bytearray(2**30)),
+        "crash": lambda: ctypes.string_at(0),
+        "surprise": Surprise,
+        "remember": _remember,
+    }
+    return Decoders(calls, _readable(readable), memory_bytes=512 * 2**20, cpu_s=1)
+
+
+def _readable(readable: Path | None) -> Any:
+    return None if readable is None else lambda *_: [readable, Path("/proc/self")]
+
+
+def _count(most: int) -> Iterator[int]:
+    yield from range(most)
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+_REMEMBERED: list[str] = []
+
+
+def _remember(word: str) -> list[str]:
+    _REMEMBERED.append(word)
+    return _REMEMBERED
