@@ -15,6 +15,7 @@ import ray
 from actors.scheduler import SchedulerConfig, VideoScheduler
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import EmbeddedPostgres
+from cluster.visible import guard_output
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class SchedulerActor:
     """A ``VideoScheduler`` and its thread. Its leases carry the actor's id, which stays the same after a restart."""
 
     def __init__(self, config: SchedulerConfig) -> None:
+        guard_output()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._config = config
         self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"

@@ -12,7 +12,6 @@ import pickle
 import resource
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +36,7 @@ from cluster.contracts.errors import (
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame
 from cluster.redaction import redacted
+from cluster.visible import guard_output
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ class StageActor:
     """
 
     def __init__(self, name: str, load: Callable[[], LoadedWorker], held: float) -> None:
+        guard_output()
         self._name = name
         self._held = held
         self._load_error: HeimdexError | None = None
@@ -312,7 +313,7 @@ def _storable(text: str) -> str:
 
 def _log_defect(what: str, error: Exception) -> None:
     """With its traceback."""
-    logger.error("%s\n%s", what, redacted(_storable("".join(traceback.format_exception(error)))))
+    logger.error("%s", what, exc_info=error)
 
 
 def _left_behind(value: Any, promised: type) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.settings import Settings, load_settings
+from cluster.terminal import out, out_json, out_lines, say
 
 SHOWN_REASONS = 5
 
@@ -49,12 +50,12 @@ def _adopt(settings: Settings, url: str, *, dry: bool, as_json: bool) -> bool:
     from cluster.adopt import look
     from cluster.reembed_command import ray_at_hand
 
-    report = look(url) if dry else run(settings, url, partial(ray_at_hand, settings), _say)
+    report = look(url) if dry else run(settings, url, partial(ray_at_hand, settings), say)
     if as_json:
-        typer.echo(report_json(report))
+        out_lines(report_json(report))
     else:
         for line in _lines(report):
-            typer.echo(line)
+            out(line)
     if dry:
         return True
     return _examine(settings, as_json) and not report.lacking
@@ -73,15 +74,15 @@ def _examine(settings: Settings, as_json: bool) -> bool:
 def _take_over(settings: Settings, url: str, *, failed: bool, dry: bool, as_json: bool) -> bool:
     from cluster.adopt import take_over_left
 
-    taken = take_over_left(settings, url, failed=failed, dry=dry, say=_say)
+    taken = take_over_left(settings, url, failed=failed, dry=dry, say=say)
     if as_json:
-        typer.echo(json.dumps(vars(taken), indent=1))
+        out_json(vars(taken))
     else:
-        typer.echo(f"{taken.queued} videos {'would be' if dry else 'are'} queued")
+        out(f"{taken.queued} videos {'would be' if dry else 'are'} queued")
         for reason, count in taken.refused.most_common():
-            typer.echo(f"{count} videos stay as they are: {reason}")
+            out(f"{count} videos stay as they are: {reason}")
         for example in taken.examples:
-            typer.echo(f"  {example}")
+            out(f"  {example}")
     return not taken.refused
 
 
@@ -120,7 +121,3 @@ def _reasons(reasons: Counter[str], what: str) -> list[str]:
         return []
     shown = [f"  {count} times: {reason}" for reason, count in reasons.most_common(SHOWN_REASONS)]
     return [f"{reasons.total()} {what}:", *shown]
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import Origin
 from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
@@ -20,6 +19,8 @@ from cluster.settings import load_settings
 from cluster.store.database import open_pool
 from cluster.store.results import read_results
 from cluster.store.submissions import submit
+from cluster.terminal import out, run, say
+from cluster.visible import guard_output
 from cluster.watch import watch_lines
 
 app = typer.Typer(add_completion=False)
@@ -35,7 +36,7 @@ def batch(
     settings = load_settings()
     url = existing_database_url(settings)
     if url is None:
-        print("no database: set HEIMDEX_DATABASE_URL, or start the cluster with `heimdex up`", file=sys.stderr)
+        say("no database: set HEIMDEX_DATABASE_URL, or start the cluster with `heimdex up`")
         raise typer.Exit(2)
     ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
     rows = read_manifest(manifest)
@@ -45,8 +46,8 @@ def batch(
             if rows.submissions
             else []
         )
-        print(f"submitted {len(ids)} videos", flush=True)
-        watch_lines(pool, ids, lambda line: print(line, flush=True))
+        out(f"submitted {len(ids)} videos")
+        watch_lines(pool, ids, out)
         results = read_results(pool, ids)
     print_summary(results)
     print_bad_rows(manifest, rows.bad_rows)
@@ -58,11 +59,8 @@ def batch(
 
 def main() -> None:
     """Run the command; errors that the cluster raises on purpose are one line, no traceback."""
-    try:
-        app()
-    except HeimdexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    guard_output()
+    sys.exit(run(app))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ one line and exit status 2; no traceback reaches a user.
 """
 
 import contextlib
-import json
 import logging
 import signal
 import sys
@@ -15,7 +14,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console
 
 from cluster import (
     __version__,
@@ -29,11 +27,12 @@ from cluster import (
     transcript_command,
 )
 from cluster.contracts.database_url import DatabaseUrl
-from cluster.contracts.errors import HeimdexError
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
+from cluster.terminal import error_console, out, out_json, run, say
 from cluster.video_uris import folder_without_videos
+from cluster.visible import guard_output
 
 app = typer.Typer(
     name="heimdex",
@@ -75,16 +74,12 @@ Priority = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        print(f"heimdex {__version__}")
+        out(f"heimdex {__version__}")
         raise typer.Exit()
 
 
@@ -92,23 +87,23 @@ def _root(
 def up() -> None:
     """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
     settings = load_settings()
-    state = launch.up(settings, _say)
+    state = launch.up(settings, say)
     documentation = f" (API documentation: {state.http_url}/docs)" if settings.http_docs else ""
-    print(f"The cluster is up: {state.http_url}{documentation}")
-    print('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
-    print("  database:   heimdex db url")
+    out(f"The cluster is up: {state.http_url}{documentation}")
+    out('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
+    out("  database:   heimdex db url")
     if state.dashboard_url:
-        print(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
-    print("  next:       heimdex process VIDEO...   heimdex status   heimdex down")
+        out(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
+    out("  next:       heimdex process VIDEO...   heimdex status   heimdex down")
 
 
 @app.command()
 def down() -> None:
     """Take the cluster down. Everything that was submitted stays in the database and goes on after the next `up`."""
-    if launch.down(load_settings(), _say):
-        print("The cluster is down.")
+    if launch.down(load_settings(), say):
+        out("The cluster is down.")
     else:
-        print("No cluster was up.")
+        out("No cluster was up.")
 
 
 @app.command()
@@ -121,13 +116,13 @@ def status(as_json: AsJson = False) -> None:
     state = launch.find(settings)
     url = launch.existing_database_url(settings)
     if url is None:
-        print("No cluster is up: `heimdex up` brings one up.")
+        out("No cluster is up: `heimdex up` brings one up.")
         raise typer.Exit(1)
     refuse_unmigrated(url)
     with open_pool(url, max_size=2, name="heimdex-status") as pool:
         current = read_status(pool, state)
     if as_json:
-        print(json.dumps(current, indent=1, default=str))
+        out_json(current)
     else:
         show_status(current)
 
@@ -150,15 +145,15 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
     submissions = _submissions(expand(uris), language, priority)
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
         ids = enqueue(pool, settings.resolved_owner_id, submissions)
-        caretaker = Caretaker(settings, pool, owned, _say)
+        caretaker = Caretaker(settings, pool, owned, say)
         try:
-            watch(pool, ids, Console(stderr=True), caretaker.look)
+            watch(pool, ids, error_console(), caretaker.look)
         except KeyboardInterrupt:
-            _say(_interrupted(pool, ids))
+            say(_interrupted(pool, ids))
             raise typer.Exit(130) from None
         results = read_results(pool, ids)
     if as_json:
-        print(json.dumps(results, indent=1))
+        out_json(results)
     else:
         print_summary(results)
     print_warnings(results)
@@ -197,9 +192,9 @@ def submit(
         ids = enqueue(pool, settings.resolved_owner_id, submissions, origin=origin) if submissions else []
         results = read_results(pool, ids) if as_json else []
     if as_json:
-        print(json.dumps(results, indent=1))
+        out_json(results)
     else:
-        print(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+        out(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
     print_bad_rows(manifest or "", bad_rows)
     if bad_rows:
         raise typer.Exit(1)
@@ -229,10 +224,10 @@ def migrate() -> None:
         if server is not None:
             server.stop()
     for migration in applied:
-        print(f"applied {migration.name}")
+        out(f"applied {migration.name}")
     for function in restored:
-        print(f"restored {function}, which was not the migrations' own")
-    print("The database is up to date.")
+        out(f"restored {function}, which was not the migrations' own")
+    out("The database is up to date.")
 
 
 @app.command()
@@ -244,7 +239,7 @@ def backfill(
 
     with launch.open_database(load_settings()) as url, open_pool(url, max_size=2, name="heimdex-backfill") as pool:
         count = backfill_finish_times(pool, dry_run=dry_run)
-    print(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
+    out(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
 
 
 @app.command()
@@ -258,11 +253,11 @@ def token(
     settings = load_settings()
     secret = settings.resolved_jwt_secret
     if secret is None:
-        _say("error: only HEIMDEX_JWKS_URL's keys are trusted: ask their issuer for tokens, or set HEIMDEX_JWT_SECRET")
+        say("error: only HEIMDEX_JWKS_URL's keys are trusted: ask their issuer for tokens, or set HEIMDEX_JWT_SECRET")
         raise typer.Exit(2)
     asked_s = timedelta(days=days).total_seconds()
     lifetime = timedelta(seconds=min(asked_s, settings.jwt_max_lifetime_s or asked_s))
-    print(mint_token(secret, sub or settings.resolved_owner_id, lifetime, settings.jwt_issuer))
+    out(mint_token(secret, sub or settings.resolved_owner_id, lifetime, settings.jwt_issuer))
 
 
 @app.command()
@@ -283,10 +278,10 @@ def db_url() -> None:
     settings = load_settings()
     url = launch.existing_database_url(settings)
     if url is None:
-        _say("error: the embedded Postgres does not run: `heimdex up` starts it")
+        say("error: the embedded Postgres does not run: `heimdex up` starts it")
         raise typer.Exit(2)
     way = DatabaseUrl.read(url)
-    print(way.direct or way.url)
+    out(way.direct or way.url)
 
 
 def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
@@ -298,7 +293,7 @@ def _refuse_bare_folders(uris: Sequence[str]) -> None:
     sentences = [folder_without_videos(uri) for uri in uris]
     if sentences and all(sentences):
         for sentence in sentences:
-            _say(f"error: {sentence}")
+            say(f"error: {sentence}")
         raise typer.Exit(2)
 
 
@@ -324,12 +319,12 @@ def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
     if url is not None and launch.is_scheduling(url):
         yield url, False
         return
-    _say("no cluster is up: bringing one up for this command")
-    state = launch.up(settings, _say)
+    say("no cluster is up: bringing one up for this command")
+    state = launch.up(settings, say)
     try:
         yield state.database_url, True
     finally:
-        launch.down(settings, _say)
+        launch.down(settings, say)
 
 
 def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
@@ -346,13 +341,11 @@ def main() -> None:
     """Run a command; what the cluster raises on purpose becomes one line on standard error."""
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # that Postgres is away is said in our own words
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
+    guard_output()
     try:
-        app()
-    except HeimdexError as error:
-        _say(f"error: {error}")
-        sys.exit(2)
+        sys.exit(run(app))
     except KeyboardInterrupt:
-        _say("Interrupted.")
+        say("Interrupted.")
         sys.exit(130)
 
 

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
 from cluster.sandbox import bound, confine, end_with_parent
+from cluster.visible import guard_output
 
 
 def serve(control: socket.socket) -> None:
@@ -28,6 +29,7 @@ def serve(control: socket.socket) -> None:
     config: DecoderConfig = pickle.loads(_read_exactly(control, NUMBER.unpack(_read_exactly(control, NUMBER.size))[0]))
     module, _, function = config.loader.partition(":")
     decoders: Decoders = getattr(importlib.import_module(module), function)(*config.arguments)
+    guard_output()
     os.nice(decoders.niceness)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears them away
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends this one

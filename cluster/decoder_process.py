@@ -268,7 +268,7 @@ def _error(told: Any) -> Exception:
                 return SourceChanging(text, float(retry_after_s))
             if name in _ERRORS:
                 return _ERRORS[name](text)
-            error = type(name if name.isidentifier() else "Exception", (UnexpectedError,), {})(text)
+            error: Exception = type(name if name.isidentifier() else "Exception", (UnexpectedError,), {})(text)
             error.add_note(trace)
             return error
     return MalformedResult("the decoder failed without saying why")

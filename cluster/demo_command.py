@@ -3,11 +3,6 @@
 Runs in a data directory of its own, on free ports, beside whatever else is up; at the end nothing is left running.
 """
 
-import sys
-from functools import partial
-
-from rich.console import Console
-
 from cluster import launch
 from cluster.contracts.search import Scope
 from cluster.contracts.videos import Submission
@@ -19,6 +14,8 @@ from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.results import read_results
 from cluster.store.submissions import submit
+from cluster.terminal import error_console, out, out_lines, say
+from cluster.visible import visible
 from cluster.watch import watch
 
 NEXT_STEPS = """
@@ -37,13 +34,12 @@ The bundled vision model knows shapes, colours and places of these clips only; r
 def run_demo() -> int:
     """Run the demo; returns the exit status: 0 when every clip is READY and both questions found their scene."""
     settings = demo_settings()
-    say = partial(print, file=sys.stderr, flush=True)
     say(f"The demo works in {settings.data_dir}.")
     state = launch.up(settings, say)
     try:
         with open_pool(state.database_url, max_size=2, name="heimdex-demo") as pool:
             ids = submit(pool, settings.resolved_owner_id, [Submission(uri=str(clip)) for clip in clips()])
-            watch(pool, ids, Console(stderr=True))
+            watch(pool, ids, error_console())
             results = read_results(pool, ids)
             print_summary(results)
             print_warnings(results)
@@ -51,7 +47,7 @@ def run_demo() -> int:
             found = _ask(settings, pool)
     finally:
         launch.down(settings, say)
-    print(NEXT_STEPS.format(directory=settings.data_dir))
+    out_lines(NEXT_STEPS.format(directory=visible(settings.data_dir)))
     return 0 if found and all(result["status"] == "READY" for result in results) else 1
 
 
@@ -78,10 +74,11 @@ def _ask(settings: Settings, pool: Pool) -> bool:
 
 def _found(service: SearchService, settings: Settings, query: Query, title: str) -> bool:
     results = service.search(SearchRequest(Scope(settings.resolved_owner_id), query.text, limit=3))
-    print(f'\n{title}: "{query.text}"')
+    out()
+    out(f'{title}: "{query.text}"')
     show_hits(results)
     first = results.hits[0].scene if results.hits else None
     right = first is not None and (first.filename, first.index) == (query.clip.name, query.scene)
     if not right:
-        print(f"expected scene {query.scene} of {query.clip.name} first", file=sys.stderr)
+        say(f"expected scene {query.scene} of {query.clip.name} first")
     return right

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from rich.table import Table
-from rich.text import Text
 
-from cluster.report import result_console
+from cluster.terminal import cell, result_console
+from cluster.visible import visible
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ def show_findings(findings: list[Finding]) -> None:
     """A table on standard output: what is well, what is not, and the fix."""
     table = Table(show_header=False)
     for finding in findings:
-        text = Text(finding.seen)
+        text = cell(finding.seen)
         if not finding.ok:
-            text.append("\nfix: ", style="bold").append(finding.fix)
+            text.append("\nfix: ", style="bold").append(visible(finding.fix))
         table.add_row("[green]ok[/]" if finding.ok else "[red]wrong[/]", finding.part, text)
     result_console().print(table)

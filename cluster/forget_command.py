@@ -21,6 +21,7 @@ from cluster.store.forgetting import forget as forget_videos
 from cluster.store.index_follower import IndexFollower
 from cluster.store.opensearch import open_client
 from cluster.stored_files import remove_file
+from cluster.terminal import out, say
 from cluster.video_uris import expand, shown
 
 
@@ -40,7 +41,7 @@ def forget(
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
         found = _found(pool, settings.resolved_owner_id, videos)
         if not found:
-            typer.echo("error: there is no such video", err=True)
+            say("error: there is no such video")
             raise typer.Exit(1)
         chosen = [video for video in found if not video.elsewhere]
         if chosen and not yes:
@@ -75,13 +76,13 @@ def _without_file(videos: Sequence[OwnVideo], limits: FetchLimits, owner_id: UUI
     removed = []
     for video in videos:
         if video.shared:
-            typer.echo(f"the file stays, since other videos are of it too: {shown(video.uri)}", err=True)
+            say(f"the file stays, since other videos are of it too: {shown(video.uri)}")
         else:
             try:
                 limits_for(video.uri, Origin(video.origin), owner_id, limits)
                 remove_file(video.uri, limits.storage_root, owner_id)
             except (InvalidVideo, TransientFailure) as error:
-                typer.echo(f"error: {error}", err=True)
+                say(f"error: {error}")
                 continue
         removed.append(video)
     return removed
@@ -100,11 +101,11 @@ def _report(forgotten: Sequence[UUID], found: Sequence[OwnVideo], with_file: boo
     """What was done and what was not. Exit status 1 when a video is left."""
     if forgotten:
         files = "" if with_file else "; their files stay where they are (--with-file removes them)"
-        typer.echo(f"{len(forgotten)} videos are forgotten{files}")
+        out(f"{len(forgotten)} videos are forgotten{files}")
     for video in found:
         if video.elsewhere:
-            typer.echo(f"not forgotten, since another system has it in work: {shown(video.uri)} ({video.id})", err=True)
+            say(f"not forgotten, since another system has it in work: {shown(video.uri)} ({video.id})")
         elif video.id not in forgotten and not with_file:
-            typer.echo(f"not forgotten, since its state changed meanwhile: {shown(video.uri)} ({video.id})", err=True)
+            say(f"not forgotten, since its state changed meanwhile: {shown(video.uri)} ({video.id})")
     if len(forgotten) < len(found):
         raise typer.Exit(1)

@@ -1,19 +1,16 @@
 """``heimdex index``: what finds the scenes, whether it is true to them, and building it anew."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cluster import launch
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import ModelKeys
-from cluster.report import result_console
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.index_check import IndexCheck, Verdict
@@ -24,6 +21,7 @@ from cluster.store.search_changes import SearchChanges
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SearchModels
 from cluster.store.vector_tables import described_tables
+from cluster.terminal import error_console, out, out_json, result_console
 
 app = typer.Typer(no_args_is_help=True, help="What finds the scenes: Postgres, or the OpenSearch beside it.")
 
@@ -37,7 +35,7 @@ def status(as_json: AsJson = False) -> None:
     with _opened(settings) as (pool, url):
         told = _status(settings, pool, url)
     if as_json:
-        print(json.dumps(told, indent=1, default=str))
+        out_json(told)
         return
     table = Table(show_header=False)
     for name, value in told.items():
@@ -55,7 +53,7 @@ def verify(
     with _opened(settings) as (pool, url):
         verdicts = _verify(settings, pool, url, repair)
     if as_json:
-        print(json.dumps([_verdict_as_json(name, verdict) for name, verdict in verdicts], indent=1))
+        out_json([_verdict_as_json(name, verdict) for name, verdict in verdicts])
     else:
         for name, verdict in verdicts:
             _show(name, verdict)
@@ -70,7 +68,7 @@ def rebuild() -> None:
     with _opened(settings) as (pool, url):
         if settings.search_engine is None:
             PostgresCheck(pool, url).rebuild()
-            print("Text indexes, vocabulary and vector indexes in Postgres are built anew.")
+            out("Text indexes, vocabulary and vector indexes in Postgres are built anew.")
             return
         engine = settings.search_engine
         indexes = SearchIndexes(pool, url, open_client(engine), engine)
@@ -78,7 +76,7 @@ def rebuild() -> None:
             name = indexes.rebuild(
                 SearchModels(pool).keys(), lambda copied, total: bar.update(task, completed=copied, total=total)
             )
-    print(f"Searches are answered by the new index {name}.")
+    out(f"Searches are answered by the new index {name}.")
 
 
 @contextmanager
@@ -90,7 +88,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Pool, str]]:
 @contextmanager
 def _progress(what: str) -> Iterator[tuple[Progress, Any]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=error_console(), transient=True) as bar:
         yield bar, bar.add_task(what, total=None)
 
 
@@ -156,11 +154,11 @@ def _verdict_as_json(name: str, verdict: Verdict) -> dict[str, Any]:
 
 def _show(name: str, verdict: Verdict) -> None:
     counts = ", ".join(f"{count} {kind}" for kind, count in verdict.by_kind().items())
-    print(f"{name}: {verdict.compared} scenes compared, {verdict.differences} differences ({counts})")
+    out(f"{name}: {verdict.compared} scenes compared, {verdict.differences} differences ({counts})")
     for example in verdict.examples:
-        print(f"  {example}")
+        out(f"  {example}")
     if verdict.pending:
-        print(f"  {verdict.pending} videos are still to be followed: a cluster that is up does so")
+        out(f"  {verdict.pending} videos are still to be followed: a cluster that is up does so")
 
 
 def _shown(value: Any) -> str:

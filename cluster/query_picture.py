@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.contracts.errors import DecoderBusy, MalformedResult
-from cluster.decoder_process import Answers, DecoderConfig, DecoderDied, DecoderProcess, DecoderTimeout, UnexpectedError
+from cluster.decoder_process import Answers, DecoderDied, DecoderProcess, DecoderTimeout, UnexpectedError
+from cluster.decoders import DecoderConfig
 
 SIDE_PX = 1024
 """No vision model looks closer."""

@@ -1,6 +1,5 @@
 """``heimdex cancel``, ``retry`` and ``quarantine``: what becomes of videos that were submitted."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +8,6 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cluster import launch
@@ -19,6 +16,7 @@ from cluster.contracts.videos import LANGUAGE
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.submissions import QuarantinedVideo
+from cluster.terminal import in_markup, out, out_json, result_console
 
 StageOption = Annotated[Stage | None, typer.Option(help="Only those that failed in this stage.")]
 
@@ -29,10 +27,10 @@ def cancel(ids: Annotated[list[UUID], typer.Argument(help="Ids of videos, as `su
 
     with _pool("heimdex-cancel") as pool:
         cancelled = set(cancel_videos(pool, ids))
-    print(f"cancelled {len(cancelled)} videos")
+    out(f"cancelled {len(cancelled)} videos")
     others = [video_id for video_id in ids if video_id not in cancelled]
     for video_id in others:
-        print(f"not cancelled: {video_id}: no such video, or it is done already")
+        out(f"not cancelled: {video_id}: no such video, or it is done already")
     if others:
         raise typer.Exit(1)
 
@@ -49,9 +47,9 @@ def retry(
         raise typer.BadParameter("give either ids, or --failed, or --stage")
     with _pool("heimdex-retry") as pool:
         retried = retry_videos(pool, ids or None, stage=stage)
-    print(f"{len(retried)} videos wait again")
+    out(f"{len(retried)} videos wait again")
     if len(retried) < len(ids or []):
-        print("the others are neither FAILED nor CANCELLED")
+        out("the others are neither FAILED nor CANCELLED")
         raise typer.Exit(1)
 
 
@@ -71,10 +69,10 @@ def reprocess(
         raise typer.BadParameter("--language is an ISO 639 code of two or three letters, for example de")
     with _pool("heimdex-reprocess") as pool:
         waiting = set(reprocess_videos(pool, ids, language=language))
-    print(f"{len(waiting)} videos wait to be processed again")
+    out(f"{len(waiting)} videos wait to be processed again")
     others = [video_id for video_id in ids if video_id not in waiting]
     for video_id in others:
-        print(f"not queued: {video_id}: no such video, it is forgotten, or it waits or is being processed")
+        out(f"not queued: {video_id}: no such video, it is forgotten, or it waits or is being processed")
     if others:
         raise typer.Exit(1)
 
@@ -90,10 +88,10 @@ def quarantine(
     with _pool("heimdex-quarantine") as pool:
         videos, total = read_quarantine(pool, limit, stage=stage)
     if as_json:
-        print(json.dumps([asdict(video) for video in videos], indent=1, default=str))
+        out_json([asdict(video) for video in videos])
         return
     if not videos:
-        print("No video is FAILED.")
+        out("No video is FAILED.")
         return
     _show(videos, total)
 
@@ -104,16 +102,16 @@ def _show(videos: list[QuarantinedVideo], total: int) -> None:
         reason = f"{video.error_type}: {video.error_message}"
         table.add_row(
             str(video.id),
-            escape(video.name),
+            in_markup(video.name),
             video.stage or "",
-            escape(reason),
+            in_markup(reason),
             str(video.attempts),
             f"{video.failed_at:%Y-%m-%d %H:%M:%S}",
         )
-    Console().print(table)
-    print(f"{total} videos failed" + (f", the latest {len(videos)} are shown" if total > len(videos) else ""))
-    print(f"one of them:  heimdex retry {videos[0].id}     all of a stage:  heimdex retry --stage STAGE")
-    print(f"its source:   {videos[0].uri}")
+    result_console().print(table)
+    out(f"{total} videos failed" + (f", the latest {len(videos)} are shown" if total > len(videos) else ""))
+    out(f"one of them:  heimdex retry {videos[0].id}     all of a stage:  heimdex retry --stage STAGE")
+    out(f"its source:   {videos[0].uri}")
 
 
 @contextmanager

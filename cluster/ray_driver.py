@@ -21,6 +21,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from cluster.contracts.errors import HeimdexError, NodeLost
 from cluster.ray_node import prepare_ray
+from cluster.visible import guard_output
 
 RAY_NAMESPACE = "heimdex"
 _LOST_AFTER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
@@ -129,6 +130,7 @@ def _work(
     speaks: Connection, place: RayPlace, log_file: Path, work: Callable[..., None], arguments: Any, keywords: Any
 ) -> None:
     """What the new process does: says sentences, then None, or the error that ended it."""
+    guard_output()
     os.setpgrp()  # Ctrl-C reaches the whole group of the command, which passes it on
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= _LOST_AFTER

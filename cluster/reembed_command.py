@@ -3,7 +3,6 @@
 Which Ray embeds is decided here; how is ``cluster.reembed``'s.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import typer
 
 from cluster import launch
 from cluster.active_models import ModelName
-from cluster.contracts.errors import ConfigurationError, HeimdexError
+from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_process
 from cluster.reembed import STATEMENT_TIMEOUT_S, Outcome, Wish, configured_models, reembed
@@ -26,6 +25,8 @@ from cluster.store.migrations import refuse_unmigrated
 from cluster.store.opensearch import open_client
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SETTINGS, Models, SearchModels, State, changing_alone
+from cluster.terminal import out, out_json, run, say
+from cluster.visible import guard_output
 
 SHOWN_FAILURES = 5
 
@@ -81,11 +82,9 @@ def command_in(
             }
             wish = Wish({by: model for by, model in named.items() if model}, allow_missing)
             try:
-                outcome = reembed(settings, url, wish, partial(open_ray, settings), _say)
+                outcome = reembed(settings, url, wish, partial(open_ray, settings), say)
             except KeyboardInterrupt:
-                _say(
-                    "Interrupted. What was embedded stays, searches are as before; the same command goes on from here."
-                )
+                say("Interrupted. What was embedded stays, searches are as before; the same command goes on from here.")
                 raise typer.Exit(130) from None
         if as_json:
             counts = {
@@ -94,8 +93,8 @@ def command_in(
                 "lacking": outcome.lacking,
                 "switched": {by.value: model.key for by, model in outcome.switched.items()},
             }
-            typer.echo(json.dumps(counts))
-        if not _report(outcome, _say if as_json else typer.echo):
+            out_json(counts, indent=None)
+        if not _report(outcome, say if as_json else out):
             raise typer.Exit(1)
 
     return reembed_scenes
@@ -110,13 +109,9 @@ def _refuse_mixture(
         raise typer.BadParameter("--rollback and --drop-old stand alone")
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 def _roll_back(url: str) -> None:
     with changing_alone(url), open_pool(url, max_size=1, name="heimdex-rollback") as pool:
-        typer.echo(f"searches are by {_listed(SearchModels(pool).rollback())} again")
+        out(f"searches are by {_listed(SearchModels(pool).rollback())} again")
 
 
 def drop_old_vectors(settings: Settings, url: str) -> None:
@@ -140,23 +135,23 @@ def drop_old_vectors(settings: Settings, url: str) -> None:
         if settings.search_engine is not None:
             indexes = SearchIndexes(pool, url, open_client(settings.search_engine), settings.search_engine)
             indexes.drop_others(models.keys())
-        typer.echo(f"{models.drop_old()} old vectors were dropped")
+        out(f"{models.drop_old()} old vectors were dropped")
 
 
 def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
     """Say what became of it; whether all is well."""
     tell(f"{outcome.embedded} scenes were embedded")
     for scene_id, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
-        _say(f"scene {scene_id}: {reason}")
+        say(f"scene {scene_id}: {reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
-        _say(f"and {len(outcome.failures) - SHOWN_FAILURES} more")
+        say(f"and {len(outcome.failures) - SHOWN_FAILURES} more")
     if outcome.lacking:
-        _say(f"{outcome.lacking} scenes have no vector of these models")
+        say(f"{outcome.lacking} scenes have no vector of these models")
     if outcome.switched:
         tell(f"searches are by {_listed(outcome.switched)} from now on")
         for by, model in outcome.switched.items():
-            _say(f"set {SETTINGS[by]} to {' and '.join(filter(None, (model.name, model.pretrained)))} from now on")
-        _say("`heimdex reembed --rollback` goes back, `heimdex reembed --drop-old` frees the room of the old vectors")
+            say(f"set {SETTINGS[by]} to {' and '.join(filter(None, (model.name, model.pretrained)))} from now on")
+        say("`heimdex reembed --rollback` goes back, `heimdex reembed --drop-old` frees the room of the old vectors")
     return not outcome.lacking or bool(outcome.switched)
 
 
@@ -219,9 +214,5 @@ def run_job() -> int:
     """The command within a job of Ray; its exit status."""
     app = typer.Typer(add_completion=False)
     app.command()(command_in(_database_of_the_job, _ray_of_the_job))
-    try:
-        app()
-    except HeimdexError as error:
-        _say(f"error: {error}")
-        return 2
-    return 0
+    guard_output()
+    return run(app)

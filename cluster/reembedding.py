@@ -22,6 +22,7 @@ from cluster.settings import Settings
 from cluster.store.database import open_pool
 from cluster.store.scene_vectors import EVERY_ID, IdRange, LackingScene, SceneVectors
 from cluster.store.search_models import Models
+from cluster.visible import guard_output
 
 BATCHES_PER_CALL = 4
 """So many of the models' batches share a call: few, or an actor has long been idle when the last one ends its own."""
@@ -167,6 +168,7 @@ class _Actor:
     """A process with loaded models. Errors are answers: Ray would bury them, above all what a constructor raised."""
 
     def __init__(self, work: Work) -> None:
+        guard_output()
         self._loaded: Reembedder | HeimdexError
         try:
             self._loaded = Reembedder(work)

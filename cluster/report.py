@@ -1,25 +1,18 @@
 """What the commands print when the work is done: the table of videos, the summary, the failures."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cluster.contracts.stages import Stage
 from cluster.manifest import BadRow
+from cluster.terminal import in_markup, result_console, say
 from cluster.video_uris import distinct_names, shown, video_name
 
 Result = dict[str, Any]
 """A video as ``cluster.store.results.read_results`` gives it."""
-
-
-def result_console() -> Console:
-    """Standard output; where it is no terminal, wide enough that no table breaks its words."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def video_table(results: Sequence[Result]) -> Table:
@@ -31,7 +24,7 @@ def video_table(results: Sequence[Result]) -> Table:
         table.add_column(column, justify="right")
     for name, result in zip(_names(results), results, strict=True):
         table.add_row(
-            escape(name),
+            in_markup(name),
             "[green]READY[/]" if result["status"] == "READY" else f"[red]{result['status']}[/]",
             str(result["scenes"]),
             str(result["words"]),
@@ -101,14 +94,14 @@ def print_failures(results: Sequence[Result]) -> None:
     """One line per failed video on standard error: file (its URI where names repeat), stage, reason."""
     for name, result in zip(_names(results), results, strict=True):
         if result["status"] == "FAILED":
-            print(f"FAILED  {name}: {result['processing_stage']}: {result['error_message']}", file=sys.stderr)
+            say(f"FAILED  {name}: {result['processing_stage']}: {result['error_message']}")
 
 
 def print_warnings(results: Sequence[Result]) -> None:
     """One line per warning on standard error: file (its URI where names repeat) and what was left out of it."""
     for name, result in zip(_names(results), results, strict=True):
         for warning in result["warnings"]:
-            print(f"WARNING  {name}: {warning['message']}", file=sys.stderr)
+            say(f"WARNING  {name}: {warning['message']}")
 
 
 def _names(results: Sequence[Result]) -> list[str]:
@@ -122,7 +115,7 @@ def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:
     for row in bad_rows:
         where = f" (row {row.sheet_row} of the sheet)" if row.sheet_row is not None else ""
         uri = "" if row.uri is None else f": {shown(row.uri)}"
-        print(f"{shown(manifest)}:{row.line}: {row.reason}{uri}{where}", file=sys.stderr)
+        say(f"{shown(manifest)}:{row.line}: {row.reason}{uri}{where}")
 
 
 def number(value: float | None, digits: int, divisor: float = 1.0) -> str:

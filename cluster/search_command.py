@@ -1,6 +1,5 @@
 """``heimdex search``: opens the search with its models, and shows what was found."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,8 @@ from cluster.search import MAX_QUERY, SceneHit, SearchRequest, SearchResults, Se
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.search_engines import index_opener
+from cluster.terminal import cell, out, out_json, result_console, say
+from cluster.visible import visible
 
 
 def search(
@@ -57,14 +58,14 @@ def search(
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-search") as pool:
         results = open_search(settings, pool).search(request)
     if as_json:
-        print(json.dumps(hits_as_json(results), indent=1, default=str))
+        out_json(hits_as_json(results))
     else:
         show_hits(results)
     if show:
         from cluster.contact_sheet import open_contact_sheet
 
         page = open_contact_sheet(results, ScenePictures(settings.resolved_scenes_url))
-        typer.echo(f"contact sheet: {page}", err=True)
+        say(f"contact sheet: {page}")
 
 
 def _lists(by: str) -> frozenset[By]:
@@ -114,38 +115,37 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
 
 def show_hits(results: SearchResults) -> None:
     """The scenes for people: where, what was said with what fits marked, what was seen, and which list found it."""
-    from cluster.report import result_console
-
     console = result_console()
     if results.corrected is not None:
-        console.print(Text(f"Nothing says {results.query!r}; searched for {results.corrected!r} instead."))
+        console.print(cell(f"Nothing says {results.query!r}; searched for {results.corrected!r} instead."))
     if not results.hits:
         console.print("Nothing was found.")
         return
     asked = f'"{results.query}"' if results.query else "the picture"
-    table = Table(title=Text(f"{asked} ({results.latency_ms} ms)"), title_justify="left")
+    table = Table(title=cell(f"{asked} ({results.latency_ms} ms)"), title_justify="left")
     for column in ("", "video", "at", "said", "seen", "found by"):
         table.add_column(column, overflow="fold")
     for number, hit in enumerate(results.hits, 1):
         table.add_row(
             str(number),
-            Text(hit.scene.name),
+            cell(hit.scene.name),
             f"{time_code(hit.scene.start_s)}-{time_code(hit.scene.end_s)}",
             _marked(hit),
-            Text(", ".join(hit.scene.tags)),
+            cell(", ".join(hit.scene.tags)),
             found_by(hit),
         )
     console.print(table)
     for number, hit in enumerate(results.hits, 1):  # in no column: a path that is wrapped cannot be copied
         if hit.scene.thumbnail_url is not None:
-            print(f"{number}  {hit.scene.thumbnail_url.removeprefix('file://')}")
+            out(f"{number}  {hit.scene.thumbnail_url.removeprefix('file://')}")
 
 
 def _marked(hit: SceneHit) -> Text:
-    said = Text(hit.scene.transcript_segment or "")
+    text, said, last = hit.scene.transcript_segment or "", Text(), 0
     for start, end in hit.scene.marks:
-        said.stylize("bold underline", start, end)
-    return said
+        said.append(visible(text[last:start])).append(visible(text[start:end]), "bold underline")
+        last = end
+    return said.append(visible(text[last:]))
 
 
 def found_by(hit: SceneHit) -> str:

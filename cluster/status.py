@@ -5,14 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cluster.launch import ClusterState
-from cluster.report import mean_times, number, result_console
+from cluster.report import mean_times, number
 from cluster.store.database import Pool, place
 from cluster.store.results import count_by_status, in_flight, read_standings, recent_times, waiting_for_a_reason
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
+from cluster.terminal import in_markup, result_console
 from cluster.video_uris import video_name
 
 SHOWN_WAITING = 20
@@ -51,7 +51,7 @@ def show_status(current: Mapping[str, Any]) -> None:
         console.print(f"Mean of the videos that ended in the last hour: {mean_times([current['recent']])}")
     for worker in current["workers"]:
         if worker["trouble"]:
-            console.print(f"In the way at the moment: {escape(worker['trouble'])}")
+            console.print(f"In the way at the moment: {in_markup(worker['trouble'])}")
     if current["in_flight"]:
         console.print(_in_flight_table(current["in_flight"]))
         _show_warnings(console, current["in_flight"])
@@ -64,7 +64,7 @@ def show_status(current: Mapping[str, Any]) -> None:
 def _show_warnings(console: Console, standings: list[dict[str, Any]]) -> None:
     for standing in standings:
         for warning in standing["warnings"]:
-            console.print(f"Warning: {escape(_name(standing))}: {escape(warning['message'])}")
+            console.print(f"Warning: {in_markup(_name(standing))}: {in_markup(warning['message'])}")
 
 
 def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
@@ -74,7 +74,7 @@ def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
     for standing in standings:
         stages = " + ".join(standing["stages"]) or standing["processing_stage"]
         times = [number(standing[key], 2, 1000) for key in ("queue_ms", "wait_ms", "run_ms")]
-        table.add_row(escape(_name(standing)), stages, str(standing["done_stages"]), *times)
+        table.add_row(in_markup(_name(standing)), stages, str(standing["done_stages"]), *times)
     return table
 
 
@@ -83,7 +83,7 @@ def _waiting_table(standings: list[dict[str, Any]]) -> Table:
     for column in ("video", "why"):
         table.add_column(column, overflow="fold")
     for standing in standings:
-        table.add_row(escape(_name(standing)), escape(standing["error_message"]))
+        table.add_row(in_markup(_name(standing)), in_markup(standing["error_message"]))
     return table
 
 

@@ -11,6 +11,7 @@ from cluster import launch
 from cluster.settings import load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.store.transcripts import find_video, read_transcript
+from cluster.terminal import out_exactly, say
 from cluster.transcripts import TranscriptFormat, write_transcript
 from cluster.video_uris import expand, shown
 
@@ -44,7 +45,7 @@ def transcript(
         raise _refusal(f"{found.name} is {found.status}: it has no transcript yet")
     written = write_transcript(found.transcript, wanted or _format_of(output), found.duration_s, found.source).encode()
     if output is None:
-        typer.echo(written, nl=False)
+        out_exactly(written)
         return
     try:
         output.write_bytes(written)
@@ -71,5 +72,5 @@ def _format_of(output: Path | None) -> TranscriptFormat:
 
 
 def _refusal(sentence: str) -> typer.Exit:
-    typer.echo(f"error: {sentence}", err=True)
+    say(f"error: {sentence}")
     return typer.Exit(1)

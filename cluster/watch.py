@@ -10,7 +10,6 @@ from uuid import UUID
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +19,9 @@ from cluster.contracts.stages import REQUIRES
 from cluster.contracts.videos import VideoStatus
 from cluster.store.database import Pool
 from cluster.store.results import Standing, read_standings
+from cluster.terminal import cell, in_markup
 from cluster.video_uris import distinct_names
+from cluster.visible import visible
 
 POLL_S = 0.4
 SHOWN_IN_FLIGHT = 10
@@ -37,9 +38,7 @@ def watch(pool: Pool, ids: Sequence[UUID], console: Console, meanwhile: Callable
     if console.is_terminal:
         _watch_live(pool, ids, console, meanwhile)
     else:
-        watch_lines(
-            pool, ids, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), meanwhile
-        )
+        watch_lines(pool, ids, lambda line: console.print(cell(line), soft_wrap=True), meanwhile)
 
 
 def watch_lines(
@@ -117,7 +116,7 @@ def _watch_live(pool: Pool, ids: Sequence[UUID], console: Console, meanwhile: Ca
             for standing in standings:
                 if standing.settled and standing.id not in settled:
                     settled.add(standing.id)
-                    live.console.print(_verdict(standing), highlight=False, markup=False)
+                    live.console.print(cell(_verdict(standing)))
             left = _left_text(standings, time.monotonic() - started_s)
             bar.update(task, completed=len(settled), left=left.removeprefix(", "))
             live.update(_view(bar, standings))
@@ -128,7 +127,7 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
     moving = [standing for standing in standings if standing.status == VideoStatus.PROCESSING]
     for standing in moving[:SHOWN_IN_FLIGHT]:
         steps = "━" * standing.done_stages + "─" * (len(REQUIRES) - standing.done_stages)
-        table.add_row(f"  {escape(standing.name)}", f"[cyan]{steps}[/]", _stages(standing), _times(standing))
+        table.add_row(f"  {in_markup(standing.name)}", f"[cyan]{steps}[/]", _stages(standing), _times(standing))
     if len(moving) > SHOWN_IN_FLIGHT:
         table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "", "")
     queues_ms = [standing.queue_ms or 0.0 for standing in standings if standing.status == VideoStatus.PENDING]
@@ -136,7 +135,7 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
         longest = in_words(max(queues_ms) / 1000)
         table.add_row(f"  {len(queues_ms)} waiting", "", "", f"in the queue for up to {longest}")
     waiting = _waiting_for_a_reason(standings)[:SHOWN_WAITING]
-    return Group(table, *(Text(f"  {_reason(each)}", style="yellow") for each in waiting), bar)
+    return Group(table, *(Text(visible(f"  {_reason(each)}"), style="yellow") for each in waiting), bar)
 
 
 def _waiting_for_a_reason(standings: Sequence[Standing]) -> list[Standing]:

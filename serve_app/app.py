@@ -28,6 +28,7 @@ from cluster.store.database import Pool, open_pool
 from cluster.store.opensearch import check_engine, open_client
 from cluster.store.search_engines import index_opener
 from cluster.uri_prefixes import HttpRules
+from cluster.visible import guard_output
 from serve_app import (
     admin_api,
     api_document,
@@ -208,6 +209,7 @@ class ApiReplica:
         from serve_app.loopback import stay_on_loopback
 
         stay_on_loopback()
+        guard_output()
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
         loaders = ModelLoaders.on_cpu(config.vision, config.text, threads=1)
         models = QueryModels(self._pool, loaders, ahead=True)

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Surprise:
 
 def load(readable: Path | None = None) -> Decoders:
     """Calls that try to reach what is none of theirs."""
-    calls = {
+    calls: dict[str, Callable[..., Any]] = {
         "echo": lambda value: value,
         "pid": os.getpid,
         "count": _count,

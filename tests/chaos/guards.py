@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.guards_of_downloads import DOWNLOADS
 from tests.chaos.guards_of_decoders import DECODERS
+from tests.chaos.guards_of_downloads import DOWNLOADS
 from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES

@@ -1,4 +1,4 @@
-"""The guards of decoding what strangers send: what it may cost, and what a decoder cannot reach."""
+"""The guards of decoding and showing what strangers send: its cost, what a decoder and a terminal are kept from."""
 
 from tests.chaos.guards_trial import Guard
 
@@ -10,6 +10,10 @@ SANDBOX = "cluster/sandbox.py"
 
 _PICTURES = "tests/unit/test_pictures.py::"
 _PROCESS = "tests/unit/test_decoder_process.py::"
+
+VISIBLE = "cluster/visible.py"
+TERMINAL = "cluster/terminal.py"
+_VISIBLE = "tests/unit/test_visible.py::"
 
 DECODERS = [
     Guard(
@@ -119,5 +123,54 @@ DECODERS = [
         "if not end.is_reached:",
         "if end.is_reached:",
         (f"{_PROCESS}test_decoder_parts_not_taken_end_their_process",),
+    ),
+    Guard(
+        "controls and marks of direction are shown",
+        VISIBLE,
+        '_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}',
+        '_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}',
+        (f"{_VISIBLE}test_visible_order_is_shown_and_its_letters_stay",),
+    ),
+    Guard(
+        "tables give no orders",
+        TERMINAL,
+        "segment._replace(text=lines(segment.text))",
+        "segment",
+        (f"{_VISIBLE}test_console_gives_no_orders_but_its_own",),
+    ),
+    Guard(
+        "log lines give no orders",
+        VISIBLE,
+        "        return visible(super().getMessage())",
+        "        return super().getMessage()",
+        (f"{_VISIBLE}test_log_record_is_one_line_that_gives_no_orders",),
+    ),
+    Guard(
+        "tracebacks give no orders",
+        VISIBLE,
+        "self.exc_text = lines(",
+        "self.exc_text = str(",
+        (f"{_VISIBLE}test_log_traceback_gives_no_orders",),
+    ),
+    Guard(
+        "messages on arguments give no orders",
+        TERMINAL,
+        'say(f"error: {error.format_message()}")',
+        'print(f"error: {error.format_message()}", file=sys.stderr)',
+        (f"{_VISIBLE}test_wrong_argument_is_shown_and_not_obeyed",),
+    ),
+    Guard(
+        "lines on standard output give no orders",
+        TERMINAL,
+        "    print(visible(text), flush=True)",
+        "    print(text, flush=True)",
+        ("tests/integration/test_terminal_escapes.py::test_no_command_passes_an_order_to_the_terminal",),
+    ),
+    Guard(
+        "transcripts give a terminal no orders",
+        TERMINAL,
+        "    if sys.stdout.isatty():\n        print(lines",
+        "    if not sys.stdout:\n        print(lines",
+        ("tests/integration/test_terminal_escapes.py::test_transcript_is_exact_but_on_a_terminal",),
     ),
 ]

@@ -5,6 +5,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,7 +20,7 @@ MEMORY_BYTES = 96 * 2**20
 """A process with Pillow in it, and next to nothing of a picture."""
 
 
-def encoded(size: tuple[int, int] = (64, 48), kind: str = "PNG", **how: object) -> bytes:
+def encoded(size: tuple[int, int] = (64, 48), kind: str = "PNG", **how: Any) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, (250, 10, 10)).save(file, kind, **how)
     return file.getvalue()
@@ -171,7 +172,7 @@ def test_mutated_picture_is_read_or_refused(kind: str) -> None:
     rng = random.Random(kind)
     exif = Image.Exif()
     exif[0x0112] = 6
-    how = {
+    how: dict[str, Any] = {
         "exif": exif,
         **({"save_all": True, "append_images": [Image.new("RGB", (64, 48))]} if kind != "JPEG" else {}),
     }
