@@ -1,0 +1,8 @@
+"""What Schemathesis sends where the OpenAPI document asks for a picture: it knows no format but JSON by itself."""
+
+import schemathesis
+from api_client import make_picture
+from hypothesis import strategies
+
+for kind in ("jpeg", "png", "webp"):
+    schemathesis.openapi.media_type(f"image/{kind}", strategies.just(make_picture(kind=kind.upper())))
