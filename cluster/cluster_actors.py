@@ -119,6 +119,8 @@ def _start_proxy(settings: Settings, http_port: int) -> None:
     """Serve itself: its controller and the proxy that listens."""
     from ray import serve
 
+    from serve_app.proxy_answers import proxy_environment
+
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location="HeadOnly",
@@ -127,6 +129,7 @@ def _start_proxy(settings: Settings, http_port: int) -> None:
             "port": http_port,
             "request_timeout_s": settings.request_timeout_s + PROXY_SLACK_S,
         },
+        controller_options={"runtime_env": {"env_vars": proxy_environment(settings)}},
         logging_config={"log_level": "WARNING"},
     )
 

@@ -25,7 +25,6 @@ from cluster.store.migrations import apply_migrations
 from cluster.store.opensearch import check_engine, open_client
 from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
-from serve_app import proxy_answers
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
         object_store_mb=settings.object_store_mb,
         dashboard_port=settings.dashboard_port,
         log_file=settings.data_dir / "logs" / "ray.log",
-        environment={**variables("database_url", database_url), **proxy_answers.ENVIRONMENT},
+        environment={**variables("database_url", database_url)},
     )
 
 

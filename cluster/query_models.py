@@ -105,19 +105,22 @@ class ModelLoaders:
 class QueryModels:
     """The models of both spaces; safe to share between threads.
 
-    ``ahead``: a model that is about to become active is loaded beforehand.
+    ``ahead``: a model that is about to become active is loaded beforehand. ``searching``: the pool by which each search
+    asks which models are active; None: ``pool``, which the tables of the first ones are made by.
 
     Raises:
         ConfigurationError: the scenes that are stored were embedded by other models, or one cannot be loaded.
     """
 
-    def __init__(self, pool: Pool, loaders: ModelLoaders, *, ahead: bool = False) -> None:
-        self._models = SearchModels(pool)
+    def __init__(
+        self, pool: Pool, loaders: ModelLoaders, *, ahead: bool = False, searching: Pool | None = None
+    ) -> None:
+        first, self._models = SearchModels(pool), SearchModels(searching or pool)
         self._pictures = ActiveModel(
-            self._models, By.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
+            first, By.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
         )
         self._meanings = ActiveModel(
-            self._models, By.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
+            first, By.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
         )
         self._ahead = ahead
 

@@ -4,24 +4,38 @@ Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.se
 models'. Above ``cluster.store``, below ``serve_app`` and the commands.
 """
 
+import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
 import numpy as np
 
-from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery, parse_words
+from cluster.contracts.errors import EngineTimeout, SearchRefused, SearchTooSlow, StatementTimeout
+from cluster.contracts.search import (
+    By,
+    ModelKeys,
+    QueryVector,
+    RankedScene,
+    Scope,
+    WordsQuery,
+    check_terms,
+    parse_words,
+)
 from cluster.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
 from cluster.store.database import Pool
 from cluster.store.found_scenes import SceneRow, is_own_scene, read_scenes, record_search
 from cluster.store.search_engines import IndexOpener
 from cluster.store.search_index import SearchIndex, vector_of
 from cluster.store.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 FUSION_K = 60
 """Constant of reciprocal rank fusion, as its authors found it best."""
@@ -35,6 +49,8 @@ FAINT = 0.1
 """What a place counts in a list of which the scene does not stand out."""
 MAX_QUERY = 1000
 """Letters of a query."""
+MAX_BEGINNING = 1000
+"""Words that the beginnings of one query (``light*``) may have between them."""
 THREADS = 8
 """So many lists are asked for at once, beside those of words."""
 
@@ -149,12 +165,20 @@ class SearchService:
         """The best of the owner's scenes; the search is recorded as the owner's.
 
         Raises:
+            SearchRefused: the text asks for more than a search may cost.
+            SearchTooSlow: a statement, or the search engine, was stopped at its time limit.
             DatabaseUnavailable: Postgres is away.
             SearchUnavailable: the search engine beside it is.
         """
+        words = parse_words(request.text)
+        check_terms(words)
+        with _stopped_in_time():
+            return self._search(request, words)
+
+    def _search(self, request: SearchRequest, words: WordsQuery) -> SearchResults:
         began = time.monotonic()
-        asked = self._asked()
-        words, corrected = parse_words(request.text), None
+        asked, corrected = self._asked(), None
+        self._check_beginnings(words, request.scope)
         near = self._near(asked, request, words)  # as if nothing were misspelt, while the words are looked for
         first: dict[By, list[RankedScene]] = {}
         if self._counts(By.WORDS, request) and words:
@@ -168,11 +192,21 @@ class SearchService:
         record_search(self._pool, request.scope.owner_id, request.text or "(picture)", len(hits), latency_ms)
         return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
 
+    def _check_beginnings(self, words: WordsQuery, scope: Scope) -> None:
+        if self._vocabulary.begin_more_than(scope.owner_id, words.beginnings, MAX_BEGINNING):
+            stars = ", ".join(f"{beginning}*" for beginning in words.beginnings)
+            raise SearchRefused(f"{stars}: more than {MAX_BEGINNING} words begin so; type more letters.")
+
     def similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene.
 
         None are near a scene that has no vector, as scenes of an existing database whose picture cannot be read.
+        Raises as :meth:`search`.
         """
+        with _stopped_in_time():
+            return self._similar(scene_id, scope, limit)
+
+    def _similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         asked = self._asked()
         vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, asked.pictures.key)
         if vector is None:
@@ -243,6 +277,15 @@ class SearchService:
     def _hits(self, owner_id: UUID, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
         scenes = read_scenes(self._pool, owner_id, [match.scene_id for match in matches], words)
         return [SceneHit(scenes[match.scene_id], match) for match in matches if match.scene_id in scenes]
+
+
+@contextmanager
+def _stopped_in_time() -> Iterator[None]:
+    try:
+        yield
+    except (StatementTimeout, EngineTimeout) as error:
+        logger.warning("a search was stopped: %s", error)
+        raise SearchTooSlow("The search took too long and was stopped: ask for fewer words, or rarer ones.") from error
 
 
 def _nearest(

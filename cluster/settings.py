@@ -170,6 +170,21 @@ class Settings(BaseSettings):
     submissions_per_minute: Annotated[int, Field(ge=1)] = Field(
         6000, description="Videos that one owner may submit by HTTP within a minute."
     )
+    requests_per_minute: Annotated[int, Field(ge=1)] = Field(
+        6000, description="HTTP requests of one owner within a minute, to each replica."
+    )
+    requests_at_once: Annotated[int, Field(ge=1)] = Field(
+        16, description="HTTP requests of one owner that run at once in a replica; further ones wait, or are refused."
+    )
+    searches_per_minute: Annotated[int, Field(ge=1)] = Field(
+        600, description="Searches of one owner within a minute, by each replica."
+    )
+    searches_at_once: Annotated[int, Field(ge=1)] = Field(
+        2, description="Searches of one owner that run at once in a replica; further ones wait, or are refused."
+    )
+    anonymous_per_minute: Annotated[int, Field(ge=1)] = Field(
+        600, description="HTTP requests without a valid token from one address within a minute, to each replica."
+    )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(8 * 1024**2, description="Largest body of an HTTP request.")
     request_timeout_s: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Longest time that an HTTP request may take, in seconds."
@@ -216,6 +231,15 @@ class Settings(BaseSettings):
         8000, description="Port of the HTTP endpoints; 0: any free one."
     )
     http_docs: bool = Field(True, description="Whether /docs and /openapi.json are served.")
+    http_connections: Annotated[int, Field(ge=16)] = Field(
+        1000, description="Connections to the HTTP endpoints; beyond, the one that waits the longest gives way."
+    )
+    http_header_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Longest time that the headers of an HTTP request may take to come, in seconds."
+    )
+    http_body_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Longest pause within the body of an HTTP request, in seconds."
+    )
     dashboard_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8265, description="Port of Ray's dashboard and job server on 127.0.0.1; 0: any free one."
     )

@@ -5,7 +5,7 @@ application (``serve.yaml``); a replica opens its own database pool and loads it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -24,7 +24,6 @@ from cluster.fetch_limits import http_rules
 from cluster.query_models import ModelLoaders, QueryModels
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
-from cluster.store.database import Pool, open_pool
 from cluster.store.opensearch import check_engine, open_client
 from cluster.store.search_engines import index_opener
 from cluster.uri_prefixes import HttpRules
@@ -42,10 +41,13 @@ from serve_app import (
 )
 from serve_app.answer_headers import AnswerHeaders
 from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.callers import CallerLimits, SearchTurns
 from serve_app.documentation import add_documentation
 from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
-from serve_app.limits import DEFAULT_LIMITS, ApiLimits, LimitedRequests
+from serve_app.health_api import ReadinessProbe
+from serve_app.limits import ApiLimits, LimitedRequests
 from serve_app.parts import ApiParts
+from serve_app.pools import SEARCH_TIMEOUT_S, open_api_pool, open_health_pool, open_search_pool
 from serve_app.uri_patterns import uri_pattern
 
 Route = tuple[str, str, Callable[..., Any], int]
@@ -92,7 +94,7 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     embedding_jobs_api.start_embedding: {409},
     quarantine_api.retry_videos: {409},
     quarantine_api.cancel_videos: {409},
-    videos_api.submit_videos: {409, 429},
+    videos_api.submit_videos: {409},
     videos_api.cancel_own_video: {409},
     videos_api.retry_own_video: {409},
     videos_api.reprocess_own_video: {409},
@@ -110,8 +112,6 @@ ANSWERS: dict[Callable[..., Any], dict[int | str, dict[str, Any]]] = {
 BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_api.search_by_picture: search_api.PICTURE_BODY}
 """How bodies are described that are not JSON."""
 
-DATABASE_WAIT_S = 5.0
-"""How long a request waits for a database session before it is answered with 503."""
 ENGINE_WAIT_S = 5.0
 """How long the search engine may take to say that it is there."""
 
@@ -137,6 +137,9 @@ def build_api(parts: ApiParts) -> FastAPI:
     api.state.parts = parts
     error_responses.install(api)
     api_document.install(api, uri_pattern(parts.allowed_schemes))
+    api.state.search_turns = SearchTurns(parts.limits)
+    api.state.readiness = ReadinessProbe(parts)
+    api.add_middleware(CallerLimits, verifier=parts.verifier, limits=parts.limits)
     api.add_middleware(LimitedRequests, limits=parts.limits)
     if parts.cors_origins:
         api.add_middleware(
@@ -211,12 +214,15 @@ class ApiReplica:
         stay_on_loopback()
         guard_output()
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
+        self._searching = open_search_pool(config.database_url)
+        self._watching = open_health_pool(config.database_url)
         loaders = ModelLoaders.on_cpu(config.vision, config.text, threads=1)
-        models = QueryModels(self._pool, loaders, ahead=True)
+        models = QueryModels(self._pool, loaders, ahead=True, searching=self._searching)
+        index = index_opener(self._searching, config.engine, SEARCH_TIMEOUT_S)
         self._parts = ApiParts(
             pool=self._pool,
             verifier=TokenVerifier(config.auth),
-            search=SearchService(index_opener(self._pool, config.engine), models, self._pool, config.weights),
+            search=SearchService(index, models, self._searching, config.weights),
             check_engine=None
             if config.engine is None
             else partial(check_engine, open_client(config.engine, ENGINE_WAIT_S)),
@@ -225,6 +231,7 @@ class ApiReplica:
             cors_origins=config.cors_origins,
             limits=config.limits,
             documented=config.documented,
+            health_pool=self._watching,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -237,32 +244,21 @@ class ApiReplica:
         """
 
     def __del__(self) -> None:
-        pool = getattr(self, "_pool", None)
-        if pool is not None:
-            pool.close()
+        for name in ("_pool", "_searching", "_watching"):
+            pool = getattr(self, name, None)
+            if pool is not None:
+                pool.close()
 
 
 api_deployment: Deployment = serve.deployment(
     name="api",
     num_replicas=1,
-    max_ongoing_requests=64,
+    max_ongoing_requests=256,
     max_constructor_retry_count=3,
     ray_actor_options={"num_cpus": 0.1},
     health_check_period_s=10,
     health_check_timeout_s=30,
 )(serve.ingress()(ApiReplica))
-
-
-def open_api_pool(url: str, request_timeout_s: float = DEFAULT_LIMITS.request_timeout_s) -> Pool:
-    """A pool that gives up early: an outage is a quick 503, and over as soon as the database is back.
-
-    psycopg_pool by default tries for five minutes at growing intervals to replace a lost connection. A statement runs
-    no longer than a request may take, for nobody would wait for it.
-    """
-    pool = open_pool(url, min_size=1, max_size=8, name="heimdex-api", statement_timeout_s=request_timeout_s)
-    pool.timeout = min(DATABASE_WAIT_S, request_timeout_s)
-    pool.reconnect_timeout = DATABASE_WAIT_S
-    return pool
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -295,7 +291,7 @@ def build_app(args: dict[str, Any]) -> Application:
         text=ModelName(settings.text_model),
         weights=settings.search_weights,
         engine=settings.search_engine,
-        limits=ApiLimits(settings.max_body_bytes, settings.request_timeout_s, settings.submissions_per_minute),
+        limits=ApiLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ApiLimits)}),
         documented=settings.http_docs,
     )
     return api_deployment.bind(config)

@@ -16,7 +16,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
 
-from cluster.contracts.errors import DatabaseUnavailable, DecoderBusy, RefusedByDatabase, SearchUnavailable
+from cluster.contracts.errors import (
+    DatabaseUnavailable,
+    DecoderBusy,
+    RefusedByDatabase,
+    SearchRefused,
+    SearchTooSlow,
+    SearchUnavailable,
+)
 from serve_app.schemas import Problem
 
 RETRY_AFTER_S = "5"
@@ -27,7 +34,7 @@ _SENTENCES = {
     404: "There is nothing at this address; /docs lists what there is.",
     405: "This method is not for this address; the Allow header names those that are.",
 }
-EVERYWHERE = {413, 414, 431, 504}
+EVERYWHERE = {413, 414, 429, 431, 504}
 """What every route may answer, whatever it does: the limits around the application."""
 GUARDED = {400, 401, 503}
 """What every route with a token may answer beside: the guard, the parameters, the database."""
@@ -79,7 +86,7 @@ class RequestTooLarge(HTTPException):
 
 
 class RateLimited(HTTPException):
-    """429: the owner has submitted as much as allowed; after ``retry_after_s`` it may be tried again."""
+    """429: the owner has asked for as much as allowed; after ``retry_after_s`` it may be tried again."""
 
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(status.HTTP_429_TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)})
@@ -104,7 +111,7 @@ def describe(*codes: int) -> dict[int | str, dict[str, Any]]:
         413: "The body is too large.",
         414: "The address is too long.",
         415: "The body is not JSON by its Content-Type.",
-        429: "Too much within a while; Retry-After says when to try again.",
+        429: "Too much within a while, or at once; Retry-After says when to try again.",
         431: "The headers are too long.",
         503: "The database, the search engine or the token issuer is away; Retry-After says when to try again.",
         504: "It took too long and was given up.",
@@ -126,6 +133,8 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(DatabaseUnavailable, _unavailable)
     api.add_exception_handler(SearchUnavailable, _unavailable)
     api.add_exception_handler(DecoderBusy, _busy)
+    api.add_exception_handler(SearchRefused, _search_refused)
+    api.add_exception_handler(SearchTooSlow, _search_too_slow)
     api.add_exception_handler(RefusedByDatabase, _refused_by_database)
     api.add_exception_handler(Exception, _unexpected)
 
@@ -168,6 +177,14 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 async def _busy(_request: Request, _error: Exception) -> JSONResponse:
     detail = "Too many pictures are being read right now; try again."
     return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})
+
+
+async def _search_refused(_request: Request, error: Exception) -> JSONResponse:
+    return problem(status.HTTP_400_BAD_REQUEST, str(error))
+
+
+async def _search_too_slow(_request: Request, error: Exception) -> JSONResponse:
+    return problem(status.HTTP_504_GATEWAY_TIMEOUT, str(error))
 
 
 async def _refused_by_database(_request: Request, error: Exception) -> JSONResponse:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
 
 from serve_app.auth import TokenVerifier
 from serve_app.error_responses import Forbidden, Unauthorized
@@ -22,6 +23,23 @@ bearer_scheme = HTTPBearer(
     bearerFormat="JWT",
     description="A Supabase access token, or one from `heimdex token --sub UUID`.",
 )
+
+
+CALLER = "heimdex.caller"
+"""Where in a request's scope is who sends it, where that is known already."""
+Caller = UUID | HTTPException
+"""The user whom a valid token names, or what is wrong with the token."""
+
+
+def identify(verifier: TokenVerifier, headers: Headers) -> UUID:
+    """The user that the request's one token names; raises Unauthorized or KeysUnavailable."""
+    sent = headers.getlist("Authorization")
+    if len(sent) > 1:
+        raise Unauthorized("Send one Authorization header, not several.")
+    scheme, token = get_authorization_scheme_param(sent[0] if sent else None)
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("A bearer token is required: send 'Authorization: Bearer <token>'.")
+    return verifier.user_id(token)
 
 
 class UserRoute(APIRoute):
@@ -41,13 +59,10 @@ class UserRoute(APIRoute):
     @staticmethod
     def admit(request: Request) -> UUID:
         """The user that the request's one token names; raises Unauthorized."""
-        sent = request.headers.getlist("Authorization")
-        if len(sent) > 1:
-            raise Unauthorized("Send one Authorization header, not several.")
-        scheme, token = get_authorization_scheme_param(sent[0] if sent else None)
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorized("A bearer token is required: send 'Authorization: Bearer <token>'.")
-        return _verifier(request).user_id(token)
+        known: Caller | None = request.scope.get(CALLER)
+        if isinstance(known, HTTPException):
+            raise known
+        return known or identify(_verifier(request), request.headers)
 
 
 class AdminRoute(UserRoute):

@@ -1,7 +1,8 @@
 """What one request may cost: bytes of its address, headers and body, and time.
 
 Pure ASGI, around the whole application, so that nothing is read or waited for beyond the limits, whatever the route.
-How much one owner may submit is ``videos_api``'s, how long a statement may run the database pool's.
+How much one owner may submit is ``videos_api``'s, how often a caller may ask ``callers``', how long a statement may run
+the database pool's, how long a connection may take to send a request ``connections``'.
 """
 
 import asyncio
@@ -28,6 +29,11 @@ class ApiLimits:
     max_body_bytes: int
     request_timeout_s: float
     submissions_per_minute: int
+    requests_per_minute: int = 6000
+    requests_at_once: int = 16
+    searches_per_minute: int = 600
+    searches_at_once: int = 2
+    anonymous_per_minute: int = 600
 
 
 DEFAULT_LIMITS = ApiLimits(max_body_bytes=8 * 1024**2, request_timeout_s=30.0, submissions_per_minute=6000)

@@ -23,7 +23,7 @@ class ApiParts:
     it accepts besides. ``cors_origins``: origins whose pages may call from a browser. ``limits``: what a request and an
     owner may ask for. ``worker_silence_s``: a worker not seen for longer counts as gone. ``check_engine`` raises
     SearchUnavailable while the engine beside Postgres that finds the scenes, if there is one, is away. ``documented``:
-    whether /docs and /openapi.json are there.
+    whether /docs and /openapi.json are there. ``health_pool``: sessions that readiness is asked by; None: ``pool``'s.
     """
 
     pool: Pool
@@ -36,6 +36,7 @@ class ApiParts:
     worker_silence_s: float = SEEN_WITHIN_S
     check_engine: Callable[[], None] | None = None
     documented: bool = True
+    health_pool: Pool | None = None
 
     @property
     def http_rules(self) -> HttpRules:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
@@ -15,6 +16,7 @@ from cluster.contracts.search import By, Scope
 from cluster.query_picture import read_picture
 from cluster.search import MAX_DEPTH, MAX_QUERY, SearchRequest
 from cluster.search import SceneHit as Hit
+from serve_app.callers import SearchTurns
 from serve_app.error_responses import BadRequest, NotFound
 from serve_app.guards import CurrentUser
 from serve_app.parts import ApiParts, Parts
@@ -130,16 +132,28 @@ def _page_of_scenes(
 Asked = Annotated[PageOfScenes, Depends(_page_of_scenes)]
 
 
-def search_own_scenes(q: Words, asked: Asked, parts: Parts, by: Lists = EVERY_LIST) -> FoundScenes:
+def _turns_of(request: Request) -> SearchTurns:
+    turns: SearchTurns = request.app.state.search_turns
+    return turns
+
+
+Turns = Annotated[SearchTurns, Depends(_turns_of)]
+
+
+async def search_own_scenes(q: Words, asked: Asked, parts: Parts, turns: Turns, by: Lists = EVERY_LIST) -> FoundScenes:
     """The user's scenes that fit best: by what was said and seen, by what that means, and by the picture."""
     mark = _mark_of(q, by, asked.scope)
     lists = frozenset(map(By, by.split(",")))
     request = SearchRequest(asked.scope, q, by=lists, limit=asked.limit, offset=_offset(asked.cursor, mark))
-    return _page(parts, request, mark)
+    return await turns.run(asked.scope.owner_id, partial(_page, parts, request, mark))
 
 
-def search_by_picture(picture: Picture, asked: Asked, parts: Parts) -> FoundScenes:
+async def search_by_picture(picture: Picture, asked: Asked, parts: Parts, turns: Turns) -> FoundScenes:
     """The user's scenes whose pictures are nearest to the one in the body."""
+    return await turns.run(asked.scope.owner_id, partial(_page_by_picture, parts, asked, picture))
+
+
+def _page_by_picture(parts: ApiParts, asked: PageOfScenes, picture: bytes) -> FoundScenes:
     mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, asked.scope)
     try:
         pixels = read_picture(picture)
@@ -150,14 +164,15 @@ def search_by_picture(picture: Picture, asked: Asked, parts: Parts) -> FoundScen
     return _page(parts, request, mark)
 
 
-def similar_scenes(
+async def similar_scenes(
     scene_id: Annotated[Id, Path(description="The scene's id.")],
     user_id: CurrentUser,
     parts: Parts,
+    turns: Turns,
     limit: Limit = 10,
 ) -> SimilarScenes:
     """The user's scenes that look most like one of them, which is not among them."""
-    hits = parts.search.similar(scene_id, Scope(user_id), limit)
+    hits = await turns.run(user_id, partial(parts.search.similar, scene_id, Scope(user_id), limit))
     if hits is None:
         raise NotFound("There is no such scene.")
     return SimilarScenes(items=[_shown(hit) for hit in hits])

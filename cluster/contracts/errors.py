@@ -14,7 +14,9 @@
     │   ├── DecoderBusy             too many pictures are being decoded
     │   └── Interrupted             the cluster's doing and not the video's: uses up none of its attempts
     │       ├── DatabaseUnavailable     Postgres is away
+    │       │   └── StatementTimeout        a statement ran longer than its session allows
     │       ├── SearchUnavailable       the search engine beside Postgres is away, or has no index
+    │       │   └── EngineTimeout           it took longer than it was given
     │       ├── NodeLost                a node, a scheduler or what they held died
     │       ├── NoSpace                 a disk of results or the object store is full
     │       └── ModelChanged            scenes are searched by other models now than those that embedded them
@@ -27,6 +29,8 @@
     │   ├── TooManySubmissions      its owner has submitted as much as allowed
     │   ├── SubmissionChanged       its ids stand for other videos already
     │   └── RefusedByDatabase       a rule of the database forbids the row: the owner is unknown there, or the like
+    ├── SearchRefused           a search asks for more than one may cost; the sentence says what is allowed
+    ├── SearchTooSlow           a search was stopped at its time limit
     ├── LeaseLost               another scheduler owns the video now: stop, discard, write nothing
     └── ConfigurationError      refuse to start; the sentence says what to set
 
@@ -90,6 +94,14 @@ class SearchUnavailable(Interrupted):
     """The search engine cannot be reached, takes nothing, or has no index yet."""
 
 
+class StatementTimeout(DatabaseUnavailable):
+    """A statement ran longer than its session allows, and was stopped by Postgres."""
+
+
+class EngineTimeout(SearchUnavailable):
+    """The search engine did not answer within the time that the search may take."""
+
+
 class NodeLost(Interrupted):
     """A node or a scheduler died, or a worker that held data of a video which it was not working on."""
 
@@ -136,6 +148,14 @@ class SubmissionChanged(SubmissionRefused):
 
 class RefusedByDatabase(SubmissionRefused):
     """A rule of the database forbids the videos; the message says which, and what to do."""
+
+
+class SearchRefused(HeimdexError):
+    """A search has more terms, or shorter beginnings, than one may have; the message says what is allowed."""
+
+
+class SearchTooSlow(HeimdexError):
+    """A search was stopped at its time limit; the message says what to ask for instead."""
 
 
 class LeaseLost(HeimdexError):

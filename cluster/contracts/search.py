@@ -15,6 +15,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.contracts.errors import SearchRefused
+
 
 class By(StrEnum):
     """The ranked lists: words as they were said or seen, what they mean, and what the picture shows."""
@@ -104,6 +106,12 @@ class WordsQuery:
         ]
 
     @property
+    def beginnings(self) -> list[str]:
+        """What words may begin with, each once, in lower case."""
+        clauses = [clause for clauses in self.alternatives for clause in clauses]
+        return list(dict.fromkeys(clause.text.lower() for clause in clauses if clause.match is Match.PREFIX))
+
+    @property
     def plain(self) -> str:
         """What is asked for, without operators and what is forbidden: as a model reads it."""
         wanted = [[clause.text for clause in clauses if not clause.negated] for clauses in self.alternatives]
@@ -127,6 +135,14 @@ class WordsQuery:
         return " or ".join(" ".join(map(_as_typed, clauses)) for clauses in self.alternatives)
 
 
+MAX_TERMS = 32
+"""Words of a query, those of phrases and forbidden ones among them."""
+IDEOGRAPHS_OF_A_TERM = 16
+"""Chinese and Japanese write no blanks, and an index takes each letter for a word: so many count as one."""
+MIN_PREFIX = 3
+"""Letters before the star: fewer begin too many words."""
+_RUN = re.compile(r"[^\W_]+")
+_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _TOKEN = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+)')
 _PREFIX = re.compile(r"(\w{2,})\*")
 
@@ -154,6 +170,25 @@ def _clause(word: str) -> Clause:
     text = word.removeprefix("-")
     prefix = _PREFIX.fullmatch(text)
     return Clause(prefix[1], Match.PREFIX, negated) if prefix else Clause(text, Match.WORD, negated)
+
+
+def check_terms(query: WordsQuery) -> None:
+    """Raise SearchRefused for a query that costs too much: too many terms, or beginnings that are too short."""
+    clauses = [clause for clauses in query.alternatives for clause in clauses]
+    short = [clause.text for clause in clauses if clause.match is Match.PREFIX and len(clause.text) < MIN_PREFIX]
+    if short:
+        raise SearchRefused(f"{short[0]}*: a beginning needs at least {MIN_PREFIX} letters before the star.")
+    terms = sum(_terms(clause.text) for clause in clauses)
+    if terms > MAX_TERMS:
+        raise SearchRefused(
+            f"The query has {terms} words (of Chinese and Japanese, {IDEOGRAPHS_OF_A_TERM} letters count as one), "
+            f"of {MAX_TERMS} that one may have: ask for fewer."
+        )
+
+
+def _terms(text: str) -> int:
+    letters_each = (len(_IDEOGRAPH.findall(run)) for run in _RUN.findall(text))
+    return sum(max(1, -(-letters // IDEOGRAPHS_OF_A_TERM)) for letters in letters_each)
 
 
 def _as_typed(clause: Clause) -> str:

@@ -21,7 +21,7 @@ from psycopg.types import TypeInfo
 from psycopg_pool import ConnectionPool, PoolClosed
 
 from cluster.contracts.database_url import DatabaseUrl
-from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, StatementTimeout
 from cluster.store.embedded import EmbeddedPostgres, running_url
 
 __all__ = [
@@ -160,7 +160,7 @@ class Pool(ConnectionPool[Connection[DictRow]]):
         except PoolClosed:
             raise
         except QueryCanceled as error:
-            raise DatabaseUnavailable(f"Postgres at {self._place} takes too long: {_one_line(error)}") from error
+            raise StatementTimeout(f"Postgres at {self._place} takes too long: {_one_line(error)}") from error
         except (OperationalError, IdleInTransactionSessionTimeout) as error:
             if borrowed is None or borrowed.closed or is_connection_lost(error):
                 raise DatabaseUnavailable(f"Postgres at {self._place} is away: {_one_line(error)}") from error

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from opensearchpy import OpenSearch, OpenSearchException, TransportError
+from opensearchpy import ConnectionTimeout, OpenSearch, OpenSearchException, TransportError
 
-from cluster.contracts.errors import SearchUnavailable
+from cluster.contracts.errors import EngineTimeout, SearchUnavailable
 from cluster.contracts.search import EngineAddress
 
 TIMEOUT_S = 30.0
 """A query takes milliseconds, a bulk of documents seconds."""
 _OURS = {400, 404, 409}
 """Statuses that say something of what was asked; all others say that the engine cannot do it now."""
+_CANCELLED = "task_cancelled_exception"
+"""The type of the error of a search that was cancelled at its time limit."""
 _CONNECTION = re.compile(
     r"^HTTPS?Connection\w*\(host='(.*?)', port='?(\d+)'?\): (?:Failed to establish a new connection: )?"
 )
@@ -47,7 +49,11 @@ def engine_errors() -> Iterator[None]:
     """What the client raises within becomes ``SearchUnavailable``, unless what was asked is at fault."""
     try:
         yield
+    except ConnectionTimeout as error:
+        raise EngineTimeout(f"OpenSearch takes too long: {_reason(error)}") from error
     except TransportError as error:
+        if _CANCELLED in str(error.info):
+            raise EngineTimeout("OpenSearch took too long and was stopped") from error
         if error.status_code == 404 and error.error == "index_not_found_exception":
             raise SearchUnavailable("OpenSearch has no index of the scenes: run `heimdex index rebuild`") from error
         if error.status_code in _OURS:

@@ -10,14 +10,19 @@ from uuid import UUID
 
 from opensearchpy import OpenSearch
 
+from cluster.contracts.errors import EngineTimeout
 from cluster.contracts.search import By, Clause, Match, QueryVector, RankedScene, Scope, WordsQuery
-from cluster.store.opensearch import engine_errors
+from cluster.store.opensearch import TIMEOUT_S, engine_errors
 from cluster.store.opensearch_documents import ANALYZERS, MODEL_FIELDS, TYPED, stemmed
 
 MOST_CLAUSES = 1000
 """What one query may consist of; OpenSearch itself allows 1024."""
 LANGUAGES_KNOWN_S = 10.0
 """How long a language that nobody spoke before may stay unknown: till then its words are found as typed."""
+MOST_EXPANSIONS = 1000
+"""Words that a beginning (``light*``) may stand for."""
+ANSWER_SLACK_S = 0.5
+"""How much longer than its own time limit the engine is waited for."""
 _WORD = re.compile(r"[A-Za-z0-9]+|\w")
 """What is at most a token each."""
 _LEAST_CANDIDATES, _MOST_CANDIDATES = 100, 1000
@@ -28,9 +33,10 @@ Query = dict[str, Any]
 class OpenSearchIndex:
     """The scenes behind an alias. Safe to share between threads."""
 
-    def __init__(self, client: OpenSearch, alias: str) -> None:
+    def __init__(self, client: OpenSearch, alias: str, timeout_s: float = TIMEOUT_S) -> None:
         self._client = client
         self._alias = alias
+        self._timeout_s = timeout_s
         self._languages = _Languages(client, alias)
 
     def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
@@ -64,8 +70,17 @@ class OpenSearchIndex:
         return [RankedScene(scene.scene_id, 2 * scene.score - 1) for scene in ranked]
 
     def _ranked(self, search: Query) -> list[RankedScene]:
+        """Raises EngineTimeout; the engine itself stops what it was asked for then."""
+        limit = f"{round(self._timeout_s * 1000)}ms"
         with engine_errors():
-            found = self._client.search(index=self._alias, body=search)
+            found = self._client.search(
+                index=self._alias,
+                body=search,
+                params={"timeout": limit, "cancel_after_time_interval": limit},
+                request_timeout=self._timeout_s + ANSWER_SLACK_S,
+            )
+        if found["timed_out"]:
+            raise EngineTimeout("OpenSearch took too long and was stopped")
         return [RankedScene(UUID(hit["fields"]["scene_id"][0]), hit["sort"][0]) for hit in found["hits"]["hits"]]
 
 
@@ -139,7 +154,8 @@ def _stemmed(field: str, clauses: Sequence[Clause]) -> Query:
 def _clause(field: str, clause: Clause, without_words: str) -> Query:
     """``without_words``: whether a clause of which nothing is left to look for fits ``all`` or ``none``."""
     if clause.match is Match.PREFIX:  # of words as they were typed, whatever the language
-        return {"prefix": {TYPED: {"value": clause.text.lower()}}}
+        beginning = {"value": clause.text.lower(), "rewrite": f"top_terms_boost_{MOST_EXPANSIONS}"}
+        return {"constant_score": {"filter": {"prefix": {TYPED: beginning}}}}
     if clause.match is Match.PHRASE:
         return {"match_phrase": {field: {"query": clause.text, "zero_terms_query": without_words}}}
     return {"match": {field: {"query": clause.text, "operator": "and", "zero_terms_query": without_words}}}

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from cluster.contracts.search import EngineAddress, ModelKeys
 from cluster.store.database import Pool
-from cluster.store.opensearch import open_client
+from cluster.store.opensearch import TIMEOUT_S, open_client
 from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.search_index import PostgresSearchIndex, SearchIndex
 from cluster.store.search_indexes import alias_of
@@ -14,8 +14,8 @@ IndexOpener = Callable[[ModelKeys], SearchIndex]
 """Opens the index of the vectors of some models."""
 
 
-def index_opener(pool: Pool, engine: EngineAddress | None = None) -> IndexOpener:
-    """Indexes of Postgres, or of the engine beside it."""
+def index_opener(pool: Pool, engine: EngineAddress | None = None, timeout_s: float = TIMEOUT_S) -> IndexOpener:
+    """Indexes of Postgres, or of the engine beside it, which may take ``timeout_s`` for each list."""
     if engine is None:
         in_postgres = PostgresSearchIndex(pool)
         return lambda _: in_postgres
@@ -23,6 +23,6 @@ def index_opener(pool: Pool, engine: EngineAddress | None = None) -> IndexOpener
 
     @lru_cache(8)
     def opened(models: ModelKeys) -> SearchIndex:
-        return OpenSearchIndex(client, alias_of(prefix, models))
+        return OpenSearchIndex(client, alias_of(prefix, models), timeout_s)
 
     return opened

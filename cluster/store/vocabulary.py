@@ -4,7 +4,8 @@ Likeness is that of pg_trgm, which is not installed everywhere: the trigrams tha
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,8 @@ LEAST_LIKENESS = 0.3
 """pg_trgm's own threshold."""
 MAX_WORD = 40
 """Longer ones are no words, and nobody types them."""
+MAX_CORRECTED = 8
+"""Words of a query that are corrected; each is compared with much of the vocabulary."""
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 _ADD = """
@@ -67,6 +70,19 @@ WHERE near.likeness >= %(least)s AND NOT EXISTS (
 """
 
 
+_BEGIN = """
+-- How many of the owner's words begin so, counted no further than one past the limit.
+SELECT count(*) AS words
+FROM unnest(%(beginnings)s::text[], %(trigrams)s::text[]) AS asked (beginning, trigrams)
+CROSS JOIN LATERAL (
+    SELECT FROM search_vocabulary AS v
+    WHERE v.owner_id = %(owner)s AND v.trigrams @> string_to_array(asked.trigrams, '|')
+      AND starts_with(v.word, asked.beginning)
+    LIMIT %(most)s + 1
+) AS found
+"""
+
+
 def words_in(texts: Iterable[str]) -> set[str]:
     """The words of three letters and more, in lower case."""
     return {word for text in texts for word in _WORD.findall(text.lower()) if len(word) <= MAX_WORD}
@@ -75,6 +91,12 @@ def words_in(texts: Iterable[str]) -> set[str]:
 def trigrams(word: str) -> list[str]:
     """As pg_trgm takes them: of the word with two blanks before it and one behind it."""
     padded = f"  {word} "
+    return sorted({padded[start : start + 3] for start in range(len(padded) - 2)})
+
+
+def _trigrams_of_beginning(beginning: str) -> list[str]:
+    """Those that every word has that begins so."""
+    padded = f"  {beginning}"
     return sorted({padded[start : start + 3] for start in range(len(padded) - 2)})
 
 
@@ -92,8 +114,12 @@ class Vocabulary:
         self._pool = pool
 
     def corrections(self, owner_id: UUID, words: Iterable[str]) -> dict[str, str]:
-        """For each word that none of the owner's scenes has: the one that was probably meant, if any is like it."""
+        """For each word that none of the owner's scenes has: the one that was probably meant, if any is like it.
+
+        Of many words, only the first ``MAX_CORRECTED`` are looked at.
+        """
         typed = {word.lower(): word for word in words if words_in([word]) == {word.lower()}}
+        typed = dict(islice(typed.items(), MAX_CORRECTED))
         if not typed:
             return {}
         with self._pool.connection() as connection:
@@ -101,6 +127,15 @@ class Vocabulary:
                 _NEAREST, {"owner": owner_id, "least": LEAST_LIKENESS, **_asked(list(typed))}
             ).fetchall()
         return {typed[row["word"]]: row["meant"] for row in rows}
+
+    def begin_more_than(self, owner_id: UUID, beginnings: Sequence[str], most: int) -> bool:
+        """Whether more than ``most`` of the owner's words begin with any of these."""
+        if not beginnings:
+            return False
+        asked = {"beginnings": list(beginnings), "trigrams": ["|".join(_trigrams_of_beginning(b)) for b in beginnings]}
+        with self._pool.connection() as connection:
+            row = connection.execute(_BEGIN, {"owner": owner_id, "most": most, **asked}).fetchone()
+        return row is not None and row["words"] > most
 
     def all_words(self) -> dict[UUID, set[str]]:
         """Every owner's words."""

@@ -20,9 +20,10 @@ from cluster.models.vision import load_vision_model
 from cluster.query_models import Embedding, ModelLoaders, Picture, QueryModels, VisionEncoder
 from cluster.search import SearchService
 from cluster.store.search_engines import index_opener
-from serve_app.app import build_api, open_api_pool
+from serve_app.app import build_api
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
+from serve_app.pools import open_api_pool
 from tests.benchmarks.made_scenes import VectorSpace, vector_spaces
 
 SECRET = "a secret of the benchmarks, long enough for HS256"

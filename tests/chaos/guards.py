@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from tests.chaos.guards_of_callers import CALLS
 from tests.chaos.guards_of_decoders import DECODERS
 from tests.chaos.guards_of_downloads import DOWNLOADS
 from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
@@ -48,6 +49,7 @@ GUARDS = [
     *SQL,
     *TOKENS,
     *HTTP,
+    *CALLS,
     *SOURCES,
     *DOWNLOADS,
     *ORIGIN,

@@ -4,6 +4,7 @@ from tests.chaos.guards_trial import Guard
 
 LIMITS = "serve_app/limits.py"
 APP = "serve_app/app.py"
+POOLS = "serve_app/pools.py"
 SEARCH = "serve_app/search_api.py"
 ADMIN = "serve_app/admin_api.py"
 PARTS = "serve_app/parts.py"
@@ -71,14 +72,14 @@ HTTP = [
     ),
     Guard(
         "a statement runs no longer than its request",
-        APP,
+        POOLS,
         ", statement_timeout_s=request_timeout_s)\n    pool.timeout",
         ")\n    pool.timeout",
         (f"{_ROUTES}test_a_session_of_the_api_runs_no_statement_longer_than_a_request",),
     ),
     Guard(
         "a request waits for a session no longer than it may take",
-        APP,
+        POOLS,
         "    pool.timeout = min(DATABASE_WAIT_S, request_timeout_s)\n",
         "",
         (f"{_ROUTES}test_a_session_of_the_api_runs_no_statement_longer_than_a_request",),

@@ -61,11 +61,11 @@ class WordMeanings:
     encode_queries = encode
 
 
-def query_models(pool: Pool, vision: VisionEncoder | None = None) -> QueryModels:
+def query_models(pool: Pool, vision: VisionEncoder | None = None, searching: Pool | None = None) -> QueryModels:
     """Those two, or another for pictures, as the models that read queries; they need not be loaded."""
     pictures, meanings = vision or WordVectors(), WordMeanings()
     loaders = ModelLoaders(ModelName(pictures.key), lambda _: pictures, ModelName(meanings.key), lambda _: meanings)
-    return QueryModels(pool, loaders)
+    return QueryModels(pool, loaders, searching=searching)
 
 
 def make_picture(colour: tuple[int, int, int] = (250, 10, 10), kind: str = "PNG") -> bytes:

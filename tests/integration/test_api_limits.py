@@ -16,8 +16,8 @@ from starlette.types import Message
 
 from cluster.settings import Settings
 from cluster.store.database import Pool, connect
-from serve_app.app import open_api_pool
 from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
+from serve_app.pools import open_api_pool
 
 KIB = 1024
 SMALL = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=30.0, submissions_per_minute=5)

@@ -23,7 +23,7 @@ ERRORS_OF = {
     "/v1/videos/{video_id}/reprocess": {"409", "415"},
 }
 """What only some routes answer with."""
-EVERYWHERE = {"413", "414", "431", "504"}
+EVERYWHERE = {"413", "414", "429", "431", "504"}
 """What the limits around the application answer with, on every route."""
 
 

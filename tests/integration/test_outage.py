@@ -6,7 +6,7 @@ from psycopg.conninfo import conninfo_to_dict
 from starlette.testclient import TestClient
 
 from cluster.store.database import EmbeddedPostgres, Pool, connect
-from serve_app.app import open_api_pool
+from serve_app.pools import open_api_pool
 
 
 def answers(api: TestClient) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from api_client import ADMIN, ALICE, headers
 from starlette.testclient import TestClient
 
-from serve_app.app import ADMIN_ROUTES, open_api_pool
+from serve_app.app import ADMIN_ROUTES
+from serve_app.pools import open_api_pool
 
 
 def test_every_admin_route_is_closed_to_users(api: TestClient) -> None:

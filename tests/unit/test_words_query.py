@@ -2,7 +2,8 @@
 
 import pytest
 
-from cluster.contracts.search import Clause, Match, WordsQuery, parse_words
+from cluster.contracts.errors import SearchRefused
+from cluster.contracts.search import IDEOGRAPHS_OF_A_TERM, Clause, Match, WordsQuery, check_terms, parse_words
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,36 @@ def test_only_plain_words_that_must_fit_are_corrected() -> None:
     query = parse_words('tied -tied "tied" tied* or tied')
     assert query.words == ["tied", "tied"]
     assert str(query.corrected({"tied": "tide"})) == 'tide -tied "tied" tied* or tide'
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        " or ".join(f"wo{a}{b}*" for a in "abcdef" for b in "abcdef")[:1000],
+        "tide " + " ".join(f"-mo{a}{b}*" for a in "abcdef" for b in "abcdef"),
+        "w " * 33,
+        f'"{"w " * 33}"',
+        f'"{"low tide " * 8}" {"moon " * 17}',
+        "-".join("w" * 33),
+        "_".join("w" * 33),
+        "人" * (32 * IDEOGRAPHS_OF_A_TERM + 1),
+    ],
+)
+def test_words_query_of_too_many_terms_is_refused(query: str) -> None:
+    with pytest.raises(SearchRefused, match=r"of 32 that one may have: ask for fewer\.$"):
+        check_terms(parse_words(query))
+
+
+@pytest.mark.parametrize("query", ["aa* or ab*", "tide -mo*", "日本*", "x or (aa*) -bb*"])
+def test_words_query_of_a_short_beginning_is_refused(query: str) -> None:
+    with pytest.raises(SearchRefused, match="at least 3 letters before the star"):
+        check_terms(parse_words(query))
+
+
+@pytest.mark.parametrize("query", ["w " * 32, "a" * 1000, "人" * 512, "lig* -моо*", "a* b", "", "-aa*"])
+def test_words_query_within_the_limits_is_searched(query: str) -> None:
+    check_terms(parse_words(query))
+
+
+def test_words_query_beginnings_are_each_named_once() -> None:
+    assert parse_words("Lig* tide or lig* -moo*").beginnings == ["lig", "moo"]
