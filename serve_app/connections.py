@@ -1,8 +1,8 @@
 """What a connection may do before its request is complete: time for the headers, for the body, and how many there are.
 
 Ray Serve's proxy is uvicorn, which waits for a request's headers and body without a limit and takes any number of
-connections. ``watch_connections``, called in the process of the proxy (``proxy_answers``), gives uvicorn a protocol with
-limits for both. What may be in a complete request is ``limits``'.
+connections. ``watch_connections``, called in the process of the proxy (``proxy_answers``), gives uvicorn a protocol
+with limits for both. What may be in a complete request is ``limits``'.
 """
 
 import asyncio
@@ -245,7 +245,7 @@ def make_protocol(limits: ConnectionLimits) -> type[LimitedConnection]:
 
 def watch_connections(limits: ConnectionLimits) -> None:
     """Have the server that this process starts next keep the limits: uvicorn finds its protocol by this name."""
-    uvicorn.protocols.http.auto.AutoHTTPProtocol = make_protocol(limits)  # type: ignore[misc]
+    uvicorn.protocols.http.auto.AutoHTTPProtocol = make_protocol(limits)
 
 
 def _most_files() -> int:

@@ -108,8 +108,8 @@ HTTP = [
     Guard(
         "a search has an end",
         SEARCH,
-        "Query(max_length=MAX_QUERY, ",
-        "Query(",
+        "        max_length=MAX_QUERY,\n",
+        "",
         (f"{_ROUTES}test_a_search_has_an_end",),
     ),
     Guard(
