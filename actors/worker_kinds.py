@@ -4,6 +4,8 @@ The configurations are small and plain: they travel into the workers' constructo
 """
 
 import math
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,8 @@ SMALL_FILES_BYTES = 16 * 2**20
 """Where a call takes less time than asking for it, short videos share one: so many, of such a length, or such a size
 before the length is known. Whatever kills the worker hits all that share it, so longer videos have theirs alone."""
 FETCHER_HANGS_S = 60.0
+FETCH_PRIORITY = 19
+"""The lowest: models never wait for a source that sends as fast as a CPU takes it."""
 MEDIA_NICENESS = 4
 """How far media workers stand back behind the models' on the same CPUs: speech takes longest, so it must never wait for
 pictures. Ray's workers are at 15 of 19."""
@@ -235,8 +239,13 @@ class _FetchLoader:
         from actors.stages.fetcher import Fetcher
 
         fetcher = Fetcher(self.config.limits, self.config.scratch_dir, self.config.owner_share)
+
+        def fetch(uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), FETCH_PRIORITY)  # of this thread alone
+            return fetcher.fetch(uri, key, owner_id)
+
         calls: dict[str, Callable[..., Any]] = {
-            "fetch": fetcher.fetch,
+            "fetch": fetch,
             "discard": fetcher.discard,
             "list_downloads": fetcher.list_downloads,
         }

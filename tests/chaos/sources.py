@@ -61,8 +61,8 @@ def shown(figures: Figures) -> str:
 
 
 @dataclass
-class _Owner:
-    """What an owner does by HTTP."""
+class Owner:
+    """What an owner does by HTTP; ``submitted``: the ids of its videos."""
 
     client: httpx.Client
     submitted: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
             for attack in ATTACKS:
                 figures[attack.name] = _attacked(attack, owner, attacker, web.url, clips)
                 progress(f"{attack.name}: {shown(figures[attack.name])}")
-                violations += _left(attack, folder / "scratch")
+                violations += left_by(attack, folder / "scratch")
     violations += _too_slow(figures)
     return Counts(clips, figures, violations)
 
@@ -120,14 +120,14 @@ def _clip(folder: Path) -> Path:
 
 
 @contextmanager
-def _owner(cluster: OwnCluster, owner_id: UUID | None = None) -> Iterator[_Owner]:
+def _owner(cluster: OwnCluster, owner_id: UUID | None = None) -> Iterator[Owner]:
     chosen = () if owner_id is None else ("--sub", str(owner_id))
     headers = {"Authorization": f"Bearer {cluster.heimdex('token', *chosen).strip()}"}
     with httpx.Client(base_url=cluster.http_url, headers=headers, timeout=30.0) as client:
-        yield _Owner(client)
+        yield Owner(client)
 
 
-def _attacked(attack: Attack, owner: _Owner, attacker: _Owner, url: str, clips: int) -> Figures:
+def _attacked(attack: Attack, owner: Owner, attacker: Owner, url: str, clips: int) -> Figures:
     with serving(attack.script) as web:
         for number in range(attack.count):
             attacker.submit(f"{web.url}/{number}.mp4")
@@ -140,7 +140,7 @@ def _attacked(attack: Attack, owner: _Owner, attacker: _Owner, url: str, clips: 
             attacker.cancel_all()
 
 
-def _measured(owner: _Owner, url: str, clips: int) -> Figures:
+def _measured(owner: Owner, url: str, clips: int) -> Figures:
     """One video after the other, with searches and health checks beside them."""
     videos: list[float] = []
     with _requests_beside(owner.client) as requests:
@@ -187,7 +187,7 @@ def _p95(seconds: Sequence[float]) -> float:
     return sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1] if seconds else math.inf
 
 
-def _left(attack: Attack, scratch: Path) -> list[str]:
+def left_by(attack: Attack, scratch: Path) -> list[str]:
     """What a cancelled attack has not given back."""
     end_s = time.monotonic() + ENDS_WITHIN_S
     while (left := [path for path in scratch.rglob("*") if path.is_file()]) and time.monotonic() < end_s:
