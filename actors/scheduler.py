@@ -61,7 +61,7 @@ BETWEEN_CLAIMS_S = 0.1
 """Room for short videos comes one by one, many times a second: what a claim costs is shared by several."""
 CLEANUP_S = 5.0
 """How long a stop waits for cancelled attempts to remove their downloads."""
-SLOW_FETCH_S = 2.0
+SLOW_FETCH_S = 0.5
 """A download that takes longer takes no room any more in what is claimed."""
 ANNOUNCE_S = 2.0
 """How often workers are announced."""

@@ -240,9 +240,9 @@ class _FetchLoader:
 
         fetcher = Fetcher(self.config.limits, self.config.scratch_dir, self.config.owner_share)
 
-        def fetch(uri: str, key: str, owner_id: UUID | None = None) -> LocalVideo:
+        def fetch(uri: str, key: str, owner_id: UUID | None = None, origin: Origin = Origin.COMMAND) -> LocalVideo:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), FETCH_PRIORITY)  # of this thread alone
-            return fetcher.fetch(uri, key, owner_id)
+            return fetcher.fetch(uri, key, owner_id, origin)
 
         calls: dict[str, Callable[..., Any]] = {
             "fetch": fetch,
