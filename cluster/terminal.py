@@ -15,6 +15,7 @@ from typer import Abort
 from typer.exceptions import TyperException
 
 from cluster.contracts.errors import HeimdexError
+from cluster.redaction import redacted
 from cluster.visible import lines, visible
 
 
@@ -102,7 +103,7 @@ def run(app: Callable[..., Any]) -> int:
         say(f"error: {error.format_message()}")
         return int(error.exit_code)
     except HeimdexError as error:
-        say(f"error: {error}")
+        say(f"error: {redacted(str(error))}")
         return 2
     except Abort:
         say("Aborted.")

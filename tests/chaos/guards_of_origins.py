@@ -15,7 +15,7 @@ MIGRATION = "sql/migrations/041_add_submission_origin.sql"
 
 _UNIT = "tests/unit/test_origins.py::"
 _PREFIX = "tests/unit/test_uri_prefixes.py::test_prefix_other_file_is_not_covered"
-_WRITTEN = "tests/integration/test_origins.py::"
+_WRITTEN = "tests/integration/test_submission_origins.py::"
 _SHOWN = "tests/integration/test_shown_uris.py::"
 _TEXTS = "tests/unit/test_redaction.py::"
 _OWN = f"{_UNIT}test_origin_adopted_reads_its_owners_folder_alone[fetcher]"
