@@ -14,7 +14,6 @@ import ray
 
 from actors.scheduler import SchedulerConfig, VideoScheduler
 from cluster.contracts.errors import ConfigurationError
-from cluster.redacted_logs import redact_logs
 from cluster.store.database import EmbeddedPostgres
 from cluster.visible import guard_output
 
@@ -28,7 +27,6 @@ class SchedulerActor:
 
     def __init__(self, config: SchedulerConfig) -> None:
         guard_output()
-        redact_logs()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._config = config
         self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"

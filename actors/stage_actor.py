@@ -35,7 +35,6 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame
-from cluster.redacted_logs import redact_logs
 from cluster.redaction import redacted
 from cluster.visible import guard_output
 
@@ -149,7 +148,6 @@ class StageActor:
 
     def __init__(self, name: str, load: Callable[[], LoadedWorker], held: float) -> None:
         guard_output()
-        redact_logs()
         self._name = name
         self._held = held
         self._load_error: HeimdexError | None = None

@@ -14,7 +14,6 @@ from cluster.contracts.videos import Origin
 from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
 from cluster.ray_driver import RAY_NAMESPACE
-from cluster.redacted_logs import redact_logs
 from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings
 from cluster.settings import load_settings
 from cluster.store.database import open_pool
@@ -61,7 +60,6 @@ def batch(
 def main() -> None:
     """Run the command; errors that the cluster raises on purpose are one line, no traceback."""
     guard_output()
-    redact_logs()
     sys.exit(run(app))
 
 

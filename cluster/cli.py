@@ -28,7 +28,6 @@ from cluster import (
 )
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
-from cluster.redacted_logs import redact_logs
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.terminal import error_console, out, out_json, run, say
@@ -340,7 +339,6 @@ def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
 
 def main() -> None:
     """Run a command; what the cluster raises on purpose becomes one line on standard error."""
-    redact_logs()
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # that Postgres is away is said in our own words
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
     guard_output()

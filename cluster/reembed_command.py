@@ -18,7 +18,6 @@ from cluster.active_models import ModelName
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_process
-from cluster.redacted_logs import redact_logs
 from cluster.reembed import STATEMENT_TIMEOUT_S, Outcome, Wish, configured_models, reembed
 from cluster.settings import Settings, load_settings, pretrained_of
 from cluster.store.database import open_pool
@@ -216,5 +215,4 @@ def run_job() -> int:
     app = typer.Typer(add_completion=False)
     app.command()(command_in(_database_of_the_job, _ray_of_the_job))
     guard_output()
-    redact_logs()
     return run(app)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from cluster.contracts.errors import ConfigurationError, HeimdexError
 from cluster.plan import Hardware, device_for
 from cluster.ray_driver import told_shortly
-from cluster.redacted_logs import redact_logs
 from cluster.reembedder import Failure, Reembedder, Work
 from cluster.settings import Settings
 from cluster.store.database import open_pool
@@ -170,7 +169,6 @@ class _Actor:
 
     def __init__(self, work: Work) -> None:
         guard_output()
-        redact_logs()
         self._loaded: Reembedder | HeimdexError
         try:
             self._loaded = Reembedder(work)

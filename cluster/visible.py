@@ -46,7 +46,7 @@ def _shown(letter: str) -> str:
 
 
 class VisibleRecord(logging.LogRecord):
-    """A log record whose message is one line; a traceback keeps its lines, but no secret of a URI."""
+    """A log record whose message is one line; a traceback keeps its lines. Neither keeps a secret of a URI."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -55,7 +55,7 @@ class VisibleRecord(logging.LogRecord):
 
     def getMessage(self) -> str:  # noqa: N802  logging calls it so
         """The message with its arguments."""
-        return visible(super().getMessage())
+        return visible(redacted(super().getMessage()))
 
 
 def guard_output() -> None:
@@ -65,4 +65,4 @@ def guard_output() -> None:
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print(lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    print(lines(redacted("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)

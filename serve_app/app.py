@@ -22,7 +22,6 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress
 from cluster.fetch_limits import http_rules
 from cluster.query_models import ModelLoaders, QueryModels
-from cluster.redacted_logs import redact_logs
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
 from cluster.store.opensearch import check_engine, open_client
@@ -212,7 +211,6 @@ class ApiReplica:
     def __init__(self, config: ReplicaConfig) -> None:
         from serve_app.loopback import stay_on_loopback
 
-        redact_logs()
         stay_on_loopback()
         guard_output()
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)

@@ -141,7 +141,7 @@ DECODERS = [
     Guard(
         "log lines give no orders",
         VISIBLE,
-        "        return visible(super().getMessage())",
+        "        return visible(redacted(super().getMessage()))",
         "        return super().getMessage()",
         (f"{_VISIBLE}test_log_record_is_one_line_that_gives_no_orders",),
     ),

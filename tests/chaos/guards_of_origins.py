@@ -175,8 +175,9 @@ _READ = [
     Guard(
         "key frames are read as pictures of their video",
         "cluster/reembedder.py",
-        '    encoded = pictures.read(scene.key_frame_url or "", scene.video_id)\n',
-        '    import fsspec\n\n    encoded = fsspec.open(scene.key_frame_url or "", "rb").open().read()\n',
+        '    return read_whole_picture(pictures.read(scene.key_frame_url or "", scene.video_id))\n',
+        "    import fsspec\n\n"
+        '    return read_whole_picture(fsspec.open(scene.key_frame_url or "", "rb").open().read())\n',
         ("tests/unit/test_scene_pictures.py::test_key_frame_elsewhere_is_not_opened",),
     ),
     Guard(
@@ -228,11 +229,18 @@ _SAID = [
         (f"{_WRITTEN}test_store_that_is_away_tells_no_endpoint",),
     ),
     Guard(
-        "logged defects",
-        "actors/stage_actor.py",
-        'redacted(_storable("".join(traceback.format_exception(error))))',
-        '_storable("".join(traceback.format_exception(error)))',
-        (f"{_TEXTS}test_logged_defect_has_no_secret",),
+        "tracebacks of logs",
+        "cluster/visible.py",
+        "self.exc_text = lines(redacted(logging.Formatter().formatException(self.exc_info)))",
+        "self.exc_text = lines(logging.Formatter().formatException(self.exc_info))",
+        ("tests/unit/test_redacted_logs.py::test_log_traceback_has_no_secret",),
+    ),
+    Guard(
+        "lines of logs",
+        "cluster/visible.py",
+        "visible(redacted(super().getMessage()))",
+        "visible(super().getMessage())",
+        ("tests/unit/test_redacted_logs.py::test_log_line_has_no_secret",),
     ),
     Guard(
         "folders of this machine",

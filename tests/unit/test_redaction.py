@@ -1,13 +1,12 @@
 """Error texts as they are written down: no endpoint, no secret, and to owners no folder of this machine."""
 
 import errno
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.stage_actor import _log_defect, failure_of
+from actors.stage_actor import failure_of
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.redaction import redacted, store_reason, without_folders
 from cluster.video_uris import filename_of, shown
@@ -90,13 +89,6 @@ def test_failure_in_the_ledger_has_no_secret() -> None:
     ):
         assert "SECRET" not in (message := failure_of(error).message)
         assert "topsecret" not in message
-
-
-def test_logged_defect_has_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR):
-        _log_defect("worker", RuntimeError(f"GET https://me:pw@minio:9000/a{SIGNED}"))
-    assert "https://minio:9000/a" in caplog.text
-    assert not any(secret in caplog.text for secret in ("topsecret", "AKIASECRET", "me:pw"))
 
 
 def test_local_file_of_a_command_is_named_in_full(tmp_path: Path) -> None:
