@@ -241,7 +241,8 @@ def _tokens(settings: Settings) -> Iterator[Finding]:
     if settings.jwks_url:
         yield Finding("tokens", True, f"public keys from {settings.jwks_url}")
     elif settings.jwt_secret:
-        yield Finding("tokens", True, "HS256 with HEIMDEX_JWT_SECRET")
+        before = ", and with HEIMDEX_JWT_PREVIOUS_SECRET" if settings.jwt_previous_secret else ""
+        yield Finding("tokens", True, f"HS256 with HEIMDEX_JWT_SECRET{before}")
     else:
         yield Finding("tokens", True, f"HS256 with the data directory's own secret ({_secret_file(settings)})")
     admins = settings.resolved_admin_user_ids

@@ -136,7 +136,7 @@ def build_api(parts: ApiParts) -> FastAPI:
     )
     api.state.parts = parts
     error_responses.install(api)
-    api_document.install(api, uri_pattern(parts.allowed_schemes))
+    api_document.install(api, uri_pattern(parts.http_rules))
     api.state.search_turns = SearchTurns(parts.limits)
     api.state.readiness = ReadinessProbe(parts)
     api.add_middleware(CallerLimits, verifier=parts.verifier, limits=parts.limits)

@@ -42,13 +42,13 @@ PICTURE_BODY = {
 
 
 def _searchable(query: str) -> str:
-    if not re.search(SEARCHABLE, query):
+    if not re.fullmatch(SEARCHABLE, query):
         raise ValueError("must contain words")
     return query
 
 
 def _lists(by: str) -> str:
-    if not re.search(LISTS, by):
+    if not re.fullmatch(LISTS, by):
         raise ValueError(f"takes {', '.join(By)}, separated by commas")
     return by
 
@@ -58,13 +58,13 @@ def _dated(since: datetime) -> datetime:
 
 
 def _texts(tags: list[str] | None) -> list[str] | None:
-    if any(not re.search(TEXT, tag) for tag in tags or ()):
+    if any(not re.fullmatch(TEXT, tag) for tag in tags or ()):
         raise ValueError("must be text")
     return tags
 
 
 def _of_a_page(cursor: str) -> str:
-    if not re.search(CURSOR, cursor):
+    if not re.fullmatch(CURSOR, cursor):
         raise ValueError(UNKNOWN_CURSOR)
     return cursor
 

@@ -1,10 +1,13 @@
 """The URIs that ``POST /v1/videos`` accepts, as a regular expression for the OpenAPI document.
 
-``cluster.video_uris`` decides; what matches here passes there. A few spellings that it reads too (letters beyond ASCII
-in a host's name, shortened IPv6 addresses) have no place in a pattern.
+``cluster.video_uris`` and ``cluster.uri_prefixes`` decide; what matches here, with the user's own id in a prefix,
+passes there. A few spellings that they read too have no place in a pattern: letters beyond ASCII in a host's name,
+shortened IPv6 addresses, and, below a prefix, names that begin with a dot or have a percent sign in them.
 """
 
-from collections.abc import Iterable
+import re
+
+from cluster.uri_prefixes import OWNER, HttpRules, UriPrefix
 
 _TEXT = r"[^\x00-\x1f\x7f-\x9f]"
 _PATH_TEXT = r"[^#\x00-\x1f\x7f-\x9f]"
@@ -17,15 +20,26 @@ _PORT = "(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}
 _WEB = rf"{_HOST}{_PORT}([/?]{_PATH_TEXT}*)?(#{_TEXT}*)?"
 _BUCKET = rf"[A-Za-z0-9][A-Za-z0-9._-]{{1,254}}(/{_TEXT}*)?"
 _OTHER = rf"[^/\x00-\x1f\x7f-\x9f]+(/{_TEXT}*)?"
+_NAME = r"[^/\\%.\x00-\x1f\x7f-\x9f][^/\\%\x00-\x1f\x7f-\x9f]*"
+_ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _PLACES = {"http": _WEB, "https": _WEB, "s3": _BUCKET, "gs": _BUCKET, "gcs": _BUCKET}
 
 
-def uri_pattern(schemes: Iterable[str]) -> str | None:
-    """What a URI of one of ``schemes`` looks like; None where local paths are among them, which may be anything."""
-    wanted = sorted(schemes)
-    if "file" in wanted:
+def uri_pattern(rules: HttpRules) -> str | None:
+    """What a URI looks like that ``rules`` accept; None where local paths are among them, which may be anything."""
+    if "file" in rules.schemes:
         return None
-    return f"^({'|'.join(f'{_any_case(scheme)}://{_PLACES.get(scheme, _OTHER)}' for scheme in wanted)})$"
+    below = [_below(prefix) for prefix in rules.prefixes if prefix.scheme not in rules.schemes]
+    return f"^({'|'.join([*map(_of_scheme, sorted(rules.schemes)), *below])})$"
+
+
+def _of_scheme(scheme: str) -> str:
+    return f"{_any_case(scheme)}://{_PLACES.get(scheme, _OTHER)}"
+
+
+def _below(prefix: UriPrefix) -> str:
+    place = prefix.template.removeprefix(prefix.scheme)
+    return f"{_any_case(prefix.scheme)}{_ID.join(map(re.escape, place.split(OWNER)))}{_NAME}(/{_NAME})*"
 
 
 def _any_case(scheme: str) -> str:

@@ -5,9 +5,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from api_client import ApiMaker
+from api_client import ALICE, ApiMaker
 from starlette.testclient import TestClient
 
+from cluster.uri_prefixes import UriPrefix
 from serve_app.admin_api import RANGE_PATTERN
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 
@@ -93,6 +94,14 @@ def test_uri_is_described_by_the_schemes_that_are_allowed(make_api: ApiMaker) ->
     assert [bool(re.search(one, "s3://bucket/a.mp4")) for one in (web, both)] == [False, True]
     assert [bool(re.search(one, "https://example.org/a.mp4")) for one in (web, both)] == [True, True]
     assert any_path is None
+
+
+def test_uri_is_described_by_the_prefixes_too(make_api: ApiMaker) -> None:
+    rules = {"allowed_schemes": frozenset({"https"}), "uri_prefixes": (UriPrefix.read("s3://uploads/{owner}/"),)}
+    described: dict[str, Any] = make_api(**rules).get("/openapi.json").json()
+    pattern = described["components"]["schemas"]["Submission"]["properties"]["uri"]["pattern"]
+    tried = ["https://example.org/a.mp4", f"s3://uploads/{ALICE}/a.mp4", "s3://uploads/a.mp4", "s3://other/a.mp4"]
+    assert [bool(re.search(pattern, uri)) for uri in tried] == [True, True, False, False]
 
 
 def test_headers_of_errors_are_described(document: dict[str, Any]) -> None:

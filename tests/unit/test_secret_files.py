@@ -1,6 +1,7 @@
 """Secrets from files, and which of them may travel by which URL."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,11 @@ def test_every_secret_has_a_file_setting() -> None:
         f"{name}_file" for name in SECRETS_IN_FILES
     }
     assert VALUES.keys() <= SECRETS_IN_FILES
+
+
+def test_setting_that_sounds_like_a_secret_is_one() -> None:
+    sounding = re.compile(r"secret$|password$|_key$|database.*_url$|token$")
+    assert {name for name in Settings.model_fields if sounding.search(name)} == SECRETS_IN_FILES
 
 
 @pytest.mark.parametrize("name", sorted(VALUES))

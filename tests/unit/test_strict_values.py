@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -9,14 +10,19 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.contracts.errors import InvalidVideo
+from cluster.uri_prefixes import HttpRules, UriPrefix
 from cluster.video_uris import check_remote
 from serve_app.admin_api import RANGE_PATTERN
 from serve_app.strict_values import Digits, Id, Time
 from serve_app.uri_patterns import uri_pattern
 
 ID = "5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11"
-WEB = uri_pattern(["http", "https"])
-ALL = uri_pattern(["http", "https", "s3", "gs", "gcs", "az", "abfs"])
+WEB = uri_pattern(HttpRules())
+ALL = uri_pattern(HttpRules(frozenset(["http", "https", "s3", "gs", "gcs", "az", "abfs"])))
+OWNER = UUID("aaaaaaaa-0000-4000-8000-000000000002")
+PREFIXES = tuple(map(UriPrefix.read, ["s3://uploads/{owner}/", "gs://a.b/shared", "az://c/x-{owner}-y/"]))
+ANY_ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+BELOW = HttpRules(frozenset(), PREFIXES)
 URIS = [
     "https://example.org/talk.mp4",
     "HTTP://EXAMPLE.ORG:8080/a%20b/c d.mp4?X-Amz-Signature=0a&x=[1]#t=5",
@@ -117,10 +123,38 @@ def test_pattern_of_uris_is_what_is_read() -> None:
         assert not re.search(WEB, uri), uri
     for uri in ("s3://", "s3:///key", "s3://arn:aws:s3/key", "s3://b/key\x00", "az://", "ftp://host/a.mp4"):
         assert not re.search(ALL, uri), uri
-    assert uri_pattern(["file", "https"]) is None
+    assert uri_pattern(HttpRules(frozenset(["file", "https"]))) is None
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(st.from_regex(ALL or "", fullmatch=True))
 def test_uri_by_the_pattern_is_accepted(uri: str) -> None:
+    assert is_checked(uri)
+
+
+def test_pattern_of_prefixes_is_what_is_below_them() -> None:
+    pattern = uri_pattern(BELOW)
+    assert pattern is not None
+    for uri in (
+        f"s3://uploads/{OWNER}/a b/ü.mp4",
+        f"S3://uploads/{OWNER}/a",
+        "gs://a.b/shared/x",
+        f"az://c/x-{OWNER}-y/a",
+    ):
+        assert re.search(pattern, uri), uri
+        assert BELOW.refusal(uri, OWNER) is None, uri
+    mine = f"s3://uploads/{OWNER}"
+    wrong = [mine, f"{mine}/", f"{mine}/../a", f"{mine}/a//b", f"{mine}/%2e%2e/a", f"{mine}/a\\b", "s3://uploads/me/a"]
+    wrong += ["gs://aXb/shared/x", "gs://a.b/sharedx", "s3://other/a", "https://example.org/a.mp4", f"{mine}/a\n"]
+    assert [uri for uri in wrong if re.fullmatch(pattern, uri) or BELOW.refusal(uri, OWNER) is None] == []
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(
+    st.from_regex(
+        (uri_pattern(BELOW) or "").replace("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", str(OWNER)), fullmatch=True
+    )
+)
+def test_uri_by_the_pattern_of_a_prefix_is_accepted(uri: str) -> None:
+    assert BELOW.refusal(uri, OWNER) is None
     assert is_checked(uri)
