@@ -77,7 +77,7 @@ Words = Annotated[
     str,
     Query(
         max_length=MAX_QUERY,
-        description='Words: all must fit; "quoted", begin*, or, -without.',
+        description='Words, 32 at most: all must fit; "quoted", begin* (3 letters at least), or, -without.',
         json_schema_extra=_pattern(SEARCHABLE),
     ),
     AfterValidator(_searchable),

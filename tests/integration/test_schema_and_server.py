@@ -31,7 +31,14 @@ from serve_app.limits import ApiLimits
 SEED = 17
 EXAMPLES = 10
 """Requests by chance of each kind and route, beside those of all boundaries (several hundred per route)."""
-LARGE = ApiLimits(max_body_bytes=8 * 1024**2, request_timeout_s=30.0, submissions_per_minute=10**9)
+LARGE = ApiLimits(
+    max_body_bytes=8 * 1024**2,
+    request_timeout_s=30.0,
+    submissions_per_minute=10**9,
+    requests_per_minute=10**6,
+    searches_per_minute=10**6,
+    anonymous_per_minute=10**6,
+)
 """The limits of a minute are other tests'."""
 
 
