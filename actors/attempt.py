@@ -9,11 +9,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.deadlines import Deadlines
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage, is_engine_away
 from actors.fetchers import Fetchers
@@ -28,6 +29,7 @@ from cluster.contracts.errors import (
     LeaseLost,
     NodeLost,
     NoSpace,
+    QuotaExceeded,
     WorkerCrash,
     WorkerLost,
 )
@@ -37,6 +39,7 @@ from cluster.contracts.stages import DEADLINES, REQUIRES, Blame, Outcome, RetryR
 from cluster.contracts.videos import ClaimedVideo
 from cluster.redaction import redacted, without_folders
 from cluster.storage_root import is_copied
+from cluster.store.owner_requests import QuotaCharges
 from cluster.store.stage_ledger import BegunVideo, ClosedRun, DatabaseClock, OpenRun
 from cluster.store.video_queue import Finish, VideoQueue
 
@@ -66,6 +69,10 @@ class AttemptParts:
     """How attempts wait for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
     root_is_remote: bool = False
     """Whether relative paths are below a storage root that is no folder."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    """How long calls may run, as all attempts have measured them."""
+    charges: QuotaCharges | None = None
+    """What measured videos count as in their owners' quotas; None: there are none."""
 
 
 def _nothing(*_: object) -> None:
@@ -149,10 +156,21 @@ class Attempt:
             previous = reply.value
         media = previous if isinstance(previous, MediaInfo) else None
         if media is not None:
+            await self._charge(run, total, media)
             self._duration_s = media.duration_s
             if media.duration_s is not None:
                 self._admitted.on_length(media.duration_s)
         return Done(previous, self._close(run, outcome, total, media))
+
+    async def _charge(self, run: OpenRun, report: StageReport, media: MediaInfo) -> None:
+        """Count the video in its owner's quotas; one that is beyond them fails before it costs more."""
+        if self._parts.charges is None:
+            return
+        try:
+            await self._until_database_answers(self._parts.charges.charge, self.video, media)
+        except QuotaExceeded as error:
+            failure = StageFailure(QuotaExceeded.__name__, str(error), Blame.VIDEO)
+            raise self._failed(run, report, failure, media) from None
 
     async def _call(self, run: OpenRun, call: Call, previous: Any) -> StageReply:
         arguments = tuple(previous if argument is PREVIOUS else argument for argument in call.arguments)
@@ -165,15 +183,16 @@ class Attempt:
             raise self._failed(run, _unmeasured(call.kind), failure_of(error)) from None
         if isinstance(reply.value, LocalVideo):
             self._node_id, self._downloaded = reply.node_id, reply.value.temporary
+        if reply.report.failure is None:
+            self._parts.deadlines.note_run(call.name, reply.model, self._duration_s, reply.report.run_s)
         return reply
 
     async def _by_worker(self, stage: Stage, call: Call, arguments: tuple[Any, ...]) -> StageReply:
-        deadline = DEADLINES[stage]
         return await self._parts.pools[call.kind].run(
             call.name,
             arguments,
-            deadline_s=deadline.fixed_s,
-            added_s=deadline.added_s(self._duration_s),
+            deadline_s=DEADLINES[stage].fixed_s,
+            added_s=self._parts.deadlines.added_s(stage, call.name, self._duration_s),
             node_id=self._node_id if call.on_file_node else None,
             alone=self._alone,
             size=call.size,
@@ -206,12 +225,14 @@ class Attempt:
         closing, self._closing = self._closing, []
         await asyncio.gather(*closing, *added)
 
-    def _failed(self, run: OpenRun, report: StageReport, failure: StageFailure) -> StageFailed:
+    def _failed(
+        self, run: OpenRun, report: StageReport, failure: StageFailure, media: MediaInfo | None = None
+    ) -> StageFailed:
         outcome = Outcome.LOST if failure.error_type in _LOST else Outcome.FAILED
         if failure.error_type == NoSpace.__name__:
             self._parts.on_trouble(failure.message)
         failure = replace(failure, message=self._for_owner(failure.message))
-        finished_at = self._close(run, outcome, replace(report, failure=failure))
+        finished_at = self._close(run, outcome, replace(report, failure=failure), media)
         return StageFailed(run.stage, failure, finished_at)
 
     def _for_owner(self, message: str) -> str:

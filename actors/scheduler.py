@@ -23,6 +23,7 @@ from actors.admission import WORK_S, Admission, Room
 from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.back_pressure import BackPressure
 from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.deadlines import Deadlines
 from actors.downloads import Downloads
 from actors.embedding_runner import EmbeddingRunner
 from actors.engine_outage import EngineOutage
@@ -31,11 +32,13 @@ from actors.fetchers import Fetchers
 from actors.index_sweep import IndexSweep
 from actors.picture_sweep import PictureSweep
 from actors.pools import Pool
+from actors.record_sweep import RecordSweep
 from actors.run_estimates import RunEstimates
 from actors.stage_actor import WorkerInfo, remote_stage_actor
 from actors.video_path import FETCH_CALL
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED, WorkerPlan
 from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
+from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
@@ -48,6 +51,7 @@ from cluster.store.forgetting import ForgottenPictures
 from cluster.store.index_follower import IndexFollower
 from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.opensearch import open_client
+from cluster.store.owner_requests import QuotaCharges
 from cluster.store.queue_signals import can_listen, notifications
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.video_queue import VideoQueue
@@ -85,6 +89,10 @@ class SchedulerConfig:
     """Where the pictures of scenes lie, those of forgotten videos to be removed."""
     engine: EngineAddress | None = None
     """The engine beside Postgres that finds the scenes."""
+    quotas: OwnerQuotas = NO_QUOTAS
+    """What is processed for one owner."""
+    audit_days: int = 365
+    """How long entries of the audit log are kept."""
     embedding_environment: Mapping[str, str] | None = None
     """Settings of the process that embeds what lacks vectors; None: this scheduler runs none."""
 
@@ -116,6 +124,8 @@ class VideoScheduler:
         self._admission = Admission(self._workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
         self._pressure = BackPressure()
         self._outage = EngineOutage()
+        self._deadlines = Deadlines()
+        self._charges = QuotaCharges(self._database, config.quotas) if config.quotas.measures else None
         self._wake = asyncio.Event()
         self._more_waits = self._urgent_waits = True
         self._grace_s = 0.0
@@ -166,7 +176,8 @@ class VideoScheduler:
 
     def _sweeps(self) -> "list[Callable[[], Coroutine[Any, Any, None]]]":
         """What removes, all the time, what others left behind."""
-        sweeps: list[Callable[[], Coroutine[Any, Any, None]]] = [self._downloads.sweep_forever]
+        records = RecordSweep(self._database, self._config.audit_days)
+        sweeps: list[Callable[[], Coroutine[Any, Any, None]]] = [self._downloads.sweep_forever, records.sweep_forever]
         if self._config.scenes_url is not None:
             pictures = ScenePictures(self._config.scenes_url)
             sweeps.append(PictureSweep(ForgottenPictures(self._database), pictures).sweep_forever)
@@ -304,6 +315,8 @@ class VideoScheduler:
             self._pressure.note_trouble,
             self._outage if self._config.engine is not None else None,
             self._config.plan.root_is_remote,
+            self._deadlines,
+            self._charges,
         )
         note_length, note_done = partial(self._note_length, video), partial(self._note_done, video)
         try:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Origin
 from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
@@ -41,11 +42,9 @@ def batch(
     ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
     rows = read_manifest(manifest)
     with open_pool(url, max_size=2, name="heimdex-batch") as pool:
-        ids = (
-            submit(pool, settings.resolved_owner_id, rows.submissions, origin=Origin.MANIFEST)
-            if rows.submissions
-            else []
-        )
+        limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
+        found = rows.submissions
+        ids = submit(pool, owner_id, found, limits=limits, origin=Origin.MANIFEST) if found else []
         out(f"submitted {len(ids)} videos")
         watch_lines(pool, ids, out)
         results = read_results(pool, ids)

@@ -18,6 +18,7 @@ import typer
 from cluster import (
     __version__,
     adopt_command,
+    audit_command,
     forget_command,
     index_command,
     launch,
@@ -27,6 +28,7 @@ from cluster import (
     transcript_command,
 )
 from cluster.contracts.database_url import DatabaseUrl
+from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
@@ -54,6 +56,7 @@ for command in (
     queue_commands.quarantine,
     forget_command.forget,
     adopt_command.adopt,
+    audit_command.audit,
 ):
     app.command()(command)
 app.command("reembed")(reembed_command.reembed_scenes)
@@ -144,7 +147,8 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
     settings = load_settings()
     submissions = _submissions(expand(uris), language, priority)
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
-        ids = enqueue(pool, settings.resolved_owner_id, submissions)
+        limits = SubmissionLimits(quotas=settings.owner_quotas)
+        ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits)
         caretaker = Caretaker(settings, pool, owned, say)
         try:
             watch(pool, ids, error_console(), caretaker.look)
@@ -189,7 +193,8 @@ def submit(
         submissions, bad_rows = rows.submissions, rows.bad_rows
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
         origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
-        ids = enqueue(pool, settings.resolved_owner_id, submissions, origin=origin) if submissions else []
+        limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
+        ids = enqueue(pool, owner_id, submissions, limits=limits, origin=origin) if submissions else []
         results = read_results(pool, ids) if as_json else []
     if as_json:
         out_json(results)

@@ -85,6 +85,8 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         postgres_dir=None if settings.database_url else settings.postgres_dir,
         scenes_url=settings.resolved_scenes_url,
         engine=settings.search_engine,
+        quotas=settings.owner_quotas,
+        audit_days=settings.audit_days,
         embedding_environment={**as_environment(settings), **variables("database_url", database_url)},
     )
     return start_actor(SCHEDULER_NAME, config)

@@ -1,7 +1,8 @@
-"""``heimdex forget``: videos are as if they had never been; what was counted stays."""
+"""``heimdex forget``: what was found in videos is deleted and what was counted stays, or an owner is erased."""
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -10,12 +11,14 @@ import typer
 from cluster import launch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.videos import Origin
+from cluster.erasure import erase
 from cluster.fetch_limits import fetch_limits
 from cluster.origins import limits_for
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
 from cluster.storage import FetchLimits
 from cluster.store.database import Pool, open_pool
+from cluster.store.erasing import count_data
 from cluster.store.forgetting import ForgottenPictures, OwnVideo, find_own
 from cluster.store.forgetting import forget as forget_videos
 from cluster.store.index_follower import IndexFollower
@@ -27,8 +30,11 @@ from cluster.video_uris import expand, shown
 
 def forget(
     videos: Annotated[
-        list[str], typer.Argument(metavar="URI...", help="As they were submitted, or ids.", show_default=False)
-    ],
+        list[str] | None, typer.Argument(metavar="URI...", help="As they were submitted, or ids.", show_default=False)
+    ] = None,
+    owner: Annotated[
+        UUID | None, typer.Option(metavar="UUID", help="Erase all of this owner's: videos, scenes, pictures, searches.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     with_file: Annotated[bool, typer.Option("--with-file", help="Remove the video files too.")] = False,
 ) -> None:
@@ -36,8 +42,40 @@ def forget(
 
     The video files stay where they are, and so does what says where, unless --with-file removes them. Exit status 1:
     there is no such video, or one was not forgotten.
+
+    With --owner, a person is erased: the rows go too, and with them what the metrics counted. Ended in the middle, the
+    same command goes on. Exit status 1: something is left.
     """
+    if bool(videos) == (owner is not None):
+        raise typer.BadParameter("give either URIs (or ids), or --owner")
     settings = load_settings()
+    if owner is not None:
+        _erase(settings, owner, yes=yes, with_file=with_file)
+    else:
+        _forget(settings, videos or [], yes=yes, with_file=with_file)
+
+
+def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) -> None:
+    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
+        found = count_data(pool, owner_id)
+        if not yes:
+            files = " with their files" if with_file else ""
+            counted = f"{found.videos} videos{files}, {found.searches} searches"
+            typer.confirm(f"Erase all of owner {owner_id}, {counted}? It cannot be undone.", abort=True, err=True)
+        erased = erase(pool, settings, owner_id, partial(typer.echo, err=True), with_file=with_file)
+        left = count_data(pool, owner_id)
+    for trouble in erased.troubles:
+        typer.echo(f"error: {trouble}", err=True)
+    typer.echo(f"erased of owner {owner_id}: {erased.videos} videos, {erased.searches} searches")
+    if left.elsewhere:
+        typer.echo(
+            f"{left.elsewhere} videos stay, since another system has them in work: run this again later", err=True
+        )
+    if left.videos or left.searches or erased.troubles:
+        raise typer.Exit(1)
+
+
+def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool) -> None:
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
         found = _found(pool, settings.resolved_owner_id, videos)
         if not found:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import __version__, cluster_actors
+from cluster.audit_lines import audit_to_file
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.ray_driver import RayPlace, Say, in_own_process
 from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.settings import Settings, variables
+from cluster.settings_record import note_settings
 from cluster.store.admin_functions import restore_functions
 from cluster.store.database import EmbeddedPostgres, open_pool, running_url
 from cluster.store.migrations import apply_migrations
@@ -62,6 +64,7 @@ def open_database(settings: Settings) -> Iterator[str]:
     try:
         apply_migrations(url)
         refuse_hidden_rows(url)
+        audit_to_file(_audit_file(settings))
         yield url
     finally:
         if started:
@@ -114,6 +117,9 @@ def up(settings: Settings, say: Say) -> ClusterState:
             say(f"applied {len(applied)} migrations")
         for function in restore_functions(url):
             say(f"restored {function}, which was not the migrations' own")
+        audit_to_file(_audit_file(settings))
+        with open_pool(url, max_size=1, name="heimdex-up") as pool:
+            note_settings(pool, settings)
         node = None
         if settings.ray_address is None:
             say("starting Ray")
@@ -201,6 +207,10 @@ def _record(settings: Settings, state: ClusterState) -> None:
     draft = _record_file(settings).with_suffix(".new")
     draft.write_text(json.dumps(dataclasses.asdict(state), indent=1))
     draft.replace(_record_file(settings))
+
+
+def _audit_file(settings: Settings) -> Path:
+    return settings.data_dir / "logs" / "audit.log"
 
 
 def _driver_log(settings: Settings) -> Path:

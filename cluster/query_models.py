@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from cluster.store.database import Pool
 from cluster.store.search_models import SearchModels
 from cluster.store.vector_tables import flaw_of
 
-CACHED_QUERIES = 1024
+CACHED_QUERIES = 32
+"""Of each owner, by each model: as many as somebody pages through at a time."""
+CACHED_OWNERS = 256
 
 Embedding = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -47,16 +50,16 @@ class VisionEncoder(Protocol):
 
 
 class PictureQueries:
-    """What is asked of the pictures' space, by one model; what was asked lately is remembered with it."""
+    """What is asked of the pictures' space, by one model; what an owner asked lately is remembered for that owner."""
 
     def __init__(self, model: VisionEncoder) -> None:
         self.key, self.dimensions = model.key, model.dimensions
         self._model = model
-        self._seen = _cached(model.encode_texts)
+        self._seen = _OwnersQueries(model.encode_texts)
 
-    def shown_as(self, text: str) -> QueryVector:
-        """What the text says is to be seen."""
-        return self._vector(self._seen(text))
+    def shown_as(self, text: str, owner_id: UUID) -> QueryVector:
+        """What the owner's text says is to be seen."""
+        return self._vector(self._seen.encoded(text, owner_id))
 
     def like(self, picture: Picture) -> QueryVector:
         """What looks like the picture."""
@@ -67,15 +70,15 @@ class PictureQueries:
 
 
 class MeaningQueries:
-    """What is asked of the meanings' space, by one model; what was asked lately is remembered with it."""
+    """What is asked of the meanings' space, by one model; what an owner asked lately is remembered for that owner."""
 
     def __init__(self, model: TextEncoder) -> None:
         self.key, self.dimensions = model.key, model.dimensions
-        self._meant = _cached(model.encode_queries)
+        self._meant = _OwnersQueries(model.encode_queries)
 
-    def meaning(self, text: str) -> QueryVector:
-        """What the text means."""
-        return _query_vector(By.MEANING, self.key, self.dimensions, self._meant(text))
+    def meaning(self, text: str, owner_id: UUID) -> QueryVector:
+        """What the owner's text means."""
+        return _query_vector(By.MEANING, self.key, self.dimensions, self._meant.encoded(text, owner_id))
 
 
 @dataclass(frozen=True)
@@ -141,10 +144,24 @@ def _query_vector(by: By, key: str, dimensions: int, embedding: Embedding) -> Qu
     return QueryVector(key, embedding)
 
 
-def _cached(encode: Callable[[Sequence[str]], Embedding]) -> Callable[[str], Embedding]:
-    @lru_cache(CACHED_QUERIES)
-    def cached(text: str) -> Embedding:
-        embedding: Embedding = encode([text])[0]
-        return embedding
+class _OwnersQueries:
+    """The embeddings of the latest queries of each owner. Safe to share between threads.
 
-    return cached
+    Another owner's are never used: a search that is answered sooner would tell that somebody had asked the same.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], Embedding]) -> None:
+        self._encode = encode
+        self._cache_of = lru_cache(CACHED_OWNERS)(self._new_cache)
+
+    def encoded(self, text: str, owner_id: UUID) -> Embedding:
+        """The embedding of the owner's text."""
+        return self._cache_of(owner_id)(text)
+
+    def _new_cache(self, _owner_id: UUID) -> Callable[[str], Embedding]:
+        @lru_cache(CACHED_QUERIES)
+        def encoded(text: str) -> Embedding:
+            embedding: Embedding = self._encode([text])[0]
+            return embedding
+
+        return encoded

@@ -260,15 +260,15 @@ class SearchService:
 
     def _near(self, asked: "_Asked", request: SearchRequest, words: WordsQuery) -> dict[By, Near]:
         """The lists that measure by nearness, each on its way in a thread of its own."""
-        text = words.plain or request.text.strip()
+        text, owner_id = words.plain or request.text.strip(), request.scope.owner_id
         encoders: dict[By, Callable[[], QueryVector]] = {}
         if text and self._counts(By.MEANING, request):
-            encoders[By.MEANING] = partial(asked.meanings.meaning, text)
+            encoders[By.MEANING] = partial(asked.meanings.meaning, text, owner_id)
         if self._counts(By.PICTURE, request):
             if request.picture is not None:
                 encoders[By.PICTURE] = partial(asked.pictures.like, request.picture)
             elif text:
-                encoders[By.PICTURE] = partial(asked.pictures.shown_as, text)
+                encoders[By.PICTURE] = partial(asked.pictures.shown_as, text, owner_id)
         return {
             by: self._threads.submit(_nearest, asked.index, by, encode, request.scope)
             for by, encode in encoders.items()

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cluster.contracts.channels import is_protected
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.quotas import DAY_H, MOST_PERIOD_H, OwnerQuotas
 from cluster.contracts.search import By, EngineAddress
 from cluster.secret_files import SUFFIX, with_secrets_read
 from cluster.uri_prefixes import UriPrefix
@@ -168,7 +169,25 @@ class Settings(BaseSettings):
         description="Comma-separated networks (10.0.0.0/8) that http(s) URIs may lead to although they are not public.",
     )
     submissions_per_minute: Annotated[int, Field(ge=1)] = Field(
-        6000, description="Videos that one owner may submit by HTTP within a minute."
+        6000, description="Videos that one owner may submit or have tried again by HTTP within a minute."
+    )
+    quota_videos: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Videos that one owner may submit or have tried again within the period; unset: no limit."
+    )
+    quota_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Hours of video that are processed for one owner within the period; unset: no limit."
+    )
+    quota_bytes: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Bytes of video that are processed for one owner within the period; unset: no limit."
+    )
+    quota_in_flight: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Videos of one owner that may wait or be processed at once; unset: no limit."
+    )
+    quota_period_h: Annotated[float, Field(gt=0, le=MOST_PERIOD_H)] = Field(
+        DAY_H, description="The period of the quotas, in hours back from now."
+    )
+    audit_days: Annotated[int, Field(ge=30)] = Field(
+        365, description="Days that entries of the audit log are kept, at least 30."
     )
     requests_per_minute: Annotated[int, Field(ge=1)] = Field(
         6000, description="HTTP requests of one owner within a minute, to each replica."
@@ -367,6 +386,13 @@ class Settings(BaseSettings):
         import torch  # here and not above: it takes seconds to import
 
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def owner_quotas(self) -> OwnerQuotas:
+        """What is processed for one owner within a period, and at once."""
+        return OwnerQuotas(
+            self.quota_videos, self.quota_hours, self.quota_bytes, self.quota_in_flight, self.quota_period_h
+        )
 
     @property
     def search_engine(self) -> EngineAddress | None:

@@ -18,7 +18,9 @@ from starlette.types import ASGIApp
 
 from cluster import __version__
 from cluster.active_models import ModelName
+from cluster.audit_lines import audit_to_stderr
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas
 from cluster.contracts.search import EngineAddress
 from cluster.fetch_limits import http_rules
 from cluster.query_models import ModelLoaders, QueryModels
@@ -39,6 +41,7 @@ from serve_app import (
     transcript_api,
     videos_api,
 )
+from serve_app.admin_reads import AdminReads
 from serve_app.answer_headers import AnswerHeaders
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.callers import CallerLimits, SearchTurns
@@ -96,8 +99,8 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     quarantine_api.cancel_videos: {409},
     videos_api.submit_videos: {409},
     videos_api.cancel_own_video: {409},
-    videos_api.retry_own_video: {409},
-    videos_api.reprocess_own_video: {409},
+    videos_api.retry_own_video: {409, 429},
+    videos_api.reprocess_own_video: {409, 429},
     videos_api.forget_own_video: {409},
     search_api.search_own_scenes: {404},
     search_api.search_by_picture: {404},
@@ -135,6 +138,7 @@ def build_api(parts: ApiParts) -> FastAPI:
         redoc_url=None,
     )
     api.state.parts = parts
+    api.state.admin_reads = AdminReads(parts.pool)
     error_responses.install(api)
     api_document.install(api, uri_pattern(parts.http_rules))
     api.state.search_turns = SearchTurns(parts.limits)
@@ -203,6 +207,7 @@ class ReplicaConfig:
     weights: Weights
     engine: EngineAddress | None = None
     documented: bool = True
+    quotas: OwnerQuotas = NO_QUOTAS
 
 
 class ApiReplica:
@@ -213,6 +218,7 @@ class ApiReplica:
 
         stay_on_loopback()
         guard_output()
+        audit_to_stderr()
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
         self._searching = open_search_pool(config.database_url)
         self._watching = open_health_pool(config.database_url)
@@ -232,6 +238,7 @@ class ApiReplica:
             limits=config.limits,
             documented=config.documented,
             health_pool=self._watching,
+            quotas=config.quotas,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -293,5 +300,6 @@ def build_app(args: dict[str, Any]) -> Application:
         engine=settings.search_engine,
         limits=ApiLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ApiLimits)}),
         documented=settings.http_docs,
+        quotas=settings.owner_quotas,
     )
     return api_deployment.bind(config)

@@ -15,6 +15,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 
+from serve_app.admin_reads import AdminReads
 from serve_app.auth import TokenVerifier
 from serve_app.error_responses import Forbidden, Unauthorized
 
@@ -66,7 +67,20 @@ class UserRoute(APIRoute):
 
 
 class AdminRoute(UserRoute):
-    """A route for admins."""
+    """A route for admins. What they read is noted in the audit log before they are answered."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The guarded handler, with the note behind it."""
+        handle = super().get_route_handler()
+
+        async def noted(request: Request) -> Response:
+            response = await handle(request)
+            if request.method == "GET":
+                reads: AdminReads = request.app.state.admin_reads
+                await run_in_threadpool(reads.note, request, request.state.user_id)
+            return response
+
+        return noted
 
     @staticmethod
     def admit(request: Request) -> UUID:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas, SubmissionLimits
 from cluster.search import SearchService
 from cluster.store.database import Pool
 from cluster.store.worker_registry import SEEN_WITHIN_S
@@ -21,9 +22,10 @@ class ApiParts:
 
     ``allowed_schemes``: URI schemes that ``POST /v1/videos`` accepts; ``uri_prefixes``: folders of object stores that
     it accepts besides. ``cors_origins``: origins whose pages may call from a browser. ``limits``: what a request and an
-    owner may ask for. ``worker_silence_s``: a worker not seen for longer counts as gone. ``check_engine`` raises
-    SearchUnavailable while the engine beside Postgres that finds the scenes, if there is one, is away. ``documented``:
-    whether /docs and /openapi.json are there. ``health_pool``: sessions that readiness is asked by; None: ``pool``'s.
+    owner may ask for; ``quotas``: what is processed for one owner. ``worker_silence_s``: a worker not seen for longer
+    counts as gone. ``check_engine`` raises SearchUnavailable while the engine beside Postgres that finds the scenes, if
+    there is one, is away. ``documented``: whether /docs and /openapi.json are there. ``health_pool``: sessions that
+    readiness is asked by; None: ``pool``'s.
     """
 
     pool: Pool
@@ -33,6 +35,7 @@ class ApiParts:
     uri_prefixes: tuple[UriPrefix, ...] = ()
     cors_origins: tuple[str, ...] = ()
     limits: ApiLimits = DEFAULT_LIMITS
+    quotas: OwnerQuotas = NO_QUOTAS
     worker_silence_s: float = SEEN_WITHIN_S
     check_engine: Callable[[], None] | None = None
     documented: bool = True
@@ -42,6 +45,11 @@ class ApiParts:
     def http_rules(self) -> HttpRules:
         """What may be submitted."""
         return HttpRules(self.allowed_schemes, self.uri_prefixes)
+
+    @property
+    def submission_limits(self) -> SubmissionLimits:
+        """What one owner may ask for."""
+        return SubmissionLimits(self.limits.submissions_per_minute, self.quotas)
 
 
 def parts_of(request: Request) -> ApiParts:

@@ -4,9 +4,11 @@ from typing import Annotated
 
 from fastapi import Query
 
+from cluster.contracts.audit import admin
 from cluster.contracts.stages import Stage
 from cluster.store.reprocessing import retry
 from cluster.store.submissions import cancel, quarantine
+from serve_app.guards import CurrentUser
 from serve_app.parts import Page, PageSize, Parts
 from serve_app.video_schemas import Cancelled, Choice, ChosenVideos, Quarantine, Retried
 
@@ -23,12 +25,12 @@ def list_quarantine(
     return Quarantine.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
 
 
-def retry_videos(parts: Parts, body: Choice | None = None) -> Retried:
+def retry_videos(user_id: CurrentUser, parts: Parts, body: Choice | None = None) -> Retried:
     """Let FAILED videos be tried again, with all their attempts before them; by their ids, CANCELLED ones too."""
     chosen = body or Choice()
-    return Retried(retried=len(retry(parts.pool, chosen.ids, stage=chosen.stage)))
+    return Retried(retried=len(retry(parts.pool, chosen.ids, stage=chosen.stage, by=admin(user_id))))
 
 
-def cancel_videos(body: ChosenVideos, parts: Parts) -> Cancelled:
+def cancel_videos(body: ChosenVideos, user_id: CurrentUser, parts: Parts) -> Cancelled:
     """Cancel videos of anybody that wait or are on their way."""
-    return Cancelled(cancelled=cancel(parts.pool, body.ids))
+    return Cancelled(cancelled=cancel(parts.pool, body.ids, by=admin(user_id)))

@@ -6,6 +6,7 @@ from uuid import UUID, uuid5
 from fastapi import Body, Header, Path, Query
 from pydantic import Discriminator, Field, Tag
 
+from cluster.contracts.audit import Actor, owner
 from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SubmissionChanged, TooManySubmissions
 from cluster.contracts.videos import Origin, Submission, VideoStatus
 from cluster.store.forgetting import forget
@@ -22,7 +23,6 @@ from serve_app.strict_values import Id
 from serve_app.video_schemas import AcceptedVideos, Reprocessing, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
-MINUTE_S = 60
 
 
 def _one_or_many(body: Any) -> str:
@@ -71,14 +71,14 @@ def submit_videos(
     if idempotency_key is not None:
         ids = [uuid5(user_id, f"{position}:{idempotency_key}") for position in range(len(submissions))]
     try:
-        accepted = submit(parts.pool, user_id, submissions, ids, most_per_minute=most, origin=Origin.HTTP)
-        return AcceptedVideos(ids=accepted)
+        limits = parts.submission_limits
+        return AcceptedVideos(ids=submit(parts.pool, user_id, submissions, ids, limits=limits, origin=Origin.HTTP))
     except SubmissionChanged:
         raise Conflict("This Idempotency-Key was used for another submission; choose a new one.") from None
     except RefusedByDatabase as error:
         raise Conflict(f"Nothing was submitted: {error}.") from None
-    except TooManySubmissions:
-        raise RateLimited(f"No more than {most} videos may be submitted within a minute.", MINUTE_S) from None
+    except TooManySubmissions as error:
+        raise _rate_limited(error) from None
 
 
 def _check_uri(uri: str, place: str, user_id: UUID, rules: HttpRules) -> None:
@@ -114,7 +114,7 @@ def read_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Vid
 
 def cancel_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Video:
     """Cancel a video that waits or is on its way; one that is CANCELLED stays so. Whoever works on it stops."""
-    cancel(parts.pool, [video_id], user_id)
+    cancel(parts.pool, [video_id], user_id, _owner(parts, user_id))
     video = _own_video(parts, user_id, video_id)
     if video["status"] != VideoStatus.CANCELLED:
         raise Conflict(f"The video is {video['status']}: only what waits or is worked on here can be cancelled.")
@@ -122,8 +122,11 @@ def cancel_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> V
 
 
 def retry_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Video:
-    """Let a FAILED or CANCELLED video be tried again, with all its attempts before it."""
-    retried = retry(parts.pool, [video_id], owner_id=user_id)
+    """Let a FAILED or CANCELLED video be tried again, with all its attempts before it. Counts as a submission."""
+    try:
+        retried = retry(parts.pool, [video_id], owner_id=user_id, by=_owner(parts, user_id))
+    except TooManySubmissions as error:
+        raise _rate_limited(error) from None
     video = _own_video(parts, user_id, video_id)
     if not retried:
         raise Conflict(f"The video is {video['status']}: only what is FAILED or CANCELLED can be tried again.")
@@ -135,10 +138,14 @@ def reprocess_own_video(
 ) -> Video:
     """Process a video again that is READY, FAILED or CANCELLED, from the beginning, perhaps in another language.
 
-    Its scenes stay searchable until the new ones take their place, all at once.
+    Its scenes stay searchable until the new ones take their place, all at once. Counts as a submission.
     """
     language = body.language if body is not None else None
-    waiting = reprocess(parts.pool, [video_id], owner_id=user_id, language=language)
+    by = _owner(parts, user_id)
+    try:
+        waiting = reprocess(parts.pool, [video_id], owner_id=user_id, language=language, by=by)
+    except TooManySubmissions as error:
+        raise _rate_limited(error) from None
     video = _own_video(parts, user_id, video_id)
     if not waiting:
         raise Conflict(f"The video is {video['status']}: only what has ended can be processed again.")
@@ -150,9 +157,18 @@ def forget_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> N
 
     The pictures are removed within seconds, by the scheduler. The video file itself stays where it is.
     """
-    if not forget(parts.pool, [video_id], user_id):
+    if not forget(parts.pool, [video_id], user_id, by=_owner(parts, user_id)):
         video = _own_video(parts, user_id, video_id)
         raise Conflict(f"The video is {video['status']} in another system: it cannot be forgotten here.")
+
+
+def _owner(parts: ApiParts, user_id: UUID) -> Actor:
+    return owner(user_id, parts.submission_limits)
+
+
+def _rate_limited(error: TooManySubmissions) -> RateLimited:
+    sentence = str(error)
+    return RateLimited(f"{sentence[0].upper()}{sentence[1:]}.", error.retry_after_s)
 
 
 def _own_video(parts: ApiParts, user_id: UUID, video_id: UUID) -> dict[str, Any]:

@@ -27,6 +27,7 @@
     ├── MalformedResult         a stage answered something else than it promises
     ├── SubmissionRefused       nothing of a submission was enqueued
     │   ├── TooManySubmissions      its owner has submitted as much as allowed
+    │   │   └── QuotaExceeded           a quota of its owner is used up
     │   ├── SubmissionChanged       its ids stand for other videos already
     │   └── RefusedByDatabase       a rule of the database forbids the row: the owner is unknown there, or the like
     ├── SearchRefused           a search asks for more than one may cost; the sentence says what is allowed
@@ -139,7 +140,15 @@ class SubmissionRefused(HeimdexError):
 
 
 class TooManySubmissions(SubmissionRefused):
-    """The owner has submitted as much as may be submitted within a minute."""
+    """The owner has submitted as much as may be submitted within a minute; after ``retry_after_s`` more may be."""
+
+    def __init__(self, message: str, retry_after_s: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(TooManySubmissions):
+    """A quota of the owner is used up; the message says which."""
 
 
 class SubmissionChanged(SubmissionRefused):

@@ -51,10 +51,15 @@ class WorkerKind(StrEnum):
 
 @dataclass(frozen=True)
 class Deadline:
-    """How long one call of a stage may run: a fixed part, and for each of its videos a part that grows with it."""
+    """How long one call of a stage may run: a fixed part, and for each of its videos a part that grows with it.
+
+    ``per_video_s``: seconds for each second of video while the call's speed is unknown (``actors.deadlines`` measures
+    it); ``least_per_video_s``: what a second of video is always given.
+    """
 
     fixed_s: float
     per_video_s: float
+    least_per_video_s: float = 0.0
 
     def added_s(self, duration_s: float | None) -> float:
         """What a video of ``duration_s`` adds to the fixed part; nothing while its duration is unknown."""
@@ -64,8 +69,8 @@ class Deadline:
 DEADLINES: dict[Stage, Deadline] = {
     Stage.DOWNLOADING: Deadline(3600.0, 0.0),
     Stage.METADATA: Deadline(600.0, 0.0),
-    Stage.TRANSCRIPTION: Deadline(300.0, 20.0),
-    Stage.SCENE_DETECTION: Deadline(300.0, 10.0),
+    Stage.TRANSCRIPTION: Deadline(300.0, 20.0, 1.0),
+    Stage.SCENE_DETECTION: Deadline(300.0, 10.0, 1.0),
     Stage.SCENE_PROCESSING: Deadline(300.0, 2.0),
     Stage.INDEXING: Deadline(300.0, 0.5),
     Stage.FINALIZING: Deadline(60.0, 0.0),

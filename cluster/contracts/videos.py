@@ -20,7 +20,7 @@ class VideoStatus(StrEnum):
     READY = "READY"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
-    """By its owner."""
+    """By its owner, an admin or a command: the error message says by which."""
 
 
 class Origin(StrEnum):

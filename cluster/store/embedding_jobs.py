@@ -12,6 +12,8 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
+from cluster.contracts.audit import Action, ObjectKind, admin
+from cluster.store.audit_log import Trail
 from cluster.store.database import Pool
 
 LOST_AFTER_S = 60.0
@@ -84,17 +86,19 @@ class EmbeddingJobs:
         self._pool = pool
 
     def request(self, user_id: UUID) -> EmbeddingJob | None:
-        """A new job that waits for a scheduler; None while another one waits or runs."""
+        """A new job of this admin's that waits for a scheduler; None while another one waits or runs."""
         self.mark_lost()
+        trail = Trail(admin(user_id))
         try:
             with self._pool.connection() as connection:
-                return _job(
-                    connection.execute(
-                        f"INSERT INTO embedding_jobs (requested_by) VALUES (%s) RETURNING {_COLUMNS}", (user_id,)
-                    ).fetchone()
-                )
+                inserted = f"INSERT INTO embedding_jobs (requested_by) VALUES (%s) RETURNING {_COLUMNS}"
+                job = _job(connection.execute(inserted, (user_id,)).fetchone())
+                assert job is not None
+                trail.note(connection, Action.EMBED, ObjectKind.JOB, [job.id])
         except UniqueViolation:
             return None
+        trail.log()
+        return job
 
     def latest(self) -> EmbeddingJob | None:
         """The job that was requested last."""

@@ -1,5 +1,7 @@
 """Forgets videos: whatever tells what was said and shown is deleted, what was counted stays, times included.
 
+Searches stay counted too, without their text where they were for the video or name it.
+
 That includes what an existing Heimdex wrote of them: the columns of ``videos`` that tell, and with the scenes all that
 refers to these. Where a video's file is stays known, unless the caller has removed the file.
 
@@ -12,10 +14,12 @@ from datetime import timedelta
 from typing import LiteralString
 from uuid import UUID
 
-from psycopg import errors, sql
+from psycopg import Connection, errors, sql
 from psycopg.rows import DictRow, class_row
 
+from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.errors import ConfigurationError
+from cluster.store.audit_log import Trail
 from cluster.store.database import Pool
 from cluster.store.refusals import refused_in_one_sentence
 from cluster.store.scene_text import SCENE_TEXT
@@ -34,23 +38,36 @@ TELLING_COLUMNS = (
 )  # fmt: skip
 """Of an existing Heimdex: what these hold of a video goes; ours are in tables of their own."""
 
+TELLING_OF_SEARCHES = ("search_metadata",)
+"""Of an existing Heimdex: the same of its searches."""
+
 _COLUMNS = """
 SELECT attname AS name FROM pg_catalog.pg_attribute
-WHERE attrelid = 'public.videos'::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%s) ORDER BY attnum
+WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%s) ORDER BY attnum
+"""
+
+_ANY_TO_FORGET = """
+-- Whether any is there, or may be: rows may be hidden from this role.
+SELECT row_security_active('public.videos') OR EXISTS (
+    SELECT FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+      AND v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL
+) AS any
 """
 
 _FORGET: LiteralString = f"""
 -- What has ended, all in one: nobody sees a video half forgotten, and nobody who lost its lease can write any more.
 WITH chosen AS MATERIALIZED (
-    SELECT v.id FROM videos AS v
+    SELECT v.id, v.owner_id, v.filename FROM videos AS v
     WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
       AND v.status IN ('READY', 'FAILED')
     ORDER BY v.id FOR UPDATE
 ), marked AS (
     INSERT INTO video_processing AS p (video_id, owner_id, forgotten_at)
-    SELECT v.id, v.owner_id, clock_timestamp() FROM chosen JOIN videos AS v USING (id)
+    SELECT id, owner_id, clock_timestamp() FROM chosen
     ON CONFLICT (video_id) DO UPDATE
-    SET forgotten_at = excluded.forgotten_at, uri = CASE WHEN p.video_id = ANY (%(without_file)s) THEN '' ELSE p.uri END
+    SET forgotten_at = excluded.forgotten_at, warnings = '[]',
+        uri = CASE WHEN p.video_id = ANY (%(without_file)s) THEN '' ELSE p.uri END
     WHERE p.forgotten_at IS NULL
     RETURNING video_id
 ), forgotten AS (
@@ -59,6 +76,18 @@ WITH chosen AS MATERIALIZED (
         filename = 'forgotten', error_message = NULL{{cleared}}
     FROM marked AS m WHERE v.id = m.video_id
     RETURNING v.id, v.owner_id
+), named AS (
+    -- Searches in the video, and the owner's for its name or id. The counts of searches stay.
+    SELECT q.id FROM search_queries AS q JOIN marked AS m ON m.video_id = q.video_id
+    UNION
+    SELECT q.id FROM marked AS m JOIN chosen AS c ON c.id = m.video_id
+    JOIN search_queries AS q ON q.user_id = c.owner_id
+    WHERE position(c.id::text IN lower(q.query_text)) > 0
+       OR length(c.filename) >= 4 AND position(lower(c.filename) IN lower(q.query_text)) > 0
+       OR lower(trim(q.query_text)) = lower(regexp_replace(c.filename, '[.][^.]*$', ''))
+), searches AS (
+    UPDATE search_queries AS q SET query_text = 'forgotten', video_id = NULL{{cleared_of_searches}}
+    FROM named WHERE q.id = named.id
 ), scenes AS (
     DELETE FROM video_scenes AS s USING forgotten AS f WHERE s.video_id = f.id
     RETURNING s.video_id, {SCENE_TEXT} AS text
@@ -127,36 +156,58 @@ class OwnVideo:
 
 
 def forget(
-    pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None, *, without_file: Collection[UUID] = ()
+    pool: Pool,
+    ids: Sequence[UUID],
+    owner_id: UUID | None = None,
+    *,
+    without_file: Collection[UUID] = (),
+    by: Actor | None = None,
 ) -> list[UUID]:
     """Forget videos; those that wait or are on their way are cancelled first. With ``owner_id``, only that owner's.
 
     Of those whose file is gone, ``without_file``, it is forgotten too where it was. Returns those that are forgotten
     now, and were not before; what another system works on is left to it. Their pictures are still to be removed.
+    ``by``: who has them forgotten; None: the command line.
 
     Raises:
         ConfigurationError: the session may not disable the triggers of ``videos``, which would move ``updated_at``.
         RefusedByDatabase: a rule of the database forbids it; none is forgotten then.
     """
-    cancel(pool, ids, owner_id)
+    trail = Trail(by or command_line())
+    cancel(pool, ids, owner_id, trail.actor)
     with refused_in_one_sentence("to forget them"):
-        rows = _forget(pool, {"ids": list(ids), "owner": owner_id, "without_file": list(without_file)})
+        rows = _forget(pool, {"ids": list(ids), "owner": owner_id, "without_file": list(without_file)}, trail)
     vocabulary = Vocabulary(pool)
     for row in rows:
         vocabulary.drop_unused(row["owner_id"], words_in(row["texts"]))
     return [row["id"] for row in rows]
 
 
-def _forget(pool: Pool, parameters: Mapping[str, object]) -> list[DictRow]:
+def _forget(pool: Pool, parameters: Mapping[str, object], trail: Trail) -> list[DictRow]:
+    with pool.connection() as connection:  # the table is not taken from its writers where nothing is to be done
+        there = connection.execute(_ANY_TO_FORGET, parameters).fetchone()
+    if there is None or not there["any"]:
+        return []
     try:
         with pool.connection() as connection, without_update_triggers(connection):
-            there = [row["name"] for row in connection.execute(_COLUMNS, (list(TELLING_COLUMNS),))]
-            cleared = sql.SQL("").join(sql.SQL(", {} = DEFAULT").format(sql.Identifier(name)) for name in there)
-            return connection.execute(sql.SQL(_FORGET).format(cleared=cleared), parameters).fetchall()
+            statement = sql.SQL(_FORGET).format(
+                cleared=_cleared(connection, "public.videos", TELLING_COLUMNS),
+                cleared_of_searches=_cleared(connection, "public.search_queries", TELLING_OF_SEARCHES),
+            )
+            rows = connection.execute(statement, parameters).fetchall()
+            trail.note(connection, Action.FORGET, ObjectKind.VIDEO, [row["id"] for row in rows])
     except errors.InsufficientPrivilege as error:
         raise ConfigurationError(
             f"videos are forgotten as the owner of the table videos: {error.diag.message_primary}"
         ) from error
+    trail.log()
+    return rows
+
+
+def _cleared(connection: Connection[DictRow], table: str, columns: Sequence[str]) -> sql.Composed:
+    """Sets those of the columns that the table has to their defaults."""
+    there = [row["name"] for row in connection.execute(_COLUMNS, (table, list(columns)))]
+    return sql.SQL("").join(sql.SQL(", {} = DEFAULT").format(sql.Identifier(name)) for name in there)
 
 
 def find_own(pool: Pool, owner_id: UUID, ids: Sequence[UUID], uris: Sequence[str]) -> list[OwnVideo]:

@@ -3,17 +3,20 @@
 Scenes that are there stay, and stay searchable, until the attempt replaces them in its one transaction.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import LiteralString
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import DictRow, class_row
 
+from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import PRIORITY_STEP_S
+from cluster.store.audit_log import Trail
 from cluster.store.database import Pool
+from cluster.store.owner_requests import check_again, lock_owner, note_again
 from cluster.store.queue_signals import notify
 from cluster.store.refusals import refused_in_one_sentence
 
@@ -95,6 +98,28 @@ ORDER BY v.id LIMIT %(limit)s
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """A way of queueing videos once more, what it is called in the audit log, and what it counts as."""
+
+    statement: LiteralString
+    action: Action
+    request: str
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Videos in one of these states, by their ids (None: all that FAILED here), of one owner (None: of anybody).
+
+    ``paths``: the storage paths that videos must still have.
+    """
+
+    statuses: Sequence[str]
+    ids: Sequence[UUID] | None
+    owner_id: UUID | None = None
+    paths: Mapping[UUID, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LeftVideo:
     """A video that an existing Heimdex left PENDING or FAILED, with its storage path."""
 
@@ -104,33 +129,48 @@ class LeftVideo:
     status: str
 
 
+_RETRIES = _Kind(_RETRY, Action.RETRY, "retry")
+_REPROCESSING = _Kind(_REPROCESS, Action.REPROCESS, "reprocessing")
+_TAKING_OVER = _Kind(_TAKE_OVER, Action.TAKE_OVER, "retry")
+
+
 def retry(
-    pool: Pool, ids: Sequence[UUID] | None = None, *, owner_id: UUID | None = None, stage: Stage | None = None
+    pool: Pool,
+    ids: Sequence[UUID] | None = None,
+    *,
+    owner_id: UUID | None = None,
+    stage: Stage | None = None,
+    by: Actor | None = None,
 ) -> list[UUID]:
     """Let videos be tried again: those of ``ids`` that are FAILED or CANCELLED, or, without ids, all that are FAILED.
 
     With ids, what an existing Heimdex left FAILED is tried here too. ``owner_id`` and ``stage`` (where they failed)
-    restrict them further. Returns those that wait now.
+    restrict them further. Returns those that wait now. ``by``: who asks for it; None: the command line. It counts as a
+    submission of the owner where that actor has limits.
 
     Raises:
         RefusedByDatabase: a rule of the database forbids it; none waits then.
+        TooManySubmissions: the owner may not ask for it now; none waits then.
     """
-    with pool.connection() as connection:
-        locked = _lock(connection, ids, ["FAILED"], owner_id)
-        return _enqueue(connection, _RETRY, locked, from_the_beginning=False, stage=stage)
+    chosen = _Chosen(["FAILED"], ids, owner_id)
+    return _again(pool, _RETRIES, chosen, by, from_the_beginning=False, language=None, stage=stage)
 
 
 def reprocess(
-    pool: Pool, ids: Sequence[UUID], *, owner_id: UUID | None = None, language: str | None = None
+    pool: Pool,
+    ids: Sequence[UUID],
+    *,
+    owner_id: UUID | None = None,
+    language: str | None = None,
+    by: Actor | None = None,
 ) -> list[UUID]:
     """Let videos that are READY, FAILED or CANCELLED be processed again; returns those that wait now.
 
     With ``owner_id``, only that owner's. ``language``: of the speech from now on; None: as before. Forgotten videos,
-    and those that wait or are being processed, here or elsewhere, are left out. Raises as :func:`retry`.
+    and those that wait or are being processed, here or elsewhere, are left out. ``by`` and errors as of :func:`retry`.
     """
-    with pool.connection() as connection:
-        locked = _lock(connection, ids, ["READY", "FAILED"], owner_id)
-        return _enqueue(connection, _REPROCESS, locked, language=language)
+    chosen = _Chosen(["READY", "FAILED"], ids, owner_id)
+    return _again(pool, _REPROCESSING, chosen, by, from_the_beginning=True, language=language)
 
 
 def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) -> list[LeftVideo]:
@@ -140,46 +180,43 @@ def left_videos(pool: Pool, statuses: Sequence[str], after: UUID, limit: int) ->
         return cursor.execute(_LEFT, values).fetchall()
 
 
-def take_over(pool: Pool, videos: Sequence[LeftVideo], statuses: Sequence[str]) -> list[UUID]:
+def take_over(pool: Pool, videos: Sequence[LeftVideo], statuses: Sequence[str], by: Actor | None = None) -> list[UUID]:
     """Queue those of the videos that are still as they were left, path included; returns them.
 
     Raises as :func:`retry`.
     """
     paths = {video.id: video.path for video in videos}
+    chosen = _Chosen(statuses, list(paths), paths=paths)
+    return _again(pool, _TAKING_OVER, chosen, by, from_the_beginning=True, language=None)
+
+
+def _again(pool: Pool, kind: _Kind, chosen: _Chosen, by: Actor | None, **values: object) -> list[UUID]:
+    """Queue videos once more, counted and written down as what the actor asked for, all in one transaction."""
+    trail = Trail(by or command_line())
+    limits = trail.actor.limits
     with pool.connection() as connection:
-        locked = _lock(connection, list(paths), statuses)
-        return _enqueue(connection, _TAKE_OVER, locked, paths=[paths[video_id] for video_id in locked])
+        if limits is not None and chosen.owner_id is not None:
+            lock_owner(connection, chosen.owner_id)
+        locked = _lock(connection, chosen)
+        if limits is not None and chosen.owner_id is not None:
+            check_again(connection, chosen.owner_id, limits, locked)
+        paths = [chosen.paths.get(video_id) for video_id in locked]
+        parameters = {"ids": locked, "paths": paths, "step_s": PRIORITY_STEP_S, **values}
+        with refused_in_one_sentence("that videos wait again"):
+            waiting = [row["id"] for row in connection.execute(kind.statement, parameters)]
+        note_again(connection, waiting, kind.request, exempt=limits is None)
+        trail.note(connection, kind.action, ObjectKind.VIDEO, waiting)
+        notify(connection)
+    trail.log()
+    return waiting
 
 
-def _lock(
-    connection: Connection[DictRow], ids: Sequence[UUID] | None, statuses: Sequence[str], owner_id: UUID | None = None
-) -> list[UUID]:
-    """Lock the rows of these videos in one of the ``statuses``, or, without ids, of all that FAILED here, until the
+def _lock(connection: Connection[DictRow], chosen: _Chosen) -> list[UUID]:
+    """Lock the rows of these videos in one of the statuses, or, without ids, of all that FAILED here, until the
     transaction ends. A claim passes over locked rows, so none is locked that stays as it is.
 
     They cannot be forgotten until then; the next statement of the transaction sees those that were.
     """
-    parameters = {"ids": None if ids is None else list(ids), "statuses": list(statuses), "owner": owner_id}
+    ids = None if chosen.ids is None else list(chosen.ids)
+    parameters = {"ids": ids, "statuses": list(chosen.statuses), "owner": chosen.owner_id}
     return [row["id"] for row in connection.execute(_LOCK_FAILED if ids is None else _LOCK, parameters)]
-
-
-def _enqueue(
-    connection: Connection[DictRow],
-    statement: LiteralString,
-    locked: list[UUID],
-    *,
-    from_the_beginning: bool = True,
-    language: str | None = None,
-    **chosen: object,
-) -> list[UUID]:
-    values = {
-        "ids": locked,
-        "from_the_beginning": from_the_beginning,
-        "language": language,
-        "step_s": PRIORITY_STEP_S,
-        **chosen,
-    }
-    with refused_in_one_sentence("that videos wait again"):
-        waiting = [row["id"] for row in connection.execute(statement, values)]
-    notify(connection)
-    return waiting

@@ -16,8 +16,10 @@ from enum import StrEnum
 from psycopg import Connection
 from psycopg.rows import DictRow
 
+from cluster.contracts.audit import Action, ObjectKind
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, ModelKeys
+from cluster.store.audit_log import Trail
 from cluster.store.database import Pool, advisory_lock
 from cluster.store.scene_vectors import count_lacking
 from cluster.store.vector_tables import SPACES, VectorTable, drop_vectors, make_table
@@ -195,8 +197,10 @@ class SearchModels:
             connection.execute(_MAY_TAKE_LONG)
             last()
             lacking = count_lacking(connection, models)
+            trail = Trail()
             if not lacking or allow_missing:
-                _make_active(connection, models, State.FILLING)
+                _make_active(connection, models, State.FILLING, trail)
+        trail.log()
         return lacking
 
     def rollback(self) -> Models:
@@ -214,7 +218,9 @@ class SearchModels:
                 raise ConfigurationError(
                     "there are no previous models: nothing was embedded anew, or the old vectors were dropped"
                 )
-            _make_active(connection, models, State.PREVIOUS)
+            trail = Trail()
+            _make_active(connection, models, State.PREVIOUS, trail)
+        trail.log()
         active = self.active()
         return {by: active[by] for by in models}
 
@@ -229,6 +235,9 @@ class SearchModels:
             connection.execute(_CHANGE)
             connection.execute("DELETE FROM search_models WHERE state <> 'active'")
             old = connection.execute(_OLD).fetchall()
+            trail = Trail()
+            trail.note(connection, Action.DROP_VECTORS, ObjectKind.MODEL, [row["model"] for row in old])
+        trail.log()
         dropped = 0
         for row in old:
             table = VectorTable(row["model"], row["dimensions"], row["relation"])
@@ -267,7 +276,7 @@ def changing_alone(url: str) -> Iterator[None]:
         yield
 
 
-def _make_active(connection: Connection[DictRow], models: Mapping[By, str], those: State) -> None:
+def _make_active(connection: Connection[DictRow], models: Mapping[By, str], those: State, trail: Trail) -> None:
     """Within the caller's transaction, and all at its one moment (``now()``): see ``_LAST_SWITCHED``."""
     chosen = {"spaces": list(models), "models": list(models.values()), "state": those}
     before = connection.execute(_TAKE_OUT, chosen).fetchall()
@@ -276,6 +285,8 @@ def _make_active(connection: Connection[DictRow], models: Mapping[By, str], thos
         raise ConfigurationError("the vectors that were made are of no model that is being filled: begin again")
     for row in before:
         connection.execute(_PUT_BACK, row)
+    former = {row["space"]: row["model"] for row in before}
+    trail.note(connection, Action.CHANGE_MODELS, ObjectKind.MODEL, models.values(), {"in_place_of": former})
 
 
 def _values(by: By, model: IndexedModel) -> dict[str, object]:

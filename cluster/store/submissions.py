@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import Connection, errors
 from psycopg.rows import DictRow, class_row
 
-from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged, TooManySubmissions
+from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
+from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged
+from cluster.contracts.quotas import NO_LIMITS, SubmissionLimits
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import PRIORITY_STEP_S, Origin, Submission
 from cluster.redaction import redacted_or_none
+from cluster.store.audit_log import Trail
 from cluster.store.database import Pool, connect
+from cluster.store.owner_requests import check_new, lock_owner
 from cluster.store.queue_signals import notify
 from cluster.store.refusals import refused_in_one_sentence
 from cluster.video_uris import filename_of, shown, video_name
@@ -37,6 +41,8 @@ WITH submitted AS MATERIALIZED (
     SELECT id, %(owner)s, uri, filename, 'PENDING', 'queued', queued_at FROM submitted ORDER BY position
     ON CONFLICT (id) DO NOTHING
     RETURNING id
+), counted AS (
+    INSERT INTO owner_requests (owner_id, video_id, kind) SELECT %(owner)s, id, 'submission' FROM added
 )
 INSERT INTO video_processing (video_id, owner_id, uri, origin, language, priority, due_at, available_at)
 SELECT id, %(owner)s, uri, %(origin)s, language, priority,
@@ -45,13 +51,11 @@ FROM submitted JOIN added USING (id)
 """
 
 _STANDING = """
--- How many of the videos are new, whether one of the others is not what it was, and what the owner submitted lately.
+-- How many of the videos are new, and whether one of the others is not what it was.
 SELECT count(*) FILTER (WHERE v.id IS NULL) AS new,
        coalesce(bool_or((v.owner_id, coalesce(p.uri, v.storage_path), p.language, p.priority)
                         IS DISTINCT FROM (%(owner)s, row.uri, row.language, row.priority))
-                FILTER (WHERE v.id IS NOT NULL), false) AS changed,
-       (SELECT count(*) FROM videos
-        WHERE owner_id = %(owner)s AND created_at > clock_timestamp() - interval '1 minute') AS lately
+                FILTER (WHERE v.id IS NOT NULL), false) AS changed
 FROM unnest(%(ids)s::uuid[], %(uris)s::text[], %(languages)s::text[], %(priorities)s::int[])
          AS row (id, uri, language, priority)
 LEFT JOIN videos AS v ON v.id = row.id
@@ -61,7 +65,7 @@ LEFT JOIN video_processing AS p ON p.video_id = row.id
 _CANCELLED = """, cancelled AS (
     -- FAILED to everybody else; without a duration, since nothing was measured to its end.
     UPDATE videos AS v
-    SET status = 'FAILED', error_message = 'cancelled by its owner', processing_finished_at = clock_timestamp(),
+    SET status = 'FAILED', error_message = 'cancelled ' || %(by)s, processing_finished_at = clock_timestamp(),
         processing_duration_ms = NULL, updated_at = clock_timestamp()
     FROM chosen WHERE v.id = chosen.id
     RETURNING v.id
@@ -112,7 +116,7 @@ def submit(
     submissions: Sequence[Submission],
     ids: Sequence[UUID] | None = None,
     *,
-    most_per_minute: int | None = None,
+    limits: SubmissionLimits = NO_LIMITS,
     origin: Origin = Origin.COMMAND,
 ) -> list[UUID]:
     """Enqueue videos, all or none; returns their ids in the order given. ``origin``: what may be fetched for them.
@@ -123,18 +127,14 @@ def submit(
     Raises:
         SubmissionChanged: what the ``ids`` stand for differs.
         RefusedByDatabase: the database may hold no such videos, of an owner that it does not know, say.
-        TooManySubmissions: the owner would have submitted more than ``most_per_minute`` within a minute.
+        TooManySubmissions: the owner would have submitted more than the ``limits`` allow.
     """
     chosen = list(ids) if ids is not None else [uuid.uuid4() for _ in submissions]
     parameters = {**_parameters(owner_id, submissions, chosen), "origin": origin}
     with _one_sentence(owner_id), pool.connection() as connection:
-        if ids is not None or most_per_minute is not None:
-            # One submission of an owner at a time: what is counted next is all that there is.
-            connection.execute(
-                "INSERT INTO video_owners (owner_id) VALUES (%s) ON CONFLICT (owner_id) DO NOTHING", (owner_id,)
-            )
-            connection.execute("SELECT FROM video_owners WHERE owner_id = %s FOR NO KEY UPDATE", (owner_id,))
-            _check(connection.execute(_STANDING, parameters).fetchone(), most_per_minute)
+        if ids is not None or limits != NO_LIMITS:
+            lock_owner(connection, owner_id)
+            check_new(connection, owner_id, limits, _count_new(connection, parameters))
         _enqueue(connection, parameters)
         notify(connection)
     return chosen
@@ -185,27 +185,31 @@ def _one_sentence(owner_id: UUID) -> Iterator[None]:
             ) from error
 
 
-def _check(standing: DictRow | None, most_per_minute: int | None) -> None:
+def _count_new(connection: Connection[DictRow], parameters: dict[str, Any]) -> int:
+    """How many of the videos are not there yet. Raises SubmissionChanged."""
+    standing = connection.execute(_STANDING, parameters).fetchone()
     assert standing is not None
     if standing["changed"]:
         raise SubmissionChanged("these ids stand for other videos already")
-    if most_per_minute is not None and standing["new"] and standing["lately"] + standing["new"] > most_per_minute:
-        raise TooManySubmissions(f"no more than {most_per_minute} videos may be submitted within a minute")
+    new: int = standing["new"]
+    return new
 
 
-def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None) -> list[UUID]:
+def cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None = None, by: Actor | None = None) -> list[UUID]:
     """Cancel videos that wait or are on their way; returns those that were. With ``owner_id``, only that owner's.
 
     A video may pass from waiting to being worked on and back meanwhile; so this looks again until none is left.
+    ``by``: who cancels them, as the videos say then; None: the command line.
 
     Raises:
         RefusedByDatabase: a rule of the database forbids it.
     """
+    trail = Trail(by or command_line())
     with refused_in_one_sentence("to cancel them"):
-        return _cancel(pool, ids, owner_id)
+        return _cancel(pool, ids, owner_id, trail)
 
 
-def _cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None) -> list[UUID]:
+def _cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None, trail: Trail) -> list[UUID]:
     cancelled: list[UUID] = []
     for _ in range(_CANCEL_ROUNDS):
         with pool.connection() as connection:
@@ -218,14 +222,23 @@ def _cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None) -> list[UUID
             ).fetchall()
         if not left:
             break
-        chosen = {"ids": [row["id"] for row in left]}
+        chosen = {"ids": [row["id"] for row in left], "by": trail.actor.in_words}
         with pool.connection() as connection:
-            cancelled += [row["id"] for row in connection.execute(_CANCEL_WAITING, chosen)]
-            notify(connection)
+            cancelled += _cancel_by(connection, _CANCEL_WAITING, chosen, trail)
+        trail.log()
         with pool.connection() as connection:
             tokens = [row["lease_token"] for row in connection.execute(_LOCK_CLAIMED, chosen)]
-            cancelled += [row["id"] for row in connection.execute(_CANCEL_CLAIMED, {"tokens": tokens})]
-            notify(connection)
+            cancelled += _cancel_by(connection, _CANCEL_CLAIMED, {**chosen, "tokens": tokens}, trail)
+        trail.log()
+    return cancelled
+
+
+def _cancel_by(
+    connection: Connection[DictRow], statement: LiteralString, chosen: dict[str, Any], trail: Trail
+) -> list[UUID]:
+    cancelled = [row["id"] for row in connection.execute(statement, chosen)]
+    trail.note(connection, Action.CANCEL, ObjectKind.VIDEO, cancelled)
+    notify(connection)
     return cancelled
 
 

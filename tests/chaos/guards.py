@@ -30,6 +30,7 @@ from tests.chaos.guards_of_leases import LEASES
 from tests.chaos.guards_of_media import MEDIA
 from tests.chaos.guards_of_models import SEARCHED
 from tests.chaos.guards_of_origins import ORIGIN
+from tests.chaos.guards_of_owners import OWNERS
 from tests.chaos.guards_of_places import PLACES
 from tests.chaos.guards_of_search import ENGINE
 from tests.chaos.guards_of_sources import SOURCES
@@ -46,6 +47,7 @@ GUARDS = [
     *WRITES,
     *WAYS,
     *SUBMISSIONS,
+    *OWNERS,
     *SQL,
     *TOKENS,
     *HTTP,

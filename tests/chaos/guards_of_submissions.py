@@ -5,6 +5,7 @@ from tests.chaos.guards_trial import Guard
 QUEUE = "cluster/store/video_queue.py"
 SUBMISSIONS_FILE = "cluster/store/submissions.py"
 AGAIN = "cluster/store/reprocessing.py"
+REQUESTS = "cluster/store/owner_requests.py"
 VIDEOS = "cluster/contracts/videos.py"
 API = "serve_app/videos_api.py"
 READS = "cluster/store/videos.py"
@@ -140,8 +141,8 @@ _CHANGES = [
     Guard(
         "only what failed or was cancelled is tried again",
         AGAIN,
-        '_lock(connection, ids, ["FAILED"], owner_id)',
-        '_lock(connection, ids, ["FAILED", "READY", "PENDING", "PROCESSING"], owner_id)',
+        '_Chosen(["FAILED"], ids, owner_id)',
+        '_Chosen(["FAILED", "READY", "PENDING", "PROCESSING"], ids, owner_id)',
         (f"{_OWNERS}test_what_waits_is_worked_on_or_is_ready_is_not_tried_again",),
     ),
     Guard(
@@ -161,14 +162,14 @@ _CHANGES = [
     Guard(
         "HTTP: cancelling is for the owner",
         API,
-        "cancel(parts.pool, [video_id], user_id)",
+        "cancel(parts.pool, [video_id], user_id, _owner(parts, user_id))",
         "cancel(parts.pool, [video_id])",
         (_OTHERS_CHANGE,),
     ),
     Guard(
         "HTTP: trying again is for the owner",
         API,
-        "retry(parts.pool, [video_id], owner_id=user_id)",
+        "retry(parts.pool, [video_id], owner_id=user_id, by=_owner(parts, user_id))",
         "retry(parts.pool, [video_id])",
         (_OTHERS_CHANGE,),
     ),
@@ -228,23 +229,23 @@ _SENDING = [
     ),
     Guard(
         "submissions per minute",
-        SUBMISSIONS_FILE,
-        'standing["lately"] + standing["new"] > most_per_minute',
-        'standing["new"] > most_per_minute',
+        REQUESTS,
+        'used["lately"] + asked.videos > limits.per_minute',
+        "asked.videos > limits.per_minute",
         (f"{_RATE}test_an_owner_submits_no_more_than_so_many_within_a_minute",),
     ),
     Guard(
         "submissions per minute: judged under a lock",
-        SUBMISSIONS_FILE,
+        REQUESTS,
         'connection.execute("SELECT FROM video_owners WHERE owner_id = %s FOR NO KEY UPDATE", (owner_id,))',
         "pass",
         (f"{_MEANWHILE}test_an_owners_submissions_are_counted_one_after_the_other",),
     ),
     Guard(
         "submissions per minute: what is repeated does not count",
-        SUBMISSIONS_FILE,
-        'is not None and standing["new"] and standing["lately"]',
-        'is not None and standing["lately"]',
+        REQUESTS,
+        "    if not asked.videos:\n        return\n",
+        "",
         (f"{_MEANWHILE}test_what_is_repeated_counts_for_nothing_however_many_came_in_between",),
     ),
     Guard("allowed schemes by HTTP", API, "    if refusal is not None:\n", "    if not uri:\n", (_BAD,)),

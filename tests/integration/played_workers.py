@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from actors.attempt import Admitted, Attempt, AttemptParts
 from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.deadlines import Deadlines
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage
 from actors.fetchers import Fetchers
@@ -18,6 +19,7 @@ from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
+from cluster.store.owner_requests import QuotaCharges
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.video_queue import VideoQueue
 
@@ -35,7 +37,9 @@ class Workers:
     def __init__(self, wait_s: float = 0.0, **trouble: Callable[[], Any] | Exception | StageFailure) -> None:
         self.trouble: Mapping[str, Any] = trouble
         self.wait_s = wait_s
+        self.info = INFO
         self.calls: list[tuple[str, str | None]] = []
+        self.added_s: list[tuple[str, float]] = []
         self.alone: set[bool] = set()
 
     async def run(
@@ -55,6 +59,7 @@ class Workers:
         self.alone.add(alone)
         assert isinstance(arguments, tuple)
         self.calls.append((call, node_id))
+        self.added_s.append((call, added_s))
         if self.wait_s:
             await asyncio.sleep(self.wait_s)
         on_start()
@@ -65,7 +70,7 @@ class Workers:
         if callable(trouble):
             trouble = await trouble()
         failure = trouble if isinstance(trouble, StageFailure) else None
-        value = {"fetch": LOCAL, "locate": LOCAL, "probe": INFO}.get(call, call)
+        value = {"fetch": LOCAL, "locate": LOCAL, "probe": self.info}.get(call, call)
         report = StageReport(RUN_S, 1, "10.0.0.1", f"{call}-worker", "cpu", RUN_S, failure)
         return StageReply(report, None if failure else value, "the-files-node", 1)
 
@@ -86,6 +91,8 @@ def attempt(
     during: Any = None,
     admitted: Admitted | None = None,
     outage: EngineOutage | None = None,
+    charges: QuotaCharges | None = None,
+    deadlines: Deadlines | None = None,
 ) -> list[str]:
     """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises.
 
@@ -110,6 +117,8 @@ def attempt(
             "first",
             troubles.append,
             outage,
+            deadlines=deadlines or Deadlines(),
+            charges=charges,
         )
         serving = [asyncio.create_task(writer.serve()) for writer in (ledger, finishes)]
         processing = asyncio.create_task(Attempt(video, parts, admitted or Admitted()).process())

@@ -157,7 +157,7 @@ def test_an_owner_submits_no_more_than_so_many_within_a_minute(make_api: ApiMake
     assert first.post("/v1/videos", json=ONE, headers=headers(BOB)).status_code == 202
     refused(first.post("/v1/videos", json=[ONE] * 6, headers=headers(BOB)), 400, "6 videos at once", "(5)")
     with pool.connection() as connection:
-        connection.execute("UPDATE videos SET created_at = created_at - interval '60 s'")
+        connection.execute("UPDATE owner_requests SET requested_at = requested_at - interval '60 s'")
     assert first.post("/v1/videos", json=[ONE] * 5, headers=JSON).status_code == 202
 
 

@@ -10,6 +10,7 @@ from played_workers import RUN_S, Workers, attempt
 from queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
 from actors.attempt import Admitted
+from actors.deadlines import ENOUGH, Deadlines
 from actors.engine_outage import EngineOutage
 from cluster.contracts.errors import LeaseLost, NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.results import StageFailure
@@ -58,6 +59,15 @@ def test_a_video_goes_all_the_way_and_its_time_is_without_gap(
     )
     assert ledger["transcription"]["run_ms"] == pytest.approx(3 * RUN_S * 1000)  # three calls, one stage
     assert abs((ledger["finalizing"]["finished_at"] - stored["processing_finished_at"]) / MS) <= 1.0
+
+
+def test_deadlines_are_learned_from_attempts(pool: Pool, queue: VideoQueue) -> None:
+    deadlines, workers = Deadlines(), Workers()
+    for _ in range(ENOUGH + 1):
+        attempt(pool, queue, claim_one(pool, queue), workers, deadlines=deadlines)
+    given = dict(workers.added_s[-8:])
+    assert given["transcribe"] == given["detect"] == 0.0  # ten times RUN_S is far below the fixed part
+    assert dict(workers.added_s[:8])["transcribe"] == 20.0 * 60.0
 
 
 AWAY = StageFailure("SearchUnavailable", "OpenSearch cannot be used: it is away", blame=Blame.INTERRUPTION)

@@ -212,3 +212,79 @@ def test_pictures_that_cannot_be_removed_stay_due(pool: Pool, tmp_path: Path, mo
     PictureSweep(ForgottenPictures(pool), pictures).sweep()
     assert not Path(pictures.folder(video)).exists()
     assert ForgottenPictures(pool).due() == []
+
+
+# Searches
+
+
+def add_search(pool: Pool, user_id: UUID, text: str, video_id: UUID | None = None) -> UUID:
+    found: UUID = only(
+        pool,
+        "INSERT INTO search_queries (user_id, video_id, query_text, results_count, latency_ms)"
+        " VALUES (%s, %s, %s, 3, 12) RETURNING id",
+        user_id,
+        video_id,
+        text,
+    )["id"]
+    return found
+
+
+def searched(pool: Pool) -> dict[UUID, str]:
+    with pool.connection() as connection:
+        return {row["id"]: row["query_text"] for row in connection.execute("SELECT id, query_text FROM search_queries")}
+
+
+def test_searches_that_name_a_forgotten_video_lose_their_text(pool: Pool) -> None:
+    video, other = ended_video(pool, ALICE, "tide"), ended_video(pool, ALICE, "moon")
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET filename = 'Summer in Rome.mp4' WHERE id = %s", (video,))
+    gone = [
+        add_search(pool, ALICE, "what did she confess", video),
+        add_search(pool, ALICE, "words in summer in ROME.MP4"),
+        add_search(pool, ALICE, " summer in rome "),
+        add_search(pool, ALICE, f"video {str(video).upper()}"),
+    ]
+    kept = [
+        add_search(pool, ALICE, "summer in rome with friends"),
+        add_search(pool, ALICE, "what did she say", other),
+        add_search(pool, BOB, "summer in rome.mp4"),
+    ]
+    before = searched(pool)
+    assert forget(pool, [video]) == [video]
+    assert searched(pool) == {**dict.fromkeys(gone, "forgotten"), **{one: before[one] for one in kept}}
+    assert only(pool, "SELECT count(*) AS n FROM search_queries WHERE video_id = %s", video)["n"] == 0
+
+
+def test_searches_of_a_forgotten_video_stay_counted(pool: Pool, api: TestClient) -> None:
+    video = ended_video(pool, ALICE, "tide")
+    add_search(pool, ALICE, "what did she confess", video)
+
+    def figures() -> list[Any]:
+        paths = ("overview", "timeseries/search", "users")
+        return [api.get(f"/v1/admin/{path}", headers=headers(ADMIN)).json() for path in paths]
+
+    before = figures()
+    forget(pool, [video])
+    assert figures() == before
+    detail = api.get(f"/v1/admin/users/{ALICE}", headers=headers(ADMIN)).json()
+    assert [search["query_text"] for search in detail["recent_searches"]] == ["forgotten"]
+
+
+def test_a_short_name_is_no_word_of_other_searches(pool: Pool) -> None:
+    video = ended_video(pool, ALICE, "tide")
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET filename = 'a' WHERE id = %s", (video,))
+    kept = add_search(pool, ALICE, "a boat")
+    forget(pool, [video])
+    assert searched(pool) == {kept: "a boat"}
+
+
+def test_forgetting_nothing_takes_the_table_from_nobody(pool: Pool) -> None:
+    """Triggers are disabled under a lock that all writers wait for: not at every request for nothing."""
+    video = ended_video(pool, BOB, "tide")
+    with pool.connection() as connection:
+        connection.execute("CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
+        connection.execute("CREATE TRIGGER touch BEFORE UPDATE ON videos FOR EACH ROW EXECUTE FUNCTION touch()")
+    with pool.connection() as writing:
+        writing.execute("UPDATE videos SET filename = filename")
+        assert forget(pool, [video], ALICE) == forget(pool, [UUID(int=5)]) == []

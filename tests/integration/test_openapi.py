@@ -16,12 +16,12 @@ ERRORS_OF = {
     "/v1/videos": {"409", "415", "429"},
     "/v1/videos/{video_id}": {"409"},
     "/v1/videos/{video_id}/cancel": {"409"},
-    "/v1/videos/{video_id}/retry": {"409"},
+    "/v1/videos/{video_id}/retry": {"409", "429"},
     "/v1/search/image": {"404"},
     "/v1/admin/failures/retry": {"409", "415"},
     "/v1/admin/videos/cancel": {"409", "415"},
     "/v1/admin/reprocess-embeddings": {"409"},
-    "/v1/videos/{video_id}/reprocess": {"409", "415"},
+    "/v1/videos/{video_id}/reprocess": {"409", "415", "429"},
 }
 """What only some routes answer with."""
 EVERYWHERE = {"413", "414", "429", "431", "504"}

@@ -8,7 +8,9 @@ from uuid import UUID
 import pytest
 from api_client import ADMIN, ApiMaker, headers
 
+from cluster.contracts.audit import owner
 from cluster.contracts.errors import ConfigurationError, RefusedByDatabase
+from cluster.contracts.quotas import NO_LIMITS, SubmissionLimits
 from cluster.contracts.search import parse_words
 from cluster.contracts.videos import Submission
 from cluster.doctor import _owner
@@ -55,14 +57,14 @@ def count(pool: Pool, table: str) -> int:
 
 def test_a_known_owner_submits_and_nothing_of_others_changes(strict_url: str, strict: Pool) -> None:
     before = take_snapshot(strict_url)
-    assert len(submit(strict, ANNA, TWO, most_per_minute=9)) == 2
+    assert len(submit(strict, ANNA, TWO, limits=SubmissionLimits(9))) == 2
     assert changes_between(before, take_snapshot(strict_url)) == []
 
 
 @pytest.mark.parametrize("most", [None, 9])
 def test_an_unknown_owner_is_one_sentence(strict: Pool, most: int | None) -> None:
     with pytest.raises(RefusedByDatabase, match=f"knows no owner {STRANGER}") as refused:
-        submit(strict, STRANGER, TWO, most_per_minute=most)
+        submit(strict, STRANGER, TWO, limits=SubmissionLimits(most))
     assert "\n" not in str(refused.value)
     assert (count(strict, "videos"), count(strict, "video_processing"), count(strict, "video_owners")) == (48, 0, 0)
 
@@ -212,7 +214,7 @@ def test_a_cancelled_video_is_failed_to_others(strict_url: str, strict: Pool) ->
         overview = metrics.get_overview(connection)
     waiting, running = submit(strict, ANNA, TWO)
     VideoQueue(strict, "first", 60.0).claim(1)
-    assert set(cancel(strict, [waiting, running])) == {waiting, running}
+    assert set(cancel(strict, [waiting, running], by=owner(ANNA, NO_LIMITS))) == {waiting, running}
     after = take_snapshot(strict_url)
     assert changes_between(before, after) == []
     for video in (waiting, running):

@@ -8,6 +8,7 @@ import pytest
 from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
 
 from cluster.contracts.errors import TooManySubmissions
+from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
 from cluster.store.forgetting import forget
@@ -36,11 +37,11 @@ def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(po
 
 
 def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str, pool: Pool) -> None:
-    submit(pool, OWNER, [Submission(uri="a.mp4")], most_per_minute=4)
+    submit(pool, OWNER, [Submission(uri="a.mp4")], limits=SubmissionLimits(4))
 
     def send() -> int:
         try:
-            return len(submit(pool, OWNER, [Submission(uri=f"{n}.mp4") for n in range(2)], most_per_minute=4))
+            return len(submit(pool, OWNER, [Submission(uri=f"{n}.mp4") for n in range(2)], limits=SubmissionLimits(4)))
         except TooManySubmissions:
             return 0
 
@@ -62,11 +63,11 @@ def test_what_another_system_left_waiting_is_not_cancelled(pool: Pool) -> None:
 
 def test_what_is_repeated_counts_for_nothing_however_many_came_in_between(pool: Pool) -> None:
     ids, two = [uuid4(), uuid4()], [Submission(uri="a.mp4"), Submission(uri="b.mp4")]
-    submit(pool, OWNER, two, ids, most_per_minute=4)
+    submit(pool, OWNER, two, ids, limits=SubmissionLimits(4))
     enqueue(pool, 10)  # by a command, which has no such limit
-    assert submit(pool, OWNER, two, ids, most_per_minute=4) == ids
+    assert submit(pool, OWNER, two, ids, limits=SubmissionLimits(4)) == ids
     with pytest.raises(TooManySubmissions):
-        submit(pool, OWNER, two, most_per_minute=4)
+        submit(pool, OWNER, two, limits=SubmissionLimits(4))
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["ours", "another system's"])

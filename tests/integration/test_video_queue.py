@@ -32,6 +32,7 @@ from queued_videos import (
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.media import MediaInfo, MediaWarning
+from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.results import StageFailure, Transcript
 from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
@@ -94,7 +95,7 @@ def test_a_submitted_video_waits_under_its_owner(pool: Pool) -> None:
 
 def test_a_submission_writes_no_profile(pool: Pool) -> None:
     submit(pool, OWNER, [Submission(uri="a.mp4")])
-    submit(pool, OWNER, [Submission(uri="b.mp4")], most_per_minute=9)
+    submit(pool, OWNER, [Submission(uri="b.mp4")], limits=SubmissionLimits(9))
     assert only(pool, "SELECT count(*) AS n FROM user_profiles")["n"] == 0
 
 

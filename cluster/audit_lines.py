@@ -1,0 +1,28 @@
+"""Where the lines of the audit log go beside its table: a file of the data directory, or standard error."""
+
+import logging
+import sys
+from pathlib import Path
+
+_LOGGER = logging.getLogger("heimdex.audit")
+_FORMAT = logging.Formatter("%(asctime)s %(message)s")
+
+
+def audit_to_file(path: Path) -> None:
+    """What this process does is added to the file, which is made when there is something to add."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _send_to(logging.FileHandler(path, delay=True))
+
+
+def audit_to_stderr() -> None:
+    """What this process does is written to its standard error, which Ray keeps."""
+    _send_to(logging.StreamHandler(sys.stderr))
+
+
+def _send_to(handler: logging.Handler) -> None:
+    for other in list(_LOGGER.handlers):
+        _LOGGER.removeHandler(other)
+        other.close()
+    handler.setFormatter(_FORMAT)
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.INFO)
