@@ -11,7 +11,9 @@ from uuid import UUID
 
 from cluster.contracts.audit import command_line
 from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SearchUnavailable, TransientFailure
+from cluster.contracts.videos import Origin
 from cluster.fetch_limits import fetch_limits
+from cluster.origins import limits_for
 from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings
 from cluster.store.audit_log import Trail
@@ -38,10 +40,10 @@ class Erased:
 def erase(pool: Pool, settings: Settings, owner_id: UUID, say: Say, *, with_file: bool) -> Erased:
     """Erase all of the owner's that can be erased now; ``say`` is given the progress.
 
-    ``with_file``: the video files too; a video whose file cannot be removed stays.
+    ``with_file``: the video files too; a video whose file cannot be removed now stays.
     """
     erased, after = Erased(), UUID(int=0)
-    while videos := next_videos(pool, owner_id, after, VIDEOS_AT_ONCE):
+    while videos := next_videos(pool, owner_id, after, VIDEOS_AT_ONCE, with_file=with_file):
         after = videos[-1].id
         if with_file:
             videos = _without_files(settings, owner_id, videos, erased.troubles)
@@ -54,14 +56,20 @@ def erase(pool: Pool, settings: Settings, owner_id: UUID, say: Say, *, with_file
 def _without_files(
     settings: Settings, owner_id: UUID, videos: Sequence[OwnersVideo], troubles: list[str]
 ) -> list[OwnersVideo]:
-    """Remove the videos' files; returns the videos that may be erased now. Another owner's videos keep their file."""
-    root = fetch_limits(settings).storage_root
+    """Remove the videos' files; returns the videos that may be erased now. Another owner's videos keep their file.
+
+    What would not be fetched for such a submission is not removed for it either.
+    """
+    limits = fetch_limits(settings)
     gone = []
     for video in videos:
         try:
             if video.uri and not video.shared:
-                remove_file(video.uri, root, owner_id)
-        except (InvalidVideo, TransientFailure) as error:
+                limits_for(video.uri, Origin(video.origin), owner_id, limits)
+                remove_file(video.uri, limits.storage_root, owner_id)
+        except InvalidVideo as error:  # it never can be from here
+            troubles.append(f"the file of video {video.id} stays: {error}")
+        except TransientFailure as error:
             troubles.append(f"video {video.id} stays: {error}")
             continue
         gone.append(video)

@@ -16,7 +16,7 @@ IS_SET = "(set)"
 def note_settings(pool: Pool, settings: Settings) -> list[str]:
     """Write down the settings that differ from the entry before; returns their names. The first entry has them all."""
     hidden = {PREFIX + name.upper() for name in SECRETS}
-    now = {name: IS_SET if name in hidden else value for name, value in as_environment(settings).items()}
+    now = {name: IS_SET if name in hidden else value for name, value in as_environment(settings).items() if value}
     before = (latest_details(pool, Action.CHANGE_SETTINGS, WHOLE) or {}).get("settings")
     changed = sorted(name for name in now.keys() | (before or {}).keys() if now.get(name) != (before or {}).get(name))
     if changed or before is None:

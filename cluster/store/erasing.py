@@ -30,11 +30,17 @@ SELECT (SELECT count(*) FROM videos WHERE owner_id = %(owner)s) AS videos,
 
 _NEXT = f"""
 -- The owner's next videos by their ids; those that another system works on are left to it.
-SELECT v.id, v.storage_path AS uri,
-       EXISTS (SELECT FROM videos AS o WHERE o.storage_path = v.storage_path AND o.owner_id <> v.owner_id) AS shared
-FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-WHERE v.owner_id = %(owner)s AND v.id > %(after)s AND NOT ({_ELSEWHERE})
-ORDER BY v.id LIMIT %(limit)s
+WITH next AS MATERIALIZED (
+    SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, coalesce(p.origin, 'adopted') AS origin
+    FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+    WHERE v.owner_id = %(owner)s AND v.id > %(after)s AND NOT ({_ELSEWHERE})
+    ORDER BY v.id LIMIT %(limit)s
+), shared AS (
+    SELECT DISTINCT n.id FROM next AS n
+    JOIN (videos AS o LEFT JOIN video_processing AS q ON q.video_id = o.id) ON coalesce(q.uri, o.storage_path) = n.uri
+    WHERE o.owner_id <> %(owner)s AND %(with_file)s
+)
+SELECT n.id, n.uri, n.origin, s.id IS NOT NULL AS shared FROM next AS n LEFT JOIN shared AS s USING (id) ORDER BY n.id
 """
 
 _ERASE = """
@@ -74,10 +80,14 @@ class OwnersData:
 
 @dataclass(frozen=True)
 class OwnersVideo:
-    """A video that can be erased; ``shared``: its file is that of another owner's video too."""
+    """A video that can be erased, and where its file was submitted from.
+
+    ``shared``: its file is that of another owner's video too.
+    """
 
     id: UUID
     uri: str
+    origin: str
     shared: bool
 
 
@@ -89,9 +99,9 @@ def count_data(pool: Pool, owner_id: UUID) -> OwnersData:
     return found
 
 
-def next_videos(pool: Pool, owner_id: UUID, after: UUID, limit: int) -> list[OwnersVideo]:
-    """The owner's videos that come next by their ids, forgotten ones too."""
-    values = {"owner": owner_id, "after": after, "limit": limit}
+def next_videos(pool: Pool, owner_id: UUID, after: UUID, limit: int, *, with_file: bool) -> list[OwnersVideo]:
+    """The owner's videos that come next by their ids, forgotten ones too; ``with_file``: whether files are shared."""
+    values = {"owner": owner_id, "after": after, "limit": limit, "with_file": with_file}
     with pool.connection() as connection, connection.cursor(row_factory=class_row(OwnersVideo)) as cursor:
         return cursor.execute(_NEXT, values).fetchall()
 

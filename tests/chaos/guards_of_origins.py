@@ -95,8 +95,8 @@ _QUEUED = [
     Guard(
         "submissions by HTTP say so",
         API,
-        "most_per_minute=most, origin=Origin.HTTP)",
-        "most_per_minute=most)",
+        "limits=limits, origin=Origin.HTTP)",
+        "limits=limits)",
         (
             f"{_WRITTEN}test_path_changed_after_submission_is_not_read",
             f"{_WRITTEN}test_prefix_opens_an_owners_own_folder",

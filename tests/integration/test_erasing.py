@@ -171,8 +171,20 @@ def test_erasing_with_files_keeps_what_others_share(erase: Command, pool: Pool, 
     assert done.returncode == 1
     assert "stays: https://host/a.mp4 is on the web" in done.stderr
     assert (own.exists(), shared.exists()) == (False, True)
-    assert only(pool, "SELECT count(*) AS n FROM videos WHERE owner_id = %s", ALICE)["n"] == 1
+    assert only(pool, "SELECT count(*) AS n FROM videos WHERE owner_id = %s", ALICE)["n"] == 0
     assert erase(ALICE, "--yes").returncode == 0
+
+
+def test_erasing_keeps_a_video_whose_file_is_busy(erase: Command, pool: Pool, tmp_path: Path) -> None:
+    folder = tmp_path / "folder.mp4"  # no file can be removed that is a folder
+    folder.mkdir()
+    (video,) = submit(pool, ALICE, [Submission(uri=str(folder))])
+    done = erase(ALICE, "--with-file", "--yes")
+    assert done.returncode == 1
+    assert f"error: video {video} stays" in done.stderr
+    folder.rmdir()
+    assert erase(ALICE, "--with-file", "--yes").returncode == 0
+    assert only(pool, "SELECT count(*) AS n FROM videos")["n"] == 0
 
 
 def test_videos_of_another_system_are_left_to_it(erase: Command, pool: Pool) -> None:
