@@ -11,6 +11,7 @@ from cluster import launch
 from cluster.settings import load_settings
 from cluster.store.audit_log import read_audit_log
 from cluster.store.database import open_pool
+from cluster.terminal import out, out_json
 
 
 def audit(
@@ -31,9 +32,9 @@ def audit(
     ):
         rows = read_audit_log(pool, limit, since=aware, object_id=object_id)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, default=str))
+        out_json([asdict(row) for row in rows])
         return
     for row in rows:
         details = f" {json.dumps(row.details)}" if row.details else ""
         actor = f"{row.actor_kind}:{row.actor}"
-        typer.echo(f"{row.at:%Y-%m-%d %H:%M:%S} {actor} {row.action} {row.object_kind}:{row.object}{details}")
+        out(f"{row.at:%Y-%m-%d %H:%M:%S} {actor} {row.action} {row.object_kind}:{row.object}{details}")

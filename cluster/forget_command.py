@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -62,15 +61,13 @@ def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) ->
             files = " with their files" if with_file else ""
             counted = f"{found.videos} videos{files}, {found.searches} searches"
             typer.confirm(f"Erase all of owner {owner_id}, {counted}? It cannot be undone.", abort=True, err=True)
-        erased = erase(pool, settings, owner_id, partial(typer.echo, err=True), with_file=with_file)
+        erased = erase(pool, settings, owner_id, say, with_file=with_file)
         left = count_data(pool, owner_id)
     for trouble in erased.troubles:
-        typer.echo(f"error: {trouble}", err=True)
-    typer.echo(f"erased of owner {owner_id}: {erased.videos} videos, {erased.searches} searches")
+        say(f"error: {trouble}")
+    out(f"erased of owner {owner_id}: {erased.videos} videos, {erased.searches} searches")
     if left.elsewhere:
-        typer.echo(
-            f"{left.elsewhere} videos stay, since another system has them in work: run this again later", err=True
-        )
+        say(f"{left.elsewhere} videos stay, since another system has them in work: run this again later")
     if left.videos or left.searches or erased.troubles:
         raise typer.Exit(1)
 
