@@ -116,7 +116,7 @@ def search(seed: int, progress: Progress) -> Outcome:
 
 def hostile_sources(seed: int, progress: Progress) -> Outcome:
     counts = sources.run(seed, progress=progress)
-    figures = "; ".join(f"{name}: {sources.shown(figures)}" for name, figures in counts.figures.items())
+    figures = "; ".join(f"{name}: {compared}" for name, compared in counts.figures.items())
     clips = f"{counts.clips} videos of 10 s beside each attack by another owner"
     return Outcome(f"{clips}, p95: {figures}", counts.violations)
 

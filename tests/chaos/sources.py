@@ -42,22 +42,36 @@ Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
+class Compared:
+    """95th percentiles in seconds by what was measured: without an attack and, just afterwards, with it."""
+
+    alone: Figures
+    attacked: Figures
+
+    def __str__(self) -> str:
+        """As people read it."""
+        return ", ".join(f"{what} {self.alone[what]:.2f} -> {self.attacked[what]:.2f} s" for what in self.alone)
+
+    def too_slow(self) -> Iterator[str]:
+        """A sentence for each figure that the attack makes more than twice as large."""
+        for what, seconds in self.attacked.items():
+            alone = max(self.alone[what], LEAST_S[what])
+            if seconds > FACTOR * alone:
+                yield f"the p95 of {what} is {seconds:.2f} s, {seconds / alone:.1f} x that without an attack"
+
+
+@dataclass(frozen=True)
 class Counts:
-    """95th percentiles in seconds, by attack and by what was measured; ``violations``: a sentence for each."""
+    """What was measured, by attack; ``violations``: a sentence for each."""
 
     clips: int
-    figures: dict[str, Figures]
+    figures: dict[str, Compared]
     violations: list[str]
 
     def lines(self) -> Iterator[str]:
         """As people read it."""
-        yield from (f"{name}: {shown(figures)}" for name, figures in self.figures.items())
+        yield from (f"{name}: {compared}" for name, compared in self.figures.items())
         yield from (f"VIOLATION {line}" for line in self.violations)
-
-
-def shown(figures: Figures) -> str:
-    """The figures of one attack."""
-    return ", ".join(f"{what} {seconds:.2f} s" for what, seconds in figures.items())
 
 
 @dataclass
@@ -91,7 +105,7 @@ class Owner:
 
 def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
     """Measure without and with each attack. Nothing here is left to chance, so ``seed`` changes nothing."""
-    figures: dict[str, Figures] = {}
+    figures: dict[str, Compared] = {}
     violations: list[str] = []
     with tempfile.TemporaryDirectory(prefix="hx-sources-") as name:
         folder = Path(name)
@@ -103,13 +117,13 @@ def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
             _owner(cluster, ATTACKER) as attacker,
         ):
             _measured(owner, web.url, 3)  # models are warm
-            figures["alone"] = _measured(owner, web.url, clips)
-            progress(f"alone: {shown(figures['alone'])}")
             for attack in ATTACKS:
-                figures[attack.name] = _attacked(attack, owner, attacker, web.url, clips)
-                progress(f"{attack.name}: {shown(figures[attack.name])}")
+                alone = _measured(owner, web.url, clips)  # just before: a machine has other things to do as well
+                attacked = _attacked(attack, owner, attacker, web.url, clips)
+                figures[attack.name] = Compared(alone, attacked)
+                progress(f"{attack.name}: {figures[attack.name]}")
                 violations += left_by(attack, folder / "scratch")
-    violations += _too_slow(figures)
+    violations += [f"{name}: {line}" for name, compared in figures.items() for line in compared.too_slow()]
     return Counts(clips, figures, violations)
 
 
@@ -193,14 +207,6 @@ def left_by(attack: Attack, scratch: Path) -> list[str]:
     while (left := [path for path in scratch.rglob("*") if path.is_file()]) and time.monotonic() < end_s:
         time.sleep(POLL_S)
     return [f"{attack.name}: {len(left)} files are left {ENDS_WITHIN_S:.0f} s after it was cancelled"] if left else []
-
-
-def _too_slow(figures: dict[str, Figures]) -> Iterator[str]:
-    for name, attacked in figures.items():
-        for what, seconds in attacked.items():
-            alone = max(figures["alone"][what], LEAST_S[what])
-            if seconds > FACTOR * alone:
-                yield f"{name}: the p95 of {what} is {seconds:.2f} s, {seconds / alone:.1f} x that without an attack"
 
 
 def main() -> int:
