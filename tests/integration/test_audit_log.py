@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from api_client import ADMIN, ALICE, BOB, ApiMaker, Heimdex, headers
+from database_roles import as_role, ordinary_role
 from played_workers import INFO
 from queued_videos import claim_one, only, record_media, row
 from starlette.testclient import TestClient
@@ -25,7 +26,7 @@ from cluster.contracts.videos import Submission
 from cluster.settings import load_settings
 from cluster.settings_record import IS_SET, note_settings
 from cluster.store.audit_log import AuditRow, Trail, note, read_audit_log, remove_old_entries
-from cluster.store.database import Pool, connect
+from cluster.store.database import Pool, connect, open_pool
 from cluster.store.forgetting import forget
 from cluster.store.reprocessing import retry
 from cluster.store.search_models import IndexedModel, SearchModels
@@ -247,6 +248,15 @@ def test_entries_cannot_be_changed_or_removed(pool: Pool, database_url: str, sta
     with connect(database_url) as connection, pytest.raises(psycopg.errors.RaiseException, match="never changed"):
         connection.execute(statement)
     assert read_audit_log(pool, 10) == before
+
+
+def test_a_role_that_may_only_add_writes_entries(database_url: str, pool: Pool) -> None:
+    with ordinary_role(database_url) as role:
+        with connect(database_url) as connection:
+            connection.execute(f'GRANT INSERT ON audit_log TO "{role}"')
+        with open_pool(as_role(database_url, role), max_size=1, name="tests") as adding:
+            note(adding, admin(ADMIN), Action.READ, ObjectKind.OWNER, [ALICE])
+    assert entries(pool) == [("admin", str(ADMIN), "read", str(ALICE))]
 
 
 def test_entries_are_removed_after_their_time(pool: Pool) -> None:

@@ -75,14 +75,14 @@ def test_start_is_known_while_a_long_first_call_runs(
             seen.append((await asyncio.to_thread(row, pool, video.id))["processing_started_at"])
             await asyncio.sleep(0.01)
 
-    attempt(pool, queue, video, Workers(wait_s=WAIT_S, download=download))
+    attempt(pool, queue, video, Workers(wait_s=WAIT_S, locate=download))
     stored = measured(pool, video)
     assert stored["processing_started_at"] == seen[-1] == runs(pool, video.id)["downloading"]["ready_at"]
     assert seen[-1] - video.claimed_at >= timedelta(seconds=WAIT_S)
 
 
 def test_start_of_a_video_that_fails_at_once_is_measured(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
-    attempt(pool, queue, video, Workers(wait_s=WAIT_S, download=UNREADABLE))
+    attempt(pool, queue, video, Workers(wait_s=WAIT_S, locate=UNREADABLE))
     stored, first = measured(pool, video), runs(pool, video.id)["downloading"]
     assert stored["status"] == "FAILED"
     assert stored["processing_started_at"] - video.claimed_at >= timedelta(seconds=WAIT_S)
@@ -95,10 +95,10 @@ def test_start_when_the_first_worker_dies_is_its_call(pool: Pool, queue: VideoQu
         await asyncio.sleep(WAIT_S)
         raise WorkerLost("worker x died")
 
-    attempt(pool, queue, video, Workers(wait_s=WAIT_S, download=dies))
+    attempt(pool, queue, video, Workers(wait_s=WAIT_S, locate=dies))
     for _ in range(2):
         (video,) = queue.claim(1)
-        attempt(pool, queue, video, Workers(wait_s=WAIT_S, download=dies))
+        attempt(pool, queue, video, Workers(wait_s=WAIT_S, locate=dies))
     stored = measured(pool, video)
     assert (stored["status"], stored["processing_stage"], stored["crashes"]) == ("FAILED", "downloading", 3)
     assert stored["processing_started_at"] - video.claimed_at >= timedelta(seconds=WAIT_S)
@@ -147,7 +147,7 @@ def test_start_of_a_lost_lease_is_not_written(pool: Pool, queue: VideoQueue, vid
         recovery(pool, "second").reap()
 
     with pytest.raises(BaseException, match="lease"):
-        attempt(pool, queue, video, Workers(download=loses))
+        attempt(pool, queue, video, Workers(locate=loses))
     assert row(pool, video.id)["processing_started_at"] is None
     assert only(pool, "SELECT count(*) AS n FROM video_leases")["n"] == 0
 
