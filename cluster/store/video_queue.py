@@ -75,7 +75,11 @@ WITH RECURSIVE owners AS (
         processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
         error_message = NULL
     FROM waiting WHERE v.id = waiting.id AND waiting.pending
-    RETURNING v.id, v.storage_path, v.filename, v.queued_at
+    RETURNING v.id, v.storage_path, v.filename,
+              -- Users of an existing database may write it: a moment that no program can hold must stop no claim.
+              CASE WHEN v.queued_at > clock_timestamp() - interval '100 years'
+                        AND v.queued_at < clock_timestamp() + interval '1 day'
+                   THEN v.queued_at ELSE clock_timestamp() END AS queued_at
 ), claimed AS (
     -- One that another system has taken since waits here no more.
     UPDATE video_processing AS p

@@ -113,6 +113,13 @@ _QUEUED = [
         ),
     ),
     Guard(
+        "moments that no program can hold",
+        QUEUE,
+        "THEN v.queued_at ELSE clock_timestamp() END AS queued_at",
+        "THEN v.queued_at ELSE v.queued_at END AS queued_at",
+        (f"{_WRITTEN}test_claim_survives_moments_that_a_user_wrote[infinity]",),
+    ),
+    Guard(
         "what is queued of others is adopted",
         AGAIN,
         "SELECT id, owner_id, storage_path, 'adopted',",
@@ -212,7 +219,7 @@ _SAID = [
         REDACTION,
         "_URL.sub(_shown_url, text)",
         "text",
-        (f"{_TEXTS}test_failure_in_the_ledger_has_no_secret",),
+        ("tests/unit/test_redacted_logs.py::test_log_traceback_has_no_secret",),
     ),
     Guard(
         "secrets by their names",

@@ -196,6 +196,16 @@ def test_file_in_no_folder_of_its_owner_is_not_taken_over(
     assert (taken.queued, taken.refused["its file is in no folder of its owner"]) == (0, 1)
 
 
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "294000-01-01", None])
+def test_claim_survives_moments_that_a_user_wrote(strict: Pool, existing_url: str, moment: str | None) -> None:
+    (mine, other) = (submit(strict, who, [Submission(uri="https://example.org/a.mp4")])[0] for who in (ANNA, BEN))
+    with as_user(existing_url, ANNA) as connection:
+        connection.execute("UPDATE videos SET queued_at = %s WHERE id = %s", (moment, mine))
+    claimed = VideoQueue(strict, "first", 60.0).claim(9)
+    assert {video.id for video in claimed} == {mine, other}
+    assert all(video.due_at <= video.claimed_at for video in claimed)
+
+
 # Who may queue a video
 
 
