@@ -10,7 +10,7 @@ from uuid import UUID
 
 import jwt
 import pytest
-from api_client import ADMIN, ALICE, SECRET, ApiMaker, headers
+from api_client import ADMIN, ALICE, SECRET, ApiMaker, Heimdex, headers
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.testclient import TestClient
@@ -197,3 +197,11 @@ def test_an_admin_is_whoever_is_named(make_api: ApiMaker) -> None:
     assert make_api(verifier=nobody).get("/v1/admin/overview", headers=headers(ADMIN)).status_code == 403
     named = TokenVerifier(AuthRules(SECRET, None, frozenset({UUID(str(ALICE).upper())})))
     assert make_api(verifier=named).get("/v1/admin/overview", headers=headers(ALICE)).status_code == 200
+
+
+def test_token_of_the_command_obeys_the_rules(heimdex: Heimdex) -> None:
+    rules = {"HEIMDEX_JWT_SECRET": SECRET, "HEIMDEX_JWT_ISSUER": "https://me", "HEIMDEX_JWT_MAX_LIFETIME_S": "600"}
+    done = heimdex("token", "--sub", str(ALICE), settings=rules)
+    assert done.returncode == 0, done.stderr
+    verifier = TokenVerifier(AuthRules(SECRET, None, frozenset(), issuer="https://me", max_lifetime_s=600))
+    assert verifier.user_id(done.stdout.decode().strip()) == ALICE

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.contracts.channels import is_protected
 from cluster.contracts.errors import ConfigurationError
+from cluster.launch import _node_options
 from cluster.settings import SECRETS_IN_FILES, Settings, as_environment, load_settings
 
 VALUES = {
@@ -154,6 +155,9 @@ def test_other_processes_get_the_same_settings(monkeypatch: pytest.MonkeyPatch, 
     for variable, value in as_environment(settings).items():
         monkeypatch.setenv(variable, value)
     assert load_settings() == settings
+    for variable, value in _node_options(settings, VALUES["database_url"]).environment.items():
+        monkeypatch.setenv(variable, value)
+    assert load_settings().database_url == VALUES["database_url"]
 
 
 def test_override_replaces_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The file for ``serve deploy`` fits Ray's own schema and names what is really there."""
 
 from importlib import import_module, resources
+from pathlib import Path
 
 import pytest
 import yaml
@@ -41,3 +42,18 @@ def test_it_is_refused_without_a_database(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_wrong_argument_is_named() -> None:
     with pytest.raises(ConfigurationError, match="HEIMDEX_JWKS_URL"):
         build_app({"database_url": "postgresql://localhost/x", "jwks_url": "file:///keys"})
+
+
+def test_rules_of_tokens_are_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for path, text in ((new, "n" * 40), (old, "o" * 40)):
+        path.write_text(text + "\n")
+        path.chmod(0o600)
+    monkeypatch.setenv("HEIMDEX_JWT_PREVIOUS_SECRET_FILE", str(old))
+    args = {"database_url": "postgresql://localhost/x", "jwt_secret_file": str(new), "clip_model": "bundled"}
+    rules = {"jwt_issuer": "https://issuer.example.org", "jwt_max_lifetime_s": 600, "http_docs": False}
+    config = build_app({**args, **rules})._bound_deployment.init_args[0]
+    assert (config.auth.jwt_secret, config.auth.previous_secret) == ("n" * 40, "o" * 40)
+    assert (config.auth.issuer, config.auth.max_lifetime_s) == ("https://issuer.example.org", 600)
+    assert config.documented is False
+    assert not any(secret in repr(config) for secret in ("n" * 40, "o" * 40))
