@@ -145,7 +145,7 @@ class VideoScheduler:
         if can_listen(self._config.database_url):
             threads.append(threading.Thread(target=self._listen, args=(loop,), daemon=True))
         if self._config.postgres_dir is not None:
-            server = EmbeddedPostgres(self._config.postgres_dir)
+            server = EmbeddedPostgres(self._config.postgres_dir, roles=True)
             threads.append(threading.Thread(target=self._keep_postgres, args=(server,), daemon=True))
         async with asyncio.TaskGroup() as tasks:
             announcing = tasks.create_task(self._announce_forever())

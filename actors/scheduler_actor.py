@@ -77,7 +77,7 @@ class SchedulerActor:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         if self._config.postgres_dir is not None:  # it may have died along with the scheduler before this one
-            await asyncio.to_thread(EmbeddedPostgres(self._config.postgres_dir).start)
+            await asyncio.to_thread(EmbeddedPostgres(self._config.postgres_dir, roles=True).start)
         self._scheduler = VideoScheduler(self._config, self._name)
         await self._scheduler.serve(self._ready.set)
 

@@ -22,6 +22,7 @@ from cluster.store.admin_functions import replaced_functions, restore_functions
 from cluster.store.adoption import Adoption, Inventory
 from cluster.store.backfill import backfill_finish_times
 from cluster.store.database import Pool, open_pool
+from cluster.store.database_roles import restore_rights
 from cluster.store.index_check import Kind, Progress, Verdict
 from cluster.store.migrations import apply_migrations, pending_migrations
 from cluster.store.postgres_check import PostgresCheck
@@ -93,6 +94,7 @@ def adopt(settings: Settings, url: str, open_ray: OpenRay, say: Say) -> Report:
     say("applying migrations")
     report.migrations = len(apply_migrations(url))
     report.restored = len(restore_functions(url))
+    restore_rights(url)
     with _pool(url) as pool:
         adoption = Adoption(pool)
         report.inventory = adoption.inventory()

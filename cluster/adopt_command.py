@@ -33,13 +33,13 @@ def adopt(
     if failed and not take_over:
         raise typer.BadParameter("--failed is for --take-over")
     settings = load_settings()
-    url = settings.resolved_database_url
-    if url is None:
+    urls = settings.database_urls
+    if urls is None:
         raise ConfigurationError("HEIMDEX_DATABASE_URL is not set: it says where the existing database is")
     well = (
-        _take_over(settings, url, failed=failed, dry=dry_run, as_json=as_json)
+        _take_over(settings, urls.migrate, failed=failed, dry=dry_run, as_json=as_json)
         if take_over
-        else _adopt(settings, url, dry=dry_run, as_json=as_json)
+        else _adopt(settings, urls.migrate, dry=dry_run, as_json=as_json)
     )
     if not well:
         raise typer.Exit(1)

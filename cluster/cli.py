@@ -19,6 +19,7 @@ from cluster import (
     __version__,
     adopt_command,
     audit_command,
+    db_command,
     forget_command,
     index_command,
     launch,
@@ -27,7 +28,6 @@ from cluster import (
     search_command,
     transcript_command,
 )
-from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
 from cluster.settings import Settings, load_settings
@@ -44,8 +44,7 @@ app = typer.Typer(
     help="Videos in, searchable and exactly measured scenes out.",
     epilog="Settings are HEIMDEX_* variables; README.md lists them all.",
 )
-db_app = typer.Typer(no_args_is_help=True, help="The database.")
-app.add_typer(db_app, name="db")
+app.add_typer(db_command.app, name="db")
 app.add_typer(index_command.app, name="index")
 for command in (
     search_command.search,
@@ -217,21 +216,18 @@ def demo() -> None:
 def migrate() -> None:
     """Apply the migrations that the database lacks, and restore functions of theirs that others replaced."""
     from cluster.store.admin_functions import restore_functions
+    from cluster.store.database_roles import restore_rights
     from cluster.store.migrations import apply_migrations
 
-    settings = load_settings()
-    url = launch.existing_database_url(settings)
-    server = launch.embedded(settings) if url is None else None
-    try:
-        place = server.start() if server is not None else str(url)
-        applied, restored = apply_migrations(place), restore_functions(place)
-    finally:
-        if server is not None:
-            server.stop()
+    with launch.started_database(load_settings()) as urls:
+        applied, restored = apply_migrations(urls.migrate), restore_functions(urls.migrate)
+        rights = restore_rights(urls.migrate)
     for migration in applied:
         out(f"applied {migration.name}")
     for function in restored:
         out(f"restored {function}, which was not the migrations' own")
+    for right in rights:
+        out(f"restored a right: {right}")
     out("The database is up to date.")
 
 
@@ -242,7 +238,10 @@ def backfill(
     """Set processing_finished_at = updated_at on READY and FAILED videos that have none, and nothing else."""
     from cluster.store.backfill import backfill_finish_times
 
-    with launch.open_database(load_settings()) as url, open_pool(url, max_size=2, name="heimdex-backfill") as pool:
+    with (
+        launch.open_database_as_owner(load_settings()) as url,
+        open_pool(url, max_size=2, name="heimdex-backfill") as pool,
+    ):
         count = backfill_finish_times(pool, dry_run=dry_run)
     out(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
 
@@ -277,18 +276,6 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@db_app.command("url")
-def db_url() -> None:
-    """Print the URL to open with psql."""
-    settings = load_settings()
-    url = launch.existing_database_url(settings)
-    if url is None:
-        say("error: the embedded Postgres does not run: `heimdex up` starts it")
-        raise typer.Exit(2)
-    way = DatabaseUrl.read(url)
-    out(way.direct or way.url)
-
-
 def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
     return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
 
@@ -320,9 +307,9 @@ def _read_manifest(settings: Settings, manifest: str) -> Any:
 @contextlib.contextmanager
 def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
     """The database URL of a cluster that processes: the one that is up, or (True) one only for this command."""
-    url = launch.existing_database_url(settings)
-    if url is not None and launch.is_scheduling(url):
-        yield url, False
+    urls = launch.database_urls(settings)
+    if urls is not None and launch.is_scheduling(urls):
+        yield urls.worker, False
         return
     say("no cluster is up: bringing one up for this command")
     state = launch.up(settings, say)

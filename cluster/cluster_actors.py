@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster import __version__
+from cluster.contracts.database_url import DatabaseUrls
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule
 from cluster.ray_driver import Say
-from cluster.settings import Settings, as_environment, variables
+from cluster.settings import ROLE_URLS, Settings, as_environment, database_environment
 from cluster.store.database import open_pool
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ PROXY_SLACK_S = 5.0
 """How much later than the application, which says so in its own words, Serve's proxy gives a request up."""
 
 
-def start_actors(say: Say, settings: Settings, database_url: str, http_port: int) -> None:
+def start_actors(say: Say, settings: Settings, urls: DatabaseUrls, http_port: int) -> None:
     """Start the scheduler with its workers, then the HTTP endpoints; returns when all answer.
 
     What was begun is stopped again when a part does not start. A scheduler of another version is replaced.
@@ -37,14 +38,14 @@ def start_actors(say: Say, settings: Settings, database_url: str, http_port: int
         ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
     """
     with _undone_on_error():
-        scheduler = _start_scheduler(settings, database_url, say)
+        scheduler = _start_scheduler(settings, urls.worker, say)
         _start_proxy(settings, http_port)  # while the workers load
         while not _is_ready(scheduler):
             pass
         if settings.search_engine is not None:
-            _ensure_index(say, settings.search_engine, database_url)
+            _ensure_index(say, settings.search_engine, urls.worker)
         say("starting the HTTP endpoints")
-        _start_application(settings, database_url)
+        _start_application(settings, urls.api)
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         engine=settings.search_engine,
         quotas=settings.owner_quotas,
         audit_days=settings.audit_days,
-        embedding_environment={**as_environment(settings), **variables("database_url", database_url)},
+        embedding_environment={**as_environment(settings), **database_environment(database_url)},
     )
     return start_actor(SCHEDULER_NAME, config)
 
@@ -142,7 +143,7 @@ def _start_application(settings: Settings, database_url: str) -> None:
     from serve_app.app import build_app
 
     overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
-    overrides |= {"database_url": database_url, "data_dir": settings.data_dir}
+    overrides |= {"database_url": database_url, "data_dir": settings.data_dir, **dict.fromkeys(ROLE_URLS)}
     try:
         serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
     except RuntimeError as error:

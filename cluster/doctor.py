@@ -11,6 +11,7 @@ from uuid import UUID
 
 from cluster import launch
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, RefusedByDatabase
+from cluster.doctor_database import database_encryption, database_roles
 from cluster.doctor_models import speech_model, text_model, vision_model
 from cluster.doctor_origins import submissions
 from cluster.finding import Finding
@@ -32,6 +33,8 @@ def examine(settings: Settings) -> list[Finding]:
         ("python", _python),
         ("data directory", _data_directory),
         ("database", _database),
+        ("database roles", database_roles),
+        ("database TLS", database_encryption),
         ("ray", _ray),
         ("ports", _ports),
         ("hardware", _hardware),

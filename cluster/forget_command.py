@@ -55,7 +55,7 @@ def forget(
 
 
 def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) -> None:
-    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
+    with launch.open_database_as_owner(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
         found = count_data(pool, owner_id)
         if not yes:
             files = " with their files" if with_file else ""
@@ -73,7 +73,7 @@ def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) ->
 
 
 def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool) -> None:
-    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
+    with launch.open_database_as_owner(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
         found = _found(pool, settings.resolved_owner_id, videos)
         if not found:
             say("error: there is no such video")

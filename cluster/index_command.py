@@ -81,7 +81,7 @@ def rebuild() -> None:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[tuple[Pool, str]]:
-    with launch.open_database(settings) as url, open_pool(url, max_size=8, name="heimdex-index") as pool:
+    with launch.open_database_as_owner(settings) as url, open_pool(url, max_size=8, name="heimdex-index") as pool:
         yield pool, url
 
 

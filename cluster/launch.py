@@ -10,19 +10,21 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import __version__, cluster_actors
 from cluster.audit_lines import audit_to_file
+from cluster.contracts.database_url import DatabaseRole, DatabaseUrls
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.ray_driver import RayPlace, Say, in_own_process
 from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
-from cluster.settings import Settings, variables
+from cluster.settings import Settings, database_environment
 from cluster.settings_record import note_settings
 from cluster.store.admin_functions import restore_functions
-from cluster.store.database import EmbeddedPostgres, open_pool, running_url
+from cluster.store.database import EmbeddedPostgres, open_pool, running_urls
+from cluster.store.database_roles import restore_rights
 from cluster.store.migrations import apply_migrations
 from cluster.store.opensearch import check_engine, open_client
 from cluster.store.row_security import refuse_hidden_rows
@@ -46,38 +48,57 @@ class ClusterState:
 
 def embedded(settings: Settings) -> EmbeddedPostgres:
     """The embedded Postgres of the data directory, running or not."""
-    return EmbeddedPostgres(settings.postgres_dir)
+    return EmbeddedPostgres(settings.postgres_dir, roles=True)
 
 
-def existing_database_url(settings: Settings) -> str | None:
-    """The database's URL if one is set or the embedded one runs; starts nothing."""
-    return settings.resolved_database_url or running_url(settings.postgres_dir)
+def database_urls(settings: Settings) -> DatabaseUrls | None:
+    """The database's URLs if one is set or the embedded one runs; starts nothing."""
+    return settings.database_urls or running_urls(settings.postgres_dir)
+
+
+def existing_database_url(settings: Settings, role: DatabaseRole = DatabaseRole.WORKER) -> str | None:
+    """The same for one role."""
+    urls = database_urls(settings)
+    return None if urls is None else urls.of(role)
 
 
 @contextmanager
-def open_database(settings: Settings) -> Iterator[str]:
-    """The URL of a migrated database. An embedded one that had to be started is stopped again at the end."""
-    url = existing_database_url(settings)
-    started = url is None
-    if url is None:
-        url = embedded(settings).start()
+def started_database(settings: Settings) -> Iterator[DatabaseUrls]:
+    """The URLs of the database, as it is. An embedded one that had to be started is stopped again at the end."""
+    urls = database_urls(settings)
+    if urls is not None:
+        yield urls
+        return
+    server = embedded(settings)
     try:
-        apply_migrations(url)
-        refuse_hidden_rows(url)
-        audit_to_file(_audit_file(settings))
-        yield url
+        server.start()
+        yield server.urls
     finally:
-        if started:
-            embedded(settings).stop()
+        server.stop()
+
+
+@contextmanager
+def open_database(settings: Settings, role: DatabaseRole = DatabaseRole.WORKER) -> Iterator[str]:
+    """The URL of a migrated database for a role; started and stopped as by :func:`started_database`."""
+    with started_database(settings) as urls:
+        apply_migrations(urls.migrate)
+        refuse_hidden_rows(urls.of(role))
+        audit_to_file(_audit_file(settings))
+        yield urls.of(role)
+
+
+def open_database_as_owner(settings: Settings) -> AbstractContextManager[str]:
+    """The same for what only the owner of the tables may do."""
+    return open_database(settings, DatabaseRole.MIGRATE)
 
 
 # The cluster
 
 
-def is_scheduling(url: str) -> bool:
+def is_scheduling(urls: DatabaseUrls) -> bool:
     """Whether a scheduler works on this database, wherever it runs."""
-    apply_migrations(url)
-    with open_pool(url, max_size=1, name="heimdex-probe") as pool:
+    apply_migrations(urls.migrate)
+    with open_pool(urls.worker, max_size=1, name="heimdex-probe") as pool:
         return any(worker.kind == SCHEDULER_KIND for worker in seen_workers(pool, SEEN_WITHIN_S))
 
 
@@ -106,37 +127,47 @@ def up(settings: Settings, say: Say) -> ClusterState:
     http_port = _free_http_port(settings)
     settings.resolved_owner_id  # noqa: B018  made now, so that a data directory that cannot be written fails first
     with contextlib.ExitStack() as undo:
-        url = settings.resolved_database_url
-        if url is None:
+        urls = settings.database_urls
+        if urls is None:
             say("starting Postgres")
             undo.callback(embedded(settings).stop)
-            url = embedded(settings).start()
-        applied = apply_migrations(url)
-        refuse_hidden_rows(url)
-        if applied:
-            say(f"applied {len(applied)} migrations")
-        for function in restore_functions(url):
-            say(f"restored {function}, which was not the migrations' own")
+            embedded(settings).start()
+            urls = embedded(settings).urls
+        _prepare_database(urls, say)
         audit_to_file(_audit_file(settings))
-        with open_pool(url, max_size=1, name="heimdex-up") as pool:
+        with open_pool(urls.worker, max_size=1, name="heimdex-up") as pool:
             note_settings(pool, settings)
         node = None
         if settings.ray_address is None:
             say("starting Ray")
-            node = start_node(_node_options(settings, url))
+            node = start_node(_node_options(settings, urls.worker))
             undo.callback(node.stop)
         state = ClusterState(
             version=__version__,
-            database_url=url,
+            database_url=urls.worker,
             ray_address=node.address if node else str(settings.ray_address),
             dashboard_url=node.dashboard_url if node else None,
             http_url=f"http://{settings.http_host}:{http_port}",
             node=node,
         )
-        in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.start_actors, settings, url, http_port)
+        in_own_process(
+            ray_of(state), _driver_log(settings), say, cluster_actors.start_actors, settings, urls, http_port
+        )
         _record(settings, state)
         undo.pop_all()
     return state
+
+
+def _prepare_database(urls: DatabaseUrls, say: Say) -> None:
+    applied = apply_migrations(urls.migrate)
+    if applied:
+        say(f"applied {len(applied)} migrations")
+    for function in restore_functions(urls.migrate):
+        say(f"restored {function}, which was not the migrations' own")
+    for right in restore_rights(urls.migrate):
+        say(f"restored a right: {right}")
+    for url in dict.fromkeys((urls.worker, urls.api)):
+        refuse_hidden_rows(url)
 
 
 def ray_of(state: ClusterState) -> RayPlace:
@@ -198,7 +229,7 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
         object_store_mb=settings.object_store_mb,
         dashboard_port=settings.dashboard_port,
         log_file=settings.data_dir / "logs" / "ray.log",
-        environment={**variables("database_url", database_url)},
+        environment=database_environment(database_url),
     )
 
 

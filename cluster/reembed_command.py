@@ -15,6 +15,7 @@ import typer
 
 from cluster import launch
 from cluster.active_models import ModelName
+from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_process
@@ -30,7 +31,7 @@ from cluster.visible import guard_output
 
 SHOWN_FAILURES = 5
 
-OpenDatabase = Callable[[Settings], AbstractContextManager[str]]
+OpenDatabase = Callable[[Settings, DatabaseRole], AbstractContextManager[str]]
 
 
 def command_in(
@@ -70,7 +71,7 @@ def command_in(
         """
         _refuse_mixture(vision, pretrained, text, rollback, drop_old)
         settings = load_settings()
-        with open_database(settings) as url:
+        with open_database(settings, DatabaseRole.MIGRATE if drop_old else DatabaseRole.WORKER) as url:
             if drop_old:
                 drop_old_vectors(settings, url)
                 return
@@ -199,8 +200,8 @@ def _ray_of_the_job(_: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _database_of_the_job(settings: Settings) -> Iterator[str]:
-    url = launch.existing_database_url(settings)
+def _database_of_the_job(settings: Settings, role: DatabaseRole) -> Iterator[str]:
+    url = launch.existing_database_url(settings, role)
     if url is None:
         raise ConfigurationError("no database: set HEIMDEX_DATABASE_URL, or start the cluster with `heimdex up`")
     refuse_unmigrated(url)

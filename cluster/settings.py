@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cluster.contracts.channels import is_protected
-from cluster.contracts.database_url import DatabaseUrl
+from cluster.contracts.database_url import DatabaseUrl, DatabaseUrls, with_user_of
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.quotas import DAY_H, MOST_PERIOD_H, OwnerQuotas
 from cluster.contracts.search import By, EngineAddress
@@ -31,8 +31,11 @@ PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
 CPU_CLIP_MODEL, GPU_CLIP_MODEL = "ViT-B-32", "ViT-B-16-SigLIP2-256"
 _DEFAULT_WEIGHTS = {CPU_CLIP_MODEL: "laion2b_s34b_b79k", GPU_CLIP_MODEL: "webli"}
+ROLE_URLS = ("migrate_database_url", "worker_database_url", "api_database_url", "reader_database_url")
+"""The settings with a role's own URL of the database."""
 SECRETS_IN_FILES = {
     "database_url", "database_direct_url", "opensearch_password", "storage_key", "jwt_secret", "jwt_previous_secret",
+    *ROLE_URLS,
 }  # fmt: skip
 """Settings that may be read from a file, named by the setting that ends in ``_file``."""
 SECRETS = SECRETS_IN_FILES | {"opensearch_url"}
@@ -86,6 +89,30 @@ class Settings(BaseSettings):
         description="The same database past the pooler, for LISTEN, locks and long statements; unset: polling only.",
     )
     database_direct_url_file: AbsolutePath | None = _file_of("database_direct_url")
+    migrate_database_url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="The same database as the owner of its tables, for migrations; unset: HEIMDEX_DATABASE_URL.",
+    )
+    migrate_database_url_file: AbsolutePath | None = _file_of("migrate_database_url")
+    worker_database_url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="The same for scheduler, workers and commands (`heimdex_worker`); unset: HEIMDEX_DATABASE_URL.",
+    )
+    worker_database_url_file: AbsolutePath | None = _file_of("worker_database_url")
+    api_database_url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="The same for the HTTP endpoints (`heimdex_api`); unset: HEIMDEX_DATABASE_URL.",
+    )
+    api_database_url_file: AbsolutePath | None = _file_of("api_database_url")
+    reader_database_url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="The same for what only reads, notebooks (`heimdex_reader`); unset: HEIMDEX_DATABASE_URL.",
+    )
+    reader_database_url_file: AbsolutePath | None = _file_of("reader_database_url")
     opensearch_url: str | None = Field(
         None,
         pattern=r"^https?://[^@]+$",
@@ -347,6 +374,13 @@ class Settings(BaseSettings):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _have_a_default_url(self) -> "Settings":
+        alone = [name for name in ROLE_URLS if getattr(self, name) is not None and self.database_url is None]
+        if alone:
+            raise ValueError(f"{alone[0]}: set it along with database_url")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _keep_secrets_off_the_network(self) -> "Settings":
         for name, url, at_stake in (
             ("jwks_url", self.jwks_url, "the keys that tokens are trusted by"),
@@ -358,11 +392,19 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def resolved_database_url(self) -> str | None:
-        """The database's URL as the store reads it: it says whether a pooler is in front; None: embedded."""
-        if self.database_url is None or self.database_pooler is None or DatabaseUrl.read(self.database_url).pooled:
-            return self.database_url
-        return str(DatabaseUrl(self.database_url, True, self.database_direct_url))
+    def database_urls(self) -> DatabaseUrls | None:
+        """The database's URLs as the store reads them: they say whether a pooler is in front; None: embedded."""
+        if self.database_url is None:
+            return None
+        return DatabaseUrls(*(self._resolved(getattr(self, name) or self.database_url) for name in ROLE_URLS))
+
+    def _resolved(self, url: str) -> str:
+        if self.database_pooler is None or DatabaseUrl.read(url).pooled:
+            return url
+        direct = self.database_direct_url
+        if direct is not None and url != self.database_url:
+            direct = with_user_of(direct, url)
+        return str(DatabaseUrl(url, True, direct))
 
     @property
     def clip_is_chosen(self) -> bool:
@@ -488,6 +530,14 @@ def variables(name: str, value: str) -> dict[str, str]:
     """The variables that set one setting in another process, whatever the environment there says of it."""
     variable = PREFIX + name.upper()
     return {variable: value, **({f"{variable}{SUFFIX.upper()}": ""} if name in SECRETS_IN_FILES else {})}
+
+
+def database_environment(url: str) -> dict[str, str]:
+    """The variables by which a process of the cluster finds the database: its own URL, and no other role's."""
+    found = variables("database_url", url)
+    for name in ("database_direct_url", *ROLE_URLS):
+        found |= variables(name, "")
+    return found
 
 
 def _sentence(error: Any) -> str:

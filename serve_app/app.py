@@ -277,13 +277,13 @@ def build_app(args: dict[str, Any]) -> Application:
         ConfigurationError: a setting is missing or wrong; the sentence names it.
     """
     settings = load_settings(**args)
-    database_url = settings.resolved_database_url
-    if database_url is None:
+    urls = settings.database_urls
+    if urls is None:
         raise ConfigurationError(
             "HEIMDEX_DATABASE_URL is not set: deployed by itself, the HTTP side needs the URL of the database"
         )
     config = ReplicaConfig(
-        database_url=database_url,
+        database_url=urls.api,
         auth=AuthRules(
             settings.resolved_jwt_secret,
             settings.jwks_url,

@@ -17,7 +17,9 @@ from psycopg import sql
 
 from cluster.ray_node import prepare_ray
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.embedded_roles import SUPERUSER
 from cluster.store.migrations import apply_migrations
+from tests.database_roles import as_role
 from tests.existing_database import existing_database, make_template
 from tests.missing_part import skip_but_on_ci
 from tests.opensearch_program import NotInstalled
@@ -105,9 +107,18 @@ def existing_url(existing_server: EmbeddedPostgres) -> Iterator[str]:
         yield url
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pool-role",
+        default=SUPERUSER,
+        help="Role of the tests' pool, heimdex_worker say; tests that prepare what it may not do fail.",
+    )
+
+
 @pytest.fixture
-def pool(database_url: str) -> Iterator[Pool]:
-    with open_pool(database_url, min_size=1, max_size=8, name="tests") as opened:
+def pool(database_url: str, pytestconfig: pytest.Config) -> Iterator[Pool]:
+    url = as_role(database_url, pytestconfig.getoption("--pool-role"))
+    with open_pool(url, min_size=1, max_size=8, name="tests") as opened:
         yield opened
 
 

@@ -1,11 +1,12 @@
-"""How a database's URL says that a transaction pooler is in front of it.
+"""How a database's URL says that a transaction pooler is in front of it, and which URL is for which role.
 
 The settings write it, the store reads it; in between the URL travels as text, into actors and files.
 """
 
 import re
-from dataclasses import dataclass
-from urllib.parse import quote, unquote
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 _MARK = re.compile(r"[?&]pooler=transaction(?:&direct=(?P<direct>[^&?]+))?$")
 
@@ -37,3 +38,39 @@ class DatabaseUrl:
         begin = "&" if "?" in self.url.rpartition("@")[2] else "?"
         direct = "" if self.direct is None else f"&direct={quote(self.direct, safe='')}"
         return f"{self.url}{begin}pooler=transaction{direct}"
+
+
+class DatabaseRole(StrEnum):
+    """The roles of migration 045, each as the database names it."""
+
+    MIGRATE = "heimdex_migrate"
+    """Owns what the migrations make: for migrations and what only an owner may do."""
+    WORKER = "heimdex_worker"
+    """For the scheduler, the workers and the commands."""
+    API = "heimdex_api"
+    """For the HTTP endpoints."""
+    READER = "heimdex_reader"
+    """Reads, for notebooks."""
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """The URL of one database for each role; the same one where roles have none of their own."""
+
+    migrate: str = field(repr=False)
+    worker: str = field(repr=False)
+    api: str = field(repr=False)
+    reader: str = field(repr=False)
+
+    def of(self, role: DatabaseRole) -> str:
+        """The URL for a role."""
+        found: str = getattr(self, role.name.lower())
+        return found
+
+
+def with_user_of(url: str, other: str) -> str:
+    """``url`` with the user and password of ``other``."""
+    there = urlsplit(url)
+    user, _, _ = urlsplit(other).netloc.rpartition("@")
+    place = there.netloc.rpartition("@")[2]
+    return urlunsplit(there._replace(netloc=f"{user}@{place}" if user else place))

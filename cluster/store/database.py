@@ -6,8 +6,10 @@ transaction. Single statements (``autocommitted``) have the server's own setting
 other is configured is ``cluster.store.embedded``'s; what is in the database is the other modules'.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -22,17 +24,20 @@ from psycopg_pool import ConnectionPool, PoolClosed
 
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, StatementTimeout
-from cluster.store.embedded import EmbeddedPostgres, running_url
+from cluster.store.embedded import EmbeddedPostgres, running_url, running_urls
 
 __all__ = [
     "EmbeddedPostgres",
+    "Encryption",
     "Pool",
     "advisory_lock",
     "connect",
+    "encryption_of",
     "is_connection_lost",
     "open_pool",
     "place",
     "running_url",
+    "running_urls",
 ]
 
 CONNECT_TIMEOUT_S = 10
@@ -186,6 +191,29 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     """Whether the server said that the session is over, so that the statement may succeed in a new one."""
     state = error.sqlstate or ""
     return state.startswith("08") or state in _SESSION_LOST
+
+
+class Encryption(StrEnum):
+    """What protects the connection to the server, in words."""
+
+    LOCAL = "this machine only"
+    NONE = "not encrypted"
+    UNPROVEN = "encrypted; who the server is, is not verified: sslmode=verify-full would"
+    UNPROVEN_NAME = "encrypted; the certificate's authority is verified, its host name is not"
+    VERIFIED = "encrypted, the server's certificate and name are verified (sslmode=verify-full)"
+
+
+def encryption_of(url: str) -> Encryption:
+    """How a connection by this URL is protected. Raises as :func:`connect`."""
+    with connect(url, name="heimdex-doctor") as connection:
+        host = connection.info.hostaddr or connection.info.host
+        if host.startswith("/") or (host in ("", "127.0.0.1", "::1") and not connection.pgconn.ssl_in_use):
+            return Encryption.LOCAL
+        if not connection.pgconn.ssl_in_use:
+            return Encryption.NONE
+        mode = connection.info.get_parameters().get("sslmode") or os.environ.get("PGSSLMODE")
+    verified = {"verify-ca": Encryption.UNPROVEN_NAME, "verify-full": Encryption.VERIFIED}
+    return verified.get(mode or "", Encryption.UNPROVEN)
 
 
 def place(url: str) -> str:

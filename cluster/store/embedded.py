@@ -26,7 +26,18 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import Ping
 
+from cluster.contracts.database_url import DatabaseRole, DatabaseUrls
 from cluster.contracts.errors import ConfigurationError
+from cluster.store.embedded_roles import (
+    SUPERUSER,
+    TRUSTING,
+    are_guarded,
+    guard,
+    make_passwords,
+    password_file,
+    refuse_lost_passwords,
+    write_rules,
+)
 from cluster.store.postmaster import read_postmaster_file
 
 POSTGRES_VERSION = 18
@@ -53,30 +64,50 @@ def binary(name: str) -> Path:
 
 
 def running_url(data_dir: Path) -> str | None:
-    """The URL of the server that runs on this data directory, None when none answers. Never starts one."""
+    """The superuser's URL of the server that runs on this data directory, None when none answers. Never starts one."""
     server = read_postmaster_file(data_dir)
     if server is None or server.answer() != Ping.OK:
         return None
     return server.url(DATABASE)
 
 
+def running_urls(data_dir: Path) -> DatabaseUrls | None:
+    """The same for each role; None also while the roles have no passwords yet: ``start`` gives them some."""
+    server = read_postmaster_file(data_dir)
+    if server is None or server.answer() != Ping.OK or not are_guarded(server.data_dir):
+        return None
+    return DatabaseUrls(*(server.url(DATABASE, role) for role in DatabaseRole))
+
+
 class EmbeddedPostgres:
     """One server with its data directory (the folder that holds PG_VERSION; made on the first start).
 
-    ``settings`` are server settings, e.g. ``{"fsync": "off"}`` for a database that nobody will miss.
+    ``settings`` are server settings, e.g. ``{"fsync": "off"}`` for a database that nobody will miss. ``roles``: each
+    role of a cluster has a password of its own (``embedded_roles``); without, the socket's private folder is the guard.
     """
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, data_dir: Path, settings: Mapping[str, str] = MappingProxyType({}), *, roles: bool = False
+    ) -> None:
         self.data_dir = data_dir.expanduser().resolve()
         self._settings = settings
+        self._roles = roles
 
     @property
     def url(self) -> str:
-        """The URL for psql and psycopg; raises ConfigurationError when the server does not run."""
+        """The superuser's URL for psql and psycopg; raises ConfigurationError when the server does not run."""
         url = running_url(self.data_dir)
         if url is None:
             raise ConfigurationError(f"the embedded Postgres in {self.data_dir} does not run: start it")
         return url
+
+    @property
+    def urls(self) -> DatabaseUrls:
+        """The URL for each role; raises ConfigurationError when the server does not run."""
+        urls = running_urls(self.data_dir)
+        if urls is None:
+            raise ConfigurationError(f"the embedded Postgres in {self.data_dir} does not run: start it")
+        return urls
 
     def is_running(self) -> bool:
         return running_url(self.data_dir) is not None
@@ -92,10 +123,27 @@ class EmbeddedPostgres:
                     let_others_traverse(self.data_dir)
                 self._initialise()
                 self._forget_reused_process_id()
+                if self._roles and not are_guarded(self.data_dir):
+                    write_rules(self.data_dir, TRUSTING)  # the passwords may be gone: they are set once it runs
                 self._launch()
-                url = self.url
+            elif self._roles:
+                refuse_lost_passwords(self.data_dir)
+            self._ensure_database()
+            return self.url
+
+    def _ensure_database(self) -> None:
+        guarded = are_guarded(self.data_dir)
+        passwords = make_passwords(self.data_dir) if self._roles else {}
+        try:
             _ensure_database(self._any_database_url())
-            return url
+            if self._roles and not guarded:
+                guard(self.data_dir, self.url, passwords)
+        except psycopg.OperationalError as error:
+            raise ConfigurationError(
+                f"the embedded Postgres in {self.data_dir} cannot be entered ({' '.join(str(error).split())}): "
+                f"where the password is wrong, remove the files beside {password_file(self.data_dir, SUPERUSER)}, then "
+                "`heimdex down` and `heimdex up` make new ones"
+            ) from None
 
     def stop(self) -> None:
         """Stops the server, whoever started it; open sessions are ended. Nothing happens when none runs."""

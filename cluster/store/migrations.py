@@ -107,6 +107,8 @@ def apply_migrations(url: str) -> list[Migration]:
             pending = _pending(connection)
             for migration in pending:
                 _apply(connection, migration)
+            if pending:
+                grant_rights(connection)
     return pending
 
 
@@ -120,6 +122,17 @@ def apply_again(url: str, numbers: Collection[int]) -> None:
                 if migration.number in numbers:
                     with _named(connection, f"migration {migration.name}"):
                         connection.execute(migration.text.encode())
+            grant_rights(connection)
+
+
+def grant_rights(connection: Connection[DictRow]) -> None:
+    """Give the roles of 045 their rights: what a migration makes again has lost them."""
+    with _named(connection, "the rights of the database's roles"), connection.transaction():
+        connection.execute(_may_take_long())
+        connection.execute(
+            "DO $$ BEGIN IF to_regprocedure('public.heimdex_grant_roles(text)') IS NOT NULL THEN "
+            "PERFORM public.heimdex_grant_roles(); END IF; END $$"
+        )
 
 
 def _apply(connection: Connection[DictRow], migration: Migration) -> None:
@@ -133,7 +146,7 @@ def _apply(connection: Connection[DictRow], migration: Migration) -> None:
                     connection.execute(migration.text.encode())
                     connection.execute(record, [migration.number, migration.name, migration.sha256])
                 return
-            except errors.LockNotAvailable:
+            except (errors.LockNotAvailable, errors.DeadlockDetected):
                 if not tries_left:
                     raise
                 time.sleep(LOCK_PAUSE_S)
@@ -155,7 +168,7 @@ def _named(connection: Connection[DictRow], what: str) -> Iterator[None]:
     """An error names what could not be applied."""
     try:
         yield
-    except errors.LockNotAvailable as error:
+    except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
         raise ConfigurationError(
             f"{what} cannot be applied while another session holds what it changes: end that session, which "
             "pg_stat_activity shows, or wait for it, and try again"

@@ -11,6 +11,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 from psycopg.pq import PGconn, Ping
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.store.embedded_roles import SUPERUSER, password_file
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,13 @@ class Postmaster:
     port: int
     socket_dir: str
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, role: str = SUPERUSER) -> str:
         """The port is named, so that PGPORT in somebody's environment does not mislead libpq."""
-        where = urlencode({"host": self.socket_dir, "port": self.port}, quote_via=quote)
-        return f"postgresql://postgres@/{database}?{where}"
+        where: dict[str, object] = {"host": self.socket_dir, "port": self.port}
+        password = password_file(self.data_dir, role)
+        if password.exists():
+            where["passfile"] = password
+        return f"postgresql://{role}@/{database}?{urlencode(where, quote_via=quote)}"
 
     def answer(self) -> Ping:
         return Ping(PGconn.ping(f"{self.url('postgres')}&connect_timeout=3".encode()))

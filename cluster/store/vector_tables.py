@@ -1,6 +1,6 @@
 """The tables of vectors: one per model, as wide as its vectors, with an index of its own.
 
-``heimdex_vector_table`` (033) makes them, ``scene_vector_tables`` records them. Writing vectors is ``scenes`` and
+``heimdex_vector_table`` (045) makes them, ``scene_vector_tables`` records them. Writing vectors is ``scenes`` and
 ``scene_vectors``', which model is searched ``search_models``'.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection, sql
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
@@ -161,6 +161,7 @@ def drop_vectors(pool: Pool, by: By, table: VectorTable, *, in_use: bool) -> int
 
     Raises:
         DatabaseUnavailable: others read scenes all the time.
+        ConfigurationError: the session is not the tables' owner.
     """
     deleted = _delete_vectors(pool, table) if in_use else 0
     for _ in range(_DROP_TRIES):
@@ -172,6 +173,11 @@ def drop_vectors(pool: Pool, by: By, table: VectorTable, *, in_use: bool) -> int
                 return deleted + dropped
         except LockNotAvailable:
             time.sleep(_DROP_PAUSE_S)  # searches pass
+        except InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"vectors are dropped as the owner of table {table.relation}: run `heimdex reembed --drop-old` where "
+                "HEIMDEX_MIGRATE_DATABASE_URL is set"
+            ) from error
     raise DatabaseUnavailable(
         f"table {table.relation} cannot be dropped while others read scenes: run `heimdex reembed --drop-old` again"
     )
