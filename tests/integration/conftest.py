@@ -11,11 +11,13 @@ from api_client import ADMIN, SECRET, ApiMaker, Heimdex, query_models
 from queued_videos import OWNER
 from starlette.testclient import TestClient
 
+from cluster.contracts.database_url import DatabaseRole
 from cluster.search import SearchService
-from cluster.store.database import Pool
+from cluster.store.database import Pool, open_pool
 from cluster.store.search_engines import index_opener
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
+from tests.database_roles import as_role
 
 
 @pytest.fixture
@@ -24,6 +26,7 @@ def heimdex(database_url: str, tmp_path: Path) -> Heimdex:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
         "HEIMDEX_DATABASE_URL": database_url,
+        **{f"HEIMDEX_{role.name}_DATABASE_URL": as_role(database_url, role) for role in DatabaseRole},
         "HEIMDEX_DATA_DIR": str(tmp_path / "data"),
         "HEIMDEX_OWNER_ID": str(OWNER),
         "PYTHONIOENCODING": "ascii",
@@ -48,14 +51,21 @@ def heimdex(database_url: str, tmp_path: Path) -> Heimdex:
 
 
 @pytest.fixture
-def make_api(pool: Pool) -> Iterator[ApiMaker]:
+def api_pool(database_url: str) -> Iterator[Pool]:
+    """The test's database as the HTTP endpoints enter it."""
+    with open_pool(as_role(database_url, DatabaseRole.API), max_size=8, name="tests") as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_api(api_pool: Pool) -> Iterator[ApiMaker]:
     """Makes a client of the application; keyword arguments replace the application's parts."""
     from serve_app.app import build_api  # brings Ray Serve along: seconds that only the tests of the API wait for
 
     opened: list[TestClient] = []
 
     def make(**replaced: object) -> TestClient:
-        used_pool = replaced.get("pool", pool)
+        used_pool = replaced.get("pool", api_pool)
         assert isinstance(used_pool, Pool)
         parts = {
             "pool": used_pool,
