@@ -250,3 +250,19 @@ def test_a_row_that_forbids_it_is_named_and_the_others_go(existing_url: str, set
         assert only(pool, "SELECT array_agg(id) AS ids FROM videos WHERE owner_id = %s", ANNA)["ids"] == [kept["id"]]
     assert len(erased.troubles) == 1
     assert "invoices" in erased.troubles[0]
+
+
+def test_forgetting_in_an_existing_database_clears_searches(existing_url: str) -> None:
+    apply_migrations(existing_url)
+    with connect(existing_url) as connection:
+        video = connection.execute("SELECT id FROM videos WHERE status = 'READY' ORDER BY id LIMIT 1").fetchone()
+        assert video is not None
+        connection.execute(
+            "INSERT INTO search_queries (user_id, video_id, query_text, search_metadata)"
+            " VALUES (%s, %s, 'a confession', '{\"query\": \"a confession\"}')",
+            (ANNA, video["id"]),
+        )
+    with open_pool(existing_url, max_size=2, name="tests") as pool:
+        assert forget(pool, [video["id"]]) == [video["id"]]
+        assert rows_with(pool, "a confession") == {}
+        assert only(pool, "SELECT count(*) AS n FROM search_queries WHERE query_text = 'forgotten'")["n"] >= 1
