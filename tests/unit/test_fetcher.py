@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -99,14 +98,11 @@ def test_no_least_pace_lets_a_source_take_its_time(scratch: Path) -> None:
         assert fetcher.fetch(f"{web.url}/a", "key", ANNA).size_bytes == 4
 
 
-def small_disk(monkeypatch: pytest.MonkeyPatch, scratch: Path, size: int) -> None:
-    """A disk of so many bytes, on which only what is in ``scratch`` is stored."""
+def small_disk(monkeypatch: pytest.MonkeyPatch, fetcher: Fetcher, size: int) -> None:
+    """A disk of so many bytes, on which only what is fetched is stored: as counted, so that no moment matters."""
 
     def usage(_: Path) -> object:
-        used = 0
-        for path in scratch.rglob("*"):
-            with suppress(FileNotFoundError):
-                used += path.stat().st_size if path.is_file() else 0
+        used = sum(each.written for each in fetcher._space._held)
         return shutil._ntuple_diskusage(size, used, size - used)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
@@ -118,7 +114,7 @@ def small_disk(monkeypatch: pytest.MonkeyPatch, scratch: Path, size: int) -> Non
 def test_announced_sizes_concern_their_own_videos(
     fetcher: Fetcher, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_disk(monkeypatch, scratch, 10**9)
+    small_disk(monkeypatch, fetcher, 10**9)
     with serving(drip(OK + b"Content-Length: 100000000000\r\n\r\n", b"", 0.1)) as web, serving(HONEST) as honest:
         for number in range(3):
             with pytest.raises(NoRoom, match="no room for 100,000,000,000 bytes"):
@@ -130,20 +126,22 @@ def test_announced_sizes_concern_their_own_videos(
 
 def test_bodies_without_end_leave_room_for_others(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher = Fetcher(replace(LIMITS, max_bytes=10**7), scratch, 0.5)
-    small_disk(monkeypatch, scratch, 10**6)
+    small_disk(monkeypatch, fetcher, 10**6)
     endless = drip(OK + b"\r\n", b"x" * 65536, 0)
-    with serving(endless) as web, serving(answer("HTTP/1.1 200 OK\nContent-Length: 300000", b"f" * 300_000)) as honest:
+    size = 240_000  # half of what is left when one owner has half
+    with serving(endless) as web, serving(answer(f"HTTP/1.1 200 OK\nContent-Length: {size}", b"f" * size)) as honest:
         attacks = [fetching(fetcher, f"{web.url}/{n}", f"mallory-{n}") for n in range(4)]
-        assert fetcher.fetch(f"{honest.url}/a", "anna", ANNA).size_bytes == 300_000
+        assert fetcher.fetch(f"{honest.url}/a", "anna", ANNA).size_bytes == size
         for attack in attacks:
             assert isinstance(attack.exception(10), NoRoom)
         assert left(scratch) == ["anna"]
         fetcher.discard("anna")
-        assert fetcher.fetch(f"{honest.url}/a", "mallory", MALLORY).size_bytes == 300_000  # all was returned
+        for key in ("first", "second"):  # all was returned
+            assert fetcher.fetch(f"{honest.url}/a", key, MALLORY).size_bytes == size
         with pytest.raises(NoRoom):
-            fetcher.fetch(f"{honest.url}/a", "mallory again", MALLORY)  # the first is there until it is discarded
-        fetcher.discard("mallory")
-        fetcher.fetch(f"{honest.url}/a", "mallory again", MALLORY)
+            fetcher.fetch(f"{honest.url}/a", "third", MALLORY)  # the others are there until they are discarded
+        fetcher.discard("first")
+        fetcher.fetch(f"{honest.url}/a", "third", MALLORY)
 
 
 ENDLESS: dict[str, Script] = {
