@@ -167,7 +167,7 @@ _QUEUED = [
         "cluster/forget_command.py",
         "                limits_for(video.uri, Origin(video.origin), owner_id, limits)\n",
         "",
-        ("tests/integration/test_forget_command.py::test_with_file_removes_no_file_that_a_row_names[adopted]",),
+        (f"{_UNIT}test_file_that_is_not_fetched_is_not_removed",),
     ),
 ]
 
@@ -268,7 +268,7 @@ _SAID = [
         "cluster/store/results.py",
         '"uri": shown(row["uri"])',
         '"uri": row["uri"]',
-        (f"{_SHOWN}test_commands_show_no_query",),
+        (f"{_SHOWN}test_what_others_wrote_is_shown_without_secrets",),
     ),
     Guard(
         "where the storage root is",

@@ -266,8 +266,11 @@ def test_submission_does_not_take_over_a_row_of_another(strict: Pool, existing_u
         connection.execute(
             "INSERT INTO videos (id, owner_id, storage_path) VALUES (%s, %s, 'https://example.org/a.mp4')", (taken, BEN)
         )
-    with pytest.raises(SubmissionChanged):
-        submit(strict, ANNA, [Submission(uri="https://example.org/a.mp4")], [taken], origin=Origin.HTTP)
+    same = [Submission(uri="https://example.org/a.mp4")]
+    of_ben = submit(strict, BEN, same, [uuid4()], origin=Origin.HTTP)
+    for ids in ([taken], of_ben):
+        with pytest.raises(SubmissionChanged):
+            submit(strict, ANNA, same, ids, origin=Origin.HTTP)
 
 
 @pytest.mark.parametrize("origin", Origin)

@@ -12,9 +12,11 @@ from actors.worker_kinds import MediaConfig, _MediaLoader
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import MediaLimits
 from cluster.contracts.videos import Origin
+from cluster.forget_command import _without_file
 from cluster.origins import limits_for
 from cluster.storage import FetchLimits
 from cluster.storage_root import StorageRoot
+from cluster.store.forgetting import OwnVideo
 from cluster.uri_prefixes import HttpRules, UriPrefix
 
 ANNA, BEN = UUID(int=0xA), UUID(int=0xB)
@@ -99,3 +101,13 @@ def test_origin_of_others_has_the_schemes_of_http(origin: Origin, limits: FetchL
             limits_for(f"{uri}?X-Amz-Signature=secret", origin, ANNA, limits)
         assert "secret" not in str(caught.value)
     assert limits_for("s3://private/a.mp4", Origin.COMMAND, ANNA, limits) is limits
+
+
+def test_file_that_is_not_fetched_is_not_removed(limits: FetchLimits, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(b"a secret")
+    for origin in OTHERS:
+        assert _without_file([OwnVideo(ANNA, str(secret), origin, False, False)], limits, ANNA) == []
+    assert secret.exists()
+    assert _without_file([OwnVideo(ANNA, str(secret), Origin.COMMAND, False, False)], limits, ANNA)
+    assert not secret.exists()
