@@ -36,6 +36,7 @@ from cluster.contracts.errors import (
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame
 from cluster.redaction import redacted
+from cluster.sandbox import forget_environment
 from cluster.visible import guard_output
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ VIGIL = "vigil"
 BESIDE = "beside"
 """The concurrency group of short calls that run beside the others."""
 
+
+RAYS_OWN = ("RAY_",)
+"""How the names of variables begin that Ray's worker itself goes on reading."""
 
 SMALL_BYTES = 16 * 2**10
 """A part of at most this size, which a short video's words and descriptions have, travels along as it is: leaving it
@@ -127,7 +131,8 @@ class LoadedWorker:
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
     ``Share``s, or of plain values, in the same order. ``makes`` says of what type the value of a call is, or every part
     of one that comes in parts; calls that are not named are not checked. ``model`` answers which one is loaded by now.
-    ``niceness``: how far its process stands back behind the other kinds of workers.
+    ``niceness``: how far its process stands back behind the other kinds of workers. ``forgets``: it needs nothing of
+    the environment that may be secret. ``peak_memory_bytes``: of a process that works for it.
     """
 
     calls: Mapping[str, Callable[..., Any]]
@@ -136,6 +141,8 @@ class LoadedWorker:
     device: str = "cpu"
     model: Callable[[], str | None] = lambda: None
     niceness: int = 0
+    forgets: bool = False
+    peak_memory_bytes: Callable[[], int] = lambda: 0
 
 
 class StageActor:
@@ -154,6 +161,8 @@ class StageActor:
         try:
             self._loaded = load()
             os.nice(self._loaded.niceness)
+            if self._loaded.forgets:
+                forget_environment(keep=RAYS_OWN)
         except HeimdexError as error:
             self._load_error = error
         except Exception as error:  # Ray's account of a constructor that raised buries the reason
@@ -222,7 +231,8 @@ class StageActor:
         run_s = time.monotonic() - started_s
         whole = sum(share.weight for share in shares)
         # Linux counts KiB.
-        peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        own_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak_memory_bytes = max(own_memory_bytes, self._loaded.peak_memory_bytes())
         node_id = ray.get_runtime_context().get_node_id()
         model = self._loaded.model()
         return [

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from actors.fetch_slots import FetchLimit
+from actors.media_calls import NICENESS, confined, decoding_calls, start_decoder
 from actors.stage_actor import LoadedWorker, Share
 from actors.turns import BatchLimit
 from cluster.contracts.errors import HeimdexError
@@ -22,12 +23,12 @@ from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import Origin
 from cluster.origins import limits_for
+from cluster.sandbox import available
 from cluster.storage import FetchLimits, locate
 from cluster.video_uris import scheme_of
 
 Item = TypeVar("Item")
 
-SCENES_PER_BLOCK = 32
 KEY_FRAMES_PER_BATCH = {"cpu": 32, "cuda": 256}
 """Pictures that the vision model computes at once, by device: a CPU gains nothing from more."""
 VIDEOS_PER_EMBEDDER_CALL = 8
@@ -42,9 +43,6 @@ before the length is known. Whatever kills the worker hits all that share it, so
 FETCHER_HANGS_S = 60.0
 FETCH_PRIORITY = 19
 """The lowest: models never wait for a source that sends as fast as a CPU takes it."""
-MEDIA_NICENESS = 4
-"""How far media workers stand back behind the models' on the same CPUs: speech takes longest, so it must never wait for
-pictures. Ray's workers are at 15 of 19."""
 LEAST_WEIGHT_S = 0.1
 """What a video without speech weighs beside the others' seconds of speech: looking for it."""
 
@@ -138,7 +136,7 @@ class WorkerPlan:
         """What a worker of ``kind`` runs in its own process to load itself."""
         loaders: dict[WorkerKind, Callable[[], LoadedWorker]] = {
             WorkerKind.FETCHER: _FetchLoader(self.fetch),
-            WorkerKind.MEDIA: _MediaLoader(self.media),
+            WorkerKind.MEDIA: _MediaLoader(self.media, confine=True),
             WorkerKind.TRANSCRIBER: _SpeechLoader(self.speech),
             WorkerKind.EMBEDDER: _VisionLoader(self.vision),
             WorkerKind.WRITER: _WriterLoader(self.writer),
@@ -254,16 +252,15 @@ class _FetchLoader:
 
 @dataclass(frozen=True)
 class _MediaLoader:
+    """``confine``: files are decoded in a process of its own, which is kept from what it does not need."""
+
     config: MediaConfig
+    confine: bool = False
 
     def __call__(self) -> LoadedWorker:
-        from actors.stages.growing_file import found_by, unchanged
-        from actors.stages.media_reader import MediaReader
-        from actors.stages.scene_detector import SceneDetector
+        from actors.stages.growing_file import found_by
 
         config = self.config
-        reader = MediaReader(config.media_limits)
-        detector = SceneDetector(config.key_frame_px, SCENES_PER_BLOCK, config.media_limits, config.threads)
 
         def located(uri: str, owner_id: UUID | None = None, origin: Origin = Origin.COMMAND) -> LocalVideo:
             limits = config.local_limits
@@ -272,25 +269,19 @@ class _MediaLoader:
             with found_by(uri):
                 return locate(uri, limits)
 
-        def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
-            with unchanged(video):
-                return reader.probe(video, language)
-
-        def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
-            with unchanged(video):
-                yield from reader.read_speech(video, info)
-
-        def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
-            with unchanged(video, to_the_end=True):
-                yield from detector.detect(video, info)
-
-        calls: dict[str, Callable[..., Any]] = {
-            "locate": located,
-            "probe": probe,
-            "read_speech": read_speech,
-            "detect": detect,
-        }
-        return LoadedWorker(calls, makes=MAKES, niceness=MEDIA_NICENESS)
+        how = (config.media_limits, config.key_frame_px, config.threads)
+        if not self.confine:
+            calls = decoding_calls(*how)
+            return LoadedWorker({"locate": located, **calls}, makes=MAKES, niceness=NICENESS)
+        decoder, kept_from = start_decoder(*how), available()
+        return LoadedWorker(
+            {"locate": located, **confined(decoder)},
+            makes=MAKES,
+            model=lambda: None if kept_from.is_whole else f"decodes with {kept_from}",
+            niceness=NICENESS,
+            forgets=True,
+            peak_memory_bytes=lambda: decoder.peak_memory_bytes,
+        )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from cluster.contracts.errors import (
     InvalidVideo,
     MalformedResult,
     SourceChanging,
+    StageTimeout,
     TransientFailure,
     WorkerLost,
 )
@@ -34,14 +35,6 @@ from cluster.sandbox import scrubbed
 
 START_TIMEOUT_S = 60.0
 _ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in (InvalidVideo, TransientFailure)}
-
-
-class DecoderDied(WorkerLost):
-    """The decoder ended before it answered: it crashed, or took more memory or processor time than it may."""
-
-
-class DecoderTimeout(WorkerLost):
-    """The decoder took longer than it may, and was ended."""
 
 
 class UnexpectedError(Exception):
@@ -78,8 +71,11 @@ class DecoderProcess:
         """The process that is copied for each call; None before it is started."""
         return None if self._process is None else self._process.pid
 
+    def __del__(self) -> None:
+        self._end()
+
     def start(self) -> None:
-        """Start it now, so that the first call need not wait until everything is loaded. Raises DecoderDied."""
+        """Start it now, so that the first call need not wait until everything is loaded. Raises WorkerLost."""
         with self._lock:
             self._started()
 
@@ -92,7 +88,9 @@ class DecoderProcess:
         """The one value that the call answers.
 
         Raises:
-            HeimdexError: the decoder raised it; ``DecoderDied``, ``DecoderTimeout``: it did not come to its end.
+            HeimdexError: the decoder raised it.
+            WorkerLost: it ended before it answered: it crashed, or took more memory or time of a CPU than it may.
+            StageTimeout: it took longer than it may, and was ended.
             UnexpectedError: any other error of the decoder.
         """
         parts = list(self.parts(name, *arguments))
@@ -165,7 +163,7 @@ class DecoderProcess:
             is_ready = False
         if not is_ready:
             self._end()
-            raise DecoderDied("the decoder process does not start: its log says why")
+            raise WorkerLost("the decoder process does not start: its log says why")
         ours.settimeout(None)
         return ours
 
@@ -181,7 +179,7 @@ def _running(pid: int) -> Iterator[_End]:
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
-        raise DecoderDied("the decoder ended before it began") from None
+        raise WorkerLost("the decoder ended before it began") from None
     end = _End()
     try:
         yield end
@@ -228,14 +226,14 @@ class _Answer:
             self._wait()
             count = os.readv(self._descriptor, [view[at:]])
             if count == 0:
-                raise DecoderDied("the decoder died, or needed more memory or processor time than it may have")
+                raise WorkerLost("the decoder died, or needed more memory or processor time than it may have")
             at += count
         return found
 
     def _wait(self) -> None:
         left_ms = None if self._end_s is None else max(0.0, self._end_s - time.monotonic()) * 1000
         if not self._poll.poll(left_ms):
-            raise DecoderTimeout(f"the decoder took longer than {self._answers.timeout_s:g} s and was ended")
+            raise StageTimeout(f"the decoder took longer than {self._answers.timeout_s:g} s and was ended")
 
 
 class _Unpickler(pickle.Unpickler):

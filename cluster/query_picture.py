@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.contracts.errors import DecoderBusy, MalformedResult
-from cluster.decoder_process import Answers, DecoderDied, DecoderProcess, DecoderTimeout, UnexpectedError
+from cluster.contracts.errors import DecoderBusy, MalformedResult, WorkerCrash
+from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
 from cluster.decoders import DecoderConfig
 
 SIDE_PX = 1024
@@ -48,7 +48,7 @@ def _read(data: bytes, side_px: int | None) -> Picture:
         raise DecoderBusy("too many pictures are being decoded; try again")
     try:
         decoded = _decoder.call("decode", data, side_px)
-    except (DecoderTimeout, DecoderDied, MalformedResult) as error:
+    except (WorkerCrash, MalformedResult) as error:
         raise ValueError(f"it cannot be decoded: {error}") from None
     except UnexpectedError as error:
         raise ValueError(str(error)) from None

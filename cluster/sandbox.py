@@ -62,6 +62,11 @@ class Confinement:
     files: bool
     """Files that were not named, by Landlock."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing."""
+        return self.sockets and self.files
+
     def __str__(self) -> str:
         parts = [
             "no sockets" if self.sockets else "NOT kept from sockets (no seccomp on this kernel or architecture)",
@@ -90,13 +95,14 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if is_harmless(name)}
 
 
-def forget_environment(keep: Iterable[str] = ()) -> None:
-    """Take every variable that may hold a secret, but ``keep``, from this process, and from /proc/PID/environ too.
+def forget_environment(keep: tuple[str, ...] = ()) -> None:
+    """Take every variable that may hold a secret from this process, and from /proc/PID/environ too.
+
+    Those whose names begin with one of ``keep`` stay.
 
     For processes that were started by others: a process of ours starts without.
     """
-    kept = set(keep)
-    for name in [name for name in os.environ if not is_harmless(name) and name not in kept]:
+    for name in [name for name in os.environ if not is_harmless(name) and not name.startswith(keep)]:
         _overwrite(name)
         del os.environ[name]
 
@@ -144,12 +150,11 @@ def end_with_parent() -> None:
 
 
 def bound(memory_bytes: int | None, cpu_s: int | None) -> None:
-    """Bound this process's memory (RLIMIT_AS) and processor time; it dumps no core and writes no file."""
+    """Bound this process's memory (RLIMIT_AS) and processor time; it dumps no core."""
     for limit, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
         if value is not None:
             resource.setrlimit(limit, (value, value))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def readable_code() -> list[Path]:

@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cluster.contracts.media import MediaWarning, SpeechWindow
 from cluster.decoders import Decoders
+from cluster.sandbox import readable_code
 
 
 class Surprise:
@@ -64,3 +68,12 @@ _REMEMBERED: list[str] = []
 def _remember(word: str) -> list[str]:
     _REMEMBERED.append(word)
     return _REMEMBERED
+
+
+def media() -> Decoders:
+    """A media worker's calls, which answer what they should not."""
+    window = SpeechWindow(0.0, np.zeros(4, np.float32))  # type: ignore[arg-type]
+    return Decoders(
+        {"read_speech": lambda: iter([window]), "detect": lambda: iter([MediaWarning("a", "b")])},
+        readable=lambda *_: readable_code(),
+    )

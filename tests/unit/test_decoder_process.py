@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.contracts.errors import MalformedResult
-from cluster.decoder_process import Answers, DecoderDied, DecoderProcess, DecoderTimeout, UnexpectedError
+from cluster import decoder_child
+from cluster.contracts.errors import MalformedResult, StageTimeout, WorkerLost
+from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
 from cluster.decoders import DecoderConfig
 from cluster.sandbox import available
 from tests.missing_part import skip_but_on_ci
@@ -41,6 +42,14 @@ def test_decoder_answers_values_and_parts(decoder: DecoderProcess) -> None:
     assert decoder.call("echo", b"bytes") == b"bytes"
     assert list(decoder.parts("count", 3)) == [0, 1, 2]
     assert decoder.peak_memory_bytes > 2**20
+
+
+def test_decoder_is_copied_from_one_thread(decoder: DecoderProcess) -> None:
+    decoder.start()
+    assert decoder.pid is not None
+    process = psutil.Process(decoder.pid)
+    assert decoder_child.__name__ in process.cmdline()
+    assert process.num_threads() == 1
 
 
 def test_decoder_has_no_secrets(monkeypatch: pytest.MonkeyPatch, make_decoder: MakeDecoder) -> None:
@@ -99,7 +108,7 @@ def test_decoder_that_hangs_is_killed_in_time(make_decoder: MakeDecoder) -> None
     decoder = make_decoder(timeout_s=0.5)
     decoder.start()
     began_s = time.monotonic()
-    with pytest.raises(DecoderTimeout):
+    with pytest.raises(StageTimeout):
         decoder.call("hang")
     assert time.monotonic() - began_s < 5
     assert decoder.pid is not None
@@ -108,7 +117,7 @@ def test_decoder_that_hangs_is_killed_in_time(make_decoder: MakeDecoder) -> None
 
 
 def test_decoder_that_computes_without_end_is_ended(decoder: DecoderProcess) -> None:
-    with pytest.raises(DecoderDied):
+    with pytest.raises(WorkerLost):
         decoder.call("spin")
 
 
@@ -119,7 +128,7 @@ def test_decoder_gets_no_more_memory_than_its_bound(decoder: DecoderProcess) -> 
 
 
 def test_decoder_that_crashes_takes_nothing_along(decoder: DecoderProcess) -> None:
-    with pytest.raises(DecoderDied):
+    with pytest.raises(WorkerLost):
         decoder.call("crash")
     assert decoder.call("echo", 1) == 1
 

@@ -1,0 +1,107 @@
+"""The calls that decode a video: as they are (``decoding_calls``), and in a process of their own (``confined``).
+
+Owns which of them there are, what each may read, and what their answers may be. Leaves decoding to ``actors.stages``,
+confinement to ``cluster.sandbox``.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.contracts.errors import MalformedResult
+from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
+from cluster.decoder_process import Answers, DecoderProcess
+from cluster.decoders import DecoderConfig, Decoders
+from cluster.sandbox import readable_code
+
+SCENES_PER_BLOCK = 32
+NICENESS = 4
+"""How far decoding stands back behind the models on the same CPUs: speech takes longest, so it must never wait for
+pictures. Ray's workers are at 15 of 19."""
+ANSWERS = Answers(
+    allowed=frozenset(
+        {
+            *(
+                ("cluster.contracts.media", name)
+                for name in (
+                    "MediaInfo", "Timeline", "FilePart", "ClockShift", "MediaWarning", "SpeechWindow", "SceneBlock",
+                    "DetectedScene",
+                )
+            ),
+            ("numpy", "dtype"),
+            ("numpy._core.numeric", "_frombuffer"),
+            ("numpy._core.multiarray", "scalar"),
+        }
+    )
+)  # fmt: skip
+
+Calls = dict[str, Callable[..., Any]]
+
+
+def decoding_calls(limits: MediaLimits, key_frame_px: int, threads: int) -> Calls:
+    """The calls within this process."""
+    from actors.stages.growing_file import unchanged
+    from actors.stages.media_reader import MediaReader
+    from actors.stages.scene_detector import SceneDetector
+
+    reader = MediaReader(limits)
+    detector = SceneDetector(key_frame_px, SCENES_PER_BLOCK, limits, threads)
+
+    def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
+        with unchanged(video):
+            return reader.probe(video, language)
+
+    def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
+        with unchanged(video):
+            yield from reader.read_speech(video, info)
+
+    def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
+        with unchanged(video, to_the_end=True):
+            yield from detector.detect(video, info)
+
+    return {"probe": probe, "read_speech": read_speech, "detect": detect}
+
+
+def load(limits: MediaLimits, key_frame_px: int, threads: int) -> Decoders:
+    """The same for a decoder process, where each reads its video and no other file."""
+    return Decoders(decoding_calls(limits, key_frame_px, threads), readable=_readable, niceness=NICENESS)
+
+
+def _readable(video: LocalVideo, *_: object) -> list[Path]:
+    return [video.path, *readable_code()]
+
+
+def start_decoder(limits: MediaLimits, key_frame_px: int, threads: int) -> DecoderProcess:
+    """The decoder process, loaded. Raises WorkerLost when it does not start."""
+    decoder = DecoderProcess(DecoderConfig("actors.media_calls:load", (limits, key_frame_px, threads)), ANSWERS)
+    decoder.start()
+    return decoder
+
+
+def confined(decoder: DecoderProcess) -> Calls:
+    """The calls by way of ``decoder``; what they answer is as they promise, or MalformedResult is raised."""
+    return {
+        "probe": partial(decoder.call, "probe"),
+        "read_speech": lambda *arguments: map(_checked_window, decoder.parts("read_speech", *arguments)),
+        "detect": lambda *arguments: map(_checked_block, decoder.parts("detect", *arguments)),
+    }
+
+
+def _checked_window(window: Any) -> SpeechWindow:
+    if isinstance(window, SpeechWindow) and _is_array(window.samples, np.int16, 1):
+        return window
+    raise MalformedResult("the decoder answered no window of speech")
+
+
+def _checked_block(block: Any) -> SceneBlock:
+    if isinstance(block, SceneBlock) and all(_is_array(scene.key_frame, np.uint8, 3) for scene in block.scenes):
+        return block
+    raise MalformedResult("the decoder answered no block of scenes")
+
+
+def _is_array(array: NDArray[Any], kind: type, dimensions: int) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype == kind and array.ndim == dimensions

@@ -1,0 +1,103 @@
+"""Videos that are decoded in a process of their own: what it answers, and what it is kept from."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from actors.media_calls import ANSWERS, confined, decoding_calls, start_decoder
+from actors.worker_kinds import MediaConfig, _MediaLoader
+from cluster.contracts.errors import InvalidVideo, MalformedResult, SourceChanging, WorkerLost
+from cluster.contracts.media import LocalVideo, MediaLimits
+from cluster.decoder_process import DecoderProcess
+from cluster.decoders import DecoderConfig
+from cluster.storage import FetchLimits
+from tests.media_files import Shot, write_video
+
+LIMITS = MediaLimits(max_duration_s=600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**9)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[DecoderProcess]:
+    started = start_decoder(LIMITS, 64, 1)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> LocalVideo:
+    path = write_video(tmp_path_factory.mktemp("film") / "a.mp4", [Shot(2.0, 1), Shot(2.0, 2)])
+    return LocalVideo(path, path.stat().st_size, temporary=False)
+
+
+def test_confined_calls_answer_as_the_calls_themselves(decoder: DecoderProcess, video: LocalVideo) -> None:
+    plain, within = decoding_calls(LIMITS, 64, 1), confined(decoder)
+    info = within["probe"](video)
+    assert info == plain["probe"](video)
+    for ours, theirs in zip(within["detect"](video, info), plain["detect"](video, info), strict=True):
+        assert (ours.decoded_duration_s, ours.warnings) == (theirs.decoded_duration_s, theirs.warnings)
+        for one, other in zip(ours.scenes, theirs.scenes, strict=True):
+            assert (one.start_s, one.end_s, one.key_frame_s) == (other.start_s, other.end_s, other.key_frame_s)
+            assert np.array_equal(one.key_frame, other.key_frame)
+            assert one.key_frame.flags.writeable
+    heard = [window.samples for window in within["read_speech"](video, info)]
+    assert len(heard) == len(list(plain["read_speech"](video, info)))
+    assert decoder.peak_memory_bytes > 20 * 2**20
+
+
+def test_confined_errors_keep_their_meaning(decoder: DecoderProcess, tmp_path: Path) -> None:
+    within = confined(decoder)
+    broken = tmp_path / "a.mp4"
+    broken.write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom" + bytes(5000))
+    os.utime(broken, (0, 0))
+    with pytest.raises(InvalidVideo):
+        within["probe"](LocalVideo(broken, broken.stat().st_size, temporary=True))
+    with pytest.raises(SourceChanging) as caught:
+        within["probe"](LocalVideo(broken, 7, temporary=False, modified_ns=1))
+    assert caught.value.retry_after_s > 0
+
+
+def test_media_decoder_is_copied_from_one_thread(decoder: DecoderProcess) -> None:
+    assert decoder.pid is not None
+    assert psutil.Process(decoder.pid).num_threads() == 1
+
+
+def test_decoder_that_dies_costs_its_own_video_alone(decoder: DecoderProcess, video: LocalVideo) -> None:
+    within = confined(decoder)
+    info = within["probe"](video)
+    video.path.touch()  # so that it is waited for at the end
+    fresh = replace(video, modified_ns=video.path.stat().st_mtime_ns)
+    parts = within["detect"](fresh, info)
+    assert next(parts).scenes
+    assert decoder.pid is not None
+    (working,) = psutil.Process(decoder.pid).children()
+    os.kill(working.pid, signal.SIGKILL)
+    with pytest.raises(WorkerLost):
+        next(parts)
+    assert within["probe"](video) == info
+
+
+def test_media_worker_answers_only_what_is_promised() -> None:
+    odd = DecoderProcess(DecoderConfig("tests.odd_decoders:media"), ANSWERS)
+    for name in ("read_speech", "detect"):
+        with pytest.raises(MalformedResult):
+            list(confined(odd)[name]())
+    odd.close()
+
+
+def test_media_worker_decodes_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, video: LocalVideo) -> None:
+    monkeypatch.setenv("HEIMDEX_DATABASE_URL", "postgresql://user:a-secret-of-the-test@host/db")
+    before = {child.pid for child in psutil.Process().children()}
+    worker = _MediaLoader(MediaConfig(LIMITS, FetchLimits(10**6, 10.0), 64, 1), confine=True)()
+    (decoder,) = [child for child in psutil.Process().children() if child.pid not in before]
+    assert worker.forgets
+    assert worker.calls["probe"](worker.calls["locate"](str(video.path))).width == 160
+    assert "a-secret-of-the-test" not in str(decoder.environ())
+    assert worker.peak_memory_bytes() > 0
+    assert socket.AF_INET not in {connection.family for connection in decoder.net_connections()}
