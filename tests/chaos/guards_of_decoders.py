@@ -13,6 +13,10 @@ _PROCESS = "tests/unit/test_decoder_process.py::"
 
 VISIBLE = "cluster/visible.py"
 TERMINAL = "cluster/terminal.py"
+MEDIA = "actors/media_calls.py"
+KINDS = "actors/worker_kinds.py"
+ACTOR = "actors/stage_actor.py"
+_MEDIA = "tests/unit/test_media_calls.py::"
 _VISIBLE = "tests/unit/test_visible.py::"
 
 DECODERS = [
@@ -169,5 +173,26 @@ DECODERS = [
         "    if sys.stdout.isatty():\n        print(lines",
         "    if not sys.stdout:\n        print(lines",
         ("tests/integration/test_terminal_escapes.py::test_transcript_is_exact_but_on_a_terminal",),
+    ),
+    Guard(
+        "media workers decode in a process of its own",
+        KINDS,
+        "        if not self.confine:\n",
+        "        if self.confine:\n",
+        (f"{_MEDIA}test_media_worker_decodes_in_a_process_of_its_own",),
+    ),
+    Guard(
+        "windows of a decoder are what they should be",
+        MEDIA,
+        "_is_array(window.samples, np.int16, 1)",
+        "window",
+        (f"{_MEDIA}test_media_worker_answers_only_what_is_promised",),
+    ),
+    Guard(
+        "media workers forget their environment",
+        ACTOR,
+        "            if self._loaded.forgets:\n",
+        "            if not self._loaded:\n",
+        ("tests/cluster/test_worker_environment.py::test_media_worker_and_its_decoder_hold_no_secret",),
     ),
 ]
