@@ -87,6 +87,8 @@ def videos(pool: Pool) -> dict[str, UUID]:
     begin(pool, claimed[moving], Stage.DOWNLOADING)
     with pool.connection() as connection:
         for statement in (
+            "INSERT INTO audit_log (actor_kind, actor, action, object_kind, object, details) VALUES "
+            "('command', %(nasty)s, %(nasty)s, %(nasty)s, %(nasty)s, jsonb_build_object('why', %(nasty)s::text))",
             "DELETE FROM video_leases WHERE video_id IN (%(failed)s, %(waiting)s)",
             "UPDATE videos SET filename = %(nasty)s, storage_path = storage_path || %(nasty)s",
             "UPDATE videos SET status = 'FAILED', processing_stage = 'metadata' WHERE id = %(failed)s",
@@ -135,6 +137,7 @@ def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
         "index status": [[]],
         "index verify": [[]],
         "index rebuild": [[]],
+        "audit": [[], ["--since", NASTY]],
         "adopt": [["--dry-run"], ["--dry-run", "--take-over"]],
         "doctor": [[]],
         "migrate": [[]],
