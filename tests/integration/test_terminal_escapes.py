@@ -144,6 +144,9 @@ def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
         "backfill": [["--dry-run"]],
         "token": [["--sub", NASTY]],
         "db url": [[]],
+        "db start": [[]],
+        "db roles": [[]],
+        "db programs": [[]],
         "forget": [[NASTY, "--yes"], [str(ready), "--yes"]],
     }
 
