@@ -260,7 +260,7 @@ class ApiReplica:
 api_deployment: Deployment = serve.deployment(
     name="api",
     num_replicas=1,
-    max_ongoing_requests=256,
+    max_ongoing_requests=1000,  # as many as there are connections; who asks for too much is refused by us
     max_constructor_retry_count=3,
     ray_actor_options={"num_cpus": 0.1},
     health_check_period_s=10,

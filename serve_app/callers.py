@@ -6,8 +6,9 @@ in this replica's memory (``allowances``): several replicas allow as many times 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
 from uuid import UUID
@@ -33,6 +34,10 @@ SEARCH_THREADS = 8
 """Searches that run at once in a replica."""
 SEARCHES_WAITING = 16
 """Searches of an owner that may wait for a turn: a page may send several at once."""
+REFUSAL_S = 0.5
+"""How long a refusal is held back, so that a caller that asks again at once costs little."""
+HELD_REFUSALS = 32
+"""Refusals of a caller that are held back at once; further ones are answered immediately."""
 IPV6_NETWORK = 64
 """Bits of an IPv6 address that tell callers apart: whoever has one address has all that begin so."""
 
@@ -48,6 +53,7 @@ class CallerLimits:
         self._owners = Rates(limits.requests_per_minute)
         self._strangers = Rates(limits.anonymous_per_minute)
         self._turns = Turns(Most(limits.requests_at_once, WAITING_PER_TURN * limits.requests_at_once, WAIT_S))
+        self._refusals = Refusals()
         self._threads = ThreadPoolExecutor(VERIFYING_THREADS, "tokens")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,28 +61,23 @@ class CallerLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        caller = await self._caller(scope)
         try:
-            caller = await self._counted(scope)
+            (self._owners if isinstance(caller, UUID) else self._strangers).take(caller)
             async with self._turns.turn(caller):
                 await self._app(scope, receive, send)
         except Exhausted as error:
+            await self._refusals.hold_back(caller)
             seconds = whole_seconds(error.retry_after_s)
             sentence = f"Too many requests: ask again in {seconds} s, and for less at once."
             await problem(429, sentence, {"Retry-After": str(seconds)})(scope, receive, send)
 
-    async def _counted(self, scope: Scope) -> object:
-        """The caller, whose rate this request counts in; the guards find in the scope whether it is an owner."""
+    async def _caller(self, scope: Scope) -> Hashable:
+        """Whose request it is; the guards find in the scope whether that is an owner."""
         if scope["path"] in HEALTH_PATHS:
-            caller: object = ("health", _network(scope))
-            self._strangers.take(caller)
-            return caller
+            return "health", _network(scope)
         scope[CALLER] = user = await self._user(scope)
-        if isinstance(user, UUID):
-            self._owners.take(user)
-            return user
-        caller = ("anonymous", _network(scope))
-        self._strangers.take(caller)
-        return caller
+        return user if isinstance(user, UUID) else ("anonymous", _network(scope))
 
     async def _user(self, scope: Scope) -> Caller:
         """The user of the token, or what is wrong with it."""
@@ -104,6 +105,19 @@ def _network(scope: Scope) -> str:
     return str(address if address.version == 4 else ip_network((address, IPV6_NETWORK), strict=False))
 
 
+class Refusals:
+    """Holds refusals back for a moment, some of each caller."""
+
+    def __init__(self) -> None:
+        self._held = Turns(Most(HELD_REFUSALS, waiting=0, wait_s=0.0))
+
+    async def hold_back(self, caller: Hashable) -> None:
+        """Wait before the caller is refused, unless enough of its refusals wait already."""
+        with suppress(Exhausted):
+            async with self._held.turn(caller):
+                await asyncio.sleep(REFUSAL_S)
+
+
 class SearchTurns:
     """Runs searches on threads of their own, so many of each owner at once and so many a minute.
 
@@ -113,6 +127,7 @@ class SearchTurns:
     def __init__(self, limits: ApiLimits) -> None:
         self._rates = Rates(limits.searches_per_minute)
         self._turns = Turns(Most(limits.searches_at_once, SEARCHES_WAITING, WAIT_S))
+        self._refusals = Refusals()
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, "searches")
 
     async def run(self, owner_id: UUID, search: Callable[[], Result]) -> Result:
@@ -121,6 +136,7 @@ class SearchTurns:
             self._rates.take(owner_id)
             await self._turns.begin(owner_id)
         except Exhausted as error:
+            await self._refusals.hold_back(owner_id)
             seconds = whole_seconds(error.retry_after_s)
             raise RateLimited(f"Too many searches: ask again in {seconds} s, and for less at once.", seconds) from None
         loop = asyncio.get_running_loop()

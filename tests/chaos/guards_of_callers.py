@@ -112,9 +112,16 @@ CALLS = [
     Guard(
         "callers without a token are counted",
         CALLERS,
-        '        caller = ("anonymous", _network(scope))\n        self._strangers.take(caller)\n',
-        '        caller = ("anonymous", _network(scope))\n',
+        "(self._owners if isinstance(caller, UUID) else self._strangers).take(caller)",
+        "_ = isinstance(caller, UUID) and self._owners.take(caller)",
         (f"{_CALLED}test_route_has_a_rate_for_callers_without_token",),
+    ),
+    Guard(
+        "refusals are held back",
+        CALLERS,
+        "                await asyncio.sleep(REFUSAL_S)\n",
+        "                await asyncio.sleep(0)\n",
+        (f"{_CALLED}test_refusal_is_held_back",),
     ),
     Guard(
         "what is remembered of callers is bounded",

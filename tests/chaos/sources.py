@@ -109,16 +109,16 @@ def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
     violations: list[str] = []
     with tempfile.TemporaryDirectory(prefix="hx-sources-") as name:
         folder = Path(name)
-        clip = _clip(folder)
+        clip = make_clip(folder)
         with (
             own_cluster(folder, HEIMDEX_PRIVATE_NETWORKS="127.0.0.0/8") as cluster,
             serving(honest(clip)) as web,
-            _owner(cluster) as owner,
-            _owner(cluster, ATTACKER) as attacker,
+            owner_of(cluster) as owner,
+            owner_of(cluster, ATTACKER) as attacker,
         ):
-            _measured(owner, web.url, 3)  # models are warm
+            measure(owner, web.url, 3)  # models are warm
             for attack in ATTACKS:
-                alone = _measured(owner, web.url, clips)  # just before: a machine has other things to do as well
+                alone = measure(owner, web.url, clips)  # just before: a machine has other things to do as well
                 attacked = _attacked(attack, owner, attacker, web.url, clips)
                 figures[attack.name] = Compared(alone, attacked)
                 progress(f"{attack.name}: {figures[attack.name]}")
@@ -127,14 +127,16 @@ def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
     return Counts(clips, figures, violations)
 
 
-def _clip(folder: Path) -> Path:
+def make_clip(folder: Path) -> Path:
+    """A video of ten seconds with speech."""
     speech = narration()[: round(CLIP_S * RATE_HZ)]
     shots = [Shot(CLIP_S / 4, number) for number in range(4)]
     return write_video(folder / "clip.mp4", shots, [Sound(0.0, speech)])
 
 
 @contextmanager
-def _owner(cluster: OwnCluster, owner_id: UUID | None = None) -> Iterator[Owner]:
+def owner_of(cluster: OwnCluster, owner_id: UUID | None = None) -> Iterator[Owner]:
+    """An owner with a token: by default the cluster's own."""
     chosen = () if owner_id is None else ("--sub", str(owner_id))
     headers = {"Authorization": f"Bearer {cluster.heimdex('token', *chosen).strip()}"}
     with httpx.Client(base_url=cluster.http_url, headers=headers, timeout=30.0) as client:
@@ -149,12 +151,12 @@ def _attacked(attack: Attack, owner: Owner, attacker: Owner, url: str, clips: in
         while len(web.asked) < attack.count and time.monotonic() < end_s:
             time.sleep(POLL_S)
         try:
-            return _measured(owner, url, clips)
+            return measure(owner, url, clips)
         finally:
             attacker.cancel_all()
 
 
-def _measured(owner: Owner, url: str, clips: int) -> Figures:
+def measure(owner: Owner, url: str, clips: int) -> Figures:
     """One video after the other, with searches and health checks beside them."""
     videos: list[float] = []
     with _requests_beside(owner.client) as requests:

@@ -34,6 +34,11 @@ LIMITS = ApiLimits(
 PLENTY = ApiLimits(8 * 1024**2, 30.0, 6000, searches_at_once=1)
 
 
+@pytest.fixture(autouse=True)
+def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "REFUSAL_S", 0.0)
+
+
 def refused(answer: Any) -> bool:
     """Whether it is the answer to somebody who asked for too much."""
     if answer.status_code != 429:
@@ -72,6 +77,17 @@ def test_health_has_a_rate_of_its_own(make_api: ApiMaker) -> None:
         assert not refused(api.get(path))
         assert refused(api.get(path)), path
         assert api.get("/docs").status_code == 200
+
+
+def test_refusal_is_held_back(make_api: ApiMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = make_api(limits=LIMITS)
+    monkeypatch.setattr(callers, "REFUSAL_S", 0.7)
+    assert not refused(api.get("/v1/videos", headers=headers(ALICE)))
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        assert all(map(refused, threads.map(lambda _: api.get("/v1/videos", headers=headers(ALICE)), range(8))))
+        assert api.get("/v1/videos", headers=headers(BOB)).status_code == 200
+    assert time.monotonic() - began_s >= 0.7
 
 
 def test_addresses_of_one_network_are_one_caller() -> None:
