@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.benchmarks.own_cluster import OwnCluster, own_cluster
 from tests.chaos.hostile_sources import honest
-from tests.chaos.sources import ATTACKER, Counts, Figures, Progress, make_clip, measure, owner_of, shown, too_slow
+from tests.chaos.sources import ATTACKER, Compared, Counts, Progress, make_clip, measure, owner_of
 from tests.scripted_web import serving
 
 ATTACKS = {"16 searches of 1000 letters": "searches", "2,000 half-open connections": "connections"}
@@ -21,7 +21,7 @@ ATTACKS = {"16 searches of 1000 letters": "searches", "2,000 half-open connectio
 
 def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
     """Measure without and with each attack. Nothing here is left to chance, so ``seed`` changes nothing."""
-    figures: dict[str, Figures] = {}
+    figures: dict[str, Compared] = {}
     with tempfile.TemporaryDirectory(prefix="hx-callers-") as name:
         folder = Path(name)
         clip = make_clip(folder)
@@ -31,13 +31,13 @@ def run(seed: int, clips: int = 20, progress: Progress = print) -> Counts:
             owner_of(cluster) as owner,
         ):
             measure(owner, web.url, 3)  # models are warm
-            figures["alone"] = measure(owner, web.url, clips)
-            progress(f"alone: {shown(figures['alone'])}")
             for attack, kind in ATTACKS.items():
+                alone = measure(owner, web.url, clips)
                 with _attack(cluster, kind):
-                    figures[attack] = measure(owner, web.url, clips)
-                progress(f"{attack}: {shown(figures[attack])}")
-    return Counts(clips, figures, list(too_slow(figures)))
+                    figures[attack] = Compared(alone, measure(owner, web.url, clips))
+                progress(f"{attack}: {figures[attack]}")
+    violations = [f"{name}: {line}" for name, compared in figures.items() for line in compared.too_slow()]
+    return Counts(clips, figures, violations)
 
 
 @contextmanager

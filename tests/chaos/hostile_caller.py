@@ -1,4 +1,4 @@
-"""An owner who wants the others to stop: sixteen searches at once of a thousand letters each, and half-open connections.
+"""An owner who wants the others to stop: sixteen searches at once of a thousand letters, half-open connections.
 
 ``python -m tests.chaos.hostile_caller URL TOKEN searches|connections`` goes on until it is ended.
 """

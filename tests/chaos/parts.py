@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tests.chaos import (
+    callers,
     crash_points,
     faults,
     guards,
@@ -115,7 +116,14 @@ def search(seed: int, progress: Progress) -> Outcome:
 
 
 def hostile_sources(seed: int, progress: Progress) -> Outcome:
-    counts = sources.run(seed, progress=progress)
+    return _beside(sources.run(seed, progress=progress))
+
+
+def hostile_callers(seed: int, progress: Progress) -> Outcome:
+    return _beside(callers.run(seed, progress=progress))
+
+
+def _beside(counts: sources.Counts) -> Outcome:
     figures = "; ".join(f"{name}: {compared}" for name, compared in counts.figures.items())
     clips = f"{counts.clips} videos of 10 s beside each attack by another owner"
     return Outcome(f"{clips}, p95: {figures}", counts.violations)
@@ -139,4 +147,5 @@ PARTS: dict[str, Callable[[int, Progress], Outcome]] = {
     "ray": ray,
     "search": search,
     "sources": hostile_sources,
+    "callers": hostile_callers,
 }

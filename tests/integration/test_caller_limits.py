@@ -211,7 +211,7 @@ def test_health_answers_while_every_pool_is_full(make_api: ApiMaker, database_ur
         pool.timeout = 0.2
         api = make_api(pool=pool, health_pool=watching)
         for _ in range(pool.max_size):
-            borrowed.enter_context(pool.connection())
+            borrowed.enter_context(pool.connection(timeout=30))
         assert api.get("/v1/videos", headers=headers(ALICE)).status_code == 503
         for path in ("/readyz", "/health/ready"):
             assert api.get(path).json()["parts"]["database"] == {"ready": True, "detail": "answers"}
