@@ -21,7 +21,6 @@ from tests.chaos import (
 )
 from tests.chaos import rights as sql_rights
 from tests.chaos.queue_report import Counts
-from tests.chaos.sources import shown
 
 REPEATS = 5
 MUTATED = 2000
