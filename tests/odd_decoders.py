@@ -32,6 +32,7 @@ def load(readable: Path | None = None) -> Decoders:
         "echo": lambda value: value,
         "pid": os.getpid,
         "count": _count,
+        "linger": _linger,
         "environment": lambda: Path("/proc/self/environ").read_bytes() + repr(dict(os.environ)).encode(),
         "read": lambda path: Path(path).read_bytes(),
         "write": lambda path: Path(path).write_text("written"),
@@ -55,6 +56,11 @@ def _readable(readable: Path | None) -> Any:
 
 def _count(most: int) -> Iterator[int]:
     yield from range(most)
+
+
+def _linger() -> Iterator[int]:
+    yield 0
+    time.sleep(600)
 
 
 def _spin() -> None:
