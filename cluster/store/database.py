@@ -86,7 +86,7 @@ def connect(
             connection.close()
             raise
     except OperationalError as error:
-        raise DatabaseUnavailable(f"Postgres at {place(url)} cannot be reached: {_one_line(error)}") from error
+        raise DatabaseUnavailable(f"Postgres at {place(url)} cannot be reached: {_reason(error)}") from error
     if autocommit:
         connection.autocommit = True
     return connection
@@ -279,6 +279,23 @@ def _settings(command: str, statement_timeout_s: float) -> bytes:
         "idle_in_transaction_session_timeout": round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0),
     }
     return "; ".join(f"{command} {setting} = {value}" for setting, value in values.items()).encode()
+
+
+_FOREIGN = "its certificate is not of the authority in sslrootcert: give the right file, or look into who answers there"
+_UNTRUSTED = {
+    "certificate verify failed": _FOREIGN,
+    "signature failure": _FOREIGN,  # an authority of the same name
+    "does not match host name": "its certificate is for another host: use the name that is in it",
+    "root certificate file": "set sslrootcert to the file with the certificate of the server's authority",
+    "server does not support SSL": "the URL demands TLS: switch it on at the server, or change sslmode",
+}
+"""What libpq says of a server that cannot be trusted, for which there is no type, and what to do about it."""
+
+
+def _reason(error: Exception) -> str:
+    text = _one_line(error)
+    hints = [hint for said, hint in _UNTRUSTED.items() if said in text]
+    return "; ".join([text, *hints])
 
 
 def _one_line(error: Exception) -> str:
