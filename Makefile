@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch audit sbom lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ notebook: $(INSTALLED) ## open the capacity analysis
 
 opensearch: $(INSTALLED) ## a real OpenSearch on 127.0.0.1 until Ctrl-C, for development (PORT=9200)
 	@$(BIN)/python -m tests.opensearch_command $(if $(PORT),--port $(PORT))
+
+audit: $(INSTALLED) ## known vulnerabilities of every pinned package, from OSV's advisory database
+	@$(BIN)/python -m tests.audit_command
+
+sbom: $(INSTALLED) ## what is installed, with licences, as sbom.json (CycloneDX)
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	    --output-file sbom.json $(BIN)/python
 
 lock: $(BIN)/uv ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

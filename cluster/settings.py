@@ -238,7 +238,9 @@ class Settings(BaseSettings):
 
     # Models
     whisper_model: str | None = Field(
-        None, description="faster-whisper name, directory or `bundled`; unset: large-v3-turbo on a GPU, small on a CPU."
+        None,
+        description="faster-whisper name (`name@revision` pins it), directory or `bundled`; "
+        "unset: large-v3-turbo on a GPU, small on a CPU.",
     )
     clip_model: str | None = Field(
         None,
@@ -246,9 +248,12 @@ class Settings(BaseSettings):
         f"else {GPU_CLIP_MODEL} on a GPU, {CPU_CLIP_MODEL} on a CPU.",
     )
     clip_pretrained: str | None = Field(
-        None, description="open_clip weights of the architecture; unset: those of the defaults."
+        None,
+        description="open_clip weights of the architecture (`tag@revision` pins them); unset: those of the defaults.",
     )
-    text_model: str = Field("all-MiniLM-L6-v2", description="sentence-transformers name, directory or `bundled`.")
+    text_model: str = Field(
+        "all-MiniLM-L6-v2", description="sentence-transformers name (`name@revision` pins it), directory or `bundled`."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto: on GPUs when Ray sees any."
     )

@@ -1,15 +1,19 @@
-"""Where models come from: whether the hub answers, which package bundles one, and what tells weights apart."""
+"""Sources of models: whether the hub answers, its revisions, bundled packages, and hashes of weights."""
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import constants as hub
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # re-exported without __all__
 
+from cluster.contracts.errors import ConfigurationError
+
 BUNDLED = "bundled"
 HUB_TIMEOUT_S = 10.0
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
 def hub_answers() -> bool:
@@ -21,6 +25,20 @@ def hub_answers() -> bool:
     except Exception:  # the hub's client raises its HTTP library's own types, which differ by version
         return False
     return True
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Split ``name@revision``: the name at the hub and, if one is given, a commit, tag or branch there.
+
+    Raises:
+        ConfigurationError: there is an @ with nothing before it or with no revision after it.
+    """
+    model, at, revision = name.partition("@")
+    if not at:
+        return name, None
+    if not model or not _REVISION.fullmatch(revision):
+        raise ConfigurationError(f"model {name}: after @ comes a commit, tag or branch of the hub, as in name@1a2b3c4")
+    return model, revision
 
 
 def bundled_directory(package: str) -> Path | None:

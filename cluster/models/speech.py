@@ -16,7 +16,7 @@ from faster_whisper.utils import available_models, download_model
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.models.sources import BUNDLED, bundled_directory, hub_answers
+from cluster.models.sources import BUNDLED, bundled_directory, hub_answers, split_revision
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,9 @@ _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 def load_speech_model(name: str, device: str, compute_type: str, threads: int) -> WhisperModel:
     """Load a Whisper on ``device`` ("cpu", "cuda").
 
-    ``name``: a faster-whisper name ("small", "large-v3-turbo"), a hub repository ("owner/name"), a directory,
-    or "bundled"; ``threads``: CPU threads of this process, 0 for the library's own choice. A copy in the
+    ``name``: a faster-whisper name ("small", "large-v3-turbo"), a hub repository ("owner/name"), either with
+    ``@revision`` if wanted, a directory, or "bundled"; ``threads``: CPU threads of this process, 0 for the
+    library's own choice. A copy in the
     hub's local cache is used without asking the hub. Raises ``ConfigurationError`` when the model is unknown
     or incomplete, the hub cannot be reached (asked once, never waited for), or the device cannot run it.
     """
@@ -92,8 +93,9 @@ def _hub_directory(name: str) -> Path:
         return cached
     if not hub_answers():  # one question instead of minutes of retries
         raise _unreachable(name)
+    model, revision = split_revision(name)
     try:
-        return Path(download_model(name))
+        return Path(download_model(model, revision=revision))
     except Exception as error:  # as in hub_answers
         raise _unreachable(name) from error
 
@@ -101,7 +103,8 @@ def _hub_directory(name: str) -> Path:
 def _check_known(name: str) -> None:
     if name.startswith((".", "/", "~")):
         raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no such directory")
-    if "/" not in name and name not in available_models():
+    model, _ = split_revision(name)
+    if "/" not in model and model not in available_models():
         known = ", ".join(available_models())
         raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: neither bundled, nor a directory, nor one of: {known}")
 
@@ -111,8 +114,9 @@ def _unreachable(name: str) -> ConfigurationError:
 
 
 def _cached_directory(name: str) -> Path | None:
+    model, revision = split_revision(name)
     try:
-        directory = Path(download_model(name, local_files_only=True))
+        directory = Path(download_model(model, local_files_only=True, revision=revision))
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
     # An interrupted download leaves a snapshot without the weights.

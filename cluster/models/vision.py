@@ -18,6 +18,7 @@ import numpy.typing as npt
 import open_clip
 import torch
 from huggingface_hub import try_to_load_from_cache
+from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors import SafetensorError
@@ -28,7 +29,7 @@ from cluster.demo import bundled_vision_directory
 from cluster.models.device_errors import device_errors
 from cluster.models.labels import CLIP_SCALE, LabelScale, SigmoidScale
 from cluster.models.read_ahead import read_ahead
-from cluster.models.sources import content_hash, hub_answers
+from cluster.models.sources import content_hash, hub_answers, split_revision
 from cluster.models.tokenizers import load_tokenizer
 
 _BATCH = 256
@@ -173,7 +174,8 @@ def _batch_steps(preprocess: Any) -> Iterator[Callable[[torch.Tensor], torch.Ten
 def load_vision_model(name: str, pretrained: str | None, device: str, threads: int | None = None) -> VisionModel:
     """Load a CLIP on `device`: `name` is "bundled", a directory with an open_clip model, or an architecture.
 
-    `pretrained` is a tag ("laion2b_s34b_b79k") or a weights file, for an architecture only; `threads` sets
+    `pretrained` is a tag ("laion2b_s34b_b79k", with "@revision" if wanted) or a weights file, for an
+    architecture only; `threads` sets
     torch's CPU threads for this process, None leaves them alone. Raises ConfigurationError when the model
     is unknown, or its hub cannot be reached (asked once, never waited for).
     """
@@ -228,7 +230,8 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
         weights = Path(pretrained)
         prepared = {"force_preprocess_cfg": _usual_preprocess(name)}
         return _Source(name, weights, f"{name}/{weights.stem}", content_hash([weights]), prepared)
-    config = open_clip.get_pretrained_cfg(name, pretrained) if pretrained else {}
+    tag, revision = split_revision(pretrained or "")
+    config = open_clip.get_pretrained_cfg(name, tag) if tag else {}
     if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise ConfigurationError(
@@ -237,7 +240,7 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
     preprocess = {key: config[key] for key in _PREPROCESS_KEYS if key in config}
     overrides: dict[str, Any] = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
     label = f"{name}/{pretrained}"
-    return _Source(name, _hub_weights(config, label), label, str(pretrained), overrides)
+    return _Source(name, _hub_weights(config, label, revision), label, str(pretrained), overrides)
 
 
 def _usual_preprocess(architecture: str) -> dict[str, Any]:
@@ -249,17 +252,21 @@ def _usual_preprocess(architecture: str) -> dict[str, Any]:
     return found[0] if found and all(one == found[0] for one in found) else {}
 
 
-def _hub_weights(config: dict[str, Any], label: str) -> Path:
+def _hub_weights(config: dict[str, Any], label: str, revision: str | None) -> Path:
     """The weights file of a pretrained tag: from the local cache, else from a hub that answers at once."""
     repository, _, filename = str(config.get("hf_hub", "")).rpartition("/")
+    if revision and not repository:
+        raise ConfigurationError(f"vision model {label}: its weights are not at the hub, which alone has revisions")
     for candidate in (filename,) if filename else _HUB_WEIGHTS:
-        cached = try_to_load_from_cache(repository, candidate) if repository else None
+        cached = try_to_load_from_cache(repository, candidate, revision=revision) if repository else None
         if isinstance(cached, str):
             return Path(cached)
     unreachable = ConfigurationError(f"vision model {label}: the model hub could not be reached; {_MEND}")
     if repository and not hub_answers():
         raise unreachable
     try:
+        if repository:
+            return Path(download_pretrained_from_hf(repository, filename or None, revision))
         return Path(open_clip.download_pretrained(config))
     except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
         raise unreachable from error

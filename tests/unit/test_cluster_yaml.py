@@ -114,9 +114,11 @@ def test_a_shell_on_a_node_gets_the_settings_once_however_often_the_setup_runs(
     (write_bashrc,) = [command for command in config["setup_commands"] if ".bashrc" in command]
     for _ in range(2):
         _shell(tmp_path, write_bashrc)
-    assert len(bashrc.read_text().splitlines()) == 2
+    assert len(bashrc.read_text().splitlines()) == 4
     seen = _shell(tmp_path, "source ~/.bashrc; env").splitlines()
     assert "RAY_AUTH_MODE=token" in seen
+    assert "RAY_USE_TLS=1" in seen
+    assert f"RAY_TLS_SERVER_KEY={tmp_path}/.heimdex/tls/node.key" in seen
     assert "HEIMDEX_RAY_ADDRESS=auto" in seen
     assert "HEIMDEX_SCENES_URL=s3://bucket/scenes" in seen
     assert f"PATH={tmp_path}/heimdex/bin:/usr/bin:/bin" in seen
