@@ -40,14 +40,17 @@ _GONE = re.compile(r"(\S+) (\S+) is gone")
 def unexpected(
     before: Snapshot, after: Snapshot, written: Iterable[str] = (), of: Iterable[UUID] = (), scenes: bool = False
 ) -> list[str]:
-    """The changes beside those to the columns ``written`` of the videos ``of``, and with ``scenes`` to their scenes."""
+    """The changes beside those to the columns ``written`` of the videos ``of``, and with ``scenes`` to their scenes.
+
+    Where scenes go, so do the searches of these videos.
+    """
     columns, videos = set(written), {str(video) for video in of}
     found = []
     for line in changes_between(before, after):
         changed, gone = _CHANGED.match(line), _GONE.match(line)
         if changed and changed[1] == "videos" and changed[2] in columns and changed[3] in videos:
             continue
-        if scenes and changed and changed[1] == "video_scenes" and _video_of(before, changed[1], changed[3]) in videos:
+        if scenes and changed and changed[1] in {"video_scenes", "search_queries"} and _video_of(before, changed[1], changed[3]) in videos:
             continue
         if scenes and gone and gone[1] in OF_SCENES and _video_of(before, gone[1], gone[2]) in videos:
             continue
