@@ -6,12 +6,23 @@ from pathlib import Path
 
 _LOGGER = logging.getLogger("heimdex.audit")
 _FORMAT = logging.Formatter("%(asctime)s %(message)s")
+logger = logging.getLogger(__name__)
+
+
+class _AuditFile(logging.FileHandler):
+    """Reports lines that it cannot write: the table has them, and what they are about is done."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError as error:
+            logger.warning("line of the audit log not written: %s (file=%s)", error.strerror, self.baseFilename)
 
 
 def audit_to_file(path: Path) -> None:
     """What this process does is added to the file, which is made when there is something to add."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _send_to(logging.FileHandler(path, delay=True))
+    _send_to(_AuditFile(path, delay=True))
 
 
 def audit_to_stderr() -> None:

@@ -50,7 +50,12 @@ def unexpected(
         changed, gone = _CHANGED.match(line), _GONE.match(line)
         if changed and changed[1] == "videos" and changed[2] in columns and changed[3] in videos:
             continue
-        if scenes and changed and changed[1] in {"video_scenes", "search_queries"} and _video_of(before, changed[1], changed[3]) in videos:
+        if (
+            scenes
+            and changed
+            and changed[1] in {"video_scenes", "search_queries"}
+            and _video_of(before, changed[1], changed[3]) in videos
+        ):
             continue
         if scenes and gone and gone[1] in OF_SCENES and _video_of(before, gone[1], gone[2]) in videos:
             continue

@@ -103,6 +103,7 @@ def contents(connection: Connection[Any], of: dict[str, list[str]]) -> dict[str,
 def rules(connection: Connection[Any]) -> Any:
     return connection.execute(
         "SELECT tgname AS name, tgenabled::text AS what FROM pg_trigger WHERE NOT tgisinternal "
+        "AND tgname NOT LIKE 'heimdex_%%' "
         "UNION ALL SELECT policyname, qual FROM pg_policies WHERE policyname NOT LIKE 'heimdex_%%' "
         "UNION ALL SELECT relname, relrowsecurity::text FROM pg_class WHERE relname = ANY(%s) "
         "UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE indexname = 'idx_videos_status' "
