@@ -114,7 +114,11 @@ CASES: dict[str, list[Case]] = {
         Case("backfill", says=("0 videos were backfilled",)),
     ],
     "token": [Case("token", says=(".",)), Case(f"token --sub {ANNA}", says=(".",))],
+    "audit": [Case("audit", says=("cancel video:",)), Case("audit --json", says=("[",))],
     "db url": [Case("db url", says=("postgresql://existing_owner@",))],
+    "db start": [Case("db start", 2, ("HEIMDEX_DATABASE_URL is set",))],
+    "db roles": [Case("db roles", says=("CREATE ROLE heimdex_worker",))],
+    "db programs": [Case("db programs", says=("bin",))],
     "status": [Case("status"), Case("status --json", says=("{",))],
     "submit": [
         Case("submit s3://ours/new.mp4", says=("submitted 1 videos",), adds=(("videos", 1),)),
