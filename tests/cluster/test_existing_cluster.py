@@ -160,7 +160,8 @@ def retried_by_its_owner(heimdex: CommandLine, url: str, stored: Path) -> None:
     store(stored, path_of(LATER), CLIP.read_bytes())
     with api(heimdex, DORA) as client:
         answer = client.post(f"/v1/videos/{clip(LATER)}/retry")
-        assert (answer.status_code, answer.json()["status"]) == (200, "PENDING"), answer.text
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["status"] in {"PENDING", "PROCESSING"}  # an idle scheduler claims it at once
     assert_ready(settled(url, (LATER,))[LATER])
 
 
