@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ ANNOUNCE_S = 2.0
 class SchedulerConfig:
     """What a scheduler needs; small and plain, it travels into the actor's constructor."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     plan: WorkerPlan
     lease_s: float
     retry_rule: RetryRule
@@ -85,7 +85,7 @@ class SchedulerConfig:
     """Seconds of expected run in flight per worker."""
     postgres_dir: Path | None = None
     """The embedded Postgres, where the cluster brought it along: started again when it died."""
-    scenes_url: str | None = None
+    scenes_url: str | None = field(default=None, repr=False)
     """Where the pictures of scenes lie, those of forgotten videos to be removed."""
     engine: EngineAddress | None = None
     """The engine beside Postgres that finds the scenes."""
@@ -93,7 +93,7 @@ class SchedulerConfig:
     """What is processed for one owner."""
     audit_days: int = 365
     """How long entries of the audit log are kept."""
-    embedding_environment: Mapping[str, str] | None = None
+    embedding_environment: Mapping[str, str] | None = field(default=None, repr=False)
     """Settings of the process that embeds what lacks vectors; None: this scheduler runs none."""
 
 

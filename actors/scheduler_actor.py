@@ -14,6 +14,7 @@ import ray
 
 from actors.scheduler import SchedulerConfig, VideoScheduler
 from cluster.contracts.errors import ConfigurationError
+from cluster.private_files import set_private_umask
 from cluster.store.database import EmbeddedPostgres
 from cluster.visible import guard_output
 
@@ -27,6 +28,7 @@ class SchedulerActor:
 
     def __init__(self, config: SchedulerConfig) -> None:
         guard_output()
+        set_private_umask()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._config = config
         self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"

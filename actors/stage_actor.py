@@ -35,6 +35,7 @@ from cluster.contracts.errors import (
 )
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame
+from cluster.private_files import set_private_umask
 from cluster.redaction import redacted
 from cluster.sandbox import forget_environment
 from cluster.visible import guard_output
@@ -155,6 +156,7 @@ class StageActor:
 
     def __init__(self, name: str, load: Callable[[], LoadedWorker], held: float) -> None:
         guard_output()
+        set_private_umask()
         self._name = name
         self._held = held
         self._load_error: HeimdexError | None = None

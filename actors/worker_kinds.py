@@ -23,6 +23,7 @@ from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import Origin
 from cluster.origins import limits_for
+from cluster.private_files import make_private_folder
 from cluster.sandbox import available
 from cluster.storage import FetchLimits, locate
 from cluster.video_uris import scheme_of
@@ -106,8 +107,8 @@ class VisionConfig:
 class WriterConfig:
     """Where scenes are written: rows and pictures, and the engine beside Postgres that finds them, if there is one."""
 
-    database_url: str
-    scenes_url: str
+    database_url: str = field(repr=False)
+    scenes_url: str = field(repr=False)
     engine: EngineAddress | None = None
 
 
@@ -236,6 +237,8 @@ class _FetchLoader:
     def __call__(self) -> LoadedWorker:
         from actors.stages.fetcher import Fetcher
 
+        for folder in (self.config.scratch_dir.parent, self.config.scratch_dir):
+            make_private_folder(folder, "HEIMDEX_SCRATCH_DIR")
         fetcher = Fetcher(self.config.limits, self.config.scratch_dir, self.config.owner_share)
 
         def fetch(uri: str, key: str, owner_id: UUID | None = None, origin: Origin = Origin.COMMAND) -> LocalVideo:

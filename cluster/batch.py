@@ -14,6 +14,7 @@ from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Origin
 from cluster.launch import existing_database_url
 from cluster.manifest import read_manifest
+from cluster.private_files import set_private_umask
 from cluster.ray_driver import RAY_NAMESPACE
 from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings
 from cluster.settings import load_settings
@@ -58,6 +59,7 @@ def batch(
 
 def main() -> None:
     """Run the command; errors that the cluster raises on purpose are one line, no traceback."""
+    set_private_umask()
     guard_output()
     sys.exit(run(app))
 

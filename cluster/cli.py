@@ -30,6 +30,7 @@ from cluster import (
 )
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
+from cluster.private_files import set_private_umask
 from cluster.settings import Settings, load_settings
 from cluster.store.database import Pool, open_pool
 from cluster.terminal import error_console, out, out_json, run, say
@@ -331,6 +332,7 @@ def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
 
 def main() -> None:
     """Run a command; what the cluster raises on purpose becomes one line on standard error."""
+    set_private_umask()
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # that Postgres is away is said in our own words
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
     guard_output()

@@ -9,15 +9,18 @@ Whatever connects to Ray does so in a process of its own, see ``cluster.ray_driv
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster import __version__, cluster_actors
 from cluster.audit_lines import audit_to_file
-from cluster.contracts.database_url import DatabaseRole, DatabaseUrls
+from cluster.contracts.database_url import DatabaseRole, DatabaseUrls, without_password
 from cluster.contracts.errors import ConfigurationError, NodeLost
+from cluster.data_folder import check_data_folder, prepare_data_folder
+from cluster.private_files import check_private_file, make_private_folder, replace_private_file
 from cluster.ray_driver import RayPlace, Say, in_own_process
 from cluster.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.settings import Settings, database_environment
@@ -36,10 +39,11 @@ class ClusterState:
     """A cluster that is up. ``node`` is None when Ray is somebody else's (``HEIMDEX_RAY_ADDRESS``)."""
 
     version: str
-    database_url: str
+    database_url: str = field(repr=False)
+    """Of a recorded cluster without the password: the settings have it."""
     ray_address: str
-    dashboard_url: str | None
-    http_url: str
+    dashboard_url: str | None = field(repr=False)
+    http_url: str = field(repr=False)
     node: RayNode | None
 
 
@@ -53,7 +57,10 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
 
 def database_urls(settings: Settings) -> DatabaseUrls | None:
     """The database's URLs if one is set or the embedded one runs; starts nothing."""
-    return settings.database_urls or running_urls(settings.postgres_dir)
+    if settings.database_urls is not None:
+        return settings.database_urls
+    check_data_folder(settings.data_dir)
+    return running_urls(settings.postgres_dir)
 
 
 def existing_database_url(settings: Settings, role: DatabaseRole = DatabaseRole.WORKER) -> str | None:
@@ -65,6 +72,7 @@ def existing_database_url(settings: Settings, role: DatabaseRole = DatabaseRole.
 @contextmanager
 def started_database(settings: Settings) -> Iterator[DatabaseUrls]:
     """The URLs of the database, as it is. An embedded one that had to be started is stopped again at the end."""
+    prepare_data_folder(settings.data_dir)
     urls = database_urls(settings)
     if urls is not None:
         yield urls
@@ -104,13 +112,23 @@ def is_scheduling(urls: DatabaseUrls) -> bool:
 
 def find(settings: Settings) -> ClusterState | None:
     """The cluster of this data directory if it is up. A record of one that died is no cluster."""
-    try:
-        record = json.loads(_record_file(settings).read_text())
-    except FileNotFoundError:
+    state = _recorded(settings)
+    return None if state is None or (state.node is not None and not state.node.is_alive()) else state
+
+
+def _recorded(settings: Settings) -> ClusterState | None:
+    """The cluster that was brought up last and not taken down, alive or not."""
+    check_data_folder(settings.data_dir)
+    file = _record_file(settings)
+    if not os.path.lexists(file):
         return None
-    node = RayNode(**record.pop("node")) if record["node"] else record.pop("node")
-    state = ClusterState(**record, node=node)
-    return None if node is not None and not node.is_alive() else state
+    check_private_file(file, "the cluster's record")
+    try:
+        record = json.loads(file.read_text())
+    except FileNotFoundError:  # taken down meanwhile
+        return None
+    node = record.pop("node")
+    return ClusterState(**record, node=RayNode(**node) if node else None)
 
 
 def up(settings: Settings, say: Say) -> ClusterState:
@@ -120,11 +138,13 @@ def up(settings: Settings, say: Say) -> ClusterState:
         ConfigurationError: a setting, a port or a model is wrong or taken; the message says how to fix it.
         SearchUnavailable: the search engine that is set does not answer.
     """
+    _check_folders(settings)
     prepare_ray(loopback=settings.ray_address is None)
     _check_speech_model(settings)
     if settings.search_engine is not None:
         check_engine(open_client(settings.search_engine))
     http_port = _free_http_port(settings)
+    _remove_remains(settings)
     settings.resolved_owner_id  # noqa: B018  made now, so that a data directory that cannot be written fails first
     with contextlib.ExitStack() as undo:
         urls = settings.database_urls
@@ -177,9 +197,7 @@ def ray_of(state: ClusterState) -> RayPlace:
 
 def take_over(settings: Settings, say: Say) -> ClusterState:
     """Bring up again a cluster of which something died: what is left of it is ended first."""
-    state = find(settings)
-    if state is not None and state.node is not None:
-        state.node.stop()
+    _remove_remains(settings)
     _record_file(settings).unlink(missing_ok=True)
     return up(settings, say)
 
@@ -194,13 +212,27 @@ def down(settings: Settings, say: Say) -> bool:
             say(f"{error}: what was in flight goes on once its leases have expired")
         if state.node is not None:
             say("stopping Ray")
-            state.node.stop()
+    _remove_remains(settings)
     _record_file(settings).unlink(missing_ok=True)
     if settings.database_url is None and embedded(settings).is_running():
         say("stopping Postgres")
         embedded(settings).stop()
         return True
     return state is not None
+
+
+def _check_folders(settings: Settings) -> None:
+    """Before anything is read there or started: who could put something into them, or take something out."""
+    prepare_data_folder(settings.data_dir)
+    if settings.ray_address is None:  # else it is on the nodes, where their workers check it
+        make_private_folder(settings.resolved_scratch_dir, "HEIMDEX_SCRATCH_DIR")
+
+
+def _remove_remains(settings: Settings) -> None:
+    """End the recorded node, if it runs, and remove its folder."""
+    state = _recorded(settings)
+    if state is not None and state.node is not None:
+        state.node.stop()
 
 
 def _check_speech_model(settings: Settings) -> None:
@@ -234,10 +266,8 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
 
 
 def _record(settings: Settings, state: ClusterState) -> None:
-    """Written whole or not at all: other commands read it at any moment."""
-    draft = _record_file(settings).with_suffix(".new")
-    draft.write_text(json.dumps(dataclasses.asdict(state), indent=1))
-    draft.replace(_record_file(settings))
+    record = dataclasses.asdict(replace(state, database_url=without_password(state.database_url)))
+    replace_private_file(_record_file(settings), json.dumps(record, indent=1))
 
 
 def _audit_file(settings: Settings) -> Path:

@@ -69,7 +69,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
     return WorkerPlan(
         fetch=FetchConfig(
             limits=limits,
-            scratch_dir=settings.scratch_dir / _mark(database_url),
+            scratch_dir=settings.resolved_scratch_dir / _mark(database_url),
             owner_share=settings.download_owner_share,
             limit=FetchLimit(settings.downloads_per_node, settings.downloads_per_owner),
         ),

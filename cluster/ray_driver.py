@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from cluster.contracts.errors import HeimdexError, NodeLost
+from cluster.private_files import open_log, set_private_umask
+from cluster.ray_folder import new_ray_folder, remove_ray_folder
 from cluster.ray_node import prepare_ray
 from cluster.visible import guard_output
 
@@ -66,8 +68,10 @@ def ray_of_this_process(cpus: int = 1) -> Iterator[None]:
     prepare_ray(loopback=True)
     import ray
 
+    folder = new_ray_folder()
     ray.init(
         address="local",  # never one that happens to run on this machine
+        _temp_dir=str(folder),
         num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=256 * 1024**2,
@@ -78,6 +82,7 @@ def ray_of_this_process(cpus: int = 1) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        remove_ray_folder(folder)
 
 
 def in_own_process(
@@ -131,11 +136,11 @@ def _work(
 ) -> None:
     """What the new process does: says sentences, then None, or the error that ended it."""
     guard_output()
+    set_private_umask()
     os.setpgrp()  # Ctrl-C reaches the whole group of the command, which passes it on
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= _LOST_AFTER
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("a") as log:
+    with open_log(log_file) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.private_files import PRIVATE_UMASK, open_log
+from cluster.ray_folder import new_ray_folder, remove_ray_folder
+from cluster.ray_token import ensure_token
 from cluster.settings import LOOPBACK
 
 START_TIMEOUT_S = 90.0
@@ -34,7 +37,7 @@ class NodeOptions:
     object_store_mb: int
     dashboard_port: int
     log_file: Path
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     """Variables that jobs and workers of this node find beside those of this process."""
 
 
@@ -45,24 +48,21 @@ class RayNode:
     pid: int
     started_s: float
     address: str
-    dashboard_url: str
+    dashboard_url: str = field(repr=False)
+    temp_dir: str | None = None
+    """Its folder, see ``ray_folder``; None: Ray's default, of a node of an earlier version."""
 
     def is_alive(self) -> bool:
         """Whether this very process still runs (a reused process id does not count)."""
         return self._process() is not None
 
     def stop(self) -> None:
-        """End the node and all its processes; returns when they are gone."""
+        """End the node and all its processes, and remove its folder; returns when they are gone."""
         process = self._process()
-        if process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family = [process, *process.children(recursive=True)]
-            process.terminate()
-            for left in _still_alive(family, STOP_TIMEOUT_S):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    left.kill()
-            _still_alive(family, KILL_TIMEOUT_S)
+        if process is not None:
+            _end(process)
+        if self.temp_dir is not None:
+            remove_ray_folder(Path(self.temp_dir))
 
     def _process(self) -> psutil.Process | None:
         try:
@@ -71,6 +71,16 @@ class RayNode:
         except psutil.NoSuchProcess:
             return None
         return process if same and not _is_gone(process) else None
+
+
+def _end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        for left in _still_alive(family, STOP_TIMEOUT_S):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        _still_alive(family, KILL_TIMEOUT_S)
 
 
 def prepare_ray(*, loopback: bool) -> None:
@@ -87,10 +97,7 @@ def prepare_ray(*, loopback: bool) -> None:
         raise ConfigurationError(f"RAY_AUTH_MODE is {mode!r}: unset it, the cluster runs with authentication only")
     if loopback:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        return
-    if not (Path.home() / ".ray" / "auth_token").exists():
-        subprocess.run([*_ray(), "get-auth-token", "--generate"], check=True, capture_output=True)
+    ensure_token()
 
 
 def start_node(options: NodeOptions) -> RayNode:
@@ -108,7 +115,7 @@ def start_node(options: NodeOptions) -> RayNode:
 
 
 def _start_node(options: NodeOptions) -> RayNode:
-    port = free_port()
+    port, temp_dir = free_port(), str(new_ray_folder())
     dashboard_port = options.dashboard_port or free_port()
     command = [
         *_ray(),
@@ -117,6 +124,7 @@ def _start_node(options: NodeOptions) -> RayNode:
         "--block",
         f"--node-ip-address={LOOPBACK}",
         f"--port={port}",
+        f"--temp-dir={temp_dir}",
         f"--dashboard-host={LOOPBACK}",
         f"--dashboard-port={dashboard_port}",
         f"--dashboard-agent-listen-port={free_port()}",
@@ -128,14 +136,15 @@ def _start_node(options: NodeOptions) -> RayNode:
     ]
     if options.cpus is not None:
         command.append(f"--num-cpus={options.cpus}")
-    options.log_file.parent.mkdir(parents=True, exist_ok=True)
-    with options.log_file.open("w") as log:
+    options.log_file.unlink(missing_ok=True)
+    with open_log(options.log_file) as log:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
             env={**os.environ, **options.environment, "PATH": _path()},
         )
     node = RayNode(
@@ -143,6 +152,7 @@ def _start_node(options: NodeOptions) -> RayNode:
         started_s=psutil.Process(child.pid).create_time(),
         address=f"{LOOPBACK}:{port}",
         dashboard_url=f"http://{LOOPBACK}:{dashboard_port}",
+        temp_dir=temp_dir,
     )
     try:
         _wait_until_up(child, options.log_file)

@@ -18,6 +18,7 @@ from cluster.active_models import ModelName
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
+from cluster.private_files import open_log, set_private_umask
 from cluster.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_process
 from cluster.reembed import STATEMENT_TIMEOUT_S, Outcome, Wish, configured_models, reembed
 from cluster.settings import Settings, load_settings, pretrained_of
@@ -180,8 +181,7 @@ def _ray_writes_into(log_file: Path) -> Iterator[None]:
 
     That is what it writes to standard error past Python, and to standard output, where nobody else writes yet.
     """
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("a") as log, redirect_stdout(log), os.fdopen(os.dup(2), "w", buffering=1) as people:
+    with open_log(log_file) as log, redirect_stdout(log), os.fdopen(os.dup(2), "w", buffering=1) as people:
         os.dup2(log.fileno(), 2)
         python, sys.stderr = sys.stderr, people
         try:
@@ -213,6 +213,7 @@ reembed_scenes = command_in(launch.open_database, ray_at_hand)
 
 def run_job() -> int:
     """The command within a job of Ray; its exit status."""
+    set_private_umask()
     app = typer.Typer(add_completion=False)
     app.command()(command_in(_database_of_the_job, _ray_of_the_job))
     guard_output()

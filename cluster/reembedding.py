@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError
 from cluster.plan import Hardware, device_for
+from cluster.private_files import set_private_umask
 from cluster.ray_driver import told_shortly
 from cluster.reembedder import Failure, Reembedder, Work
 from cluster.settings import Settings
@@ -169,6 +170,7 @@ class _Actor:
 
     def __init__(self, work: Work) -> None:
         guard_output()
+        set_private_umask()
         self._loaded: Reembedder | HeimdexError
         try:
             self._loaded = Reembedder(work)

@@ -4,11 +4,9 @@
 ``serve_app.app.build_app``) read it and hand parts on; nobody keeps the whole.
 """
 
-import contextlib
 import difflib
 import os
 import secrets
-import tempfile
 import uuid
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
@@ -24,6 +22,8 @@ from cluster.contracts.database_url import DatabaseUrl, DatabaseUrls, with_user_
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.quotas import DAY_H, MOST_PERIOD_H, OwnerQuotas
 from cluster.contracts.search import By, EngineAddress
+from cluster.data_folder import check_data_folder
+from cluster.private_files import make_once, make_private_parents
 from cluster.secret_files import SUFFIX, with_secrets_read
 from cluster.uri_prefixes import UriPrefix
 
@@ -40,6 +40,7 @@ SECRETS_IN_FILES = {
 """Settings that may be read from a file, named by the setting that ends in ``_file``."""
 SECRETS = SECRETS_IN_FILES | {"opensearch_url"}
 """Settings whose value never appears in a message."""
+_NOT_SHOWN = SECRETS | {"jwks_url", "scenes_url", "storage_root"}
 
 
 def _split(value: object) -> object:
@@ -142,9 +143,9 @@ class Settings(BaseSettings):
         None,
         description="Where thumbnails and key frames go: a directory or any fsspec URL; unset: the data directory.",
     )
-    scratch_dir: AbsolutePath = Field(
-        Path(tempfile.gettempdir()) / "heimdex-scratch",
-        description="Downloaded videos, on each node, until they are done.",
+    scratch_dir: AbsolutePath | None = Field(
+        None,
+        description="Downloaded videos, on each node, until they are done; unset: `scratch` in the data directory.",
     )
 
     # Who may do what
@@ -396,6 +397,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}: {at_stake} would travel in clear text; use https off this machine")
         return self
 
+    def __repr_args__(self) -> Any:
+        """Without what could hold a secret: the whole travels to other processes, and errors there show what came."""
+        return [(name, value) for name, value in super().__repr_args__() if name not in _NOT_SHOWN]
+
     @property
     def database_urls(self) -> DatabaseUrls | None:
         """The database's URLs as the store reads them: they say whether a pooler is in front; None: embedded."""
@@ -472,14 +477,26 @@ class Settings(BaseSettings):
     @property
     def resolved_owner_id(self) -> uuid.UUID:
         """The owner of what the commands submit."""
-        return self.owner_id or uuid.UUID(_made_once(self.data_dir / "owner_id", lambda: str(uuid.uuid4())))
+        return self.owner_id or uuid.UUID(self._own("owner_id", lambda: str(uuid.uuid4())))
 
     @property
     def resolved_jwt_secret(self) -> str | None:
         """The HS256 secret: as set, else the data directory's own; None where only JWKS keys are trusted."""
         if self.jwt_secret or self.jwks_url:
             return self.jwt_secret
-        return _made_once(self.data_dir / "jwt_secret", lambda: secrets.token_urlsafe(48))
+        return self._own("jwt_secret", lambda: secrets.token_urlsafe(48))
+
+    def _own(self, name: str, make: Callable[[], str]) -> str:
+        """The text of a file of the data directory that only its owner may read; made at first use."""
+        path, setting = self.data_dir / name, f"{PREFIX}DATA_DIR"
+        make_private_parents(path, setting)
+        check_data_folder(self.data_dir)
+        return make_once(path, setting, make)
+
+    @property
+    def resolved_scratch_dir(self) -> Path:
+        """Where downloads are on each node."""
+        return self.scratch_dir or self.data_dir / "scratch"
 
     @property
     def postgres_dir(self) -> Path:
@@ -555,21 +572,3 @@ def _sentence(error: Any) -> str:
     field = Settings.model_fields.get(name)
     about = f" — {field.description}" if field else ""
     return f"{PREFIX}{name.upper()}: {message}{given}{about}"
-
-
-def _made_once(path: Path, make: Callable[[], str]) -> str:
-    """The text of a file that only its owner may read; made at first use, by whichever process is first."""
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}.{uuid.uuid4()}")
-            draft.touch(mode=0o600)
-            draft.write_text(make() + "\n")
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, path)
-            finally:
-                draft.unlink()
-        return path.read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(f"{PREFIX}DATA_DIR: {path} cannot be read or made: {error.strerror}") from None

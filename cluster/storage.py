@@ -14,6 +14,7 @@ root, see ``storage_root``.
 
 import errno
 import http.client
+import os
 import re
 import threading
 import time
@@ -39,6 +40,7 @@ from cluster.copied_file import CopiedFile, blaming_this_machine, check_size
 from cluster.deadline import ANY_PACE, STALL_S, Deadline, Pace
 from cluster.disk_space import DiskSpace, Reservation
 from cluster.driver_thread import read_beside
+from cluster.private_files import PRIVATE_FOLDER, open_new_descriptor
 from cluster.redaction import redacted, store_reason, without_folders
 from cluster.storage_root import StorageRoot, is_relative
 from cluster.uri_prefixes import WEB_ALONE, HttpRules
@@ -218,8 +220,9 @@ def _copied(uri: str, into: Copy, limits: FetchLimits) -> LocalVideo:
     deadline = Deadline(limits.timeout_s, limits.pace, into.stopped)
     try:
         with blaming_this_machine():
-            into.directory.mkdir(parents=True, exist_ok=True)
-            file = path.open("w+b", buffering=0)
+            into.directory.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # of a worker that was killed meanwhile
+            file = os.fdopen(open_new_descriptor(path), "r+b", buffering=0)
         with file, _blaming_the_source(uri, deadline):
             copy = CopiedFile(file, into.space, into.reservation, limits.max_bytes, deadline)
             _open(uri, limits, deadline, copy)

@@ -21,7 +21,7 @@ _SAFE = "-._~!$&'()*+,;=:@"
 class StorageRoot:
     """The root and, for http(s), the key of its service. ``url``: a folder or any URL that fsspec reads."""
 
-    url: str
+    url: str = field(repr=False)
     key: str | None = field(default=None, repr=False)
 
     def uri_of(self, path: str) -> str:

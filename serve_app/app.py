@@ -23,6 +23,7 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas
 from cluster.contracts.search import EngineAddress
 from cluster.fetch_limits import http_rules
+from cluster.private_files import set_private_umask
 from cluster.query_models import ModelLoaders, QueryModels
 from cluster.search import SearchService, Weights
 from cluster.settings import load_settings
@@ -216,6 +217,7 @@ class ApiReplica:
     def __init__(self, config: ReplicaConfig) -> None:
         from serve_app.loopback import stay_on_loopback
 
+        set_private_umask()
         stay_on_loopback()
         guard_output()
         audit_to_stderr()

@@ -43,7 +43,7 @@ class AuthRules:
     """
 
     jwt_secret: str | None = field(repr=False)
-    jwks_url: str | None
+    jwks_url: str | None = field(repr=False)
     admin_user_ids: frozenset[UUID]
     previous_secret: str | None = field(default=None, repr=False)
     issuer: str | None = None

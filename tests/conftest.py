@@ -39,6 +39,7 @@ _numbers = itertools.count(1)
 
 # Ray reads how it authenticates and where it listens when it is first imported, whichever test module that is.
 RAY_FOLDER = Path(tempfile.mkdtemp(prefix="heimdex-test-ray-"))
+(RAY_FOLDER / "token").touch(mode=0o600)
 (RAY_FOLDER / "token").write_text("0123456789abcdef" * 4)
 os.environ["RAY_AUTH_TOKEN_PATH"] = str(RAY_FOLDER / "token")
 prepare_ray(loopback=True)

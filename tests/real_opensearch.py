@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 import urllib.request
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.store.embedded import let_others_traverse
 from tests.opensearch_program import PROGRAM, NotInstalled, find_java, find_maven, install
 
 # For tests: half the CPU time of a start, since nothing is compiled for long use. A busy server would be slower.
@@ -203,7 +203,7 @@ class RealOpenSearch:
         for path in (*config.iterdir(), config, data, logs, temporary):
             os.chown(path, *account)
         for path in (config, program / "bin", java / "bin" / "java"):
-            let_others_traverse(path)
+            _let_others_traverse(path)
 
     def _settings(self) -> dict[str, object]:
         return {
@@ -281,3 +281,11 @@ def _reason(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     exceptions = [line for line in lines if "Exception" in line and not line.startswith("at ")]
     return (exceptions or lines or ["it said nothing"])[-1]
+
+
+def _let_others_traverse(path: Path) -> None:
+    """Lets the server's account pass through (not list) the folders above ``path``."""
+    for folder in path.parents:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

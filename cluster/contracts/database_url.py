@@ -11,6 +11,10 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 _MARK = re.compile(r"[?&]pooler=transaction(?:&direct=(?P<direct>[^&?]+))?$")
 
 
+_USER_AND_REST = re.compile(r"^(?P<scheme>\w+://)(?:(?P<user>[^@/:]*)(?::[^@/]*)?@)?(?P<rest>.*)$", re.DOTALL)
+_SECRET_PARAMETERS = {"password", "sslpassword"}
+
+
 @dataclass(frozen=True)
 class DatabaseUrl:
     """A database's URL as libpq reads it.
@@ -19,9 +23,9 @@ class DatabaseUrl:
     ``direct``: the same database without the pooler, for what needs a session; None: there is no such way.
     """
 
-    url: str
+    url: str = field(repr=False)
     pooled: bool = False
-    direct: str | None = None
+    direct: str | None = field(default=None, repr=False)
 
     @staticmethod
     def read(text: str) -> "DatabaseUrl":
@@ -74,3 +78,19 @@ def with_user_of(url: str, other: str) -> str:
     user, _, _ = urlsplit(other).netloc.rpartition("@")
     place = there.netloc.rpartition("@")[2]
     return urlunsplit(there._replace(netloc=f"{user}@{place}" if user else place))
+
+
+def without_password(text: str) -> str:
+    """The same URL for a place where no secret may be: the settings have the password."""
+    way = DatabaseUrl.read(text)
+    return str(DatabaseUrl(_bare(way.url), way.pooled, None if way.direct is None else _bare(way.direct)))
+
+
+def _bare(url: str) -> str:
+    parts = _USER_AND_REST.match(url)
+    if parts is None:
+        return ""
+    place, mark, query = parts["rest"].partition("?")
+    kept = [p for p in query.split("&") if unquote(p.partition("=")[0]).lower() not in _SECRET_PARAMETERS]
+    user = "" if parts["user"] is None else f"{parts['user']}@"
+    return parts["scheme"] + user + place + (mark + "&".join(kept) if kept and mark else "")

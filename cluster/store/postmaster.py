@@ -39,10 +39,10 @@ class Postmaster:
         if self.answer() != Ping.NO_RESPONSE:
             return True
         try:
-            command = psutil.Process(self.pid).cmdline()
+            process = psutil.Process(self.pid)
+            return process.name() == "postgres" and Path(process.cwd()) == self.data_dir
         except psutil.Error:
             return False
-        return bool(command) and Path(command[0]).name == "postgres" and str(self.data_dir) in command
 
 
 def read_postmaster_file(data_dir: Path) -> Postmaster | None:
@@ -56,4 +56,4 @@ def read_postmaster_file(data_dir: Path) -> Postmaster | None:
         raise ConfigurationError(f"{data_dir} belongs to another user") from None
     if len(lines) < 5 or not lines[0].isdecimal() or not lines[3].isdecimal():
         return None
-    return Postmaster(int(lines[0]), data_dir, int(lines[3]), lines[4])
+    return Postmaster(int(lines[0]), data_dir, int(lines[3]), str(data_dir / lines[4]))  # "." where it is in there

@@ -23,7 +23,7 @@ PLACES = [
     Guard(
         "the record of a cluster that died is none",
         LAUNCH,
-        "return None if node is not None and not node.is_alive() else state",
+        "return None if state is None or (state.node is not None and not state.node.is_alive()) else state",
         "return state",
         (f"{_RECORD}test_the_record_of_a_node_that_died_is_no_cluster",),
     ),

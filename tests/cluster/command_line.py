@@ -71,6 +71,7 @@ def make_environment(folder: Path, **settings: str) -> dict[str, str]:
     """Settings of a small cluster below ``folder``; nothing of the person's own environment or home."""
     token = folder / "ray_token"
     if not token.exists():
+        token.touch(mode=0o600)
         token.write_text("0123456789abcdef" * 4)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEIMDEX_", "RAY_"))}
     return {
@@ -96,8 +97,8 @@ def left_running(folder: Path) -> list[Any]:
 
 
 def _belongs_to(process: psutil.Process, folder: Path) -> bool:
-    """By its environment, which Ray's processes inherit, or its command line, which names Postgres's directory."""
+    """By its environment, which Ray's processes inherit, its command line or its directory, which is Postgres's."""
     try:
-        return str(folder) in str(process.environ()) + str(process.cmdline())
+        return str(folder) in str(process.environ()) + str(process.cmdline()) + process.cwd()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -122,11 +123,22 @@ def test_whatever_fsspec_reads_is_fetched_when_its_scheme_is_allowed(tmp_path: P
         fetch("gs://bucket/a.mp4", tmp_path, limits)
 
 
-def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path) -> None:
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.filesystem("memory").pipe("/full/a.mp4", CONTENT)
-    (tmp_path / "video.mp4").symlink_to("/dev/full")
+    monkeypatch.setattr("cluster.storage.open_new_descriptor", lambda _: os.open("/dev/full", os.O_RDWR))
     limits = FetchLimits(10**7, 10.0, frozenset({"memory"}))
     assert hitch("memory://full/a.mp4", tmp_path, limits) == "the disk for downloads is full"
+
+
+def test_fetch_link_planted_at_its_place_is_not_followed(tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe("/planted/a.mp4", CONTENT)
+    (tmp_path / "mine").write_text("not to be overwritten")
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "video.mp4").symlink_to(tmp_path / "mine")
+    video = fetch("memory://planted/a.mp4", tmp_path / "scratch", FetchLimits(10**7, 10.0, frozenset({"memory"})))
+    assert (tmp_path / "mine").read_text() == "not to be overwritten"
+    assert video.path.read_bytes() == CONTENT
+    assert stat.S_IMODE(video.path.lstat().st_mode) == 0o600
 
 
 def test_a_store_that_asks_to_slow_down_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
