@@ -12,6 +12,7 @@ from uuid import UUID
 from cluster import launch
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, RefusedByDatabase
 from cluster.doctor_database import database_encryption, database_roles
+from cluster.doctor_host import private_files
 from cluster.doctor_models import speech_model, text_model, vision_model
 from cluster.doctor_origins import submissions
 from cluster.finding import Finding
@@ -32,6 +33,7 @@ def examine(settings: Settings) -> list[Finding]:
     checks: list[tuple[str, Callable[[Settings], Iterator[Finding]]]] = [
         ("python", _python),
         ("data directory", _data_directory),
+        ("other accounts", private_files),
         ("database", _database),
         ("database roles", database_roles),
         ("database TLS", database_encryption),
@@ -64,7 +66,7 @@ def _python(_: Settings) -> Iterator[Finding]:
 
 
 def _data_directory(settings: Settings) -> Iterator[Finding]:
-    for part, folder in (("data directory", settings.data_dir), ("scratch directory", settings.scratch_dir)):
+    for part, folder in (("data directory", settings.data_dir), ("scratch directory", settings.resolved_scratch_dir)):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free_bytes = shutil.disk_usage(existing).free
         seen = f"{folder}, {free_bytes / 1024**3:.0f} GiB free"

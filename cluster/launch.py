@@ -33,6 +33,8 @@ from cluster.store.opensearch import check_engine, open_client
 from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
 
+RECORD = "cluster.json"
+
 
 @dataclass(frozen=True)
 class ClusterState:
@@ -279,4 +281,4 @@ def _driver_log(settings: Settings) -> Path:
 
 
 def _record_file(settings: Settings) -> Path:
-    return settings.data_dir / "cluster.json"
+    return settings.data_dir / RECORD

@@ -41,7 +41,9 @@ from cluster.store.postgres_programs import POSTGRES_VERSION, binary, reachable_
 from cluster.store.postmaster import Postmaster, read_postmaster_file
 
 DATABASE = "heimdex"
-_HERE = "/proc/self/cwd" if sys.platform == "linux" else "."
+__all__ = ["POSTGRES_VERSION", "EmbeddedPostgres", "binary", "running_url"]
+
+HERE = "/proc/self/cwd" if sys.platform == "linux" else "."
 """The working directory, for programs that would otherwise look for its absolute path."""
 _SOCKET_PREFIX = "heimdex-postgres-"
 _PORT = 5432  # names the socket file; nothing listens on TCP
@@ -139,9 +141,9 @@ class EmbeddedPostgres:
             server = read_postmaster_file(self.data_dir)
             if server is None or not server.is_alive():
                 return
-            waiting = ["-w", "-t", str(_STOP_TIMEOUT_S), "-D", _HERE]
-            if self._run(self.data_dir, "pg_ctl", "stop", "-m", "fast", *waiting).returncode != 0:
-                self._must_run(self.data_dir, "pg_ctl", "stop", "-m", "immediate", *waiting)
+            waiting = ["-w", "-t", str(_STOP_TIMEOUT_S), "-D", HERE]
+            if self._run("pg_ctl", "stop", "-m", "fast", *waiting).returncode != 0:
+                self._must_run("pg_ctl", "stop", "-m", "immediate", *waiting)
             self._remove_socket_dir(server)
 
     @contextmanager
@@ -188,7 +190,7 @@ class EmbeddedPostgres:
             os.chown(new, self._server_uid(), -1)
         # Sorting and case independent of the machine's locales: data can move, a wrong LANG does not matter.
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
-        self._must_run(new, "initdb", "-D", _HERE, "-U", "postgres", "--auth=trust", *locale)
+        self._must_run("initdb", "-D", HERE, "-U", "postgres", "--auth=trust", *locale, folder=new)
         new.rename(self.data_dir)
 
     def _forget_reused_process_id(self) -> None:
@@ -209,8 +211,8 @@ class EmbeddedPostgres:
         for name, value in self._settings.items():
             options += ["-c", f"{name}={value}"]
         log = self.data_dir / "server.log"
-        waiting = ["-w", "-t", str(_START_TIMEOUT_S), "-l", f"{_HERE}/{log.name}"]
-        started = self._run(self.data_dir, "pg_ctl", "start", "-D", _HERE, *waiting, "-o", shlex.join(options))
+        waiting = ["-w", "-t", str(_START_TIMEOUT_S), "-l", f"{HERE}/{log.name}"]
+        started = self._run("pg_ctl", "start", "-D", HERE, *waiting, "-o", shlex.join(options))
         if started.returncode != 0:
             raise ConfigurationError(
                 f"the embedded Postgres does not start: {_reason(log, started)} (whole log: {log})"
@@ -249,10 +251,10 @@ class EmbeddedPostgres:
         except KeyError:
             return _make_account(_ROOTS_STAND_IN)
 
-    def _run(self, folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of Postgres in a folder of the server's, as the server's account.
+    def _run(self, program: str, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program of Postgres in a folder of the server's (its data directory), as the server's account.
 
-        That folder is its working directory, entered before the account changes, and named by ``_HERE``: the account
+        That folder is its working directory, entered before the account changes, and named by ``HERE``: the account
         may not pass through the folders above it, which are closed to all but us.
         """
         uid = self._server_uid()
@@ -266,7 +268,7 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd=folder,
+                cwd=folder or self.data_dir,
                 umask=PRIVATE_UMASK,
                 user=uid if as_root else None,
                 group=pwd.getpwuid(uid).pw_gid if as_root else None,
@@ -276,8 +278,8 @@ class EmbeddedPostgres:
             output.seek(0)
             return subprocess.CompletedProcess(command, done.returncode, stdout=output.read())
 
-    def _must_run(self, folder: Path, program: str, *arguments: str) -> None:
-        done = self._run(folder, program, *arguments)
+    def _must_run(self, program: str, *arguments: str, folder: Path | None = None) -> None:
+        done = self._run(program, *arguments, folder=folder)
         if done.returncode != 0:
             raise ConfigurationError(f"{program} failed in {self.data_dir.parent}: {_last_line(done.stdout)}")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.store.database import EmbeddedPostgres, connect, open_pool
+from cluster.store.embedded import HERE
 from tests.chaos.cutting_proxy import ANY, WRITES, CuttingProxy, cutting_proxy
 from tests.chaos.queue import watched_postgres
 from tests.chaos.queue_load import Load, LoadSize
@@ -51,7 +52,7 @@ class _PostgresTroubles:
         }
 
     def _stop_at_once(self) -> bool:
-        done = self._server._run("pg_ctl", "stop", "-m", "immediate", "-w", "-D", str(self._server.data_dir))
+        done = self._server._run("pg_ctl", "stop", "-m", "immediate", "-w", "-D", HERE)
         assert done.returncode == 0, done.stdout
         time.sleep(self._load.rng.uniform(0.0, LONGEST_AWAY_S))
         self._server.start()
