@@ -1,4 +1,4 @@
-"""What ``heimdex doctor`` says of other accounts of this machine: what they can read, write or swap of the cluster's."""
+"""What `heimdex doctor` says of other accounts of this machine: whether they reach files and folders of the cluster."""
 
 import os
 import stat
