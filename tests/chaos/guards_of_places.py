@@ -15,9 +15,9 @@ _POSTGRES = "tests/integration/test_embedded.py::"
 PLACES = [
     Guard(
         "the cluster's record is replaced whole",
-        LAUNCH,
-        '_record_file(settings).with_suffix(".new")',
-        "_record_file(settings)",
+        "cluster/private_files.py",
+        "        draft.replace(path)",
+        "        path.write_text(text)",
         (f"{_RECORD}test_a_record_that_is_being_read_is_replaced_and_never_written_into",),
     ),
     Guard(
