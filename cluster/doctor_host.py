@@ -48,7 +48,10 @@ def _database_folder(settings: Settings) -> Iterator[Finding]:
 
 
 def _ray_folder(settings: Settings) -> Iterator[Finding]:
-    state = launch.find(settings)
+    try:
+        state = launch.find(settings)
+    except ConfigurationError:  # another finding
+        return
     if state is None or state.node is None:
         return
     if state.node.temp_dir is None:

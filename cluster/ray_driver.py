@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from cluster.contracts.errors import HeimdexError, NodeLost
 from cluster.private_files import open_log, set_private_umask
-from cluster.ray_folder import new_ray_folder, remove_ray_folder
+from cluster.ray_folder import given_to_ray, new_ray_folder, remove_ray_folder
 from cluster.ray_node import prepare_ray
 from cluster.visible import guard_output
 
@@ -71,7 +71,7 @@ def ray_of_this_process(cpus: int = 1) -> Iterator[None]:
     folder = new_ray_folder()
     ray.init(
         address="local",  # never one that happens to run on this machine
-        _temp_dir=str(folder),
+        _temp_dir=str(given_to_ray(folder)),
         num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=256 * 1024**2,

@@ -1,7 +1,7 @@
 """The folder of a Ray node's sessions: its sockets, logs and working directories, which Ray opens to every account.
 
-Ray gives its own folders mode 0777, whatever the umask: only a closed folder around them keeps others out. Its name
-cannot be guessed, so that no other account can make it beforehand.
+Ray gives its folders mode 0777, also the one that it is started with: only a closed folder around it keeps others out.
+Its name cannot be guessed, so that no other account can make it beforehand.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from cluster.private_files import PRIVATE_FOLDER, check_private_folder
 
 PREFIX = "heimdex-ray-"
 LONGEST_PATH_BYTES = 40
-"""A socket's path has 107 bytes at most, and Ray takes 64 for its session and the socket's name."""
+"""A socket's path has 107 bytes at most; below this folder, 66 are taken by its session and the socket's name."""
 
 
 def new_ray_folder() -> Path:
@@ -26,7 +26,12 @@ def new_ray_folder() -> Path:
     return folder
 
 
+def given_to_ray(folder: Path) -> Path:
+    """What Ray takes as its own and opens to every account; no other account gets there."""
+    return folder / "r"
+
+
 def remove_ray_folder(folder: Path) -> None:
-    """Remove it with what its node left; a folder that was not made here is left alone."""
+    """Remove it with what its node left; a folder that was not made here stays."""
     if folder.name.startswith(PREFIX):
         shutil.rmtree(folder, ignore_errors=True)

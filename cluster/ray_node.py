@@ -20,7 +20,7 @@ import psutil
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.private_files import PRIVATE_UMASK, open_log
-from cluster.ray_folder import new_ray_folder, remove_ray_folder
+from cluster.ray_folder import given_to_ray, new_ray_folder, remove_ray_folder
 from cluster.ray_token import ensure_token
 from cluster.settings import LOOPBACK
 
@@ -124,7 +124,7 @@ def _start_node(options: NodeOptions) -> RayNode:
         "--block",
         f"--node-ip-address={LOOPBACK}",
         f"--port={port}",
-        f"--temp-dir={temp_dir}",
+        f"--temp-dir={given_to_ray(Path(temp_dir))}",
         f"--dashboard-host={LOOPBACK}",
         f"--dashboard-port={dashboard_port}",
         f"--dashboard-agent-listen-port={free_port()}",

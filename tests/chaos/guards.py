@@ -25,6 +25,7 @@ from tests.chaos.guards_of_callers import CALLS
 from tests.chaos.guards_of_decoders import DECODERS
 from tests.chaos.guards_of_downloads import DOWNLOADS
 from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
+from tests.chaos.guards_of_hosts import HOSTS
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
 from tests.chaos.guards_of_media import MEDIA
@@ -60,6 +61,7 @@ GUARDS = [
     *VERSIONS,
     *MEDIA,
     *PLACES,
+    *HOSTS,
     *SEARCHED,
     *ENGINE,
     *DECODERS,

@@ -93,10 +93,10 @@ def make_environment(folder: Path, **settings: str) -> dict[str, str]:
 
 def left_running(folder: Path) -> list[Any]:
     """Processes of the clusters below ``folder``."""
-    return [process.info for process in psutil.process_iter(["pid", "name"]) if _belongs_to(process, folder)]
+    return [process.info for process in psutil.process_iter(["pid", "name"]) if belongs_to(process, folder)]
 
 
-def _belongs_to(process: psutil.Process, folder: Path) -> bool:
+def belongs_to(process: psutil.Process, folder: Path) -> bool:
     """By its environment, which Ray's processes inherit, its command line or its directory, which is Postgres's."""
     try:
         return str(folder) in str(process.environ()) + str(process.cmdline()) + process.cwd()
