@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from cluster.store.migrations import apply_migrations
 from cluster.store.search_engines import index_opener
 from serve_app.app import ADMIN_ROUTES, USER_ROUTES, build_api
 from serve_app.auth import AuthRules, PublicKeys, TokenVerifier
+from serve_app.limits import DEFAULT_LIMITS
 from serve_app.parts import ApiParts
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import KEY_SET_PATH, Issuer
@@ -35,6 +36,9 @@ BODIES: dict[str, Any] = {
     "/v1/search/image": make_picture(),
 }
 Headers = list[tuple[bytes, bytes]]
+
+UNHURRIED = replace(DEFAULT_LIMITS, requests_per_minute=10**9, searches_per_minute=10**9, anonymous_per_minute=10**9)
+"""Nothing is refused for its rate, so that each refusal is the guards'."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def _is_one_sentence(answer: Any) -> bool:
 
 def _client(pool: Pool, verifier: TokenVerifier) -> TestClient:
     search = SearchService(index_opener(pool), query_models(pool), pool)
-    parts = ApiParts(pool, verifier, search, frozenset({"https"}))
+    parts = ApiParts(pool, verifier, search, frozenset({"https"}), limits=UNHURRIED)
     return TestClient(build_api(parts), raise_server_exceptions=False)
 
 

@@ -29,6 +29,7 @@ from cluster.contracts.errors import DeviceFailure
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock, SpeechWindow
 from cluster.contracts.results import SceneDescription, Segment, Transcript, Word, WrittenScene
 from cluster.contracts.stages import Stage, WorkerKind
+from cluster.contracts.videos import Origin
 from tests.vector_lengths import EMBEDDING_DIM
 
 FAULTS: dict[str, str] = {
@@ -173,7 +174,7 @@ class _Toys:
         if self._place is not None:
             self._place.unlink(missing_ok=True)  # of another process that had this id
 
-    def fetch(self, uri: str, key: str, _owner_id: UUID | None = None) -> Any:
+    def fetch(self, uri: str, key: str, _owner_id: UUID | None = None, _origin: Origin = Origin.COMMAND) -> Any:
         said = _Said(uri, key)
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)
