@@ -178,7 +178,9 @@ class _Toys:
         said = _Said(uri, key)
         folder = self._plan.scratch_dir / key
         folder.mkdir(parents=True)
-        (folder / "video").write_text(str(said).ljust(SMALL_BYTES + 1))  # what is made of it stays in the object store
+        part = folder / "part"  # renamed when complete: another download may end this process meanwhile
+        part.write_text(str(said).ljust(SMALL_BYTES + 1))  # what is made of it stays in the object store
+        part.rename(folder / "video")
         size_bytes = len(uri) if self._plan.share_calls else SMALL_FILES_BYTES
         return self._befall(said, Stage.DOWNLOADING) or LocalVideo(folder / "video", size_bytes, temporary=True)
 
