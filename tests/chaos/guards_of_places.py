@@ -71,14 +71,14 @@ PLACES = [
     ),
     Guard(
         "secrets belong to their owner alone",
-        SETTINGS,
-        "draft.touch(mode=0o600)",
-        "draft.touch()",
+        "cluster/private_files.py",
+        "os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)",
+        "os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)",
         (f"{_SETTINGS}test_what_is_made_belongs_to_its_owner_alone",),
     ),
     Guard(
         "one secret, whoever asks first",
-        SETTINGS,
+        "cluster/private_files.py",
         "                with contextlib.suppress(FileExistsError):\n                    os.link(draft, path)",
         "                with contextlib.suppress(FileExistsError):\n                    os.replace(draft, path)\n"
         "                draft.touch()",
