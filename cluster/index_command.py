@@ -68,7 +68,7 @@ def rebuild() -> None:
     with _opened(settings) as (pool, url):
         if settings.search_engine is None:
             PostgresCheck(pool, url).rebuild()
-            out("Text indexes, vocabulary and vector indexes in Postgres are built anew.")
+            out("Text indexes, vocabulary and vector indexes in Postgres are built again.")
             return
         engine = settings.search_engine
         indexes = SearchIndexes(pool, url, open_client(engine), engine)
