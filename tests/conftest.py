@@ -26,7 +26,10 @@ from tests.opensearch_program import NotInstalled
 from tests.own_server import running
 from tests.real_opensearch import QUICK_START, RealOpenSearch
 
-# Nobody will miss these databases when the machine goes down.
+# Some servers of the tests run as another account and read what the tests write.
+UMASK = 0o022
+os.umask(UMASK)
+
 UNSAFE_BUT_FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -62,6 +65,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     atexit._run_exitfuncs()
     reporter._tw.flush()
     os._exit(status)
+
+
+@pytest.fixture(autouse=True)
+def umask_of_the_tests() -> Iterator[None]:
+    """Restores the umask, which entry points of the product set for their whole process."""
+    yield
+    os.umask(UMASK)
 
 
 @pytest.fixture(scope="session")

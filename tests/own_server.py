@@ -24,6 +24,7 @@ def running(server_in: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
     """The server that ``server_in`` makes for a folder, while it runs."""
     # Not pytest's own folder, whose path may be too long for a socket and which root would have to open.
     folder = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    folder.chmod(0o711)  # a server of another account passes through, a pooler to the database's socket as well
     server = server_in(folder)
     try:
         server.start()

@@ -183,7 +183,7 @@ def lost_vectors_are_made_again(heimdex: CommandLine, url: str) -> None:
             time.sleep(0.5)
     assert (state["state"], state["scenes_embedded"], state["scenes_failed"], state["scenes_lacking"]) == (
         "completed", lost, 0, 0
-    )  # fmt: skip
+    ), state["error_message"]  # fmt: skip
     verified = heimdex.run("index", "verify")
     assert (verified.returncode, " 0 differences" in verified.stdout) == (0, True), verified.stdout
 

@@ -30,6 +30,8 @@ from cluster.contracts.errors import (
 from cluster.contracts.stages import Blame, WorkerKind
 
 LONG_S = 60.0
+LEAST_PRIORITY = 19
+"""Linux has no niceness above: workers of a Ray that was itself started with a low priority are there already."""
 MOST = 10.0
 """Size that the items of a call may have together."""
 SAMPLES = SMALL_BYTES
@@ -231,7 +233,7 @@ def test_a_worker_stands_back_as_far_as_its_kind_says() -> None:
 
     run(scenario, load=plain_toys)
     run(scenario)
-    assert found[1] == found[0] + 2
+    assert found[1] == min(found[0] + 2, LEAST_PRIORITY)
 
 
 def test_items_that_wait_share_a_call_and_its_time(tmp_path: Path) -> None:

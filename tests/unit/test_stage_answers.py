@@ -1,6 +1,7 @@
 """What a worker makes of what a stage answered or raised, without Ray: checked, blamed on somebody, storable."""
 
 import gc
+import os
 import pickle
 import weakref
 from typing import Any
@@ -99,6 +100,13 @@ def test_a_message_is_one_line_that_the_database_takes() -> None:
     failure = failure_of(InvalidVideo("a\0b \udce4\nsecond line"))
     assert failure.message == "a b ?"
     assert failure_of(ValueError("bad")).message == "unexpected ValueError: bad"
+
+
+def test_a_worker_lowers_its_priority_as_its_kind_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered: list[int] = []
+    monkeypatch.setattr(os, "nice", lowered.append)
+    StageActor("worker-1", lambda: LoadedWorker({}, niceness=3), 1.0)
+    assert lowered == [3]
 
 
 def test_what_a_failed_call_held_is_free_at_once_without_the_garbage_collector() -> None:
