@@ -5,7 +5,6 @@ confinement to ``cluster.sandbox``.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cluster.contracts.errors import MalformedResult
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
 from cluster.decoder_process import Answers, DecoderProcess
 from cluster.decoders import DecoderConfig, Decoders
+from cluster.owner_decoders import OwnerDecoders
 from cluster.sandbox import readable_code
 
 SCENES_PER_BLOCK = 32
@@ -40,35 +40,48 @@ ANSWERS = Answers(
 )  # fmt: skip
 
 Calls = dict[str, Callable[..., Any]]
+Probe = Callable[[LocalVideo, str | None], MediaInfo]
+ReadSpeech = Callable[[LocalVideo, MediaInfo], Iterator[SpeechWindow]]
+Detect = Callable[[LocalVideo, MediaInfo], Iterator[SceneBlock]]
+NAMES = "probe", "read_speech", "detect"
 
 
 def decoding_calls(limits: MediaLimits, key_frame_px: int, threads: int) -> Calls:
     """The calls within this process."""
-    from actors.stages.growing_file import unchanged
+    return _watched(*_decoders(limits, key_frame_px, threads))
+
+
+def _decoders(limits: MediaLimits, key_frame_px: int, threads: int) -> tuple[Probe, ReadSpeech, Detect]:
     from actors.stages.media_reader import MediaReader
     from actors.stages.scene_detector import SceneDetector
 
     reader = MediaReader(limits)
-    detector = SceneDetector(key_frame_px, SCENES_PER_BLOCK, limits, threads)
+    return reader.probe, reader.read_speech, SceneDetector(key_frame_px, SCENES_PER_BLOCK, limits, threads).detect
 
-    def probe(video: LocalVideo, language: str | None = None) -> MediaInfo:
+
+def _watched(probe: Probe, read_speech: ReadSpeech, detect: Detect) -> Calls:
+    """The calls, which raise SourceChanging for a file that becomes another one meanwhile."""
+    from actors.stages.growing_file import unchanged
+
+    def probe_unchanged(video: LocalVideo, language: str | None = None) -> MediaInfo:
         with unchanged(video):
-            return reader.probe(video, language)
+            return probe(video, language)
 
-    def read_speech(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
+    def read_unchanged(video: LocalVideo, info: MediaInfo) -> Iterator[SpeechWindow]:
         with unchanged(video):
-            yield from reader.read_speech(video, info)
+            yield from read_speech(video, info)
 
-    def detect(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
+    def detect_unchanged(video: LocalVideo, info: MediaInfo) -> Iterator[SceneBlock]:
         with unchanged(video, to_the_end=True):
-            yield from detector.detect(video, info)
+            yield from detect(video, info)
 
-    return {"probe": probe, "read_speech": read_speech, "detect": detect}
+    return {"probe": probe_unchanged, "read_speech": read_unchanged, "detect": detect_unchanged}
 
 
 def load(limits: MediaLimits, key_frame_px: int, threads: int) -> Decoders:
     """The same for a decoder process, where each reads its video and no other file."""
-    return Decoders(decoding_calls(limits, key_frame_px, threads), readable=_readable, niceness=NICENESS)
+    calls: Calls = dict(zip(NAMES, _decoders(limits, key_frame_px, threads), strict=True))
+    return Decoders(calls, readable=_readable, niceness=NICENESS)
 
 
 def _readable(video: LocalVideo, *_: object) -> list[Path]:
@@ -82,13 +95,30 @@ def start_decoder(limits: MediaLimits, key_frame_px: int, threads: int) -> Decod
     return decoder
 
 
-def confined(decoder: DecoderProcess) -> Calls:
-    """The calls by way of ``decoder``; what they answer is as they promise, or MalformedResult is raised."""
-    return {
-        "probe": partial(decoder.call, "probe"),
-        "read_speech": lambda *arguments: map(_checked_window, decoder.parts("read_speech", *arguments)),
-        "detect": lambda *arguments: map(_checked_block, decoder.parts("detect", *arguments)),
-    }
+def confined(decoder: DecoderProcess, copies_dir: Path | None = None) -> Calls:
+    """The calls by way of ``decoder``; what they answer is as they promise, or MalformedResult is raised.
+
+    ``copies_dir``: a private folder in which small files are copied, so that a decoder serves several of one owner.
+    """
+    parts = decoder.parts if copies_dir is None else OwnerDecoders(decoder, copies_dir).parts
+
+    def probe(*arguments: Any) -> MediaInfo:
+        return _checked_info(list(parts("probe", *arguments)))
+
+    def read_speech(*arguments: Any) -> Iterator[SpeechWindow]:
+        return map(_checked_window, parts("read_speech", *arguments))
+
+    def detect(*arguments: Any) -> Iterator[SceneBlock]:
+        return map(_checked_block, parts("detect", *arguments))
+
+    return _watched(probe, read_speech, detect)
+
+
+def _checked_info(answered: list[Any]) -> MediaInfo:
+    match answered:
+        case [MediaInfo() as info]:
+            return info
+    raise MalformedResult("the decoder answered nothing about the file")
 
 
 def _checked_window(window: Any) -> SpeechWindow:

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -65,13 +65,15 @@ class FetchConfig:
 class MediaConfig:
     """What a media worker needs: limits, where files of this machine may be, how key frames are cut, decoder threads.
 
-    It opens nothing but files: it is given no key.
+    It opens nothing but files: it is given no key. ``copies_dir``: where small files are copied for their decoder;
+    None: all are read in place.
     """
 
     media_limits: MediaLimits
     local_limits: FetchLimits
     key_frame_px: int
     threads: int
+    copies_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -270,15 +272,18 @@ class _MediaLoader:
             if owner_id is not None:
                 limits = limits_for(uri, origin, owner_id, limits)
             with found_by(uri):
-                return locate(uri, limits)
+                return replace(locate(uri, limits), owner_id=owner_id)
 
         how = (config.media_limits, config.key_frame_px, config.threads)
         if not self.confine:
             calls = decoding_calls(*how)
             return LoadedWorker({"locate": located, **calls}, makes=MAKES, niceness=NICENESS)
         decoder, kept_from = start_decoder(*how), available()
+        if config.copies_dir is not None:
+            for folder in (config.copies_dir.parent, config.copies_dir):
+                make_private_folder(folder, "HEIMDEX_SCRATCH_DIR")
         return LoadedWorker(
-            {"locate": located, **confined(decoder)},
+            {"locate": located, **confined(decoder, config.copies_dir)},
             makes=MAKES,
             model=lambda: None if kept_from.is_whole else f"decodes with {kept_from}",
             niceness=NICENESS,

@@ -1,8 +1,8 @@
 """The process that decodes for another one: ``python -m cluster.decoder_child FD``, started by ``decoder_process``.
 
-It loads the decoders once, confines itself, and makes a copy of itself (fork) for each request, which ends with it:
-what one file does to its decoder, the next never meets, and memory and time of each are its own. Fork is safe here
-alone: this process has one thread and no connection but the one that it is asked by.
+It loads the decoders once, confines itself, and makes a copy of itself (fork) for each that asks, which ends with it:
+what one asker's file does to its decoder, the next never meets, and memory and time of each are its own. Fork is safe
+here alone: this process has one thread and no connection but the one that it is asked by.
 """
 
 import array
@@ -52,16 +52,20 @@ def serve(control: socket.socket) -> None:
 
 
 def _work(decoders: Decoders, request: int, answer: int) -> None:
-    """One request, in a process of its own; does not return."""
+    """The requests of one asker, in a process of its own; does not return."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_with_parent()
         bound(decoders.memory_bytes, decoders.cpu_s)
-        with os.fdopen(request, "rb") as incoming:
-            name, arguments = pickle.loads(incoming.read())
-        confine([] if decoders.readable is None else decoders.readable(*arguments), sockets=False)
-        with os.fdopen(answer, "wb") as outgoing:
-            _answer(decoders.calls[name], arguments, outgoing)
+        with os.fdopen(request, "rb") as incoming, os.fdopen(answer, "wb") as outgoing:
+            is_confined = False
+            while size := incoming.read(NUMBER.size):
+                folder, name, arguments = pickle.loads(incoming.read(NUMBER.unpack(size)[0]))
+                if not is_confined:
+                    readable = [] if decoders.readable is None else decoders.readable(*arguments)
+                    confine(readable if folder is None else [folder, *readable], sockets=False)
+                    is_confined = True
+                _answer(decoders.calls[name], arguments, outgoing)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -74,7 +78,7 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], outgoing: Bina
         for part in result if isinstance(result, Iterator) else (result,):
             _send(outgoing, PART, part)
     except Exception as error:
-        told = (type(error).__name__, str(error), getattr(error, "retry_after_s", None), traceback.format_exc())
+        told = (type(error).__name__, str(error), traceback.format_exc())
         _send(outgoing, ERROR, told)
     else:
         _send(outgoing, DONE, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts KiB

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from cluster.contracts.errors import (
     HeimdexError,
     InvalidVideo,
     MalformedResult,
-    SourceChanging,
     StageTimeout,
     TransientFailure,
     WorkerLost,
@@ -100,19 +99,22 @@ class DecoderProcess:
 
     def parts(self, name: str, *arguments: Any) -> Generator[Any, None, None]:
         """What the call answers part by part; the decoder waits while none is taken. Raises as :meth:`call`."""
+        with self.copy() as copy:
+            yield from copy.parts(name, *arguments)
+
+    def copy(self, readable: Path | None = None) -> "DecoderCopy":
+        """A copy of the process, for one call or, one after another, several.
+
+        ``readable``: a folder that it may read beside what its first call may. Raises WorkerLost.
+        """
         request, reply = self._begin()
-        with os.fdopen(request, "wb") as outgoing, os.fdopen(reply, "rb", buffering=0) as incoming:
-            answer = _Answer(incoming.fileno(), self._answers)
-            with _running(answer.read_pid()) as end:
-                with suppress(BrokenPipeError):
-                    outgoing.write(pickle.dumps((name, arguments), protocol=5))
-                    outgoing.close()
-                yield from answer.parts()
-                end.is_reached = True
-            self._peak_memory_bytes = max(self._peak_memory_bytes, answer.peak_memory_bytes)
+        return DecoderCopy(request, reply, self._answers, readable, self._note_peak)
+
+    def _note_peak(self, memory_bytes: int) -> None:
+        self._peak_memory_bytes = max(self._peak_memory_bytes, memory_bytes)
 
     def _begin(self) -> tuple[int, int]:
-        """Ask for a copy of the process; returns where its request goes and its answer comes from."""
+        """Ask for a copy of the process; returns where its requests go and its answers come from."""
         theirs_in, request = os.pipe()
         reply, theirs_out = os.pipe()
         try:
@@ -168,26 +170,69 @@ class DecoderProcess:
         return ours
 
 
-@dataclass
-class _End:
-    is_reached: bool = False
+class DecoderCopy:
+    """A copy of the decoder process: answers calls until it is closed, and is ended by one that comes to no end."""
 
+    def __init__(
+        self, request: int, reply: int, answers: Answers, readable: Path | None, note_peak: Callable[[int], None]
+    ) -> None:
+        self._request, self._reply = os.fdopen(request, "wb"), os.fdopen(reply, "rb", buffering=0)
+        self._answer = _Answer(reply, answers)
+        self._readable = readable
+        self._note_peak = note_peak
+        self._process: int | None = None
+        try:
+            self._process = os.pidfd_open(self._answer.read_pid())
+        except ProcessLookupError:
+            self.close()
+            raise WorkerLost("the decoder ended before it began") from None
+        except BaseException:
+            self.close()
+            raise
 
-@contextmanager
-def _running(pid: int) -> Iterator[_End]:
-    """The process that works on a call: killed unless it comes to its end within."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise WorkerLost("the decoder ended before it began") from None
-    end = _End()
-    try:
-        yield end
-    finally:
-        if not end.is_reached:
+    def __del__(self) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked again."""
+        return self._process is not None
+
+    def __enter__(self) -> "DecoderCopy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """It has nothing more to answer, and ends by itself."""
+        with suppress(BrokenPipeError):
+            self._request.close()
+        self._reply.close()
+        if self._process is not None:
+            os.close(self._process)
+        self._process = None
+
+    def parts(self, name: str, *arguments: Any) -> Generator[Any, None, None]:
+        """What the call answers part by part. Raises as ``DecoderProcess.call``."""
+        is_at_end = False
+        try:
+            packed = pickle.dumps((self._readable, name, arguments), protocol=5)
+            with suppress(BrokenPipeError):
+                self._request.write(NUMBER.pack(len(packed)) + packed)
+                self._request.flush()
+            yield from self._answer.parts()
+            is_at_end = True
+            self._note_peak(self._answer.peak_memory_bytes)
+        finally:
+            if not is_at_end:
+                self._kill()
+
+    def _kill(self) -> None:
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-        os.close(process)
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        self.close()
 
 
 class _Answer:
@@ -196,17 +241,19 @@ class _Answer:
     def __init__(self, descriptor: int, answers: Answers) -> None:
         self._descriptor = descriptor
         self._answers = answers
-        self._end_s = None if answers.timeout_s is None else time.monotonic() + answers.timeout_s
+        self._end_s: float | None = None
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self.peak_memory_bytes = 0
 
     def read_pid(self) -> int:
-        """The process that works on the call; its parent says so."""
+        """The process that answers; its parent says so."""
+        self._begin()
         return int(NUMBER.unpack(self._read(NUMBER.size))[0])
 
     def parts(self) -> Iterator[Any]:
         """Until the decoder says that it is done. Raises its error."""
+        self._begin()
         while True:
             kind, size = FRAME.unpack(self._read(FRAME.size))
             if size > self._answers.max_bytes:
@@ -218,6 +265,10 @@ class _Answer:
                 self.peak_memory_bytes = value if isinstance(value, int) else 0
                 return
             yield value
+
+    def _begin(self) -> None:
+        if self._answers.timeout_s is not None:
+            self._end_s = time.monotonic() + self._answers.timeout_s
 
     def _read(self, size: int) -> bytearray:
         found = bytearray(size)
@@ -261,9 +312,7 @@ def _loads(packed: bytearray, allowed: Collection[tuple[str, str]]) -> Any:
 def _error(told: Any) -> Exception:
     """The decoder's error, as far as callers branch on it. Its traceback is a note."""
     match told:
-        case (str(name), str(text), retry_after_s, str(trace)):
-            if name == SourceChanging.__name__ and isinstance(retry_after_s, int | float):
-                return SourceChanging(text, float(retry_after_s))
+        case (str(name), str(text), str(trace)):
             if name in _ERRORS:
                 return _ERRORS[name](text)
             error: Exception = type(name if name.isidentifier() else "Exception", (UnexpectedError,), {})(text)

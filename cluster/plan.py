@@ -25,6 +25,8 @@ RESERVED_SHARE = 0.8
 """Of the CPUs, what workers reserve together at most; the rest is for Serve and for reading manifests."""
 WRITER_CPUS = 0.25
 GPU_WORKER_CPUS = 0.5
+COPIES = "decoding"
+"""The folder of small files that are decoded, below the one for downloads."""
 IN_FLIGHT_PER_MEDIA_WORKER = 64
 """So many short videos fill whole windows of Whisper together; of long ones, ``actors.admission`` claims fewer."""
 
@@ -78,6 +80,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
             local_limits=limits.without_key(),
             key_frame_px=settings.key_frame_px,
             threads=min(most, max(1, half // counts[WorkerKind.MEDIA])),
+            copies_dir=settings.resolved_scratch_dir / COPIES,
         ),
         speech=SpeechConfig(
             model=settings.whisper_model or ("large-v3-turbo" if device == "cuda" else "small"),

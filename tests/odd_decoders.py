@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.contracts.media import MediaWarning, SpeechWindow
+from cluster.contracts.media import LocalVideo, MediaWarning, SpeechWindow
 from cluster.decoders import Decoders
 from cluster.sandbox import readable_code
 
@@ -76,10 +76,35 @@ def _remember(word: str) -> list[str]:
     return _REMEMBERED
 
 
+def _look(video: LocalVideo, *others: Path) -> tuple[int, str, bytes, list[str]]:
+    """This process, what the video is called here, its bytes, and what it is told about other files."""
+    told = []
+    for other in others:
+        try:
+            told.append(other.read_text())
+        except OSError as error:
+            told.append(str(error.strerror))
+    return os.getpid(), video.path.name, video.path.read_bytes(), told
+
+
+def owners() -> Decoders:
+    """Calls on files, each of which it may read."""
+    calls: dict[str, Callable[..., Any]] = {"look": _look, "fail": _fail, "die": lambda _: os._exit(1)}
+    return Decoders(calls, readable=lambda video, *_: [video.path, *readable_code()])
+
+
+def _fail(video: LocalVideo) -> None:
+    raise ValueError(video.path.name)
+
+
 def media() -> Decoders:
     """A media worker's calls, which answer what they should not."""
     window = SpeechWindow(0.0, np.zeros(4, np.float32))  # type: ignore[arg-type]
     return Decoders(
-        {"read_speech": lambda: iter([window]), "detect": lambda: iter([MediaWarning("a", "b")])},
+        {
+            "probe": lambda *_: "a film",
+            "read_speech": lambda *_: iter([window]),
+            "detect": lambda *_: iter([MediaWarning("a", "b")]),
+        },
         readable=lambda *_: readable_code(),
     )

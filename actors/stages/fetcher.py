@@ -6,7 +6,7 @@ media library is loaded here, and nothing of a file is read but its first bytes.
 
 import shutil
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -58,7 +58,7 @@ class Fetcher:
             shutil.rmtree(directory, ignore_errors=True)
             self._forget(key)
             raise
-        return video
+        return replace(video, owner_id=owner_id)
 
     def discard(self, key: str) -> None:
         """Remove what was fetched under ``key``; a download that runs is stopped and removes it. Safe to call twice."""

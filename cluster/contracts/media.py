@@ -6,6 +6,7 @@ decodes.
 
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,14 @@ class LocalVideo:
 
     ``temporary`` files are in a directory of their own that finalizing removes; a file that the user named by a
     local path is read where it is and never removed. ``modified_ns``: of such a file, its time stamp when it was
-    found, in nanoseconds since 1970: it may still be written.
+    found, in nanoseconds since 1970: it may still be written. ``owner_id``: whose video it is, where that is known.
     """
 
     path: Path
     size_bytes: int
     temporary: bool
     modified_ns: int | None = None
+    owner_id: UUID | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ CHILD = "cluster/decoder_child.py"
 SANDBOX = "cluster/sandbox.py"
 
 _PICTURES = "tests/unit/test_pictures.py::"
+_OWNERS = "tests/unit/test_owner_decoders.py::"
 _PROCESS = "tests/unit/test_decoder_process.py::"
 
 VISIBLE = "cluster/visible.py"
@@ -86,9 +87,23 @@ DECODERS = [
     Guard(
         "decoders read no file but their own",
         CHILD,
-        "readable(*arguments), sockets=False)",
-        "readable(*arguments), sockets=False, files=False)",
+        "[folder, *readable], sockets=False)",
+        "[folder, *readable], sockets=False, files=False)",
         (f"{_PROCESS}test_decoder_reads_its_own_file_alone",),
+    ),
+    Guard(
+        "decoders of an owner's small files read no file of another owner",
+        "cluster/owner_decoders.py",
+        "                if kept.owner_id == owner_id:\n",
+        "                if kept.owner_id:\n",
+        (f"{_OWNERS}test_files_of_two_owners_never_share_a_decoder",),
+    ),
+    Guard(
+        "a decoder that failed is not asked again",
+        "cluster/owner_decoders.py",
+        "if kept.copy.is_open and kept.calls < MAX_CALLS:",
+        "if kept.calls < MAX_CALLS:",
+        (f"{_OWNERS}test_a_file_that_cannot_be_decoded_ends_its_decoder",),
     ),
     Guard(
         "decoders have bounded memory and time",
@@ -121,8 +136,8 @@ DECODERS = [
     Guard(
         "decoders end with what they are asked",
         PROCESS,
-        "if not end.is_reached:",
-        "if end.is_reached:",
+        "            if not is_at_end:\n",
+        "            if is_at_end:\n",
         (f"{_PROCESS}test_decoder_parts_not_taken_end_their_process",),
     ),
     Guard(

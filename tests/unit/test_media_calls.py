@@ -4,14 +4,14 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import psutil
 import pytest
 
-from actors.media_calls import ANSWERS, confined, decoding_calls, start_decoder
+from actors.media_calls import ANSWERS, SCENES_PER_BLOCK, confined, decoding_calls, start_decoder
 from actors.worker_kinds import MediaConfig, _MediaLoader
 from cluster.contracts.errors import InvalidVideo, MalformedResult, SourceChanging, WorkerLost
 from cluster.contracts.media import LocalVideo, MediaLimits
@@ -68,26 +68,29 @@ def test_media_decoder_is_copied_from_one_thread(decoder: DecoderProcess) -> Non
     assert psutil.Process(decoder.pid).num_threads() == 1
 
 
-def test_decoder_that_dies_costs_its_own_video_alone(decoder: DecoderProcess, video: LocalVideo) -> None:
+def test_decoder_that_dies_costs_its_own_video_alone(decoder: DecoderProcess, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [Shot(0.7, number) for number in range(2 * SCENES_PER_BLOCK + 2)])
+    video = LocalVideo(path, path.stat().st_size, temporary=False)
     within = confined(decoder)
     info = within["probe"](video)
-    video.path.touch()  # so that it is waited for at the end
-    fresh = replace(video, modified_ns=video.path.stat().st_mtime_ns)
-    parts = within["detect"](fresh, info)
+    parts = within["detect"](video, info)  # of more scenes than a pipe holds: it waits until they are taken
     assert next(parts).scenes
     assert decoder.pid is not None
     (working,) = psutil.Process(decoder.pid).children()
     os.kill(working.pid, signal.SIGKILL)
     with pytest.raises(WorkerLost):
-        next(parts)
+        list(parts)
     assert within["probe"](video) == info
 
 
 def test_media_worker_answers_only_what_is_promised() -> None:
     odd = DecoderProcess(DecoderConfig("tests.odd_decoders:media"), ANSWERS)
+    within, video, nothing = confined(odd), LocalVideo(Path("none.mp4"), 0, temporary=True), None
     for name in ("read_speech", "detect"):
         with pytest.raises(MalformedResult):
-            list(confined(odd)[name]())
+            list(within[name](video, nothing))
+    with pytest.raises(MalformedResult):
+        within["probe"](video)
     odd.close()
 
 
@@ -101,3 +104,22 @@ def test_media_worker_decodes_in_a_process_of_its_own(monkeypatch: pytest.Monkey
     assert "a-secret-of-the-test" not in str(decoder.environ())
     assert worker.peak_memory_bytes() > 0
     assert socket.AF_INET not in {connection.family for connection in decoder.net_connections()}
+
+
+@pytest.mark.parametrize("owner_id", [None, UUID(int=7)], ids=["in place", "copied"])
+def test_small_files_are_copied_and_answer_the_same(
+    decoder: DecoderProcess, video: LocalVideo, tmp_path: Path, owner_id: UUID | None
+) -> None:
+    file = LocalVideo(video.path, video.size_bytes, False, video.path.stat().st_mtime_ns, owner_id)
+    plain, within = decoding_calls(LIMITS, 64, 1), confined(decoder, tmp_path)
+    info = within["probe"](file)
+    assert info == plain["probe"](video)
+    assert bool(list(tmp_path.iterdir())) == (owner_id is not None)
+    seen, sought = (
+        [(scene.start_s, scene.key_frame.tobytes()) for block in blocks for scene in block.scenes]
+        for blocks in (within["detect"](file, info), plain["detect"](video, info))
+    )
+    assert seen == sought
+    grown = LocalVideo(video.path, video.size_bytes - 1, False, file.modified_ns, owner_id)
+    with pytest.raises(SourceChanging):
+        within["probe"](grown)
