@@ -20,8 +20,8 @@ from cluster.sandbox import readable_code
 
 SCENES_PER_BLOCK = 32
 NICENESS = 4
-"""How far decoding stands back behind the models on the same CPUs: speech takes longest, so it must never wait for
-pictures. Ray's workers are at 15 of 19."""
+"""How much lower the priority of decoding is than that of the models on the same CPUs: speech takes longest, so it must
+never wait for pictures. Ray's workers are at 15 of 19."""
 ANSWERS = Answers(
     allowed=frozenset(
         {

@@ -1,7 +1,7 @@
 """The process that decodes for another one: ``python -m cluster.decoder_child FD``, started by ``decoder_process``.
 
-It loads the decoders once, confines itself, and makes a copy of itself (fork) for each that asks, which ends with it:
-what one asker's file does to its decoder, the next never meets, and memory and time of each are its own. Fork is safe
+It loads the decoders once, confines itself, and makes a copy of itself (fork) for each call or series of calls:
+what one file does to its decoder, the next series never meets, and memory and time of each are its own. Fork is safe
 here alone: this process has one thread and no connection but the one that it is asked by.
 """
 
@@ -52,7 +52,7 @@ def serve(control: socket.socket) -> None:
 
 
 def _work(decoders: Decoders, request: int, answer: int) -> None:
-    """The requests of one asker, in a process of its own; does not return."""
+    """Answer a series of requests in a process of its own; does not return."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_with_parent()

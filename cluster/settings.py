@@ -181,15 +181,15 @@ class Settings(BaseSettings):
     )
     allowed_schemes: Schemes = Field(
         ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs"),
-        description="URI schemes that the commands accept; `file` stands for local paths too.",
+        description="URI schemes that the commands accept; `file` includes local paths.",
     )
     http_allowed_schemes: Schemes = Field(
-        ("http", "https"), description="URI schemes that POST /v1/videos accepts, whoever asks and whatever follows."
+        ("http", "https"), description="URI schemes that POST /v1/videos accepts, in redirects too."
     )
     http_uri_prefixes: UriPrefixes = Field(
         (),
         description="Comma-separated folders of object stores that POST /v1/videos accepts besides; "
-        "`{owner}` in one (`s3://uploads/{owner}/`) stands for the user's id.",
+        "`{owner}` in one (`s3://uploads/{owner}/`) is the user's id.",
     )
 
     private_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], *CommaSeparated] = Field(

@@ -9,7 +9,7 @@ from cluster.contracts.quotas import SubmissionLimits
 
 
 class ActorKind(StrEnum):
-    """As whom somebody acts: an owner on videos of their own, an admin, an account of a machine by a command."""
+    """The role of an actor: an owner on videos of their own, an admin, an account of a machine by a command."""
 
     OWNER = "owner"
     ADMIN = "admin"

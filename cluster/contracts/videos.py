@@ -34,7 +34,7 @@ class Origin(StrEnum):
 
     @property
     def by_operator(self) -> bool:
-        """Whether those who operate the cluster submitted it; else its URI is somebody else's wish."""
+        """Whether the operator submitted it; else its URI was chosen by a user."""
         return self in {Origin.COMMAND, Origin.MANIFEST}
 
 
