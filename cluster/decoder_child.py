@@ -6,6 +6,7 @@ here alone: this process has one thread and no connection but the one that it is
 """
 
 import array
+import ctypes
 import gc
 import importlib
 import os
@@ -22,6 +23,8 @@ from typing import Any, BinaryIO
 from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
 from cluster.sandbox import bound, confine, end_with_parent
 from cluster.visible import guard_output
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def serve(control: socket.socket) -> None:
@@ -64,12 +67,26 @@ def _work(decoders: Decoders, request: int, answer: int) -> None:
                 if not is_confined:
                     readable = [] if decoders.readable is None else decoders.readable(*arguments)
                     confine(readable if folder is None else [folder, *readable], sockets=False)
+                    if folder is not None:
+                        _keep_freed_memory()
                     is_confined = True
                 _answer(decoders.calls[name], arguments, outgoing)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep up to 64 MiB that one call frees for the next: mallopt(3). Other C libraries decide themselves.
+
+    Returned to the kernel and taken again, the memory costs a page fault for every 4 KiB: a fifth of the processor time
+    that a clip of two seconds takes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
 
 
 def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], outgoing: BinaryIO) -> None:

@@ -5,6 +5,7 @@ broke the decoder may have. What it decodes is the loader's that ``DecoderConfig
 side.
 """
 
+import fcntl
 import io
 import os
 import pickle
@@ -33,6 +34,8 @@ from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderCon
 from cluster.sandbox import scrubbed
 
 START_TIMEOUT_S = 60.0
+PIPE_BYTES = 2**20
+"""Room for what a decoder answers: at the usual 64 KiB, both processes take turns several times for each key frame."""
 _ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in (InvalidVideo, TransientFailure)}
 
 
@@ -117,6 +120,8 @@ class DecoderProcess:
         """Ask for a copy of the process; returns where its requests go and its answers come from."""
         theirs_in, request = os.pipe()
         reply, theirs_out = os.pipe()
+        with suppress(OSError):  # a user's pipes have a bound together; a small one only takes more turns
+            fcntl.fcntl(reply, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             with self._lock:
                 try:

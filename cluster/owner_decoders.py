@@ -23,7 +23,7 @@ from cluster.decoder_process import DecoderCopy, DecoderProcess
 
 SMALL_BYTES = 4 * 2**20
 """Files up to this size are copied: that takes about a millisecond at most."""
-MAX_CALLS = 100
+MAX_CALLS = 300
 """Calls after which a decoder is replaced, so that memory that it lost is returned."""
 MAX_IDLE = 2
 """Decoders that are kept while nothing is decoded; the one that was used longest ago is ended."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -89,8 +90,20 @@ def _look(video: LocalVideo, *others: Path) -> tuple[int, str, bytes, list[str]]
 
 def owners() -> Decoders:
     """Calls on files, each of which it may read."""
-    calls: dict[str, Callable[..., Any]] = {"look": _look, "fail": _fail, "die": lambda _: os._exit(1)}
+    calls: dict[str, Callable[..., Any]] = {
+        "look": _look,
+        "fail": _fail,
+        "die": lambda _: os._exit(1),
+        "page_faults": _page_faults,
+    }
     return Decoders(calls, readable=lambda video, *_: [video.path, *readable_code()])
+
+
+def _page_faults(video: LocalVideo) -> int:
+    """Of a call that fills 8 MiB and returns them."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    len(video.path.read_bytes() * (2 * 2**20))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def _fail(video: LocalVideo) -> None:

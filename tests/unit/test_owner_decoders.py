@@ -111,6 +111,12 @@ def test_a_decoder_is_replaced_after_many_calls(
     assert MAX_CALLS > 2
 
 
+def test_memory_of_a_call_serves_the_next(decoders: OwnerDecoders, tmp_path: Path) -> None:
+    file = video(tmp_path, "a.mp4")
+    (first,), (second,) = (list(decoders.parts("page_faults", file)) for _ in range(2))
+    assert second < first / 10
+
+
 def test_few_decoders_are_kept_and_nothing_of_the_files(decoders: OwnerDecoders, tmp_path: Path, root: Path) -> None:
     for number in range(MAX_IDLE + 3):
         look(decoders, video(tmp_path, "a.mp4", UUID(int=number)))
