@@ -27,6 +27,20 @@ class Exhausted(Exception):
         self.retry_after_s = retry_after_s
 
 
+class _Moments(OrderedDict[Hashable, float]):
+    """A moment of each of so many callers; the one that was noted the longest ago is forgotten first."""
+
+    def __init__(self, most_callers: int) -> None:
+        super().__init__()
+        self._most_callers = most_callers
+
+    def note(self, caller: Hashable, moment: float) -> None:
+        self[caller] = moment
+        self.move_to_end(caller)
+        if len(self) > self._most_callers:
+            self.popitem(last=False)
+
+
 class Rates:
     """So many requests a minute for each caller, up to ten seconds' worth at once (a token bucket).
 
@@ -38,9 +52,8 @@ class Rates:
     ) -> None:
         self._pause_s = MINUTE_S / per_minute
         self._burst_s = max(BURST_S, self._pause_s)
-        self._most_callers = most_callers
         self._clock = clock
-        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
+        self._full_at = _Moments(most_callers)
 
     def take(self, caller: Hashable) -> None:
         """Count one request; raises Exhausted, and counts nothing, where none is left."""
@@ -50,13 +63,38 @@ class Rates:
         if excess_s > 1e-6:
             self._full_at.move_to_end(caller)  # a caller that is refused is not idle
             raise Exhausted(excess_s)
-        self._full_at[caller] = full_at
-        self._full_at.move_to_end(caller)
-        if len(self._full_at) > self._most_callers:
-            self._full_at.popitem(last=False)
+        self._full_at.note(caller, full_at)
 
     def __len__(self) -> int:
         return len(self._full_at)
+
+
+class Shares:
+    """So many seconds of work per second for each caller; work beyond that is followed by a pause (a token bucket).
+
+    Args:
+        share: seconds of work per second, of all that the caller has done at once.
+        burst_s: seconds of work that need no pause.
+    """
+
+    def __init__(
+        self,
+        share: float,
+        burst_s: float,
+        most_callers: int = MOST_CALLERS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._share = share
+        self._burst_s = burst_s
+        self._clock = clock
+        self._full_at = _Moments(most_callers)
+
+    def spend(self, caller: Hashable, work_s: float) -> float:
+        """Count work that was done; returns for how many seconds the caller has to pause."""
+        now = self._clock()
+        full_at = max(now, self._full_at.get(caller, now)) + work_s / self._share
+        self._full_at.note(caller, full_at)
+        return max(0.0, full_at - now - self._burst_s / self._share)
 
 
 @dataclass(frozen=True)

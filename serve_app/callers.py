@@ -6,6 +6,8 @@ in this replica's memory (``allowances``): several replicas allow as many times 
 """
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +19,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.allowances import Exhausted, Most, Rates, Turns, whole_seconds
+from serve_app.allowances import Exhausted, Most, Rates, Shares, Turns, whole_seconds
 from serve_app.auth import TokenVerifier
 from serve_app.error_responses import RateLimited, problem
 from serve_app.guards import CALLER, Caller, identify
@@ -34,6 +36,10 @@ SEARCH_THREADS = 8
 """Searches that run at once in a replica."""
 SEARCHES_WAITING = 16
 """Searches of an owner that may wait for a turn: a page may send several at once."""
+SEARCH_SHARE = 0.25
+"""Of the processors' time, what the searches of one owner may take in a replica."""
+SEARCH_BURST_S = 2.0
+"""Seconds of an owner's searches that may run one after the other before that counts."""
 REFUSAL_S = 0.5
 """How long a refusal is held back, so that a caller that asks again at once costs little."""
 HELD_REFUSALS = 32
@@ -121,13 +127,15 @@ class Refusals:
 class SearchTurns:
     """Runs searches on threads of their own, so many of each owner at once and so many a minute.
 
-    A turn lasts as long as its thread works, also where its caller has left.
+    A turn lasts as long as its thread works, also where its caller has left; it is given to the owner's next search
+    after a pause, where the owner's searches take more than their share of the processors.
     """
 
     def __init__(self, limits: ApiLimits) -> None:
         self._rates = Rates(limits.searches_per_minute)
         self._turns = Turns(Most(limits.searches_at_once, SEARCHES_WAITING, WAIT_S))
         self._refusals = Refusals()
+        self._shares = Shares(SEARCH_SHARE * (os.cpu_count() or 1), SEARCH_BURST_S)
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, "searches")
 
     async def run(self, owner_id: UUID, search: Callable[[], Result]) -> Result:
@@ -140,6 +148,16 @@ class SearchTurns:
             seconds = whole_seconds(error.retry_after_s)
             raise RateLimited(f"Too many searches: ask again in {seconds} s, and for less at once.", seconds) from None
         loop = asyncio.get_running_loop()
-        running = self._threads.submit(search)
-        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turns.end, owner_id))
-        return await asyncio.wrap_future(running)
+
+        def timed() -> Result:
+            began_s = time.monotonic()
+            try:
+                return search()
+            finally:
+                loop.call_soon_threadsafe(self._end, owner_id, time.monotonic() - began_s)
+
+        return await asyncio.wrap_future(self._threads.submit(timed))
+
+    def _end(self, owner_id: UUID, took_s: float) -> None:
+        pause_s = self._shares.spend(owner_id, took_s)
+        asyncio.get_running_loop().call_later(pause_s, self._turns.end, owner_id)

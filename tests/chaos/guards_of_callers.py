@@ -75,6 +75,13 @@ CALLS = [
         (f"{_CALLED}test_search_whose_statement_runs_too_long_says_so",),
     ),
     Guard(
+        "searches of an owner take a share of the processors",
+        CALLERS,
+        "call_later(pause_s, self._turns.end, owner_id)",
+        "call_later(0 * pause_s, self._turns.end, owner_id)",
+        (f"{_CALLED}test_owner_whose_searches_take_long_pauses_between_them",),
+    ),
+    Guard(
         "searches of an owner take turns",
         CALLERS,
         "            await self._turns.begin(owner_id)\n",

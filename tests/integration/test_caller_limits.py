@@ -1,5 +1,6 @@
 """What one caller may ask for on any route, and that nobody else notices who asks for more."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from cluster.store.database import Pool, connect, open_pool
 from cluster.store.search_engines import index_opener
 from serve_app import callers
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
+from serve_app.error_responses import RateLimited
 from serve_app.limits import ApiLimits
 from serve_app.pools import open_api_pool, open_health_pool, open_search_pool
 
@@ -164,6 +166,20 @@ def test_searches_of_one_owner_leave_the_others_theirs(
         assert refused(picture)
         assert refused(api.get(f"/v1/scenes/{uuid4()}/similar", headers=headers(ALICE)))
     assert {answer.status_code for answer in answers} == {200, 429}
+
+
+def test_owner_whose_searches_take_long_pauses_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SEARCH_BURST_S", 0.0), ("SEARCH_SHARE", 1e-4), ("WAIT_S", 0.3)):
+        monkeypatch.setattr(callers, name, value)
+
+    async def ask() -> None:
+        turns = callers.SearchTurns(PLENTY)
+        await turns.run(ALICE, lambda: time.sleep(0.05))
+        with pytest.raises(RateLimited):
+            await turns.run(ALICE, lambda: None)
+        await turns.run(BOB, lambda: None)
+
+    asyncio.run(ask())
 
 
 def test_search_that_was_given_up_keeps_its_turn(held: tuple[TestClient, HeldIndex], make_api: ApiMaker) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from serve_app.allowances import Exhausted, Most, Rates, Turns
+from serve_app.allowances import Exhausted, Most, Rates, Shares, Turns
 
 
 class Clock:
@@ -40,6 +40,24 @@ def test_rates_allow_a_burst_then_the_rate() -> None:
     assert taken(rates, "a", 50) == 1
     clock.now += 3600
     assert taken(rates, "a", 50) == 10
+
+
+def test_shares_allow_a_burst_then_pause_in_proportion() -> None:
+    clock = Clock()
+    shares = Shares(0.5, 2.0, clock=clock)
+    assert [shares.spend("a", 1.0) for _ in range(2)] == [0.0, 0.0]
+    assert shares.spend("a", 1.0) == pytest.approx(2.0)
+    assert shares.spend("b", 1.0) == 0.0
+    clock.now += 2.0
+    assert shares.spend("a", 0.5) == pytest.approx(1.0)
+    clock.now += 3600
+    assert shares.spend("a", 2.0) == 0.0
+
+
+def test_shares_remember_so_many_callers() -> None:
+    shares = Shares(0.5, 2.0, most_callers=2, clock=Clock())
+    pauses = [shares.spend(caller, 3.0) for caller in ("a", "a", "b", "c", "a")]
+    assert pauses == pytest.approx([2.0, 8.0, 2.0, 2.0, 2.0])
 
 
 def test_rates_of_one_caller_leave_the_others_theirs() -> None:
