@@ -149,14 +149,19 @@ class SearchTurns:
             raise RateLimited(f"Too many searches: ask again in {seconds} s, and for less at once.", seconds) from None
         loop = asyncio.get_running_loop()
 
+        took_s = 0.0  # also where it is cancelled before it begins
+
         def timed() -> Result:
+            nonlocal took_s
             began_s = time.monotonic()
             try:
                 return search()
             finally:
-                loop.call_soon_threadsafe(self._end, owner_id, time.monotonic() - began_s)
+                took_s = time.monotonic() - began_s
 
-        return await asyncio.wrap_future(self._threads.submit(timed))
+        running = self._threads.submit(timed)
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, owner_id, took_s))
+        return await asyncio.wrap_future(running)
 
     def _end(self, owner_id: UUID, took_s: float) -> None:
         pause_s = self._shares.spend(owner_id, took_s)

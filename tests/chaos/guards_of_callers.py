@@ -91,7 +91,7 @@ CALLS = [
     Guard(
         "a search that was given up keeps its turn",
         CALLERS,
-        "running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turns.end, owner_id))",
+        "running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, owner_id, took_s))",
         "loop.call_later(0.3, self._turns.end, owner_id)",
         (f"{_CALLED}test_search_that_was_given_up_keeps_its_turn",),
     ),
@@ -133,8 +133,8 @@ CALLS = [
     Guard(
         "what is remembered of callers is bounded",
         ALLOWANCES,
-        "if len(self._full_at) > self._most_callers:",
-        "if not self._full_at:",
+        "if len(self) > self._most_callers:",
+        "if not self:",
         (f"{_COUNTED}test_rates_remember_so_many_callers_and_forget_the_idlest",),
     ),
     Guard(

@@ -182,6 +182,25 @@ def test_owner_whose_searches_take_long_pauses_between_them(monkeypatch: pytest.
     asyncio.run(ask())
 
 
+def test_search_given_up_before_it_begins_leaves_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "SEARCH_THREADS", 1)
+    let = threading.Event()
+
+    async def ask() -> None:
+        turns = callers.SearchTurns(PLENTY)
+        first = asyncio.create_task(turns.run(ALICE, lambda: let.wait(30)))
+        second = asyncio.create_task(turns.run(BOB, lambda: None))
+        await asyncio.sleep(0.1)
+        second.cancel()
+        third = asyncio.create_task(turns.run(BOB, lambda: "found"))
+        await asyncio.sleep(0)
+        let.set()
+        assert await asyncio.wait_for(third, 10) == "found"
+        await first
+
+    asyncio.run(ask())
+
+
 def test_search_that_was_given_up_keeps_its_turn(held: tuple[TestClient, HeldIndex], make_api: ApiMaker) -> None:
     _, index = held
     service = SearchService(lambda _: index, query_models(pool_of(held)), pool_of(held))
