@@ -16,8 +16,8 @@ import stat
 import subprocess
 import time
 import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,6 +113,16 @@ class RealOpenSearch:
     def kill(self) -> None:
         """The server dies at once, as in a crash; ``start`` starts again on the same data and port."""
         self._end(signal.SIGKILL)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The server takes connections within, and answers nothing."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def wait(self) -> str:
         """Waits until the server has ended, and returns what it said last."""

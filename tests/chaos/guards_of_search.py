@@ -69,4 +69,18 @@ ENGINE = [
         "",
         (f"{_FOLLOWED}test_another_clusters_index_is_not_taken",),
     ),
+    Guard(
+        "engine: what is erased is followed",
+        "cluster/store/erasing.py",
+        "    WHERE c.video_id = e.id AND (c.version = c.indexed_version OR NOT EXISTS (SELECT FROM search_indexes))\n",
+        "    WHERE c.video_id = e.id\n",
+        (f"{_FOLLOWED}test_nothing_of_an_erased_owner_is_left_in_the_index",),
+    ),
+    Guard(
+        "engine: a server that hangs is given up in time",
+        INDEX,
+        "                request_timeout=self._timeout_s + ANSWER_SLACK_S,\n",
+        "",
+        (f"{_FOLLOWED}test_search_of_a_server_that_hangs_is_given_up_in_time",),
+    ),
 ]

@@ -1,21 +1,27 @@
 """OpenSearch holds what Postgres says, whatever comes late, twice, or in the way."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
-from api_client import ALICE
+from api_client import ALICE, BOB
 from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
 from searchable import Scene, add_video, found, seen
 
-from cluster.contracts.errors import ConfigurationError, DocumentRefused, SearchUnavailable
+from cluster import erasure
+from cluster.contracts.errors import ConfigurationError, DocumentRefused, EngineTimeout, SearchUnavailable
 from cluster.contracts.search import By, EngineAddress, Scope, parse_words
+from cluster.settings import Settings
 from cluster.store.database import Pool
 from cluster.store.forgetting import forget
 from cluster.store.index_follower import FollowedIndex, IndexFollower, send
 from cluster.store.opensearch import open_client
 from cluster.store.opensearch_documents import read_documents
+from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.search_changes import SearchChanges, raise_version
+from tests.real_opensearch import RealOpenSearch
 
 TIDES = [Scene("low tide", "the sea"), Scene("high tide", "the sea")]
 
@@ -186,3 +192,35 @@ def test_another_clusters_index_is_not_taken(engine: FollowedOpenSearch, pool: P
         connection.execute("TRUNCATE search_indexes")
     with pytest.raises(ConfigurationError, match="of another cluster: set HEIMDEX_OPENSEARCH_PREFIX"):
         engine.indexes.rebuild(MODELS)
+
+
+def test_nothing_of_an_erased_owner_is_left_in_the_index(
+    pool: Pool, engine: FollowedOpenSearch, tmp_path: Path
+) -> None:
+    for owner, said in ((ALICE, "confession"), (BOB, "lighthouse")):
+        add_video(pool, owner, [Scene(said, said)])
+    assert len(engine.words(parse_words("confession"), Scope(ALICE), 10)) == 1
+    assert erasure.erase(pool, Settings(data_dir=tmp_path), ALICE, lambda _: None, with_file=False).videos == 1
+    assert len(engine.words(parse_words("lighthouse"), Scope(BOB), 10)) == 1
+    documents = engine.client.search(index=engine.alias, body={"query": {"match_all": {}}, "size": 100})
+    assert "lighthouse" in str(documents)
+    assert str(ALICE) not in str(documents)
+    assert "confession" not in str(documents)
+    assert engine.changes.backlog().pending == 0
+
+
+def test_search_of_a_server_that_hangs_is_given_up_in_time(
+    pool: Pool, engine: FollowedOpenSearch, opensearch: RealOpenSearch
+) -> None:
+    add_video(pool, ALICE, TIDES)
+    assert engine.words(parse_words("tide"), Scope(ALICE), 10)
+    index = OpenSearchIndex(engine.client, engine.alias, timeout_s=0.5)
+    index.words(parse_words("tide"), Scope(ALICE), 10)  # the languages are known
+    with opensearch.suspended():
+        began_s = time.monotonic()
+        with pytest.raises(EngineTimeout):
+            index.words(parse_words("tide"), Scope(ALICE), 10)
+        with pytest.raises(EngineTimeout):
+            index.nearest(By.PICTURE, seen("the sea"), Scope(ALICE), 10)
+        assert time.monotonic() - began_s < 5
+    assert index.words(parse_words("tide"), Scope(ALICE), 10)
