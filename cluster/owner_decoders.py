@@ -59,8 +59,11 @@ class OwnerDecoders:
             return
         try:
             with _copied(video, kept.folder) as copy:
-                kept.calls += 1
-                yield from kept.copy.parts(name, copy, *arguments)
+                if copy is None:
+                    yield from self._decoder.parts(name, video, *arguments)
+                else:
+                    kept.calls += 1
+                    yield from kept.copy.parts(name, copy, *arguments)
         finally:
             self._give_back(kept)
 
@@ -72,7 +75,7 @@ class OwnerDecoders:
             _end(kept)
 
     def _take(self, video: LocalVideo) -> _Kept | None:
-        """The decoder of the video's owner; None when the video is read in place."""
+        """The decoder of the video's owner; None when the video is read in place, as where no folder can be made."""
         owner_id = video.owner_id
         if owner_id is None or video.size_bytes > SMALL_BYTES:
             return None
@@ -81,7 +84,10 @@ class OwnerDecoders:
                 if kept.owner_id == owner_id:
                     self._idle.remove(kept)
                     return kept
-            folder = Path(tempfile.mkdtemp(dir=self._own_folder()))
+            try:
+                folder = Path(tempfile.mkdtemp(dir=self._own_folder()))
+            except OSError:
+                return None
         try:
             return _Kept(owner_id, folder, self._decoder.copy(readable=folder))
         except BaseException:
@@ -122,12 +128,20 @@ def _end(kept: _Kept) -> None:
 
 
 @contextmanager
-def _copied(video: LocalVideo, folder: Path) -> Iterator[LocalVideo]:
-    """The file's copy in the folder, under its own name, of as many bytes as the file had when it was found."""
+def _copied(video: LocalVideo, folder: Path) -> Iterator[LocalVideo | None]:
+    """The file's copy in the folder, under its own name, of as many bytes as the file had when it was found.
+
+    None when it cannot be copied: the disk is full, or the file is gone, which reading it in place reports.
+    """
     copy = folder / video.path.name
     try:
         with video.path.open("rb") as file:
             copy.write_bytes(file.read(video.size_bytes))
+    except OSError:
+        copy.unlink(missing_ok=True)
+        yield None
+        return
+    try:
         yield replace(video, path=copy)
     finally:
         copy.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_ctrl_c,
         )
 
     def submit_job(self, dashboard_url: str, folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -102,3 +104,8 @@ def belongs_to(process: psutil.Process, folder: Path) -> bool:
         return str(folder) in str(process.environ()) + str(process.cmdline()) + process.cwd()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
+
+
+def _heed_ctrl_c() -> None:
+    """Ctrl-C is ignored in what a shell runs in the background, the test suite among it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,6 +1,7 @@
 """Small files of one owner share a decoder; those of others, large ones and broken ones do not."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,20 @@ def test_other_files_have_a_decoder_of_their_own(
     file = video(tmp_path, "a.mp4", owner_id, bytes(size))
     assert look(decoders, file)[0] != look(decoders, file)[0]
     assert not list(root.iterdir())
+
+
+def test_a_file_that_cannot_be_copied_is_read_in_place(decoders: OwnerDecoders, tmp_path: Path, root: Path) -> None:
+    file = video(tmp_path, "a.mp4")
+    pid = look(decoders, file)[0]
+    (folder,) = root.glob("*/*")
+    folder.rmdir()
+    other, name, text, _ = look(decoders, file)
+    assert (other != pid, name, text) == (True, "a.mp4", b"film")
+    file.path.unlink()
+    with pytest.raises(UnexpectedError, match="No such file"):
+        look(decoders, file)
+    shutil.rmtree(root)
+    assert look(decoders, video(tmp_path, "b.mp4", BOB))[2] == b"film"
 
 
 def test_a_decoder_is_replaced_after_many_calls(
