@@ -33,6 +33,7 @@ from tests.chaos.guards_of_models import SEARCHED
 from tests.chaos.guards_of_origins import ORIGIN
 from tests.chaos.guards_of_owners import OWNERS
 from tests.chaos.guards_of_places import PLACES
+from tests.chaos.guards_of_roles import ROLE_RIGHTS
 from tests.chaos.guards_of_search import ENGINE
 from tests.chaos.guards_of_sources import SOURCES
 from tests.chaos.guards_of_sql import SQL
@@ -50,6 +51,7 @@ GUARDS = [
     *SUBMISSIONS,
     *OWNERS,
     *SQL,
+    *ROLE_RIGHTS,
     *TOKENS,
     *HTTP,
     *CALLS,

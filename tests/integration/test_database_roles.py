@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -14,7 +15,7 @@ from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.contracts.stages import Stage
-from cluster.contracts.videos import Submission
+from cluster.contracts.videos import Origin, Submission
 from cluster.doctor_database import database_roles
 from cluster.finding import Finding
 from cluster.settings import load_settings
@@ -23,13 +24,15 @@ from cluster.store.admin_functions import DEFINED_BY
 from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.database_roles import lacking_rights, missing_roles, restore_rights, statements_for
 from cluster.store.embedded_roles import SUPERUSER
+from cluster.store.forgetting import forget
 from cluster.store.found_scenes import record_search
 from cluster.store.migrations import all_migrations, apply_again, apply_migrations
+from cluster.store.reprocessing import retry
 from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
 from cluster.store.scenes import SceneStore
 from cluster.store.search_models import IndexedModel, SearchModels
-from cluster.store.submissions import submit
+from cluster.store.submissions import cancel, submit
 from cluster.store.vector_tables import make_table
 from cluster.store.video_queue import VideoQueue
 from cluster.store.videos import list_videos
@@ -163,6 +166,32 @@ def test_reader_reads_everything_and_writes_nothing(database_url: str) -> None:
 ])  # fmt: skip
 def test_api_may_not(database_url: str, statement: str) -> None:
     denied(database_url, API, statement)
+
+
+def test_api_submits_by_the_rules_of_http_alone(database_url: str) -> None:
+    with open_pool(database_url, max_size=1, name="tests") as pool:
+        ids = [
+            submit(pool, UUID(int=7), [Submission(uri="/srv/a.mp4")], origin=origin)[0]
+            for origin in (Origin.COMMAND, Origin.HTTP)
+        ]
+    with open_pool(as_role(database_url, API), max_size=1, name="tests") as pool:
+        for origin in (Origin.COMMAND, Origin.MANIFEST):
+            with pytest.raises(DENIED, match="origins http and adopted only"), pool.connection() as connection:
+                connection.execute(
+                    "INSERT INTO video_processing (video_id, owner_id, uri, origin) VALUES (%s, %s, '/etc/passwd', %s)",
+                    (uuid4(), UUID(int=7), origin),
+                )
+            with pytest.raises(DENIED), pool.connection() as connection:
+                connection.execute(
+                    "UPDATE video_processing SET origin = %s WHERE video_id = %s",
+                    (Origin.HTTP if origin is Origin.COMMAND else origin, ids[0]),
+                )
+        with pytest.raises(DENIED), pool.connection() as connection:
+            connection.execute("UPDATE video_processing SET uri = '/etc/passwd' WHERE video_id = %s", (ids[0],))
+        (video,) = submit(pool, UUID(int=7), [Submission(uri="https://host/b.mp4")], origin=Origin.HTTP)
+        assert set(cancel(pool, [*ids, video])) == {*ids, video}
+        assert set(retry(pool, ids)) == set(cancel(pool, ids)) == set(ids)
+        assert set(forget(pool, [*ids, video], without_file=[ids[0]])) == {*ids, video}
 
 
 @pytest.mark.parametrize("statement", [
@@ -338,7 +367,7 @@ def test_roles_see_and_write_all_rows_in_spite_of_policies(roles_later: str) -> 
         with connect(url) as connection:
             assert connection.execute("SELECT count(*) AS n FROM videos").fetchall() == [{"n": 48}]
     with open_pool(entered_as(roles_later, API), max_size=2, name="tests") as api:
-        submit(api, ANNA, [Submission(uri="s3://bucket/a.mp4")])
+        submit(api, ANNA, [Submission(uri="s3://bucket/a.mp4")], origin=Origin.HTTP)
         record_search(api, ANNA, "harbour", 3, 12)
     with open_pool(entered_as(roles_later, WORKER), max_size=2, name="tests") as worker:
         SearchModels(worker).adopt(By.PICTURE, BUNDLED)

@@ -27,7 +27,7 @@ CALLS = [
 MAKES_TABLES = "heimdex_vector_table"
 INDEXES_TEXT = "heimdex_text_index"
 KEEPS_AUDIT = "heimdex_keep_audit_log"
-OTHERS = [MAKES_TABLES, INDEXES_TEXT, KEEPS_AUDIT, "heimdex_grant_roles"]
+OTHERS = [MAKES_TABLES, INDEXES_TEXT, KEEPS_AUDIT, "heimdex_grant_roles", "heimdex_check_source"]
 FORBIDDEN = psycopg.errors.InsufficientPrivilege
 BASE_TABLES = ("user_profiles", "videos", "video_scenes", "search_queries")
 

@@ -1,0 +1,55 @@
+"""The guards of the database's roles: what each may do, and how the embedded server lets them in."""
+
+from tests.chaos.guards_trial import Guard
+
+RIGHTS = "sql/migrations/045_add_database_roles.sql"
+SOURCES = "sql/migrations/046_restrict_sources_of_api.sql"
+EMBEDDED = "cluster/store/embedded_roles.py"
+
+_ROLES = "tests/integration/test_database_roles.py::"
+_ENTERED = "tests/integration/test_embedded_roles.py::"
+
+ROLE_RIGHTS = [
+    Guard(
+        "the reader writes nothing",
+        RIGHTS,
+        "('videos', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE', 'SELECT'),",
+        "('videos', 'SELECT, INSERT, UPDATE', 'SELECT, INSERT, UPDATE', 'SELECT, DELETE'),",
+        (f"{_ROLES}test_reader_reads_everything_and_writes_nothing",),
+    ),
+    Guard(
+        "the API changes no rights",
+        RIGHTS,
+        "    REVOKE ALL ON FUNCTION public.heimdex_grant_roles(text) FROM PUBLIC;\n",
+        "",
+        (f"{_ROLES}test_api_may_not[SELECT heimdex_grant_roles()]",),
+    ),
+    Guard(
+        "the API submits by the rules of HTTP",
+        SOURCES,
+        "FOR EACH ROW WHEN (current_user = 'heimdex_api')",
+        "FOR EACH ROW WHEN (false)",
+        (f"{_ROLES}test_api_submits_by_the_rules_of_http_alone",),
+    ),
+    Guard(
+        "the API replaces no source",
+        SOURCES,
+        "(NEW.uri IS NOT DISTINCT FROM OLD.uri OR NEW.uri = '' OR OLD.origin IN ('http', 'adopted'))",
+        "true",
+        (f"{_ROLES}test_api_submits_by_the_rules_of_http_alone",),
+    ),
+    Guard(
+        "the embedded server asks for passwords",
+        EMBEDDED,
+        "        write_rules(data_dir, GUARDED)\n",
+        "",
+        (f"{_ENTERED}test_each_role_enters_by_its_own_password_and_no_other_way",),
+    ),
+    Guard(
+        "passwords are their account's alone",
+        EMBEDDED,
+        "        if mode & 0o077:\n",
+        "        if mode & 0o000:\n",
+        (f"{_ENTERED}test_passwords_that_others_may_read_are_refused[heimdex_api.pgpass-420]",),
+    ),
+]
