@@ -200,8 +200,12 @@ class DecoderCopy:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked again."""
-        return self._process is not None
+        """Whether it lives and can be asked again."""
+        if self._process is None:
+            return False
+        ended = select.poll()
+        ended.register(self._process, select.POLLIN)
+        return not ended.poll(0)
 
     def __enter__(self) -> "DecoderCopy":
         return self

@@ -27,6 +27,8 @@ MAX_CALLS = 300
 """Calls after which a decoder is replaced, so that memory that it lost is returned."""
 MAX_IDLE = 2
 """Decoders that are kept while nothing is decoded; the one that was used longest ago is ended."""
+LOCK_TRIES = 3
+"""Folders that are made before files are read in place: some file systems know no locks."""
 _PREFIX = "decoder-"
 _AS_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -80,6 +82,7 @@ class OwnerDecoders:
         if owner_id is None or video.size_bytes > SMALL_BYTES:
             return None
         with self._lock:
+            self._end_dead()
             for kept in self._idle:
                 if kept.owner_id == owner_id:
                     self._idle.remove(kept)
@@ -93,6 +96,12 @@ class OwnerDecoders:
         except BaseException:
             folder.rmdir()
             raise
+
+    def _end_dead(self) -> None:
+        """A decoder that died while it had nothing to do costs no video anything."""
+        for kept in [kept for kept in self._idle if not kept.copy.is_open]:
+            self._idle.remove(kept)
+            _end(kept)
 
     def _give_back(self, kept: _Kept) -> None:
         ended = []
@@ -113,13 +122,15 @@ class OwnerDecoders:
         for left in self._root.glob(f"{_PREFIX}*"):
             with suppress(OSError), _locked(left):
                 shutil.rmtree(left)
-        while True:
+        for _ in range(LOCK_TRIES):
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._root))
             with suppress(OSError):  # another process took it for one that was left, and removed it
                 fcntl.flock(os.open(folder, _AS_FOLDER), fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if folder.exists():
                     self._folder = folder
                     return folder
+            shutil.rmtree(folder, ignore_errors=True)
+        raise OSError(f"no folder in {self._root} can be locked")
 
 
 def _end(kept: _Kept) -> None:

@@ -78,7 +78,7 @@ def _remember(word: str) -> list[str]:
 
 
 def _look(video: LocalVideo, *others: Path) -> tuple[int, str, bytes, list[str]]:
-    """This process, what the video is called here, its bytes, and what it is told about other files."""
+    """This process, the name of the video here, its bytes, and what reading other files answers."""
     told = []
     for other in others:
         try:

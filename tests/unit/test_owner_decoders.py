@@ -1,7 +1,10 @@
 """Small files of one owner share a decoder; those of others, large ones and broken ones do not."""
 
+import errno
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 
 from cluster import owner_decoders
@@ -115,6 +119,24 @@ def test_a_file_that_cannot_be_copied_is_read_in_place(decoders: OwnerDecoders, 
         look(decoders, file)
     shutil.rmtree(root)
     assert look(decoders, video(tmp_path, "b.mp4", BOB))[2] == b"film"
+
+
+def test_a_decoder_that_died_while_idle_is_replaced(decoders: OwnerDecoders, tmp_path: Path) -> None:
+    pid = look(decoders, video(tmp_path, "a.mp4"))[0]
+    os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert look(decoders, video(tmp_path, "a.mp4"))[0] != pid
+
+
+def test_files_are_read_in_place_where_no_folder_can_be_locked(
+    decoders: OwnerDecoders, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert look(decoders, video(tmp_path, "a.mp4"))[2] == b"film"
+    assert not list(root.iterdir())
 
 
 def test_a_decoder_is_replaced_after_many_calls(
