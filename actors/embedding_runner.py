@@ -15,6 +15,7 @@ from uuid import UUID
 
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.store.embedding_jobs import EmbeddingJobs, JobCounts, JobState
+from cluster.visible import visible
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ LOOK_S = 2.0
 STOP_S = 10.0
 """How long a process that is asked to end may take."""
 REEMBED = (sys.executable, "-m", "cluster.reembed", "--json")
+SHOWN_BYTES = 200
+"""How much is shown of an output that cannot be read."""
 _ENDS_AS_ASKED = (0, 1)
 """Exit statuses with counts on standard output; 1: scenes could not be embedded."""
 
@@ -105,8 +108,11 @@ def _meaning(status: int, printed: bytes, said: str | None) -> tuple[JobState, s
             return (JobState.COMPLETED, None, counts) if status == 0 else (JobState.FAILED, said, counts)
     if status > 0:
         return JobState.FAILED, (said or f"it ended with exit status {status}").removeprefix("error: "), None
-    how = f"by signal {-status}" if status else "without a word of what it did"
-    return JobState.LOST, f"the process that ran it ended {how}; what it embedded stays", None
+    if status < 0:
+        return JobState.LOST, f"the process that ran it ended by signal {-status}; what it embedded stays", None
+    text = visible(printed[:SHOWN_BYTES].decode(errors="replace"))
+    found_instead = f"{text!r} in place of its counts" if text else "nothing in place of its counts"
+    return JobState.LOST, f"the process that ran it printed {found_instead}; what it embedded stays", None
 
 
 async def _keep_last_line(stream: asyncio.StreamReader, said: list[str]) -> None:

@@ -193,10 +193,22 @@ def _ray_writes_into(log_file: Path) -> Iterator[None]:
 
 @contextmanager
 def _ray_of_the_job(_: Settings) -> Iterator[None]:
-    import ray
+    """The Ray that runs this job; until it is disconnected, standard output is standard error.
 
-    ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
-    yield
+    So that the counts are all that standard output holds, whatever Ray, its threads and its C++ print there.
+    """
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w") as answers, redirect_stdout(sys.stderr):
+        os.dup2(2, 1)
+        try:
+            import ray
+
+            ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
+            yield
+            ray.shutdown()
+        finally:
+            sys.stderr.flush()
+            os.dup2(answers.fileno(), 1)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def say(text: object) -> None:
 
 def out_json(value: Any, indent: int | None = 1) -> None:
     """Print JSON for programs on standard output: ASCII alone, so that nothing in it moves a terminal."""
-    print(json.dumps(value, indent=indent, default=str).replace("\x7f", "\\u007f"))
+    print(json.dumps(value, indent=indent, default=str).replace("\x7f", "\\u007f"), flush=True)
 
 
 def out_exactly(document: bytes) -> None:

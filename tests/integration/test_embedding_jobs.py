@@ -83,10 +83,20 @@ def test_embedding_process_end_is_written_truthfully(
     assert EmbeddingJobs(pool).request(ADMIN) is not None
 
 
-def test_embedding_process_without_counts_is_not_completed(pool: Pool) -> None:
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (SILENT, "the process that ran it printed nothing in place of its counts; what it embedded stays"),
+        (f"print('(raylet) a warning'); {COUNTS}", "printed '(raylet) a warning"),
+    ],
+)
+def test_embedding_process_without_counts_is_not_completed(pool: Pool, script: str, error: str) -> None:
     job_id = requested(pool)
-    asyncio.run(runner(pool, SILENT).run_next())
-    assert state(pool, job_id) is JobState.LOST
+    asyncio.run(runner(pool, script).run_next())
+    job = EmbeddingJobs(pool).read(job_id)
+    assert job is not None
+    assert job.state is JobState.LOST
+    assert error in str(job.error_message)
 
 
 def test_no_request_runs_nothing(pool: Pool) -> None:
