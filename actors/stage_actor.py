@@ -1,7 +1,7 @@
 """The Ray wrapper of every stage, and the one place that measures them.
 
 A worker is a process that holds what its kind needs loaded and runs one call at a time. Large results stay behind
-as references: what a stage yields part by part, unless it is small, is put into the object store part by part
+as references: what a stage yields part by part, but for a little of it, is put into the object store part by part
 (``Parts``), so that neither this process nor the scheduler ever holds a whole video. Who calls, when and how often is
 the pool's.
 """
@@ -52,17 +52,22 @@ BESIDE = "beside"
 RAYS_OWN = ("RAY_",)
 """How the names of variables begin that Ray's worker itself goes on reading."""
 
-SMALL_BYTES = 16 * 2**10
-"""A part of at most this size, which a short video's words and descriptions have, travels along as it is: leaving it
-in the object store takes a millisecond of a CPU."""
+SMALL_BYTES = 80 * 2**10
+"""So much of a result, as a short video's sound, key frames, words and descriptions have, travels along as it is:
+leaving a part in the object store takes a millisecond of a CPU. Below the 100 KiB that Ray sends along with a call."""
 
 
 class Parts:
-    """A result in parts, in order: what is not small lies in the object store. Iterating fetches a part at a time."""
+    """A result in parts, in order: all but ``SMALL_BYTES`` lie in the object store. Iterating fetches each in turn."""
 
     def __init__(self, parts: Iterable[Any]) -> None:
         """Leaves the parts behind, wherever they belong."""
-        self._parts = [_packed(part) for part in parts]
+        self._parts: list[bytes | ray.ObjectRef[Any]] = []
+        room = SMALL_BYTES
+        for part in parts:
+            packed = _packed(part, room)
+            room -= len(packed) if isinstance(packed, bytes) else 0
+            self._parts.append(packed)
 
     def __iter__(self) -> Iterator[Any]:
         for part in self._parts:
@@ -72,11 +77,11 @@ class Parts:
         return len(self._parts)
 
 
-def _packed(part: Any) -> "bytes | ray.ObjectRef[Any]":
+def _packed(part: Any, room: int) -> "bytes | ray.ObjectRef[Any]":
+    """The part itself where it takes at most ``room`` bytes, else a reference to it."""
     buffers: list[pickle.PickleBuffer] = []  # arrays are not copied into what is measured
     head = pickle.dumps(part, protocol=5, buffer_callback=buffers.append)
-    small = len(head) + sum(buffer.raw().nbytes for buffer in buffers) <= SMALL_BYTES
-    if not small:
+    if len(head) + sum(buffer.raw().nbytes for buffer in buffers) > room:
         return ray.put(part)
     return pickle.dumps(part, protocol=5) if buffers else head
 

@@ -24,6 +24,8 @@ from cluster.video_uris import distinct_names
 from cluster.visible import visible
 
 POLL_S = 0.4
+READS_APART, LONGEST_PAUSE_S = 4.0, 10.0
+"""Between two looks passes so many times what the first took, up to the longest pause: watching many is cheap too."""
 SHOWN_IN_FLIGHT = 10
 SHOWN_WAITING = 3
 SUMMARY_EVERY_S = 15.0
@@ -84,19 +86,37 @@ def estimate_left_s(standings: Sequence[Standing], elapsed_s: float) -> float | 
 
 
 def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -> Iterator[list[Standing]]:
-    """What is read again and again, each video under the name that tells it apart from the others."""
+    """What is read again and again, each video under the name that tells it apart from the others.
+
+    A settled video is read once more when all are: one that is retried meanwhile is waited for.
+    """
+    standings: dict[UUID, Standing] = {}
+    names: dict[UUID, str] = {}
+    unsettled = list(ids)
     while True:
         meanwhile()
+        began_s = time.monotonic()
         try:
-            standings = read_standings(pool, ids)
+            found = read_standings(pool, unsettled)
         except DatabaseUnavailable:
             time.sleep(POLL_S)
             continue
-        names = distinct_names((standing.name, standing.place) for standing in standings)
-        yield [replace(standing, filename=name) for standing, name in zip(standings, names, strict=True)]
-        if all(standing.settled for standing in standings):
-            return
-        time.sleep(POLL_S)
+        everything = len(unsettled) == len(ids)
+        if everything:
+            standings = {standing.id: standing for standing in found}
+            given = distinct_names((standing.name, standing.place) for standing in found)
+            names = dict(zip(standings, given, strict=True))
+        for gone in set(unsettled) - {standing.id for standing in found}:
+            standings.pop(gone, None)
+        standings.update({standing.id: replace(standing, filename=names[standing.id]) for standing in found})
+        yield list(standings.values())
+        unsettled = [video_id for video_id, standing in standings.items() if not standing.settled]
+        if not unsettled:
+            if everything:
+                return
+            unsettled = list(ids)
+            continue
+        time.sleep(min(max(POLL_S, READS_APART * (time.monotonic() - began_s)), LONGEST_PAUSE_S))
 
 
 def _watch_live(pool: Pool, ids: Sequence[UUID], console: Console, meanwhile: Callable[[], None]) -> None:

@@ -1,11 +1,9 @@
 """What became of submitted videos, as ``--json``, progress and summaries show it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
-
-from psycopg.rows import class_row
 
 from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.redaction import redacted_or_none
@@ -52,8 +50,8 @@ class Standing:
 
 def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
     """The standing of each video, in the order of ``ids``."""
-    with pool.connection() as connection, connection.cursor(row_factory=class_row(Standing)) as cursor:
-        cursor.execute(
+    with pool.connection() as connection:
+        rows = connection.execute(
             f"""
             SELECT v.id, v.filename, coalesce(p.uri, v.storage_path) AS place, {SHOWN_STATUS} AS status,
                    v.processing_stage, v.duration_s, v.error_message, coalesce(p.warnings, '[]') AS warnings,
@@ -77,11 +75,11 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
             ORDER BY asked.position
             """,
             (list(ids),),
-        )
-        return [
-            replace(each, place=shown(each.place), error_message=redacted_or_none(each.error_message))
-            for each in cursor.fetchall()
-        ]
+        ).fetchall()
+    return [
+        Standing(**{**row, "place": shown(row["place"]), "error_message": redacted_or_none(row["error_message"])})
+        for row in rows
+    ]
 
 
 def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """How videos stand and what became of them, as progress, summaries and --json read it."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
@@ -11,7 +12,8 @@ from cluster.contracts.results import StageFailure, StageReport, Transcript
 from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool
-from cluster.store.results import count_by_status, in_flight, read_results, read_standings, recent_times
+from cluster.store.reprocessing import retry
+from cluster.store.results import Standing, count_by_status, in_flight, read_results, read_standings, recent_times
 from cluster.store.scenes import SceneStore
 from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
 from cluster.store.submissions import cancel, submit
@@ -19,6 +21,7 @@ from cluster.store.video_queue import VideoQueue
 from cluster.watch import watch_lines
 
 REPORT = StageReport(run_s=0.5, batch_size=1, node="n", worker="w", device="cpu", resource_s=0.5)
+TROUBLE_OF_THE_FILE = StageFailure("InvalidVideo", "no pictures", Blame.VIDEO)
 TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
 
 
@@ -55,6 +58,62 @@ def test_lines_name_the_uri_where_names_repeat(pool: Pool, queue: VideoQueue) ->
         "[3/3] FAILED  b.mp4: metadata: no pictures",
     ]
     assert read_standings(pool, ids)[0].place == "https://host/0/a.mp4"
+
+
+class Looks:
+    """Counts what is read for those who watch, and has something happen before the look of a number."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, happenings: Mapping[int, Callable[[], object]]) -> None:
+        self.read: list[int] = []
+        self._happenings = happenings
+        monkeypatch.setattr("cluster.watch.read_standings", self._look)
+        monkeypatch.setattr("cluster.watch.POLL_S", 0.01)
+
+    def _look(self, pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
+        self._happenings.get(len(self.read), lambda: None)()
+        self.read.append(len(ids))
+        return read_standings(pool, ids)
+
+
+def test_watching_reads_settled_videos_once_more_at_the_end(
+    pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = enqueue(pool, 3)
+    first, *others = queue.claim(3)
+    happenings = {1: lambda: fail_all(queue, [first]), 3: lambda: fail_all(queue, others)}
+    looks = Looks(monkeypatch, happenings)
+    said: list[str] = []
+    watch_lines(pool, ids, said.append)
+    assert looks.read == [3, 3, 2, 2, 3]
+    assert len(said) == 3
+
+
+def test_watching_waits_for_what_is_retried_meanwhile_and_not_for_what_is_gone(
+    pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = enqueue(pool, 2)
+    first, second = queue.claim(2)
+
+    def second_forgotten_and_first_retried() -> None:
+        retry(pool, [first.id])
+        with pool.connection() as connection:
+            connection.execute("DELETE FROM videos WHERE id = %s", (second.id,))
+
+    happenings = {
+        0: lambda: fail_all(queue, [first]),
+        1: second_forgotten_and_first_retried,
+        4: lambda: fail_all(queue, queue.claim(1)),
+    }
+    looks = Looks(monkeypatch, happenings)
+    said: list[str] = []
+    watch_lines(pool, ids, said.append)
+    assert looks.read == [2, 1, 2, 1, 1, 2]
+    assert len(said) == 1
+
+
+def fail_all(queue: VideoQueue, videos: Sequence[ClaimedVideo]) -> None:
+    for video in videos:
+        queue.fail(video, Stage.METADATA.value, TROUBLE_OF_THE_FILE)
 
 
 def test_a_standing_names_what_runs_and_counts_what_is_done(pool: Pool, queue: VideoQueue) -> None:

@@ -54,9 +54,12 @@ def test_small_parts_travel_along_and_large_ones_stay_behind(monkeypatch: pytest
 
     monkeypatch.setattr(ray, "put", put)
     monkeypatch.setattr(ray, "get", left.__getitem__)
-    parts = [TRANSCRIPT, np.zeros(SMALL_BYTES, np.uint8), np.arange(SMALL_BYTES // 2, dtype=np.uint8), "words"]
-    kept = pickle.loads(pickle.dumps(Parts(iter(parts))))
-    assert [len(part) for part in left] == [SMALL_BYTES]
+    half = np.arange(SMALL_BYTES // 2, dtype=np.uint8)
+    parts = [TRANSCRIPT, np.zeros(SMALL_BYTES, np.uint8), half, half[1:], "words"]
+    travelling = pickle.dumps(Parts(iter(parts)))
+    kept = pickle.loads(travelling)
+    assert [len(part) for part in left] == [SMALL_BYTES, SMALL_BYTES // 2 - 1]
+    assert SMALL_BYTES // 2 < len(travelling) < SMALL_BYTES
     assert [str(part) for part in kept] == [str(part) for part in kept] == [str(part) for part in parts]
     assert len(kept) == len(parts)
 
