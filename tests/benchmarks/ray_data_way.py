@@ -50,7 +50,7 @@ class Rendezvous:
         (self.folder / kind.value).touch()
 
     def are_all_loaded(self) -> bool:
-        return all((self.folder / kind.value).exists() for kind in WorkerKind)
+        return all((self.folder / actor.kind.value).exists() for actor in (Media, Speech, Vision, Writer))
 
     def begin(self, number: int) -> None:
         self._of(number).touch()
