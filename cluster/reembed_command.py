@@ -27,7 +27,7 @@ from cluster.store.migrations import refuse_unmigrated
 from cluster.store.opensearch import open_client
 from cluster.store.search_indexes import SearchIndexes
 from cluster.store.search_models import SETTINGS, Models, SearchModels, State, changing_alone
-from cluster.terminal import out, out_json, run, say
+from cluster.terminal import out, out_json, run, say, silent_output
 from cluster.visible import guard_output
 
 SHOWN_FAILURES = 5
@@ -84,7 +84,8 @@ def command_in(
             }
             wish = Wish({by: model for by, model in named.items() if model}, allow_missing)
             try:
-                outcome = reembed(settings, url, wish, partial(open_ray, settings), say)
+                with silent_output():
+                    outcome = reembed(settings, url, wish, partial(open_ray, settings), say)
             except KeyboardInterrupt:
                 say("Interrupted. What was embedded stays, searches are as before; the same command goes on from here.")
                 raise typer.Exit(130) from None
@@ -193,22 +194,11 @@ def _ray_writes_into(log_file: Path) -> Iterator[None]:
 
 @contextmanager
 def _ray_of_the_job(_: Settings) -> Iterator[None]:
-    """The Ray that runs this job; until it is disconnected, standard output is standard error.
+    import ray
 
-    So that the counts are all that standard output holds, whatever Ray, its threads and its C++ print there.
-    """
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w") as answers, redirect_stdout(sys.stderr):
-        os.dup2(2, 1)
-        try:
-            import ray
-
-            ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
-            yield
-            ray.shutdown()
-        finally:
-            sys.stderr.flush()
-            os.dup2(answers.fileno(), 1)
+    ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @contextmanager

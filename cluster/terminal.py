@@ -3,8 +3,10 @@
 import codecs
 import io
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -87,6 +89,25 @@ def _read_as_utf_8(stream: object) -> None:
     if isinstance(stream, io.TextIOWrapper):
         encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else None
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+@contextmanager
+def silent_output() -> Iterator[None]:
+    """Standard output is standard error until the end of the block, for Python and for libraries in C alike.
+
+    So that an answer which is printed afterwards is all that standard output holds, whatever libraries (Ray, loaders of
+    models) print.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def run(app: Callable[..., Any]) -> int:

@@ -1,48 +1,69 @@
-"""What a job that embeds prints: its counts alone on standard output, whatever Ray prints beside them."""
+"""What a command prints whose libraries print too: its answer alone on standard output."""
 
 import json
 import subprocess
 import sys
 
-NOISY_RAY = """
-import os, sys, threading, types
-ray = types.ModuleType("ray")
-def init(**_):
-    print("(raylet) a warning of Python")
-    os.write(1, b"a warning of C++")
-ray.init = init
-ray.shutdown = lambda: print("the rest of the log")
-sys.modules["ray"] = ray
-from cluster.reembed_command import _ray_of_the_job
-from cluster.settings import load_settings
-from cluster.terminal import out_json
+NOISY = """
+import os, threading
+from cluster.terminal import out, out_json, silent_output
+
+def work():
+    print("a loader's progress")
+    os.write(1, b"a warning of C++\\n")
+    thread = threading.Thread(target=print, args=("(raylet) a warning of a thread",))
+    thread.start()
+    thread.join()
 """
 ENDS_WELL = """
-with _ray_of_the_job(load_settings()):
-    print("a thread of Ray's")
+with silent_output():
+    work()
 out_json({"embedded": 7}, indent=None)
 """
 FAILS = """
 try:
-    with _ray_of_the_job(load_settings()):
+    with silent_output():
+        work()
         raise ValueError
 except ValueError:
-    out_json({"embedded": 0}, indent=None)
+    out("error")
+"""
+EMBEDS = """
+import sys, typer
+from contextlib import nullcontext
+from cluster import reembed_command
+from cluster.reembed import Outcome
+
+def reembed(*_):
+    work()
+    return Outcome(7, {}, 0, {})
+
+reembed_command.reembed = reembed
+app = typer.Typer()
+app.command()(reembed_command.command_in(lambda *_: nullcontext("postgresql://"), lambda _: nullcontext()))
+sys.argv = ["reembed", "--json"]
+sys.exit(reembed_command.run(app))
 """
 
 
 def printed(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", NOISY_RAY + script], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", NOISY + script], capture_output=True, text=True, check=True, timeout=120
     )
 
 
-def test_job_prints_its_counts_alone() -> None:
+def test_answer_is_all_that_standard_output_holds() -> None:
     run = printed(ENDS_WELL)
     assert json.loads(run.stdout) == {"embedded": 7}
-    for line in ("a warning of Python", "a warning of C++", "a thread of Ray's", "the rest of the log"):
+    for line in ("a loader's progress", "a warning of C++", "(raylet) a warning of a thread"):
         assert line in run.stderr
 
 
-def test_job_that_fails_gives_standard_output_back() -> None:
-    assert json.loads(printed(FAILS).stdout) == {"embedded": 0}
+def test_standard_output_is_given_back_after_an_error() -> None:
+    assert printed(FAILS).stdout == "error\n"
+
+
+def test_embedding_prints_its_counts_alone() -> None:
+    run = printed(EMBEDS)
+    assert json.loads(run.stdout) == {"embedded": 7, "failed": 0, "lacking": 0, "switched": {}}
+    assert "a warning of C++" in run.stderr
