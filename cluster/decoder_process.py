@@ -186,8 +186,10 @@ class DecoderCopy:
         self._readable = readable
         self._note_peak = note_peak
         self._process: int | None = None
+        self._pid = 0
         try:
-            self._process = os.pidfd_open(self._answer.read_pid())
+            self._pid = self._answer.read_pid()
+            self._process = os.pidfd_open(self._pid)
         except ProcessLookupError:
             self.close()
             raise WorkerLost("the decoder ended before it began") from None
@@ -206,6 +208,15 @@ class DecoderCopy:
         ended = select.poll()
         ended.register(self._process, select.POLLIN)
         return not ended.poll(0)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it holds now, as the kernel says (proc(5), statm): resident memory without what files have mapped."""
+        try:
+            _, resident, shared, *_ = Path(f"/proc/{self._pid}/statm").read_bytes().split()
+        except (OSError, ValueError):  # it has ended
+            return 0
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
     def __enter__(self) -> "DecoderCopy":
         return self

@@ -95,6 +95,7 @@ def owners() -> Decoders:
         "fail": _fail,
         "die": lambda _: os._exit(1),
         "page_faults": _page_faults,
+        "hold": _hold,
     }
     return Decoders(calls, readable=lambda video, *_: [video.path, *readable_code()])
 
@@ -104,6 +105,15 @@ def _page_faults(video: LocalVideo) -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     len(video.path.read_bytes() * (2 * 2**20))
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+_held: list[bytes] = []
+
+
+def _hold(_: LocalVideo, mib: int) -> int:
+    """A file that has its decoder lose memory."""
+    _held.append(b"1" * (mib * 2**20))
+    return os.getpid()
 
 
 def _fail(video: LocalVideo) -> None:

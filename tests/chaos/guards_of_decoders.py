@@ -36,6 +36,13 @@ DECODERS = [
         (f"{_PICTURES}test_webp_size_is_the_largest_that_is_stated",),
     ),
     Guard(
+        "pictures are decoded two at a time",
+        READING,
+        "_turn = threading.BoundedSemaphore(AT_ONCE)",
+        "_turn = threading.BoundedSemaphore(9)",
+        ("tests/integration/test_api_limits.py::test_six_large_pictures_at_once_are_decoded_two_at_a_time",),
+    ),
+    Guard(
         "pictures have a largest size",
         PICTURES,
         "if width * height > MAX_PIXELS:",
@@ -101,9 +108,16 @@ DECODERS = [
     Guard(
         "a decoder that failed is not asked again",
         "cluster/owner_decoders.py",
-        "if kept.copy.is_open and kept.calls < MAX_CALLS:",
-        "if kept.calls < MAX_CALLS:",
+        "if kept.copy.is_open and kept.calls",
+        "if kept.calls",
         (f"{_OWNERS}test_a_file_that_cannot_be_decoded_ends_its_decoder",),
+    ),
+    Guard(
+        "a decoder that holds much memory is not asked again",
+        "cluster/owner_decoders.py",
+        " and kept.copy.memory_bytes <= MAX_KEPT_BYTES:",
+        ":",
+        (f"{_OWNERS}test_decoder_that_holds_much_memory_is_replaced",),
     ),
     Guard(
         "decoders have bounded memory and time",

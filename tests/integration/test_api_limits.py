@@ -1,19 +1,28 @@
 """What one request may cost, on a real server and a real database; and that every error has the same shape."""
 
 import asyncio
+import io
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+import httpx
+import psutil
 import pytest
 from api_client import ALICE, BOB, ApiMaker, headers, make_picture
+from PIL import Image
 from served_api import serving
 from starlette.types import Message
 
+from cluster import query_picture
+from cluster.picture_decoder import MAX_PIXELS, MEMORY_BYTES
+from cluster.query_picture import read_picture
 from cluster.settings import Settings
 from cluster.store.database import Pool, connect
 from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
@@ -268,6 +277,41 @@ def test_picture_is_read_whatever_its_type_is_called(make_api: ApiMaker) -> None
         assert api.post("/v1/search/image", content=make_picture(), headers=sent).status_code == 200
     refused(api.post("/v1/search/image", content=b"", headers=JSON), 400, "no picture")
     refused(api.post("/v1/search/image", content=b'{"a": 1}', headers=JSON), 400, "no picture")
+
+
+def test_six_large_pictures_at_once_are_decoded_two_at_a_time(make_api: ApiMaker) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4096, 2048), (250, 10, 10)).save(file, "WEBP", lossless=True)
+    assert MAX_PIXELS == 4096 * 2048
+    api = make_api()
+    read_picture(make_picture())  # the decoder process is there
+    pid = query_picture._decoder.pid
+    assert pid is not None
+    decoding: list[int] = []
+    largest_bytes: list[int] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.002):
+            with suppress(psutil.Error):
+                found = [copy.memory_info().rss for copy in psutil.Process(pid).children()]
+                decoding.append(len(found))
+                largest_bytes.append(sum(found))
+
+    def search(number: int, address: str) -> int:
+        user = UUID(int=number)  # as six owners: each is limited by himself
+        return httpx.post(
+            f"http://{address}/v1/search/image", content=file.getvalue(), headers=headers(user)
+        ).status_code
+
+    with serving(api) as (host, port), ThreadPoolExecutor(7) as threads:
+        looking = threads.submit(look)
+        statuses = list(threads.map(search, range(1, 7), [f"{host}:{port}"] * 6))
+        ended.set()
+        looking.result()
+    assert statuses == [200] * 6
+    assert max(decoding) == query_picture.AT_ONCE
+    assert max(largest_bytes) < query_picture.AT_ONCE * MEMORY_BYTES
 
 
 def test_a_page_elsewhere_may_read_what_was_refused(make_api: ApiMaker) -> None:

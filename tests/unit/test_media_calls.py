@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -18,8 +20,10 @@ from cluster.contracts.media import LocalVideo, MediaLimits
 from cluster.decoder_process import DecoderProcess
 from cluster.decoders import DecoderConfig
 from cluster.storage import FetchLimits
+from tests.chaos.mutated_media import mutated_files
 from tests.media_files import Shot, write_video
 
+DAMAGED = 60
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**9)
 
 
@@ -123,3 +127,35 @@ def test_small_files_are_copied_and_answer_the_same(
     grown = LocalVideo(video.path, video.size_bytes - 1, False, file.modified_ns, owner_id)
     with pytest.raises(SourceChanging):
         within["probe"](grown)
+
+
+def test_damaged_files_change_nothing_for_the_next_file_of_their_owner(
+    decoder: DecoderProcess, video: LocalVideo, tmp_path: Path
+) -> None:
+    owner_id = UUID(int=7)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    within = confined(decoder, copies)
+    good = replace(video, owner_id=owner_id)
+
+    def seen(file: LocalVideo) -> object:
+        info = within["probe"](file)
+        sound = [(window.start_s, window.samples.tobytes()) for window in within["read_speech"](file, info)]
+        scenes = [
+            (scene.start_s, scene.end_s, scene.key_frame.tobytes())
+            for block in within["detect"](file, info)
+            for scene in block.scenes
+        ]
+        return info, sound, scenes
+
+    alone, endings = seen(good), Counter[str]()
+    for damaged in mutated_files(28, DAMAGED, tmp_path):
+        file = LocalVideo(damaged.path, damaged.path.stat().st_size, temporary=True, owner_id=owner_id)
+        try:
+            seen(file)
+            endings["read"] += 1
+        except (InvalidVideo, WorkerLost) as error:
+            endings[type(error).__name__] += 1
+        assert seen(good) == alone, damaged
+    assert min(endings["read"], endings["InvalidVideo"]) > DAMAGED // 10, endings
+    assert len(list(copies.glob("*/*/*"))) == 0

@@ -20,7 +20,7 @@ from cluster.contracts.errors import WorkerLost
 from cluster.contracts.media import LocalVideo
 from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
 from cluster.decoders import DecoderConfig
-from cluster.owner_decoders import MAX_CALLS, MAX_IDLE, SMALL_BYTES, OwnerDecoders
+from cluster.owner_decoders import MAX_CALLS, MAX_IDLE, MAX_KEPT_BYTES, SMALL_BYTES, OwnerDecoders
 from cluster.sandbox import available
 from tests.missing_part import skip_but_on_ci
 
@@ -79,10 +79,11 @@ def test_a_shared_decoder_reads_no_file_of_another_owner(decoders: OwnerDecoders
     assert told == ["Permission denied"] * 4
 
 
-def test_a_file_that_cannot_be_decoded_ends_its_decoder(decoders: OwnerDecoders, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_decoded_ends_its_decoder(decoders: OwnerDecoders, tmp_path: Path, root: Path) -> None:
     pid = look(decoders, video(tmp_path, "a.mp4"))[0]
     with pytest.raises(UnexpectedError, match=r"a\.mp4"):
         list(decoders.parts("fail", video(tmp_path, "a.mp4")))
+    assert not list(root.glob("*/*")), "its folder goes with it"
     other = look(decoders, video(tmp_path, "a.mp4"))[0]
     assert other != pid
     with pytest.raises(WorkerLost):
@@ -96,6 +97,19 @@ def test_parts_that_are_not_taken_end_the_decoder(decoders: OwnerDecoders, tmp_p
     next(parts)
     parts.close()
     assert look(decoders, video(tmp_path, "a.mp4"))[0] != pid
+
+
+def test_decoder_that_holds_much_memory_is_replaced(decoders: OwnerDecoders, tmp_path: Path) -> None:
+    a_third = MAX_KEPT_BYTES // 3 // 2**20
+
+    def hold() -> int:
+        (pid,) = decoders.parts("hold", video(tmp_path, "a.mp4"), a_third)
+        return int(pid)
+
+    pids = [hold() for _ in range(5)]
+    assert len(set(pids[:2])) == 1
+    assert len(set(pids)) == 2
+    assert MAX_KEPT_BYTES > 300 * 2**20, "three times of what a decoder has loaded"
 
 
 @pytest.mark.parametrize(("owner_id", "size"), [(None, 4), (ADA, SMALL_BYTES + 1)], ids=["no owner", "a large file"])
