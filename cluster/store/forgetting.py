@@ -2,8 +2,9 @@
 
 Searches stay counted too, without their text where they were for the video or name it.
 
-That includes what an existing Heimdex wrote of them: the columns of ``videos`` that tell, and with the scenes all that
-refers to these. Where a video's file is stays known, unless the caller has removed the file.
+That includes what an existing Heimdex wrote of them: the columns of ``videos`` that tell, which a function of the
+database clears (migration 048), and with the scenes all that refers to these. Where a video's file is stays known,
+unless the caller has removed the file.
 
 Pictures lie elsewhere: here is only whose are still to be removed.
 """
@@ -24,19 +25,12 @@ from cluster.store.database import Pool
 from cluster.store.refusals import refused_in_one_sentence
 from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.submissions import cancel
-from cluster.store.update_triggers import without_update_triggers
+from cluster.store.update_triggers import hold_if_triggered
 from cluster.store.vocabulary import Vocabulary, words_in
 
 REMOVALS = 2
 """At once, and again when no worker can still be writing."""
 AGAIN_AFTER = timedelta(minutes=30)
-
-TELLING_COLUMNS = (
-    "full_transcript", "transcript_segments", "transcript_language", "video_summary", "has_rich_semantics",
-    "thumbnail_url", "exif_metadata", "location_latitude", "location_longitude", "location_name", "camera_make",
-    "camera_model",
-)  # fmt: skip
-"""Of an existing Heimdex: what these hold of a video goes; ours are in tables of their own."""
 
 TELLING_OF_SEARCHES = ("search_metadata",)
 """Of an existing Heimdex: the same of its searches."""
@@ -71,11 +65,7 @@ WITH chosen AS MATERIALIZED (
     WHERE p.forgotten_at IS NULL
     RETURNING video_id
 ), forgotten AS (
-    UPDATE videos AS v
-    SET storage_path = CASE WHEN v.id = ANY (%(without_file)s) THEN '' ELSE v.storage_path END,
-        filename = 'forgotten', error_message = NULL{{cleared}}
-    FROM marked AS m WHERE v.id = m.video_id
-    RETURNING v.id, v.owner_id
+    SELECT c.id, c.owner_id FROM chosen AS c JOIN marked AS m ON m.video_id = c.id
 ), named AS (
     -- Searches in the video, and the owner's for its name or id. The counts of searches stay.
     SELECT q.id FROM search_queries AS q JOIN marked AS m ON m.video_id = q.video_id
@@ -86,7 +76,7 @@ WITH chosen AS MATERIALIZED (
        OR length(c.filename) >= 4 AND position(lower(c.filename) IN lower(q.query_text)) > 0
        OR lower(trim(q.query_text)) = lower(regexp_replace(c.filename, '[.][^.]*$', ''))
 ), searches AS (
-    UPDATE search_queries AS q SET query_text = 'forgotten', video_id = NULL{{cleared_of_searches}}
+    UPDATE search_queries AS q SET query_text = 'forgotten', video_id = NULL{{cleared}}
     FROM named WHERE q.id = named.id
 ), scenes AS (
     DELETE FROM video_scenes AS s USING forgotten AS f WHERE s.video_id = f.id
@@ -112,6 +102,8 @@ SELECT f.id, f.owner_id,
        ARRAY(SELECT s.text FROM scenes AS s WHERE s.video_id = f.id) AS texts
 FROM forgotten AS f
 """
+
+_CLEAR = "SELECT heimdex_clear_forgotten(%(ids)s, %(without_file)s)"
 
 _OWN = """
 WITH chosen AS MATERIALIZED (
@@ -170,7 +162,7 @@ def forget(
     ``by``: who has them forgotten; None: the command line.
 
     Raises:
-        ConfigurationError: the session may not disable the triggers of ``videos``, which would move ``updated_at``.
+        ConfigurationError: the session's role may forget no videos.
         RefusedByDatabase: a rule of the database forbids it; none is forgotten then.
     """
     trail = Trail(by or command_line())
@@ -189,16 +181,15 @@ def _forget(pool: Pool, parameters: Mapping[str, object], trail: Trail) -> list[
     if there is None or not there["any"]:
         return []
     try:
-        with pool.connection() as connection, without_update_triggers(connection):
-            statement = sql.SQL(_FORGET).format(
-                cleared=_cleared(connection, "public.videos", TELLING_COLUMNS),
-                cleared_of_searches=_cleared(connection, "public.search_queries", TELLING_OF_SEARCHES),
-            )
-            rows = connection.execute(statement, parameters).fetchall()
+        with pool.connection() as connection:
+            hold_if_triggered(connection)
+            cleared = _cleared(connection, "public.search_queries", TELLING_OF_SEARCHES)
+            rows = connection.execute(sql.SQL(_FORGET).format(cleared=cleared), parameters).fetchall()
+            connection.execute(_CLEAR, {**parameters, "ids": [row["id"] for row in rows]})
             trail.note(connection, Action.FORGET, ObjectKind.VIDEO, [row["id"] for row in rows])
     except errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"videos are forgotten as the owner of the table videos: {error.diag.message_primary}"
+            f"this database role may forget no videos: {error.diag.message_primary}; `heimdex doctor` names the roles"
         ) from error
     trail.log()
     return rows

@@ -4,6 +4,7 @@ from tests.chaos.guards_trial import Guard
 
 RIGHTS = "sql/migrations/045_add_database_roles.sql"
 SOURCES = "sql/migrations/046_restrict_sources_of_api.sql"
+LEDGER = "sql/migrations/047_restrict_ledger_of_api.sql"
 EMBEDDED = "cluster/store/embedded_roles.py"
 
 _ROLES = "tests/integration/test_database_roles.py::"
@@ -37,6 +38,20 @@ ROLE_RIGHTS = [
         "(NEW.uri IS NOT DISTINCT FROM OLD.uri OR NEW.uri = '' OR OLD.origin IN ('http', 'adopted'))",
         "true",
         (f"{_ROLES}test_api_submits_by_the_rules_of_http_alone",),
+    ),
+    Guard(
+        "the API writes no times into the ledger",
+        LEDGER,
+        "FOR EACH ROW WHEN (current_user = 'heimdex_api')",
+        "FOR EACH ROW WHEN (false)",
+        (f"{_ROLES}test_api_adds_no_time_and_no_outcome_to_the_ledger",),
+    ),
+    Guard(
+        "the API changes few columns of the ledger",
+        LEDGER,
+        "SET api = 'SELECT, UPDATE (outcome, finished_at, wait_ms, run_ms, error_type, error_message)'",
+        "SET api = 'SELECT, UPDATE'",
+        (f"{_ROLES}test_api_adds_no_time_and_no_outcome_to_the_ledger",),
     ),
     Guard(
         "the embedded server asks for passwords",

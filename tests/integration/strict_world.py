@@ -14,7 +14,6 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.database import Pool, connect
-from cluster.store.forgetting import TELLING_COLUMNS
 from cluster.store.postgres_check import PostgresCheck
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.submissions import cancel, submit
@@ -28,6 +27,12 @@ STATE = frozenset({"status", "error_message", "updated_at", *TIMES})
 """Columns of ``videos`` that say how far a video is."""
 PROCESSED = STATE | {"duration_s"}
 """Those that processing writes."""
+TELLING_COLUMNS = (
+    "full_transcript", "transcript_segments", "transcript_language", "video_summary", "has_rich_semantics",
+    "thumbnail_url", "exif_metadata", "location_latitude", "location_longitude", "location_name", "camera_make",
+    "camera_model",
+)  # fmt: skip
+"""What these columns of an existing Heimdex hold of a video goes."""
 FORGOTTEN = PROCESSED | {"filename", *TELLING_COLUMNS}
 """Those that forgetting writes."""
 OF_SCENES = ("video_scenes", "scene_exports", "scene_person_embeddings")

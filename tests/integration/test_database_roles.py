@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -13,8 +15,9 @@ from searchable import VISION, Scene, add_video
 
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.search import By
-from cluster.contracts.stages import Stage
+from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import Origin, Submission
 from cluster.doctor_database import database_roles
 from cluster.finding import Finding
@@ -32,6 +35,7 @@ from cluster.store.row_security import refuse_hidden_rows
 from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
 from cluster.store.scenes import SceneStore
 from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.store.stage_ledger import ClosedRun, StageLedger
 from cluster.store.submissions import cancel, submit
 from cluster.store.vector_tables import make_table
 from cluster.store.video_queue import VideoQueue
@@ -39,7 +43,7 @@ from cluster.store.videos import list_videos
 from tests.chaos.rights import FUNCTIONS, RELATIONS
 from tests.conftest import database_on
 from tests.database_roles import as_role
-from tests.existing_database import ANNA, OWNER_ROLE, changes_between, existing_database, take_snapshot
+from tests.existing_database import ANNA, OWNER_ROLE, changes_between, clip, existing_database, take_snapshot
 
 MIGRATE, WORKER, API, READER = DatabaseRole
 ROLES = (WORKER, API, READER)
@@ -192,6 +196,45 @@ def test_api_submits_by_the_rules_of_http_alone(database_url: str) -> None:
         assert set(cancel(pool, [*ids, video])) == {*ids, video}
         assert set(retry(pool, ids)) == set(cancel(pool, ids)) == set(ids)
         assert set(forget(pool, [*ids, video], without_file=[ids[0]])) == {*ids, video}
+
+
+def test_api_adds_no_time_and_no_outcome_to_the_ledger(database_url: str) -> None:
+    with open_pool(database_url, max_size=2, name="tests") as pool:
+        queue = VideoQueue(pool, "first", 60.0)
+        ended, open_one = claim_one(pool, queue), claim_one(pool, queue)
+        begin(pool, open_one, Stage.DOWNLOADING)
+        (run,) = begin(pool, ended, Stage.DOWNLOADING)
+        failure = StageFailure("InvalidVideo", "no pictures", Blame.VIDEO)
+        report = StageReport(
+            run_s=2.0, batch_size=1, node="n", worker="w", device="cpu", resource_s=2.0, failure=failure
+        )
+        StageLedger(pool).write([], [ClosedRun(run, Outcome.FAILED, run.ready_at + timedelta(seconds=1), report)])
+        before = ledger(pool)
+        for forged in (
+            "resource_s = 0 WHERE error_message IS NULL",
+            "ready_at = ready_at - interval '1 hour' WHERE error_message IS NULL",
+            "worker = 'another' WHERE error_message IS NULL",
+            "run_ms = 3600000",
+            "outcome = 'completed', finished_at = clock_timestamp(), wait_ms = 0, run_ms = 0",
+            "outcome = 'lost', error_type = 'Cancelled', finished_at = clock_timestamp(), wait_ms = 0, run_ms = 9",
+            "error_message = 'a message of ours'",
+        ):
+            denied(database_url, API, f"UPDATE video_stage_runs SET {forged}")
+        assert ledger(pool) == before
+        with pool_as(database_url, API) as api:
+            with api.connection() as connection:
+                connection.execute(
+                    "UPDATE video_stage_runs SET outcome = 'lost', error_type = 'Cancelled', run_ms = 0, "
+                    "finished_at = ready_at, wait_ms = 7200000 WHERE outcome = 'running'"
+                )
+            assert ledger(pool)[open_one.id]["wait_ms"] < 3600000
+            assert forget(api, [ended.id, open_one.id]) == sorted([ended.id, open_one.id])
+        assert ledger(pool)[ended.id] == {**before[ended.id], "error_message": None}
+
+
+def ledger(pool: Pool) -> dict[UUID, dict[str, Any]]:
+    with pool.connection() as connection:
+        return {row["video_id"]: row for row in connection.execute("SELECT * FROM video_stage_runs")}
 
 
 @pytest.mark.parametrize("statement", [
@@ -357,6 +400,23 @@ def roles_later(existing_server: EmbeddedPostgres) -> Iterator[str]:
 
 def entered_as(url: str, role: str) -> str:
     return url.replace(f"://{OWNER_ROLE}@", f"://{role}@")
+
+
+def test_api_forgets_where_a_trigger_moves_times(roles_later: str) -> None:
+    before = take_snapshot(roles_later)
+    with open_pool(entered_as(roles_later, API), max_size=2, name="tests") as api:
+        owner_id = only(api, "SELECT owner_id FROM videos WHERE id = %s", clip(26))["owner_id"]
+        assert forget(api, [clip(26), clip(27)], owner_id) == [clip(26)]
+        with api.connection() as connection:  # a video that is not marked as forgotten keeps what it has
+            connection.execute("SELECT heimdex_clear_forgotten(%s, %s)", ([clip(27)], [clip(27)]))
+    after = take_snapshot(roles_later)
+    row, was = (shot.rows["videos"][str(clip(26))] for shot in (after, before))
+    assert (row["filename"], row["full_transcript"], row["exif_metadata"]) == ("forgotten", None, None)
+    assert (row["updated_at"], row["storage_path"]) == (was["updated_at"], was["storage_path"])
+    assert all(str(clip(26)) in line for line in changes_between(before, after) if line.startswith("videos."))
+    with connect(roles_later) as connection:
+        states = connection.execute("SELECT tgenabled FROM pg_trigger WHERE tgname = 'update_videos_updated_at'")
+        assert states.fetchall() == [{"tgenabled": "O"}]
 
 
 def test_roles_see_and_write_all_rows_in_spite_of_policies(roles_later: str) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from api_client import ADMIN, ApiMaker, headers
+from strict_world import TELLING_COLUMNS
 
 from cluster.contracts.audit import owner
 from cluster.contracts.errors import ConfigurationError, RefusedByDatabase
@@ -17,7 +18,7 @@ from cluster.doctor import _owner
 from cluster.store import metrics
 from cluster.store.backfill import backfill_finish_times
 from cluster.store.database import Pool, connect, open_pool
-from cluster.store.forgetting import TELLING_COLUMNS, find_own, forget
+from cluster.store.forgetting import find_own, forget
 from cluster.store.found_scenes import read_scenes, record_search
 from cluster.store.migrations import apply_migrations
 from cluster.store.reprocessing import retry
@@ -197,11 +198,15 @@ def owner_of(pool: Pool, video: UUID) -> Any:
     return owner
 
 
-def test_only_the_owner_of_the_table_may_forget(strict_url: str, strict: Pool) -> None:
+def test_a_role_without_the_right_may_not_forget(strict_url: str, strict: Pool) -> None:
     with connect(strict_url) as connection:
         connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO service_role")
+        connection.execute("REVOKE ALL ON FUNCTION heimdex_clear_forgotten FROM service_role")
     service = strict_url.replace("://existing_owner@", "://service_role@")
-    with open_pool(service, max_size=1, name="tests") as pool, pytest.raises(ConfigurationError, match="as the owner"):
+    with (
+        open_pool(service, max_size=1, name="tests") as pool,
+        pytest.raises(ConfigurationError, match="may forget no videos"),
+    ):
         forget(pool, [clip(26)])
 
 
