@@ -1,5 +1,6 @@
 """The hand-made hostile files, laid out one after another; everything is made on the spot."""
 
+import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -24,6 +25,8 @@ def hostile_files(folder: Path) -> Generator[HostileFile, None, None]:
         place.mkdir(parents=True)
         path = place / name
         hostile.make(path)
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (0, 0))  # else what is damaged is taken for a file that is still being written
         meanwhile = hostile.meanwhile
         try:
             run = None if meanwhile is None else (lambda act=meanwhile, on=path: act(on))

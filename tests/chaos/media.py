@@ -1,8 +1,9 @@
-"""Hostile media: hand-made and mutated files go the way of a video through the media stages, in a process of their own.
+"""Hostile media: hand-made and mutated files go the way of a video through the media stages, in confined decoders.
 
 Owns what counts as a violation: an error that is none of the cluster's own, a file past its deadline, a worker above
 its bound of memory, anything left behind, and a hand-made file that ends other than it must. A worker that dies is no
-violation (the pool replaces it) but is listed. ``python -m tests.chaos.media --seed 1 --mutated 2000``.
+violation (the pool replaces it) but is listed, and so is a decoder.
+``python -m tests.chaos.media --seed 1 --mutated 2000``.
 """
 
 import argparse

@@ -50,6 +50,7 @@ def mutated_files(seed: int, count: int, folder: Path) -> Generator[MutatedFile,
         done = [rng.choice(MUTATIONS)(data, rng) for _ in range(rng.choice([1, 1, 1, 2, 3, 8]))]
         path = folder / f"{number:05d}-{source.name}"
         path.write_bytes(data)
+        os.utime(path, (0, 0))  # else what is damaged is taken for a file that is still being written
         try:
             yield MutatedFile(number, path, f"{source.name}: {', '.join(done)}")
         finally:

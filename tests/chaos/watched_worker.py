@@ -20,6 +20,9 @@ from typing import IO, Any
 from cluster.contracts.media import MediaLimits
 
 ROOT = Path(__file__).parents[2]
+PIPES_OF_KEPT = 6
+"""Of the decoder that is kept for the owner's next file: two pipes, its process, its folder's lock; and two that
+``media_worker`` has open for a moment while it looks."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class WatchedWorker:
         self.deadline_s = deadline_s
         self._process: subprocess.Popen[str] | None = None
         self._held_before: dict[str, Any] = {}
+        self._pipes_at_first = 0
 
     @property
     def pid(self) -> int | None:
@@ -77,6 +81,8 @@ class WatchedWorker:
     def _ending(self, answer: dict[str, Any]) -> Ending:
         held = answer.pop("held")
         left_behind = tuple(_left_behind(self._held_before, held))
+        if held["pipes"] > max(self._held_before["pipes"], self._pipes_at_first + PIPES_OF_KEPT):
+            left_behind += (f"{held['pipes']} pipes to decoders",)
         self._held_before = held
         return Ending(**answer, peak_bytes=held["peak_bytes"], left_behind=left_behind)
 
@@ -96,6 +102,7 @@ class WatchedWorker:
             text=True,
         )
         self._held_before = json.loads(_pipes(process)[1].readline())
+        self._pipes_at_first = self._held_before["pipes"]
         return process
 
     def _end(self) -> int:
@@ -130,3 +137,6 @@ def _left_behind(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]
             yield f"{after[threads] - before[threads]} {threads}"
     if after["data_limit"] != before["data_limit"]:
         yield f"a bound of {after['data_limit']} bytes on its memory"
+    kept, now = before["decoder"], after["decoder"]
+    if kept and now and kept["pid"] == now["pid"] and kept != now:
+        yield f"in its decoder: {now} after {kept}"

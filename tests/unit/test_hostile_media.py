@@ -17,7 +17,7 @@ from tests.chaos.hostile_file import READY, Becomes, HostileFile, refused
 from tests.chaos.hostile_media import HOSTILE
 from tests.chaos.media import DEADLINE_S, LIMITS, MEMORY_BOUND_BYTES, Verdict, run
 from tests.chaos.mutated_media import mutated_files
-from tests.chaos.watched_worker import Ending, WatchedWorker
+from tests.chaos.watched_worker import Ending, WatchedWorker, _left_behind
 from tests.chaos.whole_media import whole
 
 SEED, MUTATED = 4, 48
@@ -104,6 +104,17 @@ def test_a_worker_that_grows_is_named(video: Path, worker: WatchedWorker, monkey
 def test_what_is_left_behind_is_named(video: Path, worker: WatchedWorker, tmp_path: Path) -> None:
     (tmp_path / "scratch" / "another").mkdir(parents=True)
     assert violations(video, worker.take(str(video))) == ["handmade video: left behind: temporary files ['another']"]
+
+
+def test_what_a_kept_decoder_holds_of_a_file_is_named() -> None:
+    nothing = {"temporary": [], "files": [], "os_threads": 2, "python_threads": 2, "data_limit": [-1, -1]}
+    kept = {"pid": 5, "files": 5, "os_threads": 1, "data_limit": [-1, -1]}
+    before = {**nothing, "decoder": kept}
+    for holds in ({"files": 6}, {"os_threads": 2}, {"data_limit": [9, -1]}):
+        [left] = _left_behind(before, {**nothing, "decoder": {**kept, **holds}})
+        assert left.startswith("in its decoder: ")
+    for decoder in (kept, None, {**kept, "pid": 6, "files": 9}):
+        assert list(_left_behind(before, {**nothing, "decoder": decoder})) == []
 
 
 def test_what_a_stage_makes_beyond_a_limit_is_named(video: Path, tmp_path: Path) -> None:
