@@ -1,4 +1,4 @@
-"""The whole way as a pipeline of Ray Data, of the very same calls of the very same workers, one after the other.
+"""The whole way as a pipeline of Ray Data, of the same calls of the same workers, one after the other, unconfined.
 
 ``python -m tests.benchmarks.ray_data_way PLAN`` brings up a Ray of its own, then answers lines of JSON on standard
 input. ``{"rounds": [[FILE, ...], ...]}`` starts one pipeline for all these rounds, in which each round waits for its
@@ -12,18 +12,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import ray
 
+from actors.media_calls import decoding_calls
 from actors.worker_kinds import WorkerPlan
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.storage import locate
 from cluster.store.database import Pool, open_pool
 from cluster.store.submissions import submit
 from cluster.store.video_queue import Finish, VideoQueue
@@ -76,13 +79,23 @@ class _Actor:
     kind: WorkerKind
 
     def __init__(self, plan: WorkerPlan, rendezvous: Rendezvous) -> None:
-        self._calls = plan.loader(self.kind)().calls
+        self._calls = self._loaded(plan)
         self._rendezvous = rendezvous
         rendezvous.note_loaded(self.kind)
 
+    def _loaded(self, plan: WorkerPlan) -> Mapping[str, Callable[..., Any]]:
+        return plan.loader(self.kind)().calls
+
 
 class Media(_Actor):
+    """Decodes in its own process, as a pipeline does that confines nothing."""
+
     kind = WorkerKind.MEDIA
+
+    def _loaded(self, plan: WorkerPlan) -> Mapping[str, Callable[..., Any]]:
+        media = plan.media
+        calls = decoding_calls(media.media_limits, media.key_frame_px, media.threads)
+        return {"locate": partial(locate, limits=media.local_limits), **calls}
 
     def __call__(self, row: Row) -> Row:
         self._rendezvous.wait_for(row["round"])
