@@ -18,6 +18,7 @@ from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits, Spe
 from cluster.contracts.results import Transcript
 from cluster.demo import clips, truth
 from cluster.models.speech import model_directory
+from tests.file_by_file import recognised_file_by_file
 
 SPEECH = Path(__file__).parents[3] / "shared" / "media" / "jfk.flac"
 SAID = (
@@ -26,10 +27,10 @@ SAID = (
 )
 
 MOST_WRONG = 0.02
-MOST_WRONG_SHORT = 0.04
-"""Of the words of sentences that are recognised one by one: 0.037 here, 0.031 by faster-whisper's ``transcribe``, 0.006
-by its batched pipeline (2026-11-29); 0.02 held while features were padded with silence."""
 """Of the demo's words; faster-whisper, sentence by sentence, gets 0.012 of them wrong."""
+
+MOST_WORDS_WORSE = 2
+"""So many more of the demo's 162 words than file by file may be wrong; the real voices have the finer bound."""
 
 needs_speech = pytest.mark.skipif(not SPEECH.exists(), reason=f"real speech is not here: {SPEECH}")
 
@@ -154,7 +155,10 @@ def test_short_videos_are_heard_together_and_each_keeps_its_own_words(
         assert_times_fit(video.transcript, [window])
         assert 0 < video.spoken_s <= window.duration_s
         recognised.append(said(video.transcript))
-    assert error_rate([words for _, words in spoken], recognised) <= MOST_WRONG_SHORT
+    expected = [words for _, words in spoken]
+    theirs = [plain_words(text) for text in recognised_file_by_file([window.samples for window, _ in spoken])]
+    allowed = MOST_WORDS_WORSE / sum(len(words_of(words)) for words in expected)
+    assert error_rate(expected, recognised) <= error_rate(expected, theirs) + allowed + 1e-9
 
 
 def test_noise_and_silence_beside_a_video_change_none_of_its_words(
