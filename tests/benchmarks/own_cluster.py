@@ -27,11 +27,12 @@ class OwnCluster:
 
     def process(self, uris: Sequence[str]) -> tuple[list[Result], Spent]:
         """The results, all of them READY, and what they took: from the submission to the last READY by the
-        database's clock; of the CPUs, what the cluster's processes used meanwhile, and not the command that waits.
+        database's clock; of the CPUs, what the whole machine used meanwhile, but for the command that waits. Decoders
+        end within, and the kernel adds what they used to no process that is still there.
         """
-        before = self._cpu_s()
+        before = _cpu_s()
         answered: list[Result] = json.loads(self.heimdex("process", "--json", *uris))
-        cpu_s = self._cpu_s() - before
+        cpu_s = _cpu_s() - before
         failed = [result for result in answered if result["status"] != "READY"]
         if failed:
             raise SystemExit(f"not READY: {failed}")
@@ -47,17 +48,11 @@ class OwnCluster:
         state = json.loads((Path(self.environment["HEIMDEX_DATA_DIR"]) / "cluster.json").read_text())
         return str(state["http_url"])
 
-    def _cpu_s(self) -> float:
-        """Of all processes that carry this cluster's data directory in their environment."""
-        used = 0.0
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("HEIMDEX_DATA_DIR") == self.environment["HEIMDEX_DATA_DIR"]:
-                    times = process.cpu_times()
-                    used += times.user + times.system + times.children_user + times.children_system
-            except psutil.Error:
-                continue  # it ended, or it is not ours
-        return used
+
+def _cpu_s() -> float:
+    """Seconds that all CPUs together were busy, without those of the commands that this process has waited for."""
+    machine, commands = psutil.cpu_times(), psutil.Process().cpu_times()
+    return machine.user + machine.nice + machine.system - commands.children_user - commands.children_system
 
 
 @contextmanager
