@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from actors.node_watch import DEATHS, why_gone
 from actors.pools import RESTART_DELAY_S, WorkerView
 from actors.stage_actor import StageReply, WorkerInfo
-from cluster.contracts.errors import ConfigurationError, NodeLost, StageTimeout
+from cluster.contracts.errors import ConfigurationError, HeimdexError, NodeLost, StageTimeout
 from cluster.contracts.stages import WorkerKind
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class Fetcher:
     busy_s: float = 0.0
     since_s: float = 0.0
     peak_memory_bytes: int | None = None
+    cause: "asyncio.Task[HeimdexError] | None" = None
+    """Why it is gone, by the error that was seen first."""
 
     @property
     def info(self) -> WorkerInfo | None:
@@ -141,10 +143,20 @@ class FetcherProcesses:
             self.retire(fetcher)
             raise StageTimeout(f"still running after {deadline_s:.0f} s; its worker is replaced") from None
         except DEATHS as error:
-            self.bury(fetcher)
-            raise await why_gone(info, error) from None
+            raise await self.lose(fetcher, info, error) from None
         answered: StageReply = reply
         return answered
+
+    def lose(self, fetcher: Fetcher, info: WorkerInfo, error: RayError) -> "asyncio.Future[HeimdexError]":
+        """Bury the fetcher, a call to which failed with ``error``; returns ``why_gone``, the same for all its calls.
+
+        The error that is seen first decides. Burying kills the process, so the other calls may fail with the error of a
+        process that died, although it was the node that is lost.
+        """
+        if fetcher.cause is None:
+            fetcher.cause = asyncio.create_task(why_gone(info, error))
+        self.bury(fetcher)
+        return asyncio.shield(fetcher.cause)
 
     def bury(self, fetcher: Fetcher) -> None:
         """What is left of the fetcher is killed; another one is started if there are media workers on its node."""
@@ -189,16 +201,16 @@ class FetcherProcesses:
             self.bury(fetcher)
             return
         fetcher.ready.set_result(info)
-        self._background(self._watch(fetcher))
+        self._background(self._watch(fetcher, info))
         if self._kept.get(fetcher.node_id) is fetcher:
             self._on_loaded(fetcher.node_id)
 
-    async def _watch(self, fetcher: Fetcher) -> None:
+    async def _watch(self, fetcher: Fetcher, info: WorkerInfo) -> None:
         """Replace a fetcher that dies, whatever it was at."""
         try:
             await fetcher.handle.last.remote()
-        except RayError:
-            self.bury(fetcher)
+        except RayError as error:
+            await self.lose(fetcher, info, error)
 
     def _background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

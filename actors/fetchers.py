@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from actors.fetch_slots import FetchLimit, FetchSlots, OwnerPauses, caps_of
 from actors.fetcher_processes import Fetcher, FetcherProcesses
-from actors.node_watch import DEATHS, why_gone
+from actors.node_watch import DEATHS
 from actors.pools import STOPPING, WorkerView
 from actors.stage_actor import StageReply
 from actors.turns import Turn
@@ -237,9 +237,9 @@ class Fetchers:
             self._leave(download)
             download.fail(StageTimeout(f"still running after {self._deadline_s:.0f} s; its worker is replaced"))
         except DEATHS as error:
-            self._processes.bury(fetcher)
+            cause = self._processes.lose(fetcher, info, error)
             self._leave(download)
-            download.fail(await why_gone(info, error))
+            download.fail(await cause)
         except Exception as error:  # the answer cannot be read: the fetcher lives
             self._leave(download)
             download.fail(WorkerLost(f"worker {fetcher.name} could not answer: {error}"))

@@ -26,11 +26,14 @@ def can_listen(url: str) -> bool:
 def notifications(url: str, wait_s: float) -> Iterator[bool]:
     """Listen: yields True for a notification, False after ``wait_s`` seconds without one.
 
+    The first is True, as soon as the session listens: a notification from before was not heard.
+
     Holds a session of its own. Raises DatabaseUnavailable when it is lost.
     """
     with connect(url, name="heimdex-listener", autocommit=True, needs_session=True) as connection:
         try:
             connection.execute(f"LISTEN {CHANNEL}")
+            yield True
             while True:
                 yield any(True for _ in connection.notifies(timeout=wait_s, stop_after=1))
         except OperationalError as error:

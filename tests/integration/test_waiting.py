@@ -21,6 +21,7 @@ from actors.worker_kinds import BATCH_LIMITS, DEFERRED
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import HIGHEST_PRIORITY, ClaimedVideo, Submission
 from cluster.store.database import Pool
+from cluster.store.queue_signals import notifications
 from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
 from tests.benchmarks.idle_workers import IdlePlan, IdleScheduler, _Handle
@@ -135,6 +136,31 @@ def test_an_owner_at_the_cap_goes_on_when_a_video_ends(
         ids = send(pool, 4)
         until_ready(pool, ids)
     assert max(time_of(pool, video_id) for video_id in ids) < 10.0
+
+
+def test_a_video_submitted_before_the_scheduler_listens_is_claimed_at_once(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.scheduler.POLL_S", PATIENCE_S)
+    claim, claimed, ids = VideoQueue.claim, threading.Event(), list[UUID]()
+
+    def noted(self: VideoQueue, *arguments: Any) -> list[ClaimedVideo]:
+        videos = claim(self, *arguments)
+        claimed.set()
+        return videos
+
+    def late(url: str, wait_s: float) -> Iterator[bool]:
+        assert claimed.wait(PATIENCE_S / 2)
+        ids.extend(send(pool, 1))
+        yield from notifications(url, wait_s)
+
+    monkeypatch.setattr(VideoQueue, "claim", noted)
+    monkeypatch.setattr("actors.scheduler.notifications", late)
+    with scheduling(database_url):
+        while not ids:
+            threading.Event().wait(0.02)
+        until_ready(pool, ids)
+    assert time_of(pool, ids[0]) < PATIENCE_S / 2
 
 
 def test_claims_leave_time_for_several_videos(database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
 from actors.fetch_slots import FetchLimit
 from actors.fetchers import Fetchers
@@ -40,17 +40,22 @@ class Played:
     discarded: list[str] = field(default_factory=list)
     is_deaf: bool = False
     killed: bool = False
+    beside_error: RayError | None = None
 
     def __post_init__(self) -> None:
-        self.dead = asyncio.Event()
+        self.watch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.describe, self.last = _Method(self._describe), _Method(self._last)
         self.run, self.run_beside = _Method(self._run), _Method(self._beside)
 
     def die(self) -> None:
-        self.dead.set()
-        for download in self.running.values():
-            if not download.done():
-                download.set_exception(ActorDiedError())
+        if not self.watch.done():
+            self.watch.set_exception(ActorDiedError())
+        for key in self.running:
+            self.lose(key, ActorDiedError())
+
+    def lose(self, key: str, error: RayError) -> None:
+        if not self.running[key].done():
+            self.running[key].set_exception(error)
 
     def reply(self, value: Any, failure: StageFailure | None = None) -> list[StageReply]:
         report = StageReport(0.0, 1, "127.0.0.1", self.name, "cpu", 0.0, failure)
@@ -60,8 +65,7 @@ class Played:
         return WorkerInfo(self.name, self.node_id, "127.0.0.1", "cpu", None, 1)
 
     async def _last(self) -> None:
-        await self.dead.wait()
-        raise ActorDiedError()
+        await self.watch
 
     async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
         ((_, key, _),) = batch
@@ -74,6 +78,8 @@ class Played:
 
     async def _beside(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
         ((key,),) = batch
+        if self.beside_error is not None:
+            raise self.beside_error
         self.discarded.append(key)
         if key in self.running and not self.is_deaf:
             self.running[key].set_result(StageFailure("Interrupted", "stopped", Blame.INTERRUPTION))
@@ -268,6 +274,36 @@ def test_a_fetcher_whose_node_is_gone_interrupts_its_downloads(monkeypatch: pyte
         with pytest.raises(NodeLost):
             await task
         assert nodes.fetchers.nodes() == set()
+
+    run(test)
+
+
+@pytest.mark.parametrize("seen_by", ["a download", "a removal", "the watch"])
+def test_downloads_that_end_because_their_fetcher_is_killed_have_the_cause_that_was_seen_first(
+    monkeypatch: pytest.MonkeyPatch, seen_by: str
+) -> None:
+    nodes_alive = ["node"]
+    monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": name, "Alive": True} for name in nodes_alive])
+    away = ActorUnavailableError("Socket closed", b"\0" * 16)
+
+    async def test(nodes: Nodes) -> None:
+        tasks = [nodes.fetch("0"), nodes.fetch("1")]
+        await rest()
+        nodes.media = {}
+        played = nodes.started[0]
+        if seen_by == "a download":
+            played.lose("1", away)
+        elif seen_by == "a removal":
+            played.beside_error = away
+            tasks.append(asyncio.create_task(nodes.fetchers.run_beside("discard", ("key",), 10.0, "node")))
+        else:
+            played.watch.set_exception(away)
+        await asyncio.wait(tasks, timeout=0.2)
+        assert played.killed
+        nodes_alive.clear()  # Ray's health checks find it out later
+        for task in tasks:
+            with pytest.raises(NodeLost):
+                await task
 
     run(test)
 
