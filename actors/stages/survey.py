@@ -109,17 +109,27 @@ class Survey:
             return later[0]
 
     def _surveyed(self, stretch: FilePart) -> _Surveyed:
-        found, follows = self._scan(stretch, {})
-        if found.late_streams:
-            stretch = replace(stretch, probe_bytes=MOST_PROBED_BYTES)
-            found, follows = self._scan(stretch, {})
+        found, follows = self._first_scan(stretch)
         # Where one stream carries on another, the second one's times can only be judged once that is known.
+        stretch = replace(stretch, probe_bytes=found.part.probe_bytes)
         found = self._scan(stretch, follows)[0] if follows else found
         if not found.late_streams:
             return found
         message = f"what begins in {found.late_streams} further streams after {MOST_PROBED_BYTES:,} bytes is left out"
         warning = MediaWarning(PART_LEFT_OUT, message)
         return replace(found, info=replace(found.info, warnings=(*found.info.warnings, warning)))
+
+    def _first_scan(self, stretch: FilePart) -> tuple[_Surveyed, dict[int, int]]:
+        """Streams that begin too late to be known are looked for further on."""
+        try:
+            scanned = self._scan(stretch, {})
+            if not scanned[0].late_streams:
+                return scanned
+        except InvalidVideo:
+            with open_media(self._video.path, self._limits.max_pixels, stretch) as media:
+                if media.container.streams.video:
+                    raise
+        return self._scan(replace(stretch, probe_bytes=MOST_PROBED_BYTES), {})
 
     def _scan(self, stretch: FilePart, follows: dict[int, int]) -> tuple[_Surveyed, dict[int, int]]:
         with open_media(self._video.path, self._limits.max_pixels, stretch) as media, media.memory.bounded():
