@@ -34,6 +34,8 @@ from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderCon
 from cluster.sandbox import scrubbed
 
 START_TIMEOUT_S = 60.0
+END_S = 1.0
+"""How long a process that has nothing more to do may take to end, and one that is killed."""
 PIPE_BYTES = 2**20
 """Room for what a decoder answers: at the usual 64 KiB, both processes take turns several times for each key frame."""
 _ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in (InvalidVideo, TransientFailure)}
@@ -203,11 +205,7 @@ class DecoderCopy:
     @property
     def is_open(self) -> bool:
         """Whether it lives and can be asked again."""
-        if self._process is None:
-            return False
-        ended = select.poll()
-        ended.register(self._process, select.POLLIN)
-        return not ended.poll(0)
+        return self._process is not None and not self._has_ended(self._process, 0.0)
 
     @property
     def memory_bytes(self) -> int:
@@ -222,12 +220,15 @@ class DecoderCopy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End it; its memory is free afterwards, so that a bound on how many decode at once is one on memory."""
+        self._ask_no_more()
+        if self._process is not None and not self._has_ended(self._process, END_S):
+            self._kill()
         self.close()
 
     def close(self) -> None:
         """It has nothing more to answer, and ends by itself."""
-        with suppress(BrokenPipeError):
-            self._request.close()
+        self._ask_no_more()
         self._reply.close()
         if self._process is not None:
             os.close(self._process)
@@ -252,7 +253,19 @@ class DecoderCopy:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            self._has_ended(self._process, END_S)
         self.close()
+
+    def _ask_no_more(self) -> None:
+        with suppress(BrokenPipeError):
+            self._request.close()
+
+    @staticmethod
+    def _has_ended(process: int, within_s: float) -> bool:
+        """Whether the process (a descriptor of it) ends in that time. The kernel frees its memory before it says so."""
+        ended = select.poll()
+        ended.register(process, select.POLLIN)
+        return bool(ended.poll(within_s * 1000))
 
 
 class _Answer:

@@ -41,10 +41,11 @@ def load(readable: Path | None = None) -> Decoders:
         "run": lambda: subprocess.run(["true"], check=True).returncode,
         "kill": lambda pid: os.kill(pid, 9),
         "privileges": lambda: ctypes.CDLL(None).prctl(39, 0, 0, 0, 0),
-        "hang": lambda: time.sleep(600),
+        "hang": lambda fill_bytes=0: list(_linger(fill_bytes)),
+        "fill": _fill,
         "spin": _spin,
         "grow": lambda: len(bytearray(2**30)),
-        "crash": lambda: ctypes.string_at(0),
+        "crash": lambda fill_bytes=0: (_fill(fill_bytes), ctypes.string_at(0)),
         "surprise": Surprise,
         "remember": _remember,
     }
@@ -59,7 +60,17 @@ def _count(most: int) -> Iterator[int]:
     yield from range(most)
 
 
-def _linger() -> Iterator[int]:
+_filled: list[bytes] = []
+
+
+def _fill(count: int) -> int:
+    """Hold so many bytes until this process ends."""
+    _filled.append(b"1" * count)
+    return len(_filled[-1])
+
+
+def _linger(fill_bytes: int = 0) -> Iterator[int]:
+    _fill(fill_bytes)
     yield 0
     time.sleep(600)
 

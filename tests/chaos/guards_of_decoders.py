@@ -43,6 +43,13 @@ DECODERS = [
         ("tests/integration/test_api_limits.py::test_six_large_pictures_at_once_are_decoded_two_at_a_time",),
     ),
     Guard(
+        "a decoder's memory is free before another one may begin",
+        PROCESS,
+        "if self._process is not None and not self._has_ended(self._process, END_S):",
+        "if self._process is None:",
+        (f"{_PROCESS}test_memory_of_a_copy_is_free_when_its_call_ends",),
+    ),
+    Guard(
         "pictures have a largest size",
         PICTURES,
         "if width * height > MAX_PIXELS:",

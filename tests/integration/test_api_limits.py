@@ -27,6 +27,7 @@ from cluster.settings import Settings
 from cluster.store.database import Pool, connect
 from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
 from serve_app.pools import open_api_pool
+from tests.decoder_copies import resident_bytes
 
 KIB = 1024
 SMALL = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=30.0, submissions_per_minute=5)
@@ -293,10 +294,9 @@ def test_six_large_pictures_at_once_are_decoded_two_at_a_time(make_api: ApiMaker
 
     def look() -> None:
         while not ended.wait(0.002):
-            with suppress(psutil.Error):
-                found = [copy.memory_info().rss for copy in psutil.Process(pid).children()]
-                decoding.append(len(found))
-                largest_bytes.append(sum(found))
+            found = resident_bytes(psutil.Process(pid).children())
+            decoding.append(len(found))
+            largest_bytes.append(sum(found))
 
     def search(number: int, address: str) -> int:
         user = UUID(int=number)  # as six owners: each is limited by himself

@@ -16,6 +16,7 @@ from cluster.contracts.errors import MalformedResult, StageTimeout, WorkerLost
 from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
 from cluster.decoders import DecoderConfig
 from cluster.sandbox import available
+from tests.decoder_copies import resident_bytes
 from tests.missing_part import skip_but_on_ci
 
 MakeDecoder = Callable[..., DecoderProcess]
@@ -172,6 +173,25 @@ def test_decoder_serves_threads_at_once(decoder: DecoderProcess) -> None:
     for thread in threads:
         thread.join()
     assert sorted(answers) == list(range(16))
+
+
+@pytest.mark.parametrize("ending", ["answered", "timed out", "given up", "died"])
+def test_memory_of_a_copy_is_free_when_its_call_ends(make_decoder: MakeDecoder, ending: str) -> None:
+    decoder = make_decoder(timeout_s=0.3)
+    decoder.start()
+    assert decoder.pid is not None
+    process = psutil.Process(decoder.pid)
+    for _ in range(5):
+        if ending == "answered":
+            assert decoder.call("fill", 200 * 2**20) == 200 * 2**20
+        elif ending == "given up":
+            parts = decoder.parts("linger", 200 * 2**20)
+            assert next(parts) == 0
+            parts.close()
+        else:
+            with pytest.raises(StageTimeout if ending == "timed out" else WorkerLost):
+                decoder.call("hang" if ending == "timed out" else "crash", 200 * 2**20)
+        assert resident_bytes(process.children()) == []
 
 
 def _wait_until(is_so: Callable[[], bool]) -> None:
