@@ -84,6 +84,13 @@ def result_console() -> Console:
     return VisibleConsole(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
+def _open_closed_streams() -> None:
+    """What is closed (``>&-``) is /dev/null: else a file or connection that is opened later takes its descriptor."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the lowest free descriptor is its own
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, closefd=False))
+
+
 def _read_as_utf_8(stream: object) -> None:
     """Where the locale knows no letters beyond ASCII, nobody meant to have none; what cannot be written is shown."""
     if isinstance(stream, io.TextIOWrapper):
@@ -112,6 +119,7 @@ def silent_output() -> Iterator[None]:
 
 def run(app: Callable[..., Any]) -> int:
     """Run a command line and return its exit status; each error that is raised on purpose is one line."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         _read_as_utf_8(stream)
     try:

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 NOISY = """
 import os, threading
@@ -67,3 +70,13 @@ def test_embedding_prints_its_counts_alone() -> None:
     run = printed(EMBEDS)
     assert json.loads(run.stdout) == {"embedded": 7, "failed": 0, "lacking": 0, "switched": {}}
     assert "a warning of C++" in run.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_commands_run_without_standard_streams(tmp_path: Path, closed: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(NOISY + EMBEDS.replace("work()", "assert open('/dev/null').fileno() > 2; work()"))
+    command = f"{sys.executable} {script} {closed}"
+    run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert (run.returncode, "Traceback" in run.stderr) == (0, False), run.stderr
+    assert ('"embedded": 7' in run.stdout) == (" >&-" not in f" {closed}")
