@@ -62,8 +62,8 @@ def check_private_folder(folder: Path, setting: str) -> None:
         raise ConfigurationError(f"{setting}: {folder} is not a folder: remove it, or set {setting} to another one")
     if found.st_uid != os.geteuid():
         raise ConfigurationError(
-            f"{setting}: {folder} belongs to the account {_account(found.st_uid)}: remove it, or set {setting} to a "
-            "folder of this account"
+            f"{setting}: {folder} belongs to the account {account_name(found.st_uid)}: remove it, or set {setting} to "
+            "a folder of this account"
         )
     _check_mode(folder, found, f"{setting}: ", PRIVATE_FOLDER)
 
@@ -77,7 +77,7 @@ def check_private_file(path: Path, name: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise ConfigurationError(f"{name}: {path} is not a regular file: remove it")
     if found.st_uid not in {os.geteuid(), 0}:
-        raise ConfigurationError(f"{name}: {path} belongs to the account {_account(found.st_uid)}: remove it")
+        raise ConfigurationError(f"{name}: {path} belongs to the account {account_name(found.st_uid)}: remove it")
     _check_mode(path, found, f"{name}: ", PRIVATE_FILE)
 
 
@@ -138,18 +138,26 @@ def check_way(path: Path, name: str) -> os.stat_result:
         ConfigurationError: another account could swap it; or it is not there.
     """
     try:
+        return safe_status(path)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
+def safe_status(path: Path) -> os.stat_result:
+    """As :func:`check_way`, with a ``ValueError`` that does not say what the path is for."""
+    try:
         *way, last = _way(path)
     except OSError as error:
-        raise ConfigurationError(f"{name}: {path} cannot be looked at: {error.strerror}") from None
+        raise ValueError(f"{path} cannot be looked at: {error.strerror}") from None
     for place, found in way:
         if found.st_uid not in _trusted():
-            raise ConfigurationError(
-                f"{name}: {place}, on the way to {path}, belongs to the account {_account(found.st_uid)}, which could "
+            raise ValueError(
+                f"{place}, on the way to {path}, belongs to the account {account_name(found.st_uid)}, which could "
                 f"swap what is below it: remove it, or choose a place elsewhere"
             )
         if stat.S_ISDIR(found.st_mode) and _others_may_replace(found):
-            raise ConfigurationError(
-                f"{name}: other accounts could swap what is in {place} (mode {stat.S_IMODE(found.st_mode):04o}): "
+            raise ValueError(
+                f"other accounts could swap what is in {place} (mode {stat.S_IMODE(found.st_mode):04o}): "
                 f"chmod go-w {shlex.quote(str(place))}, or choose a place elsewhere"
             )
     return last[1]
@@ -182,11 +190,11 @@ def _others_may_replace(found: os.stat_result) -> bool:
     """Whether other accounts can rename or remove what is in this folder: a sticky one keeps each owner's entries."""
     if found.st_mode & stat.S_ISVTX:
         return False
-    by_group = found.st_mode & stat.S_IWGRP and _has_other_members(found.st_gid)
+    by_group = found.st_mode & stat.S_IWGRP and has_other_members(found.st_gid)
     return bool(found.st_mode & stat.S_IWOTH or by_group)
 
 
-def _has_other_members(gid: int) -> bool:
+def has_other_members(gid: int) -> bool:
     """Whether the group is more than the private one of this account (or of root)."""
     own = {os.geteuid(), 0}
     if any(entry.pw_gid == gid and entry.pw_uid not in own for entry in pwd.getpwall()):
@@ -213,7 +221,8 @@ def _check_mode(path: Path, found: os.stat_result, prefix: str, wanted: int) -> 
         )
 
 
-def _account(uid: int) -> str:
+def account_name(uid: int) -> str:
+    """The name of an account, or its number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

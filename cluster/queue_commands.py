@@ -103,7 +103,7 @@ def _show(videos: list[QuarantinedVideo], total: int) -> None:
         table.add_row(
             str(video.id),
             in_markup(video.name),
-            video.stage or "",
+            in_markup(video.stage or ""),
             in_markup(reason),
             str(video.attempts),
             f"{video.failed_at:%Y-%m-%d %H:%M:%S}",

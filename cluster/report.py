@@ -25,7 +25,7 @@ def video_table(results: Sequence[Result]) -> Table:
     for name, result in zip(_names(results), results, strict=True):
         table.add_row(
             in_markup(name),
-            "[green]READY[/]" if result["status"] == "READY" else f"[red]{result['status']}[/]",
+            "[green]READY[/]" if result["status"] == "READY" else f"[red]{in_markup(result['status'])}[/]",
             str(result["scenes"]),
             str(result["words"]),
             number(result["duration_s"], 1),

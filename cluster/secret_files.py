@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cluster.private_files import account_name, has_other_members, safe_status
+
 MAX_BYTES = 64 * 1024
 SUFFIX = "_file"
 
@@ -34,10 +36,12 @@ def with_secrets_read(values: dict[str, Any], names: Iterable[str]) -> dict[str,
 
 
 def read_secret(path: Path) -> str:
-    """The text of a file that no other account may open, without the line feed at its end.
+    """The text of a file that no other account may open or swap, without the line feed at its end.
+
+    Its group may read it, as containers have it whose secrets are mounted by another account.
 
     Raises:
-        ValueError: it cannot be read, is open to every account, is no regular file, or holds no text.
+        ValueError: it cannot be read, other accounts may open or swap it, it is no regular file, or holds no text.
     """
     try:
         # Without waiting: a named pipe would hang here.
@@ -45,17 +49,24 @@ def read_secret(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"the file cannot be read: {error.strerror}") from None
     try:
-        _check_mode(os.fstat(descriptor).st_mode, path)
+        _check(os.fstat(descriptor), path)
         return _text(os.read(descriptor, MAX_BYTES + 1), path)
     finally:
         os.close(descriptor)
 
 
-def _check_mode(mode: int, path: Path) -> None:
-    if not stat.S_ISREG(mode):
+def _check(found: os.stat_result, path: Path) -> None:
+    """``found``: what was opened at ``path``, following links."""
+    if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{path} is no regular file")
-    if mode & stat.S_IRWXO:
+    if found.st_mode & stat.S_IRWXO:
         raise ValueError(f"{path} is open to every account of this machine; run: chmod o-rwx {path}")
+    if found.st_mode & stat.S_IWGRP and has_other_members(found.st_gid):
+        raise ValueError(f"{path} can be written by other accounts of its group; run: chmod g-w {path}")
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise ValueError(f"{path} belongs to the account {account_name(found.st_uid)}, which could change it")
+    if not os.path.samestat(safe_status(path.expanduser()), found):
+        raise ValueError(f"{path} was swapped while it was read")
 
 
 def _text(content: bytes, path: Path) -> str:

@@ -74,7 +74,7 @@ def _in_flight_table(standings: list[dict[str, Any]]) -> Table:
     for standing in standings:
         stages = " + ".join(standing["stages"]) or standing["processing_stage"]
         times = [number(standing[key], 2, 1000) for key in ("queue_ms", "wait_ms", "run_ms")]
-        table.add_row(in_markup(_name(standing)), stages, str(standing["done_stages"]), *times)
+        table.add_row(in_markup(_name(standing)), in_markup(stages), str(standing["done_stages"]), *times)
     return table
 
 
@@ -96,12 +96,9 @@ def _worker_table(workers: list[dict[str, Any]]) -> Table:
     for worker in workers:
         share = 100 * min(1.0, worker["busy_s"] / worker["alive_s"]) if worker["alive_s"] else 0.0
         memory = worker["peak_memory_bytes"]
+        name = worker["worker"].rpartition("/")[2] if "/" in worker["worker"] else worker["kind"]
         table.add_row(
-            worker["worker"].rpartition("/")[2] if "/" in worker["worker"] else worker["kind"],
-            worker["state"],
-            worker["node"],
-            worker["device"],
-            worker["model"] or "",
+            *map(in_markup, (name, worker["state"], worker["node"], worker["device"], worker["model"] or "")),
             "" if worker["kind"] == SCHEDULER_KIND else f"{share:.0f} %",
             f"{memory / 1024**2:.0f} MiB" if memory else "",
         )

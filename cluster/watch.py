@@ -147,7 +147,9 @@ def _view(bar: Progress, standings: Sequence[Standing]) -> RenderableType:
     moving = [standing for standing in standings if standing.status == VideoStatus.PROCESSING]
     for standing in moving[:SHOWN_IN_FLIGHT]:
         steps = "━" * standing.done_stages + "─" * (len(REQUIRES) - standing.done_stages)
-        table.add_row(f"  {in_markup(standing.name)}", f"[cyan]{steps}[/]", _stages(standing), _times(standing))
+        table.add_row(
+            f"  {in_markup(standing.name)}", f"[cyan]{steps}[/]", in_markup(_stages(standing)), _times(standing)
+        )
     if len(moving) > SHOWN_IN_FLIGHT:
         table.add_row(f"  and {len(moving) - SHOWN_IN_FLIGHT} more", "", "", "")
     queues_ms = [standing.queue_ms or 0.0 for standing in standings if standing.status == VideoStatus.PENDING]

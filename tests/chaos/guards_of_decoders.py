@@ -176,6 +176,13 @@ DECODERS = [
         (f"{_VISIBLE}test_console_gives_no_orders_but_its_own",),
     ),
     Guard(
+        "what another system wrote is no markup",
+        "cluster/queue_commands.py",
+        'in_markup(video.stage or "")',
+        'video.stage or ""',
+        ("tests/unit/test_foreign_rows_in_tables.py::test_quarantine_shows_a_foreign_row_as_it_is",),
+    ),
+    Guard(
         "log lines give no orders",
         VISIBLE,
         "        return visible(redacted(super().getMessage()))",

@@ -173,9 +173,30 @@ TOKENS = [
     Guard(
         "a secret's file is closed to others",
         "cluster/secret_files.py",
-        "if mode & stat.S_IRWXO:",
-        "if mode < 0:",
+        "if found.st_mode & stat.S_IRWXO:",
+        "if found.st_mode < 0:",
         (f"{_FILES}test_file_open_to_all_is_refused", f"{_FILES}test_linked_file_is_read_by_its_own_mode"),
+    ),
+    Guard(
+        "a secret's file is of this account",
+        "cluster/secret_files.py",
+        "if found.st_uid not in {os.geteuid(), 0}:",
+        "if found.st_uid < 0:",
+        (f"{_FILES}test_file_of_another_account_is_refused",),
+    ),
+    Guard(
+        "a secret's file is written by no group",
+        "cluster/secret_files.py",
+        "if found.st_mode & stat.S_IWGRP and has_other_members(found.st_gid):",
+        "if found.st_mode < 0:",
+        (f"{_FILES}test_file_that_a_group_may_write_is_refused",),
+    ),
+    Guard(
+        "a secret's file cannot be swapped",
+        "cluster/secret_files.py",
+        "if not os.path.samestat(safe_status(path.expanduser()), found):",
+        "if not found:",
+        (f"{_FILES}test_file_that_others_may_swap_is_refused", f"{_FILES}test_link_of_another_account_is_refused"),
     ),
     Guard(
         "a secret is set in one way",

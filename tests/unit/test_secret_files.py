@@ -110,6 +110,42 @@ def test_file_closed_to_others_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert load_settings().jwt_secret == "s" * 40
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("group", [0, 65534])
+def test_file_of_another_account_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int) -> None:
+    path = secret_file(tmp_path, "s" * 40, 0o640)
+    os.chown(path, 65534, group)
+    assert "belongs to the account nobody" in refused(monkeypatch, path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_file_that_a_group_may_write_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = secret_file(tmp_path, "s" * 40, 0o660)
+    os.chown(path, 0, 65534)
+    assert f"run: chmod g-w {path}" in refused(monkeypatch, path)
+    path.chmod(0o640)
+    assert load_settings().jwt_secret == "s" * 40
+
+
+@pytest.mark.parametrize("mode", [0o707, 0o777])
+def test_file_that_others_may_swap_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    path = secret_file(folder, "s" * 40)
+    folder.chmod(mode)
+    assert f"could swap what is in {folder}" in refused(monkeypatch, path)
+    folder.chmod(0o1777)  # each keeps what is its own there
+    assert load_settings().jwt_secret == "s" * 40
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_link_of_another_account_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(secret_file(tmp_path, "s" * 40))
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    assert "which could swap" in refused(monkeypatch, link)
+
+
 def test_linked_file_is_read_by_its_own_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Kubernetes mounts secrets as links."""
     link = tmp_path / "link"
