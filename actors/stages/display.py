@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 MAX_PIXEL_ASPECT = 4.0
 UNSPECIFIED = 2
 """``AVCOL_SPC_UNSPECIFIED``, and the same of transfer and primaries."""
+SCALED_MATRICES = frozenset({0, 1, UNSPECIFIED, 4, 5, 6, 7, 9})
+"""``AVColorSpace`` that FFmpeg's scaler has; it refuses pictures of YCgCo, SMPTE 2085, ICtCp and the derived ones."""
+BT2020_CONSTANT = 10
+"""Of constant luminance; mostly a wrong name for the usual BT.2020."""
 HD_WIDTH_PX, HD_HEIGHT_PX = 1280, 576
 """Pictures of this width, or higher than this, are of BT.709 where nothing says of which matrix: mpv's rule."""
 
@@ -54,13 +58,15 @@ class StatedColours:
         self._matrix, self._range = int(context.colorspace), int(context.color_range)
 
     def complete(self, frame: VideoFrame) -> None:
-        """Fill in what ``frame`` leaves open."""
+        """Fill in what ``frame`` leaves open, and replace a matrix that FFmpeg's scaler lacks by the nearest one."""
         if frame.color_trc == UNSPECIFIED:
             frame.color_trc = self._transfer
         if frame.color_primaries == UNSPECIFIED:
             frame.color_primaries = self._primaries
         if frame.colorspace == UNSPECIFIED:
             frame.colorspace = self._matrix
+        if frame.colorspace not in SCALED_MATRICES:
+            frame.colorspace = int(Colorspace.BT2020) if frame.colorspace == BT2020_CONSTANT else UNSPECIFIED
         if frame.color_range == ColorRange.UNSPECIFIED:
             frame.color_range = self._range
 

@@ -23,6 +23,8 @@ MOST_RESYNCS = 10_000
 MOST_PARTS = 10_000
 MOST_BOXES = 10_000
 """An MP4 file of more outermost boxes is in fragments."""
+MOST_FRAGMENTS = 1_000_000
+"""Of more outermost boxes, those that follow are not looked at."""
 NEAR_PACKETS = 32
 """The table of programs that belongs to a program's own table is at most so many packets before it."""
 AUDIO_TYPES = frozenset({0x03, 0x04, 0x0F, 0x11, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0xA1, 0xC1, 0xC2})
@@ -55,6 +57,8 @@ def joined_at(path: Path) -> list[int]:
     """The bytes at which further files of the same format begin within the file."""
     with path.open("rb") as file:
         head = file.read(64)
+    if head[4:8] == b"ftyp":
+        return _fragmented_mp4_at(path)
     headers = [header for header in _HEADERS if head.startswith(header[0])]
     if not headers:
         return []
@@ -78,25 +82,44 @@ def _page_end(data: mmap.mmap, at: int) -> int:
 
 def second_mp4_at(path: Path) -> int | None:
     """The byte at which another MP4 file begins within one; None where there is none, or where FFmpeg reads on."""
+    names: list[bytes] = []
     begins: list[int] = []
-    indexes = 0
-    with path.open("rb") as file:
-        if file.read(8)[4:] != b"ftyp":
+    for name, at in _boxes(path):
+        names.append(name)
+        begins += [at] if name == b"ftyp" else []
+        if name == b"moof" or len(names) > MOST_BOXES or names[0] != b"ftyp":
             return None
+    return begins[1] if len(begins) > 1 and names.count(b"moov") > 1 else None
+
+
+def _fragmented_mp4_at(path: Path) -> list[int]:
+    """The bytes at which further MP4 files begin within one that is in fragments: FFmpeg reads on by the first index.
+
+    Of files that are not, it reads the first one alone: see ``second_mp4_at``.
+    """
+    begins: list[int] = []
+    fragments = 0
+    for number, (name, at) in enumerate(_boxes(path)):
+        fragments += name == b"moof"
+        begins += [at] if name == b"ftyp" else []
+        if number > MOST_FRAGMENTS or len(begins) > MOST_PARTS:
+            break
+    return begins[1:] if fragments else []
+
+
+def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The name of each outermost box of an MP4 file, and the byte at which it begins."""
+    with path.open("rb") as file:
         at, end = 0, path.stat().st_size
-        for _ in range(MOST_BOXES):
+        while at < end:
             file.seek(at)
             head = file.read(16)
-            if len(head) < 8 or head[4:8] == b"moof":
-                break
+            if len(head) < 8:
+                return
             size = int.from_bytes(head[:4], "big")
             size = int.from_bytes(head[8:16], "big") if size == 1 else size or end - at
-            begins += [at] if head[4:8] == b"ftyp" else []
-            indexes += head[4:8] == b"moov"
+            yield head[4:8], at
             at += max(8, size)
-        else:
-            return None
-    return begins[1] if len(begins) > 1 and indexes > 1 and len(head) < 8 else None
 
 
 def stream_tables(path: Path) -> list[StreamsFrom]:

@@ -54,6 +54,7 @@ class _Presence:
     last: int
     tick_s: float
     packets: int = 0
+    discarded: int = 0
     latest_s: float = -math.inf
     timed_s: float = -math.inf
     """The last time that a packet stated,"""
@@ -114,6 +115,10 @@ class PacketScan:
             tick_s = float(packet.time_base or 0)
             seen = self._seen[stream] = _Presence(self._position, self._position, tick_s, before=before)
         seen.last = self._position
+        if packet.is_discard and seen.packets:  # decoded for what follows, and never shown: an edit list leaves it out
+            seen.packets += 1
+            seen.discarded += 1
+            return
         time = _time(packet, seen, self._position)
         if time is not None:
             self._clock.feed(stream, seen.packets, time)
@@ -150,7 +155,7 @@ class PacketScan:
         start_s, end_s = self._clock.start_s([index]), self._clock.end_s([index])
         if start_s is None or end_s is None or end_s - start_s < SHORTEST_TO_MEASURE_S:
             return None
-        return self._seen[index].packets / (end_s - start_s)
+        return (self._seen[index].packets - self._seen[index].discarded) / (end_s - start_s)
 
     def start_s(self, streams: list[int]) -> float:
         """The file's start as players show it, on its one clock: where the first of its streams begins."""

@@ -287,6 +287,20 @@ def test_whole_files_joined_are_read_one_after_another(tmp_path: Path, suffix: s
     assert len(found.info.timeline.parts) == len(pieces)
 
 
+@pytest.mark.parametrize("flags", ["", "+default_base_moof", "+empty_moov", "+empty_moov+default_base_moof+delay_moov"])
+def test_fragmented_mp4_files_joined_are_read_one_after_another(tmp_path: Path, flags: str) -> None:
+    options = (("movflags", f"frag_keyframe{flags}"),)
+    pieces = [
+        Clip(4.0, 4.0, (2.0,), (0.5, 3.5), options=options),
+        Clip(4.0, 4.0, (2.0,), (0.5, 3.5), seed=7, options=options),
+        Clip(2.0, 2.0, (), (0.3,), seed=9, options=options),
+    ]
+    files = [write_clip(tmp_path / f"{number}.mp4", piece) for number, piece in enumerate(pieces)]
+    expected = Expected(10.0, (2.0, 4.0, 6.0, 8.0), (0.5, 3.5, 4.5, 7.5, 8.3), within_s=0.35)
+    found = assert_read(join(tmp_path / "joined.mp4", *files), expected)
+    assert len(found.info.timeline.parts) == len(pieces)
+
+
 def test_avi_of_several_riffs_is_one_file(tmp_path: Path) -> None:
     data = write_clip(tmp_path / "clip.avi", Clip()).read_bytes()
     path = tmp_path / "extended.avi"
