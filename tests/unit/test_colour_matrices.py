@@ -7,7 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_timeline import read
+
+from tests.read_files import read
 
 MATRICES = range(15)
 """ITU-T H.273, table 4, with those that are reserved."""
