@@ -261,7 +261,10 @@ def test_health_asks_once_for_all_who_wait(make_api: ApiMaker, database_url: str
         with ThreadPoolExecutor(12) as threads:
             answers = list(threads.map(lambda _: api.get("/readyz"), range(12)))
         assert {answer.json()["parts"]["database"]["detail"] for answer in answers} == {"does not answer"}
-        assert watching.get_stats()["requests_num"] <= 3
+        other.rollback()
+        while api.get("/readyz").json()["parts"]["database"]["detail"] == "does not answer":
+            pass  # what else was asked comes first
+        assert watching.get_stats()["requests_num"] <= 4
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from cluster.scene_pictures import ScenePictures
 from cluster.settings import Settings
 from cluster.store.audit_log import read_audit_log
 from cluster.store.database import Pool, connect, open_pool
+from cluster.store.erasing import next_videos
 from cluster.store.forgetting import forget
 from cluster.store.migrations import apply_migrations
 from cluster.store.submissions import submit
@@ -205,6 +206,7 @@ def test_erasing_leaves_the_files_of_another_systems_work(erase: Command, pool: 
         connection.execute("DELETE FROM video_processing WHERE video_id = %s", (waiting,))
     assert erase(ALICE, "--with-file", "--yes").returncode == 1
     assert file.exists()
+    assert next_videos(pool, ALICE, UUID(int=0), 10, with_file=True) == []  # its pictures are not removed either
 
 
 def test_erasing_in_an_existing_database_touches_no_others_rows(existing_url: str, settings: Settings) -> None:

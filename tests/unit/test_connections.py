@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 import uvicorn
@@ -120,7 +121,7 @@ def test_connection_that_drips_its_head_is_closed_all_the_same() -> None:
 
 
 def test_connection_with_half_a_body_is_closed() -> None:
-    with serving(LIMITS) as place:
+    with serving(replace(LIMITS, request_s=3600.0)) as place:
         assert status(place.send(POST + b"\r\n", b"half")) == 408
         place.wait_for(0)
 
