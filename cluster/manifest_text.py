@@ -1,11 +1,10 @@
 """The rows of a manifest out of its bytes, as spreadsheets, editors and programs write them.
 
-Owns encodings, separators, headers and which line of the file a row begins on. Leaves what columns mean to
-``manifest_columns`` and what a row means to ``manifest``.
+Owns separators, headers and which line of the file a row begins on. Leaves encodings to ``manifest_encoding``, what
+columns mean to ``manifest_columns`` and what a row means to ``manifest``.
 Pure: bytes in, rows out, so that a row is the same whichever process reads it.
 """
 
-import codecs
 import csv
 import io
 import itertools
@@ -16,19 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.manifest_columns import by_column, field_of, is_empty, is_row_number, stripped, told, twice
+from cluster.manifest_encoding import LINE_END, UnreadableText, decoded
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
-_BOMS = (  # UTF-32's begins as UTF-16's does
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _SEPARATORS = ",;\t|"
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"]|\\t)"?[ ,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 """What Excel takes for no row of the sheet."""
-_LETTERS_BEYOND_ASCII = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 @dataclass(frozen=True)
@@ -51,56 +43,11 @@ def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
         yield ManifestRow(1, reason="this is a spreadsheet's own format: export it as CSV (UTF-8)")
         return
     try:
-        text = _decoded(content, legacy="json" not in suffix)
-    except _Unreadable as error:
+        text = decoded(content, legacy="json" not in suffix)
+    except UnreadableText as error:
         yield ManifestRow(error.line, reason=error.reason)
         return
     yield from _json_rows(text) if "json" in suffix else _csv_rows(text)
-
-
-# Text
-
-
-class _Unreadable(Exception):
-    """Bytes that are no text."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
-        self.reason = reason
-
-
-def _decoded(content: bytes, *, legacy: bool) -> str:
-    """The text, without its byte order mark. ``legacy``: what is no UTF-8 may be Windows-1252."""
-    encoding, text = _encoding_of(content)
-    try:
-        return text.decode(encoding)
-    except UnicodeDecodeError as error:
-        # A text that has letters in UTF-8 is a damaged one, not another encoding whose names would all be wrong.
-        if legacy and encoding == "utf-8" and text is content and not _LETTERS_BEYOND_ASCII.search(content):
-            return _windows_text(content)
-        line = len(_LINE_END.findall(text[: error.start].decode(encoding, "replace"))) + 1
-        raise _Unreadable(line, f"not {encoding.upper().removesuffix('-LE').removesuffix('-BE')} text") from None
-
-
-def _windows_text(content: bytes) -> str:
-    try:
-        return content.decode("cp1252")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise _Unreadable(line, "neither UTF-8 nor Windows-1252 text: export it as CSV (UTF-8)") from None
-
-
-def _encoding_of(content: bytes) -> tuple[str, bytes]:
-    """The encoding by the byte order mark, or by the zeros of its first letter; and what follows the mark."""
-    for mark, encoding in _BOMS:
-        if content.startswith(mark):
-            return encoding, content[len(mark) :]
-    if content[:1] != b"\0" and content[1:2] == b"\0":
-        return "utf-16-le", content
-    if content[:1] == b"\0" and content[1:2] not in {b"", b"\0"}:
-        return "utf-16-be", content
-    return "utf-8", content
 
 
 # CSV
@@ -199,7 +146,7 @@ def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> Manifest
 
 def _json_rows(text: str) -> Iterator[ManifestRow]:
     """One object a line, or one array of objects over any number of lines."""
-    lines = _LINE_END.split(text)
+    lines = LINE_END.split(text)
     if text.lstrip().startswith("[") and not _is_one_of_several(lines):
         yield from _array_rows(text)
         return
@@ -225,7 +172,7 @@ def _is_one_of_several(lines: list[str]) -> bool:
 def _array_rows(text: str) -> Iterator[ManifestRow]:
     counted, line, place = 0, 1, _after_space(text, text.index("[") + 1)
     while True:
-        line += len(_LINE_END.findall(text, counted, place))
+        line += len(LINE_END.findall(text, counted, place))
         counted = place
         if text[place : place + 1] == "]":
             if text[place + 1 :].strip():
@@ -275,7 +222,5 @@ def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
-"""Other separators of lines may be part of a name."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(object_pairs_hook=_only_once)
