@@ -1,40 +1,25 @@
 """The rows of a manifest out of its bytes, as spreadsheets, editors and programs write them.
 
-Owns separators, headers and which line of the file a row begins on. Leaves encodings to ``manifest_encoding``, what
-columns mean to ``manifest_columns`` and what a row means to ``manifest``.
+Owns separators, headers and which line of the file a row begins on. Leaves encodings to ``manifest_encoding``, JSON to
+``manifest_json``, what columns mean to ``manifest_columns`` and what a row means to ``manifest``.
 Pure: bytes in, rows out, so that a row is the same whichever process reads it.
 """
 
 import csv
 import io
 import itertools
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.manifest_columns import by_column, field_of, is_empty, is_row_number, stripped, told, twice
-from cluster.manifest_encoding import LINE_END, UnreadableText, decoded
+from cluster.manifest_columns import ManifestRow, by_column, field_of, is_empty, is_row_number, stripped, told, twice
+from cluster.manifest_encoding import UnreadableText, decoded
+from cluster.manifest_json import json_rows
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
 _SEPARATORS = ",;\t|"
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"]|\\t)"?[ ,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 """What Excel takes for no row of the sheet."""
-
-
-@dataclass(frozen=True)
-class ManifestRow:
-    """A row: its fields by column, or the reason why it cannot be read.
-
-    ``line``: the line of the file that it begins on (in parquet: the row), from 1. ``sheet_row``: its number in a
-    spreadsheet, where that is another one.
-    """
-
-    line: int
-    fields: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    sheet_row: int | None = None
 
 
 def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
@@ -47,7 +32,7 @@ def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
     except UnreadableText as error:
         yield ManifestRow(error.line, reason=error.reason)
         return
-    yield from _json_rows(text) if "json" in suffix else _csv_rows(text)
+    yield from json_rows(text) if "json" in suffix else _csv_rows(text)
 
 
 # CSV
@@ -139,88 +124,3 @@ def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> Manifest
         reason = f"{told(unnamed[0])!r} is in a column without a name"
     fields = {stripped(name): value for name, value in cells if stripped(name)}
     return ManifestRow(row.line, by_column(fields), reason, row.sheet_row)
-
-
-# JSON
-
-
-def _json_rows(text: str) -> Iterator[ManifestRow]:
-    """One object a line, or one array of objects over any number of lines."""
-    lines = LINE_END.split(text)
-    if text.lstrip().startswith("[") and not _is_one_of_several(lines):
-        yield from _array_rows(text)
-        return
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                value = _DECODER.decode(line)
-            except (ValueError, RecursionError) as error:
-                yield ManifestRow(number, reason=_json_error(error))
-            else:
-                yield _json_row(number, value)
-
-
-def _is_one_of_several(lines: list[str]) -> bool:
-    """Whether an array begins and ends in the first line, and others follow."""
-    filled = [line for line in lines if line.strip()]
-    try:
-        return len(filled) > 1 and isinstance(json.loads(filled[0]), list)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _array_rows(text: str) -> Iterator[ManifestRow]:
-    counted, line, place = 0, 1, _after_space(text, text.index("[") + 1)
-    while True:
-        line += len(LINE_END.findall(text, counted, place))
-        counted = place
-        if text[place : place + 1] == "]":
-            if text[place + 1 :].strip():
-                yield ManifestRow(line, reason="not valid JSON: something follows the end of the array")
-            return
-        try:
-            value, place = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            yield ManifestRow(line, reason=_json_error(error))
-            return
-        yield _json_row(line, value)
-        place = _after_space(text, place)
-        if text[place : place + 1] == ",":
-            place = _after_space(text, place + 1)
-        elif text[place : place + 1] != "]":
-            yield ManifestRow(line, reason="not valid JSON: the array is not closed after this object")
-            return
-
-
-def _after_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    assert found is not None  # it matches nothing, too
-    return found.end()
-
-
-def _json_row(line: int, value: Any) -> ManifestRow:
-    if not isinstance(value, dict):
-        return ManifestRow(line, reason="not a JSON object")
-    try:
-        return ManifestRow(line, by_column(value))
-    except ValueError as error:
-        return ManifestRow(line, reason=str(error))
-
-
-def _json_error(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON: {error.msg} at column {error.colno}"
-    return "not valid JSON: nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise ValueError(twice(name, name))
-        fields[name] = value
-    return fields
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder(object_pairs_hook=_only_once)
