@@ -53,6 +53,8 @@ def decoded(content: bytes, *, legacy: bool) -> str:
         UnreadableText: it is in no encoding that is read.
     """
     encoding, text = _encoding_of(content)
+    if encoding.startswith("utf-16") and len(text) % 2:
+        text = text.removesuffix(b"\x1a")  # DOS's end of the file, of one byte
     try:
         return text.decode(encoding)
     except UnicodeDecodeError as error:
