@@ -1,7 +1,7 @@
 """Which of a file's streams are the video: its pictures, and the sound that belongs to them.
 
-Owns the order of preference. Leaves to ``silence`` which tracks hold any sound, to ``languages`` which codes name the
-same language.
+Owns the order of preference. Leaves to ``main_sound`` which tracks are commentary and the like, to ``silence`` which
+tracks hold any sound, to ``languages`` which codes name the same language.
 """
 
 import re
@@ -16,23 +16,13 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from actors.stages.languages import language_key
+from actors.stages.main_sound import is_main_sound
 from actors.stages.media_file import codec_name, is_decodable
 from actors.stages.silence import holds_sound
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import WHOLE_FILE, FilePart, MediaWarning
 
 NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
-BESIDE_THE_MAIN_SOUND = (
-    Disposition.comment
-    | Disposition.visual_impaired
-    | Disposition.descriptions
-    | Disposition.karaoke
-    | Disposition.lyrics
-    | Disposition.clean_effects
-    | Disposition.dependent
-    | Disposition.non_diegetic
-)
-"""Commentary, audio description, music and effects without the words, and what is only mixed into another track."""
 MAIN_SOUND_CHANGED = Disposition.dub | Disposition.hearing_impaired
 """All of the words, but not as they were spoken."""
 STILL_CODECS = frozenset({"bmp", "gif", "jpeg2000", "jpegls", "mjpeg", "png", "ppm", "targa", "tiff", "webp"})
@@ -41,11 +31,6 @@ MOST_PROBED = 8
 SOUND_TRACKS = "sound_tracks"
 """Code of the warning that several tracks may be the right one."""
 
-_TITLED_BESIDE = re.compile(
-    r"comment|kommentar|coment[aá]rio|audio.?d[ei]s[ck]ri|described video|descriptive|visually impaired|h[oö]rfilm"
-    r"|karaoke|music only|effects only|music (and|&) effects|isolated score",
-    re.IGNORECASE,
-)
 _PROGRAM = re.compile(r"^  (?:(?P<program>Program \d+)|(?P<rest>No Program))")
 _STREAM = re.compile(r"^  Stream #0:(?P<index>\d+)")
 
@@ -133,11 +118,10 @@ class _Track:
     @classmethod
     def of(cls, stream: AudioStream, asked: str | None) -> "_Track":
         language, wanted = language_key(stream.language), language_key(asked)
-        title = f"{stream.metadata.get('title', '')} {stream.metadata.get('handler_name', '')}"
         return cls(
             stream=stream,
             language=language,
-            is_main=not stream.disposition & BESIDE_THE_MAIN_SOUND and not _TITLED_BESIDE.search(title),
+            is_main=is_main_sound(stream),
             asked=1 if wanted is None or language is None else 2 * (language == wanted),
             is_unchanged=not stream.disposition & MAIN_SOUND_CHANGED,
         )

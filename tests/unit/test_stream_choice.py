@@ -1,5 +1,6 @@
 """Which track is heard: the pictures' own program, the main sound, the asked language, one that is not silent."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,61 @@ def test_flagged_track_is_left_for_the_main_one(flag: Disposition, suffix: str, 
     assert heard_track(write_tracks(tmp_path / f"flags.{suffix}", tracks)) == 1
 
 
-TITLES = ["Director's Commentary", "Audio Description", "Karaoke version", "Audiodeskription", "Commentaire"]
+TITLES = [
+    "Director's Commentary", "Audio Description", "Karaoke version", "Audiodeskription", "Commentaire",
+    "Komentarz reżysera", "Komentář", "Комментарий", "Тифлокомментарий", "Audiodeskrypcja", "Syntolkning",
+    "감독 코멘터리", "오디오 코멘트리", "화면해설", "화면 해설", "음성해설", "음성 해설", "한국어 (화면해설)",
+    unicodedata.normalize("NFD", "화면해설"),
+    "音声解説", "解説放送", "音声ガイド", "オーディオコメンタリー", "ｺﾒﾝﾀﾘｰ",
+    "导演评论", "評論音軌", "评论", "解说", "口述影像", "无障碍", "無障礙版本",
+    "M&E", "M & E", "5.1 M+E", "Music + Effects", "AD", "English AD", "AD (stereo)", "日本語AD", "ＡＤ",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("title", TITLES)
 def test_track_titled_as_commentary_is_left_for_the_main_one(title: str, tmp_path: Path) -> None:
-    assert heard_track(write_tracks(tmp_path / "title.mkv", [Track(title=title, disposition=DEFAULT), Track()])) == 1
+    first = [Track(title=title, disposition=DEFAULT), Track()]
+    assert heard_track(write_tracks(tmp_path / "first.mkv", first)) == 1
+    assert heard_track(write_tracks(tmp_path / "last.mkv", [Track(), first[0]])) == 0
+    assert heard_track(write_tracks(tmp_path / "only.mkv", first[:1])) == 0
+
+
+MAIN_TITLES = [
+    "Stereo",
+    "ad",
+    "Adam",
+    "ADR mix",
+    "LOAD",
+    "me",
+    "RM&EQ",
+    "해설위원",
+    "방송",
+    "日本語",
+    "国语",
+    "Dolby Digital",
+]
+
+
+@pytest.mark.parametrize("title", MAIN_TITLES)
+def test_track_of_another_title_is_heard(title: str, tmp_path: Path) -> None:
+    tracks = [Track(title=title, disposition=DEFAULT), Track()]
+    assert heard_track(write_tracks(tmp_path / "title.mkv", tracks)) == 0
+
+
+@pytest.mark.parametrize("language", ["zxx", "qad", "ZXX", "QAD"])
+def test_track_of_no_words_or_description_is_left(language: str, tmp_path: Path) -> None:
+    beside = Track(language, DEFAULT)
+    assert heard_track(write_tracks(tmp_path / "first.mkv", [beside, Track()])) == 1
+    assert heard_track(write_tracks(tmp_path / "last.mkv", [Track("fre"), beside])) == 0
+    assert heard_track(write_tracks(tmp_path / "asked.mkv", [beside, Track("fre")]), "en") == 1
+    assert heard_track(write_tracks(tmp_path / "only.mkv", [beside])) == 0
+    assert heard_track(write_tracks(tmp_path / "alike.mkv", [beside, beside])) == 0
+
+
+@pytest.mark.parametrize("language", ["qaa", "mis", "mul", "und"])
+def test_track_of_an_unnamed_language_is_a_main_one(language: str, tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "first.mkv", [Track(language, DEFAULT), Track("fre")])) == 0
+    assert heard_track(write_tracks(tmp_path / "last.mkv", [Track("qad", DEFAULT), Track(language)])) == 1
 
 
 def test_flagged_track_is_heard_when_it_is_all_there_is(tmp_path: Path) -> None:
