@@ -5,32 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from av.stream import Disposition
 
 from actors.stages.languages import language_key
-from actors.stages.media_reader import MediaReader
-from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits
+from tests.heard_tracks import heard_track, probe
 from tests.media_files import Shot
 from tests.reported import reported
-from tests.track_files import Track, join_programs, track_of, write_program, write_tracks
+from tests.track_files import Track, join_programs, write_program, write_tracks
 
-LIMITS = MediaLimits(max_duration_s=600, max_pixels=1_000_000, max_fps=60, max_streams=16, max_bytes=10**8)
 DEFAULT, COMMENT, DUB = Disposition.default, Disposition.comment, Disposition.dub
 SILENT = Track(disposition=DEFAULT, sounds_from_s=None)
-
-
-def probe(path: Path, language: str | None = None) -> tuple[MediaReader, LocalVideo, MediaInfo]:
-    reader = MediaReader(LIMITS)
-    video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
-    return reader, video, reader.probe(video, language)
-
-
-def heard_track(path: Path, language: str | None = None) -> int | None:
-    reader, video, info = probe(path, language)
-    samples = [window.samples for window in reader.read_speech(video, info)]
-    return track_of(np.concatenate([np.zeros(0, np.int16), *samples]), SPEECH_RATE_HZ)
 
 
 # Flags
