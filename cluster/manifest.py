@@ -17,8 +17,8 @@ import pydantic
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
-from cluster.manifest_columns import by_column, told
-from cluster.manifest_text import FORMATS, ManifestRow, read_rows
+from cluster.manifest_columns import ManifestRow, by_column, told
+from cluster.manifest_text import FORMATS, read_rows
 from cluster.storage import expand
 from cluster.video_uris import local_path, scheme_of, shown
 

@@ -6,6 +6,7 @@ cells to ``manifest_text``. Pure.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.video_uris import shown
@@ -28,6 +29,20 @@ _NO_VALUES = {"NULL", "null", "\\N", "NaN", "nan", "NA", "<NA>", "N/A", "n/a", "
 _ROW_NUMBERS = re.compile(r"unnamed: ?[0-9]+|__index_level_[0-9]+__", re.IGNORECASE)
 """What pandas calls the column of its row numbers, where it has a name."""
 _LONGEST_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """A row: its fields by column, or the reason why it cannot be read.
+
+    ``line``: the line of the file that it begins on (in parquet: the row), from 1. ``sheet_row``: its number in a
+    spreadsheet, where that is another one.
+    """
+
+    line: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    sheet_row: int | None = None
 
 
 def by_column(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,48 +1,43 @@
 """The rows of a manifest out of its bytes, as spreadsheets, editors and programs write them.
 
-Owns encodings, separators, headers and which line of the file a row begins on. Leaves what columns mean to
-``manifest_columns`` and what a row means to ``manifest``.
+Owns separators, headers and which line of the file a row begins on. Leaves encodings to ``manifest_encoding``, JSON to
+``manifest_json``, how printed tables look to ``manifest_tables``, what columns mean to ``manifest_columns`` and what a
+row means to ``manifest``.
 Pure: bytes in, rows out, so that a row is the same whichever process reads it.
 """
 
-import codecs
 import csv
 import io
 import itertools
-import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.manifest_columns import by_column, field_of, is_empty, is_row_number, stripped, told, twice
+from cluster.manifest_columns import ManifestRow, by_column, field_of, is_empty, is_row_number, stripped, told, twice
+from cluster.manifest_encoding import UnreadableText, decoded
+from cluster.manifest_json import json_rows
+from cluster.manifest_tables import (
+    LEFT_OUT,
+    ONE_COLUMN_A_LINE,
+    are_types,
+    is_expanded,
+    is_footer,
+    is_gap,
+    is_rule,
+)
 
 FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
-_BOMS = (  # UTF-32's begins as UTF-16's does
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_SEPARATORS = ",;\t|"
+_SEPARATORS = ",;\t|│"
+_DRAWN = "|│"
+"""What separates the columns of a table that is drawn."""
+_END_MARK = re.compile(r"\x1a[\x1a\r\n]*\Z")
+"""What DOS has at the end of a text file."""
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"]|\\t)"?[ ,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 """What Excel takes for no row of the sheet."""
-_LETTERS_BEYOND_ASCII = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
-@dataclass(frozen=True)
-class ManifestRow:
-    """A row: its fields by column, or the reason why it cannot be read.
-
-    ``line``: the line of the file that it begins on (in parquet: the row), from 1. ``sheet_row``: its number in a
-    spreadsheet, where that is another one.
-    """
-
-    line: int
-    fields: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    sheet_row: int | None = None
+_Record = tuple[ManifestRow, list[str]]
+"""A record's cells, and where it begins or why it has none."""
 
 
 def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
@@ -51,56 +46,12 @@ def read_rows(content: bytes, suffix: str) -> Iterator[ManifestRow]:
         yield ManifestRow(1, reason="this is a spreadsheet's own format: export it as CSV (UTF-8)")
         return
     try:
-        text = _decoded(content, legacy="json" not in suffix)
-    except _Unreadable as error:
+        text = decoded(content, legacy="json" not in suffix)
+    except UnreadableText as error:
         yield ManifestRow(error.line, reason=error.reason)
         return
-    yield from _json_rows(text) if "json" in suffix else _csv_rows(text)
-
-
-# Text
-
-
-class _Unreadable(Exception):
-    """Bytes that are no text."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
-        self.reason = reason
-
-
-def _decoded(content: bytes, *, legacy: bool) -> str:
-    """The text, without its byte order mark. ``legacy``: what is no UTF-8 may be Windows-1252."""
-    encoding, text = _encoding_of(content)
-    try:
-        return text.decode(encoding)
-    except UnicodeDecodeError as error:
-        # A text that has letters in UTF-8 is a damaged one, not another encoding whose names would all be wrong.
-        if legacy and encoding == "utf-8" and text is content and not _LETTERS_BEYOND_ASCII.search(content):
-            return _windows_text(content)
-        line = len(_LINE_END.findall(text[: error.start].decode(encoding, "replace"))) + 1
-        raise _Unreadable(line, f"not {encoding.upper().removesuffix('-LE').removesuffix('-BE')} text") from None
-
-
-def _windows_text(content: bytes) -> str:
-    try:
-        return content.decode("cp1252")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise _Unreadable(line, "neither UTF-8 nor Windows-1252 text: export it as CSV (UTF-8)") from None
-
-
-def _encoding_of(content: bytes) -> tuple[str, bytes]:
-    """The encoding by the byte order mark, or by the zeros of its first letter; and what follows the mark."""
-    for mark, encoding in _BOMS:
-        if content.startswith(mark):
-            return encoding, content[len(mark) :]
-    if content[:1] != b"\0" and content[1:2] == b"\0":
-        return "utf-16-le", content
-    if content[:1] == b"\0" and content[1:2] not in {b"", b"\0"}:
-        return "utf-16-be", content
-    return "utf-8", content
+    text = _END_MARK.sub("", text)
+    yield from json_rows(text) if "json" in suffix else _csv_rows(text)
 
 
 # CSV
@@ -113,15 +64,25 @@ def _csv_rows(text: str) -> Iterator[ManifestRow]:
         text, hidden = text[marked.end() :], 1
     else:
         separator, hidden = _separator_of(text), 0
-    records = _records(text, separator, hidden)
+    top = _first_lines(text)
+    if any(map(is_expanded, top[:1])):
+        yield ManifestRow(1, reason=ONE_COLUMN_A_LINE)
+        return
+    drawn = any(map(is_rule, top))
+    records = _records(text, separator, hidden, quoted=not (drawn and separator in _DRAWN))
+    yield from _below_header(_without_footers(_without_types(records) if drawn else records))
+
+
+def _below_header(records: Iterator[_Record]) -> Iterator[ManifestRow]:
     header: list[str] | None = None
     for row, values in records:
         if row.reason is not None:
             yield row
-        elif not any(map(stripped, values)) or (header is None and values[0].startswith("#")):
-            continue  # what is above the header may be a comment, or PowerShell's #TYPE
         elif header is not None:
-            yield _csv_row(row, header, values)
+            if list(map(stripped, values)) != list(map(stripped, header)):  # files one after another have it again
+                yield _csv_row(row, header, values)
+        elif values[0].startswith("#"):
+            continue  # what is above the header may be a comment, or PowerShell's #TYPE
         elif reason := _wrong_header(values):
             yield ManifestRow(row.line, reason=reason)
             return
@@ -131,10 +92,44 @@ def _csv_rows(text: str) -> Iterator[ManifestRow]:
         yield ManifestRow(1, reason=_wrong_header([]))
 
 
+def _without_footers(records: Iterator[_Record]) -> Iterator[_Record]:
+    """The records that hold anything, without rules, and without footers at the end."""
+    held: list[_Record] = []
+    for row, values in records:
+        if row.reason is None and (not any(map(stripped, values)) or is_rule("".join(values))):
+            continue
+        if row.reason is None and is_footer(values):
+            held.append((row, values))
+            continue
+        yield from held
+        held.clear()
+        yield row, values
+
+
+def _without_types(records: Iterator[_Record]) -> Iterator[_Record]:
+    """The records of a table that is drawn, without the line of types that is between its header and the next rule."""
+    since_header: list[_Record] = []
+    for row, values in records:
+        if row.reason is None and is_rule("".join(values)):
+            if since_header:
+                break
+        elif row.reason is not None or since_header or any(map(stripped, values)):
+            since_header.append((row, values))
+    if len(since_header) == 2 and are_types(since_header[1][1]):
+        del since_header[1]
+    yield from since_header
+    yield from records
+
+
+def _first_lines(text: str) -> list[str]:
+    """The first three lines that hold anything and are no comments: if a table is drawn, one of them is a rule."""
+    lines = (line for line in io.StringIO(text, newline=None) if stripped(line).strip(_SEPARATORS))
+    return list(itertools.islice(itertools.dropwhile(lambda line: line.startswith(("#", '"#')), lines), 3))
+
+
 def _separator_of(text: str) -> str:
     """The separator by which the header has the column of URIs, the one with the most columns if several do."""
-    lines = (line for line in io.StringIO(text, newline=None) if stripped(line).strip(_SEPARATORS))
-    first = next(itertools.dropwhile(lambda line: line.startswith(("#", '"#')), lines), "")
+    first = next(itertools.filterfalse(is_rule, _first_lines(text)), "")
 
     def columns(separator: str) -> tuple[bool, int]:
         names: list[str] = next(_reader(first, separator, strict=False), [])
@@ -143,14 +138,15 @@ def _separator_of(text: str) -> str:
     return max(_SEPARATORS, key=columns)
 
 
-def _reader(text: str, separator: str, *, strict: bool) -> Any:
+def _reader(text: str, separator: str, *, strict: bool, quoted: bool = True) -> Any:
     lines = io.StringIO(text, newline="")
-    return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
+    form: Any = {"delimiter": separator, "quoting": csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE}
+    return csv.reader(lines, skipinitialspace=True, strict=strict, **form)
 
 
-def _records(text: str, separator: str, hidden: int) -> Iterator[tuple[ManifestRow, list[str]]]:
+def _records(text: str, separator: str, hidden: int, *, quoted: bool) -> Iterator[_Record]:
     """Every record with where it begins; ``hidden``: lines above that no spreadsheet shows."""
-    reader = _reader(text, separator, strict=True)
+    reader = _reader(text, separator, strict=True, quoted=quoted)
     for sheet_row in itertools.count(1):
         line = reader.line_num + 1 + hidden  # a quoted field may have several lines
         shown_as = sheet_row if sheet_row != line else None
@@ -182,6 +178,8 @@ def _wrong_header(names: list[str]) -> str | None:
 def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> ManifestRow:
     if not stripped(header[0]) and is_row_number(header[0], values[0]):
         values = ["", *values[1:]]
+    if is_gap(values):
+        return ManifestRow(row.line, {}, LEFT_OUT, row.sheet_row)
     cells = list(zip(header, values, strict=False))
     surplus = len([value for value in values[len(header) :] if not is_empty(value)])
     unnamed = [value for name, value in cells if not stripped(name) and not is_empty(value)]
@@ -192,90 +190,3 @@ def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> Manifest
         reason = f"{told(unnamed[0])!r} is in a column without a name"
     fields = {stripped(name): value for name, value in cells if stripped(name)}
     return ManifestRow(row.line, by_column(fields), reason, row.sheet_row)
-
-
-# JSON
-
-
-def _json_rows(text: str) -> Iterator[ManifestRow]:
-    """One object a line, or one array of objects over any number of lines."""
-    lines = _LINE_END.split(text)
-    if text.lstrip().startswith("[") and not _is_one_of_several(lines):
-        yield from _array_rows(text)
-        return
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                value = _DECODER.decode(line)
-            except (ValueError, RecursionError) as error:
-                yield ManifestRow(number, reason=_json_error(error))
-            else:
-                yield _json_row(number, value)
-
-
-def _is_one_of_several(lines: list[str]) -> bool:
-    """Whether an array begins and ends in the first line, and others follow."""
-    filled = [line for line in lines if line.strip()]
-    try:
-        return len(filled) > 1 and isinstance(json.loads(filled[0]), list)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _array_rows(text: str) -> Iterator[ManifestRow]:
-    counted, line, place = 0, 1, _after_space(text, text.index("[") + 1)
-    while True:
-        line += len(_LINE_END.findall(text, counted, place))
-        counted = place
-        if text[place : place + 1] == "]":
-            if text[place + 1 :].strip():
-                yield ManifestRow(line, reason="not valid JSON: something follows the end of the array")
-            return
-        try:
-            value, place = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            yield ManifestRow(line, reason=_json_error(error))
-            return
-        yield _json_row(line, value)
-        place = _after_space(text, place)
-        if text[place : place + 1] == ",":
-            place = _after_space(text, place + 1)
-        elif text[place : place + 1] != "]":
-            yield ManifestRow(line, reason="not valid JSON: the array is not closed after this object")
-            return
-
-
-def _after_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    assert found is not None  # it matches nothing, too
-    return found.end()
-
-
-def _json_row(line: int, value: Any) -> ManifestRow:
-    if not isinstance(value, dict):
-        return ManifestRow(line, reason="not a JSON object")
-    try:
-        return ManifestRow(line, by_column(value))
-    except ValueError as error:
-        return ManifestRow(line, reason=str(error))
-
-
-def _json_error(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON: {error.msg} at column {error.colno}"
-    return "not valid JSON: nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise ValueError(twice(name, name))
-        fields[name] = value
-    return fields
-
-
-_LINE_END = re.compile(r"\r\n|\r|\n")
-"""Other separators of lines may be part of a name."""
-_SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder(object_pairs_hook=_only_once)

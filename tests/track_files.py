@@ -22,13 +22,15 @@ NO_FLAG = Disposition(0)
 
 @dataclass(frozen=True)
 class Track:
-    """A track: its tone begins at ``sounds_from_s`` (None: never)."""
+    """A track: its tone begins at ``sounds_from_s`` (None: never). ``tone_of``: another track's tone."""
 
     language: str | None = None
     disposition: Disposition = NO_FLAG
     title: str | None = None
     sounds_from_s: float | None = 0.0
     length_s: float | None = None
+    tone_of: int | None = None
+    gain: float = 1.0
 
 
 def write_tracks(
@@ -37,9 +39,10 @@ def write_tracks(
     seconds: float = 2.0,
     size: tuple[int, int] = (64, 48),
     options: dict[str, str] | None = None,
+    codec: str | None = None,
 ) -> Path:
     """Write a picture stream and these tracks beside it; the suffix names the container."""
-    codec = "mp2" if path.suffix == ".ts" else "aac"
+    codec = codec or ("mp2" if path.suffix == ".ts" else "aac")
     with av.open(str(path), "w", options=options or {}) as container:
         video = container.add_stream("mpeg2video" if path.suffix == ".ts" else "mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
@@ -70,14 +73,15 @@ def _add(container: OutputContainer, codec: str, track: Track) -> AudioStream:
 
 
 def _sounds(tracks: Sequence[Track], seconds: float) -> list[Samples]:
-    return [_sound(track, frequency_hz, seconds) for track, frequency_hz in zip(tracks, TONES_HZ, strict=False)]
+    numbers = [number if track.tone_of is None else track.tone_of for number, track in enumerate(tracks)]
+    return [_sound(track, TONES_HZ[number], seconds) for track, number in zip(tracks, numbers, strict=True)]
 
 
 def _sound(track: Track, frequency_hz: float, seconds: float) -> Samples:
     samples = tone(track.length_s or seconds, RATE_HZ, frequency_hz)
     begin_s = len(samples) / RATE_HZ if track.sounds_from_s is None else track.sounds_from_s
     samples[: round(begin_s * RATE_HZ)] = 0
-    return samples
+    return np.asarray(samples * track.gain, samples.dtype)
 
 
 def track_of(samples: Samples, rate_hz: int) -> int | None:

@@ -37,8 +37,13 @@ _UNKNOWN = frozenset({"", "und", "unk", "mis", "mul", "zxx"})
 
 def language_key(code: str | None) -> str | None:
     """What codes of the same language have in common; None where a code names no language."""
-    primary = (code or "").replace("_", "-").split("-")[0].strip().lower()
+    primary = primary_code(code)
     if primary in _UNKNOWN or "qaa" <= primary <= "qtz":
         return None
     three = _TWO_TO_THREE.get(primary, primary)
     return _SAME.get(three, three)
+
+
+def primary_code(code: str | None) -> str:
+    """A code without its region, in lower case: of ``de-AT`` and ``DE_at``, ``de``."""
+    return (code or "").replace("_", "-").split("-")[0].strip().lower()

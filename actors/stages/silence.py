@@ -43,8 +43,8 @@ def holds_sound(path: Path, part: FilePart, index: int) -> bool:
 
 def _is_heard(media: OpenMedia, stream: AudioStream) -> bool:
     heard_s = 0.0
-    for place_s, length_s in _places(media):
-        if place_s and not _seek(media, place_s):
+    for place_s, length_s in places(media):
+        if place_s and not seek(media, place_s):
             return False
         for frame in _frames(media, stream, length_s):
             samples = channels_of(frame)
@@ -55,7 +55,8 @@ def _is_heard(media: OpenMedia, stream: AudioStream) -> bool:
     return False
 
 
-def _places(media: OpenMedia) -> Iterator[tuple[float, float]]:
+def places(media: OpenMedia) -> Iterator[tuple[float, float]]:
+    """Where is listened, and for how long, in seconds."""
     yield 0.0, BEGINNING_S
     duration_s = (media.container.duration or 0) / av.time_base
     start_s = (media.container.start_time or 0) / av.time_base
@@ -64,7 +65,8 @@ def _places(media: OpenMedia) -> Iterator[tuple[float, float]]:
         yield from ((start_s + BEGINNING_S + number * step_s, min(PLACE_S, step_s)) for number in range(PLACES))
 
 
-def _seek(media: OpenMedia, place_s: float) -> bool:
+def seek(media: OpenMedia, place_s: float) -> bool:
+    """Go to a place of the file; whether that was possible."""
     try:
         media.container.seek(round(place_s * av.time_base))
     except av.error.FFmpegError:
@@ -80,7 +82,7 @@ def _frames(media: OpenMedia, stream: AudioStream, length_s: float) -> Iterator[
             read_bytes += packet.size
             media.memory.check()
             if packet.stream.index == stream.index and packet.size:
-                for frame in _decoded(stream, packet):
+                for frame in decoded(stream, packet):
                     decoded_s += frame.samples / max(1, frame.sample_rate)
                     yield frame
             if decoded_s >= length_s or read_bytes > PLACE_BYTES:
@@ -89,7 +91,8 @@ def _frames(media: OpenMedia, stream: AudioStream, length_s: float) -> Iterator[
         return
 
 
-def _decoded(stream: AudioStream, packet: "Packet[Stream]") -> list[AudioFrame]:
+def decoded(stream: AudioStream, packet: "Packet[Stream]") -> list[AudioFrame]:
+    """The sound of a packet; none where it is damaged."""
     try:
         frames = stream.decode(packet)
     except av.error.FFmpegError:

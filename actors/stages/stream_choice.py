@@ -1,7 +1,8 @@
 """Which of a file's streams are the video: its pictures, and the sound that belongs to them.
 
-Owns the order of preference. Leaves to ``silence`` which tracks hold any sound, to ``languages`` which codes name the
-same language.
+Owns the order of preference. Leaves to ``main_sound`` which tracks are commentary and the like, to ``silence`` which
+tracks hold any sound, to ``separate_sound`` which hold sound of their own, to ``languages`` which codes name the same
+language.
 """
 
 import re
@@ -16,23 +17,14 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from actors.stages.languages import language_key
+from actors.stages.main_sound import is_main_sound
 from actors.stages.media_file import codec_name, is_decodable
+from actors.stages.separate_sound import separate_tracks
 from actors.stages.silence import holds_sound
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import WHOLE_FILE, FilePart, MediaWarning
 
 NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
-BESIDE_THE_MAIN_SOUND = (
-    Disposition.comment
-    | Disposition.visual_impaired
-    | Disposition.descriptions
-    | Disposition.karaoke
-    | Disposition.lyrics
-    | Disposition.clean_effects
-    | Disposition.dependent
-    | Disposition.non_diegetic
-)
-"""Commentary, audio description, music and effects without the words, and what is only mixed into another track."""
 MAIN_SOUND_CHANGED = Disposition.dub | Disposition.hearing_impaired
 """All of the words, but not as they were spoken."""
 STILL_CODECS = frozenset({"bmp", "gif", "jpeg2000", "jpegls", "mjpeg", "png", "ppm", "targa", "tiff", "webp"})
@@ -41,11 +33,6 @@ MOST_PROBED = 8
 SOUND_TRACKS = "sound_tracks"
 """Code of the warning that several tracks may be the right one."""
 
-_TITLED_BESIDE = re.compile(
-    r"comment|kommentar|coment[aá]rio|audio.?d[ei]s[ck]ri|described video|descriptive|visually impaired|h[oö]rfilm"
-    r"|karaoke|music only|effects only|music (and|&) effects|isolated score",
-    re.IGNORECASE,
-)
 _PROGRAM = re.compile(r"^  (?:(?P<program>Program \d+)|(?P<rest>No Program))")
 _STREAM = re.compile(r"^  Stream #0:(?P<index>\d+)")
 
@@ -116,7 +103,9 @@ def choose_sound(container: InputContainer, language: str | None = None, part: F
     tracks = [_Track.of(stream, language) for stream in _beside_the_pictures(container, decodable)]
     tracks.sort(key=lambda track: track.rank, reverse=True)
     chosen = _first_with_sound(Path(container.name), part, tracks)
-    return SoundChoice(chosen.stream if chosen else None, _doubts(chosen, tracks) if chosen else ())
+    if chosen is None:
+        return SoundChoice(None)
+    return SoundChoice(chosen.stream, _doubts(chosen, tracks) or _microphones(container, part, chosen, tracks))
 
 
 @dataclass(frozen=True)
@@ -133,11 +122,10 @@ class _Track:
     @classmethod
     def of(cls, stream: AudioStream, asked: str | None) -> "_Track":
         language, wanted = language_key(stream.language), language_key(asked)
-        title = f"{stream.metadata.get('title', '')} {stream.metadata.get('handler_name', '')}"
         return cls(
             stream=stream,
             language=language,
-            is_main=not stream.disposition & BESIDE_THE_MAIN_SOUND and not _TITLED_BESIDE.search(title),
+            is_main=is_main_sound(stream),
             asked=1 if wanted is None or language is None else 2 * (language == wanted),
             is_unchanged=not stream.disposition & MAIN_SOUND_CHANGED,
         )
@@ -176,6 +164,35 @@ def _doubts(chosen: _Track, tracks: Sequence[_Track]) -> tuple[MediaWarning, ...
     others = ", ".join(_named(track) for track in tracks if track is not chosen)
     message = f"the words are those of the sound track {own}; other tracks ({others}) are left out"
     return (MediaWarning(SOUND_TRACKS, f"{message}; submit with a language to choose"),)
+
+
+def _microphones(
+    container: InputContainer, part: FilePart, chosen: _Track, tracks: Sequence[_Track]
+) -> tuple[MediaWarning, ...]:
+    """A warning where a file has a mono track per microphone: of those that nothing tells apart, one is heard."""
+    alike = [track for track in tracks if track is not chosen and _is_like(track, chosen)][: MOST_PROBED - 1]
+    if not alike or programs_of(container):
+        return ()
+    indexes = [track.stream.index for track in alike]
+    separate = separate_tracks(Path(container.name), part, chosen.stream.index, indexes)
+    if not separate:
+        return ()
+    others = ", ".join(_named(track) for track in alike if track.stream.index in separate)
+    message = (
+        f"the words are those of the sound track {_named(chosen)}; further tracks with sound ({others}) are left out"
+    )
+    return (MediaWarning(SOUND_TRACKS, f"{message}; mix them into one track to have all of them transcribed"),)
+
+
+def _is_like(track: _Track, chosen: _Track) -> bool:
+    """Whether both are mono and of one kind, without a language, a title or a flag that speaks for one."""
+    one, other = track.stream.codec_context, chosen.stream.codec_context
+    return (
+        track.language is chosen.language is None
+        and (track.is_main, track.is_unchanged) == (chosen.is_main, chosen.is_unchanged)
+        and one.layout.nb_channels == other.layout.nb_channels == 1
+        and (one.name, one.sample_rate) == (other.name, other.sample_rate)
+    )
 
 
 def _named(track: _Track) -> str:

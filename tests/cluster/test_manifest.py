@@ -179,8 +179,8 @@ def test_a_manifest_may_have_a_strange_name(tmp_path: Path) -> None:
 
 def test_manifest_that_is_no_text_names_the_line(tmp_path: Path) -> None:
     damaged = "uri\nhttps://host/ö.mp4\n".encode() + "https://host/ä.mp4\n".encode("latin-1")
-    assert read(tmp_path, "m.csv", damaged) == Manifest([], [BadRow(3, "not UTF-8 text")])
-    assert read(tmp_path, "m.jsonl", b"\xff\xfe{") == Manifest([], [BadRow(1, "not UTF-16 text")])
+    assert read(tmp_path, "m.csv", damaged) == Manifest([], [BadRow(3, "not UTF-8 text: export it as CSV (UTF-8)")])
+    assert read(tmp_path, "m.jsonl", b"\xff\xfe{") == Manifest([], [BadRow(1, "not UTF-16 text: save it as UTF-8")])
 
 
 @pytest.mark.parametrize(

@@ -7,33 +7,14 @@ import pytest
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
-from cluster.manifest import BadRow, Manifest, needs_ray, read_manifest
+from cluster.manifest import BadRow, needs_ray, read_manifest
 from cluster.report import print_bad_rows
+from tests.manifest_files import read, reason, rows
 
 SHARED_MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 
 TWO = [("a.mp4", "en"), ("b ü.mp4", None)]
 HEADER = "uri,language"
-
-
-def read(folder: Path, name: str, content: str | bytes) -> Manifest:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_manifest(str(path))
-
-
-def rows(folder: Path, name: str, content: str | bytes) -> list[tuple[str, str | None]]:
-    """What is submitted of a manifest that has no bad row."""
-    manifest = read(folder, name, content)
-    assert manifest.bad_rows == []
-    return [(str(Path(each.uri).relative_to(folder)), each.language) for each in manifest.submissions]
-
-
-def reason(folder: Path, name: str, content: str | bytes) -> str:
-    manifest = read(folder, name, content)
-    assert manifest.submissions == []
-    (bad,) = manifest.bad_rows
-    return bad.reason
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -87,9 +68,8 @@ def test_text_in_no_known_encoding_names_its_line(tmp_path: Path) -> None:
         BadRow(3, "neither UTF-8 nor Windows-1252 text: export it as CSV (UTF-8)")
     ]
     assert read(tmp_path, "m.jsonl", '{"uri": "a"}\n{"uri": "ü"}'.encode("cp1252")).bad_rows == [
-        BadRow(2, "not UTF-8 text")
+        BadRow(2, "not UTF-8 text: save it as UTF-8")
     ]
-    assert read(tmp_path, "m.csv", b"\xef\xbb\xbfuri\n\xfc.mp4\n").bad_rows == [BadRow(2, "not UTF-8 text")]
 
 
 @pytest.mark.parametrize(

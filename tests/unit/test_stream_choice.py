@@ -1,35 +1,21 @@
 """Which track is heard: the pictures' own program, the main sound, the asked language, one that is not silent."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from av.stream import Disposition
 
 from actors.stages.languages import language_key
-from actors.stages.media_reader import MediaReader
-from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits
+from tests.heard_tracks import heard_track, probe
 from tests.media_files import Shot
 from tests.reported import reported
-from tests.track_files import Track, join_programs, track_of, write_program, write_tracks
+from tests.track_files import Track, join_programs, write_program, write_tracks
 
-LIMITS = MediaLimits(max_duration_s=600, max_pixels=1_000_000, max_fps=60, max_streams=16, max_bytes=10**8)
 DEFAULT, COMMENT, DUB = Disposition.default, Disposition.comment, Disposition.dub
 SILENT = Track(disposition=DEFAULT, sounds_from_s=None)
-
-
-def probe(path: Path, language: str | None = None) -> tuple[MediaReader, LocalVideo, MediaInfo]:
-    reader = MediaReader(LIMITS)
-    video = LocalVideo(path=path, size_bytes=path.stat().st_size, temporary=False)
-    return reader, video, reader.probe(video, language)
-
-
-def heard_track(path: Path, language: str | None = None) -> int | None:
-    reader, video, info = probe(path, language)
-    samples = [window.samples for window in reader.read_speech(video, info)]
-    return track_of(np.concatenate([np.zeros(0, np.int16), *samples]), SPEECH_RATE_HZ)
 
 
 # Flags
@@ -54,12 +40,61 @@ def test_flagged_track_is_left_for_the_main_one(flag: Disposition, suffix: str, 
     assert heard_track(write_tracks(tmp_path / f"flags.{suffix}", tracks)) == 1
 
 
-TITLES = ["Director's Commentary", "Audio Description", "Karaoke version", "Audiodeskription", "Commentaire"]
+TITLES = [
+    "Director's Commentary", "Audio Description", "Karaoke version", "Audiodeskription", "Commentaire",
+    "Komentarz reżysera", "Komentář", "Комментарий", "Тифлокомментарий", "Audiodeskrypcja", "Syntolkning",
+    "감독 코멘터리", "오디오 코멘트리", "화면해설", "화면 해설", "음성해설", "음성 해설", "한국어 (화면해설)",
+    unicodedata.normalize("NFD", "화면해설"),
+    "音声解説", "解説放送", "音声ガイド", "オーディオコメンタリー", "ｺﾒﾝﾀﾘｰ",
+    "导演评论", "評論音軌", "评论", "解说", "口述影像", "无障碍", "無障礙版本",
+    "M&E", "M & E", "5.1 M+E", "Music + Effects", "AD", "English AD", "AD (stereo)", "日本語AD", "ＡＤ",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("title", TITLES)
 def test_track_titled_as_commentary_is_left_for_the_main_one(title: str, tmp_path: Path) -> None:
-    assert heard_track(write_tracks(tmp_path / "title.mkv", [Track(title=title, disposition=DEFAULT), Track()])) == 1
+    first = [Track(title=title, disposition=DEFAULT), Track()]
+    assert heard_track(write_tracks(tmp_path / "first.mkv", first)) == 1
+    assert heard_track(write_tracks(tmp_path / "last.mkv", [Track(), first[0]])) == 0
+    assert heard_track(write_tracks(tmp_path / "only.mkv", first[:1])) == 0
+
+
+MAIN_TITLES = [
+    "Stereo",
+    "ad",
+    "Adam",
+    "ADR mix",
+    "LOAD",
+    "me",
+    "RM&EQ",
+    "해설위원",
+    "방송",
+    "日本語",
+    "国语",
+    "Dolby Digital",
+]
+
+
+@pytest.mark.parametrize("title", MAIN_TITLES)
+def test_track_of_another_title_is_heard(title: str, tmp_path: Path) -> None:
+    tracks = [Track(title=title, disposition=DEFAULT), Track()]
+    assert heard_track(write_tracks(tmp_path / "title.mkv", tracks)) == 0
+
+
+@pytest.mark.parametrize("language", ["zxx", "qad", "ZXX", "QAD"])
+def test_track_of_no_words_or_description_is_left(language: str, tmp_path: Path) -> None:
+    beside = Track(language, DEFAULT)
+    assert heard_track(write_tracks(tmp_path / "first.mkv", [beside, Track()])) == 1
+    assert heard_track(write_tracks(tmp_path / "last.mkv", [Track("fre"), beside])) == 0
+    assert heard_track(write_tracks(tmp_path / "asked.mkv", [beside, Track("fre")]), "en") == 1
+    assert heard_track(write_tracks(tmp_path / "only.mkv", [beside])) == 0
+    assert heard_track(write_tracks(tmp_path / "alike.mkv", [beside, beside])) == 0
+
+
+@pytest.mark.parametrize("language", ["qaa", "mis", "mul", "und"])
+def test_track_of_an_unnamed_language_is_a_main_one(language: str, tmp_path: Path) -> None:
+    assert heard_track(write_tracks(tmp_path / "first.mkv", [Track(language, DEFAULT), Track("fre")])) == 0
+    assert heard_track(write_tracks(tmp_path / "last.mkv", [Track("qad", DEFAULT), Track(language)])) == 1
 
 
 def test_flagged_track_is_heard_when_it_is_all_there_is(tmp_path: Path) -> None:
