@@ -68,7 +68,7 @@ def write_transcript(
 
 
 def _json(transcript: Transcript, duration_s: float | None, source: TranscriptSource) -> str:
-    document = {
+    document: dict[str, object] = {
         "language": transcript.language,
         "model": transcript.model or None,
         "source": source.name,

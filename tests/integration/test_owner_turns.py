@@ -135,12 +135,12 @@ def until(condition: Any) -> None:
 
 
 def test_changes_of_one_owner_hold_one_session(
-    make_api: ApiMaker, api_pool: Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
+    make_api: ApiMaker, pool: Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callers, "OWNER_WAIT_S", 60.0)
     verifier = CountingVerifier()
     api = make_api(verifier=verifier)
-    failed = str(submissions.submit(api_pool, ALICE, [submissions.Submission(uri="https://a.org/b")])[0])
+    failed = str(submissions.submit(pool, ALICE, [submissions.Submission(uri="https://a.org/b")])[0])
     paths = ["/v1/videos", f"/v1/videos/{failed}/retry", f"/v1/videos/{failed}/reprocess", "/v1/videos"]
     seen: list[int] = []
 
