@@ -185,7 +185,7 @@ def _add(
 ) -> None:
     for method, path, endpoint, status in routes:
         on_loop = iscoroutinefunction(endpoint)
-        answered = endpoint if on_loop else answering(endpoint, status, work and work.of(method))
+        answered = endpoint if on_loop else answering(endpoint, status, None if work is None else work.of(method))
         api.router.add_api_route(
             path,
             answered,

@@ -272,7 +272,7 @@ HTTP = [
     Guard(
         "the work of an owner takes turns",
         APP,
-        "answering(endpoint, status, work and work.of(method))",
+        "answering(endpoint, status, None if work is None else work.of(method))",
         "answering(endpoint, status)",
         (
             f"{_TURNS}test_changes_of_one_owner_hold_one_session",

@@ -15,6 +15,7 @@ from api_client import ADMIN, ALICE, BOB, SECRET, ApiMaker, headers, make_pictur
 from searchable import Scene, add_video
 
 from cluster.contracts.results import Segment, Transcript, Word
+from cluster.contracts.videos import Submission
 from cluster.store import submissions
 from cluster.store.database import Pool, connect
 from cluster.store.stage_ledger import latest_runs
@@ -140,7 +141,7 @@ def test_changes_of_one_owner_hold_one_session(
     monkeypatch.setattr(callers, "OWNER_WAIT_S", 60.0)
     verifier = CountingVerifier()
     api = make_api(verifier=verifier)
-    failed = str(submissions.submit(pool, ALICE, [submissions.Submission(uri="https://a.org/b")])[0])
+    failed = str(submissions.submit(pool, ALICE, [Submission(uri="https://a.org/b")])[0])
     paths = ["/v1/videos", f"/v1/videos/{failed}/retry", f"/v1/videos/{failed}/reprocess", "/v1/videos"]
     seen: list[int] = []
 
