@@ -68,15 +68,17 @@ def write_transcript(
 
 
 def _json(transcript: Transcript, duration_s: float | None, source: TranscriptSource) -> str:
-    document = {
+    document: dict[str, object] = {
         "language": transcript.language,
         "model": transcript.model or None,
         "source": source.name,
         "times": "measured" if source.timed else "estimated",
         "duration_s": duration_s,
-        "segments": [asdict(segment) for segment in transcript.segments],
+        "segments": [],
     }
-    return json.dumps(document, ensure_ascii=False) + "\n"
+    # One by one: all at once would hold the interpreter's lock for as long as hours of speech take.
+    segments = ", ".join(json.dumps(asdict(segment), ensure_ascii=False) for segment in transcript.segments)
+    return json.dumps(document, ensure_ascii=False).removesuffix("]}") + segments + "]}\n"
 
 
 def _vtt(segments: Sequence[Segment], source: TranscriptSource) -> str:

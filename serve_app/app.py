@@ -7,11 +7,12 @@ application (``serve.yaml``); a replica opens its own database pool and loads it
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application, Deployment
 from starlette.types import ASGIApp
@@ -45,14 +46,17 @@ from serve_app import (
 from serve_app.admin_reads import AdminReads
 from serve_app.answer_headers import AnswerHeaders
 from serve_app.auth import AuthRules, TokenVerifier
-from serve_app.callers import CallerLimits, SearchTurns
+from serve_app.callers import CallerLimits, OwnersWork, SearchTurns
 from serve_app.documentation import add_documentation
-from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
+from serve_app.guards import AdminRoute, BulkRoute, UserRoute, bearer_scheme
 from serve_app.health_api import ReadinessProbe
+from serve_app.json_answers import answering
 from serve_app.limits import ApiLimits, LimitedRequests
 from serve_app.parts import ApiParts
 from serve_app.pools import SEARCH_TIMEOUT_S, open_api_pool, open_health_pool, open_search_pool
+from serve_app.search_schemas import FoundScenes, SimilarScenes
 from serve_app.uri_patterns import uri_pattern
+from serve_app.video_schemas import VideoDetail
 
 Route = tuple[str, str, Callable[..., Any], int]
 
@@ -113,6 +117,16 @@ ANSWERS: dict[Callable[..., Any], dict[int | str, dict[str, Any]]] = {
     health_api.ready: health_api.DESCRIPTION,
 }
 """How answers of routes are described that FastAPI cannot know of."""
+MODELS: dict[Callable[..., Any], type[BaseModel] | None] = {
+    transcript_api.read_own_transcript: None,
+    videos_api.read_own_video: VideoDetail,
+    search_api.search_own_scenes: FoundScenes,
+    search_api.search_by_picture: FoundScenes,
+    search_api.similar_scenes: SimilarScenes,
+}
+"""What answers say that their routes write themselves."""
+ROUTE_CLASSES: dict[Callable[..., Any], type[UserRoute]] = {videos_api.submit_videos: BulkRoute}
+"""Routes whose bodies may be larger than those of their kind."""
 BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_api.search_by_picture: search_api.PICTURE_BODY}
 """How bodies are described that are not JSON."""
 
@@ -155,22 +169,31 @@ def build_api(parts: ApiParts) -> FastAPI:
             expose_headers=["Content-Disposition", "Retry-After"],
         )
     _add(api, "admin", ADMIN_ROUTES, AdminRoute)
-    _add(api, "videos", USER_ROUTES, UserRoute)
+    _add(api, "videos", USER_ROUTES, UserRoute, OwnersWork())
     _add(api, "health", OPEN_ROUTES)
     if parts.documented:
         add_documentation(api)
     return api
 
 
-def _add(api: FastAPI, tag: str, routes: list[Route], guarded: type[UserRoute] | None = None) -> None:
+def _add(
+    api: FastAPI,
+    tag: str,
+    routes: list[Route],
+    guarded: type[UserRoute] | None = None,
+    work: OwnersWork | None = None,
+) -> None:
     for method, path, endpoint, status in routes:
+        on_loop = iscoroutinefunction(endpoint)
+        answered = endpoint if on_loop else answering(endpoint, status, None if work is None else work.of(method))
         api.router.add_api_route(
             path,
-            endpoint,
+            answered,
             methods=[method],
             status_code=status,
             tags=[tag],
-            route_class_override=guarded,
+            response_model=MODELS.get(endpoint, signature(endpoint).return_annotation),
+            route_class_override=ROUTE_CLASSES.get(endpoint, guarded),
             dependencies=[Depends(bearer_scheme)] if guarded else [],
             responses={
                 **error_responses.describe(*sorted(_errors(path, endpoint, guarded))),

@@ -1,6 +1,7 @@
 """Who sends a request, and that nobody asks for more than their share: on every route, before anything else is done.
 
-Pure ASGI, around the whole application, inside ``limits``. An owner is known by the token; a request without a valid
+``CallerLimits`` is pure ASGI, around the whole application, inside ``limits``; ``OwnerThreads`` are for the work of
+routes that costs more than most. An owner is known by the token; a request without a valid
 one counts for its address; the health routes have a count of their own for each address. What each may ask for is kept
 in this replica's memory (``allowances``): several replicas allow as many times as much.
 """
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TypeVar
 from uuid import UUID
@@ -40,6 +42,24 @@ SEARCH_SHARE = 0.25
 """Of the processors' time, what the searches of one owner may take in a replica."""
 SEARCH_BURST_S = 2.0
 """Seconds of an owner's searches that may run one after the other before that counts."""
+READING_THREADS = 6
+"""Reads of videos, lists and transcripts that run at once in a replica."""
+READS_AT_ONCE = 2
+"""Of one owner; each holds a database session."""
+OWNER_WAIT_S = 10.0
+"""How long what an owner reads or changes waits for its turn: it costs little while it waits."""
+READS_WAITING = 32
+"""Reads of an owner that may wait for a turn: no more requests of one owner come this far by default."""
+READING_SHARE = 0.5
+"""Of the processors' time, what the reads of one owner may take in a replica."""
+READING_BURST_S = 10.0
+"""Seconds of an owner's reads that may run one after the other before that counts."""
+CHANGING_THREADS = 4
+"""Submissions and other changes that run at once in a replica, of different owners."""
+CHANGES_AT_ONCE = 1
+"""Of one owner: a second one would hold a database session only to wait for the first one's lock."""
+CHANGES_WAITING = 32
+"""Changes of an owner that may wait for their turn."""
 REFUSAL_S = 0.5
 """How long a refusal is held back, so that a caller that asks again at once costs little."""
 HELD_REFUSALS = 32
@@ -124,45 +144,98 @@ class Refusals:
                 await asyncio.sleep(REFUSAL_S)
 
 
-class SearchTurns:
-    """Runs searches on threads of their own, so many of each owner at once and so many a minute.
+@dataclass(frozen=True)
+class Work:
+    """A kind of work of owners: in which words it is refused, and how much of it runs at once.
 
-    A turn lasts as long as its thread works, also where its caller has left; it is given to the owner's next search
-    after a pause, where the owner's searches take more than their share of the processors.
+    ``threads``: of all owners; ``most``: of each; ``share`` and ``burst_s``: of the processors' time, what the work of
+    one owner may take, where that counts; ``clock``: by which its thread counts it.
     """
 
-    def __init__(self, limits: ApiLimits) -> None:
-        self._rates = Rates(limits.searches_per_minute)
-        self._turns = Turns(Most(limits.searches_at_once, SEARCHES_WAITING, WAIT_S))
-        self._refusals = Refusals()
-        self._shares = Shares(SEARCH_SHARE * (os.cpu_count() or 1), SEARCH_BURST_S)
-        self._threads = ThreadPoolExecutor(SEARCH_THREADS, "searches")
+    name: str
+    threads: int
+    most: Most
+    share: float | None = None
+    burst_s: float = 0.0
+    clock: Callable[[], float] = time.monotonic
 
-    async def run(self, owner_id: UUID, search: Callable[[], Result]) -> Result:
-        """What ``search`` returns; raises RateLimited."""
+
+class OwnerThreads:
+    """Runs the work of owners on threads of its own, so many of each owner at once.
+
+    A turn lasts as long as its thread works, also where its caller has left; it is given to the owner's next work
+    after a pause, where the owner's work takes more than its share of the processors. Whatever waits for its turn holds
+    neither a thread nor a database session.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._name = work.name
+        self._clock = work.clock
+        self._turns = Turns(work.most)
+        self._refusals = Refusals()
+        self._shares = None if work.share is None else Shares(work.share * (os.cpu_count() or 1), work.burst_s)
+        self._threads = ThreadPoolExecutor(work.threads, work.name)
+
+    async def run(self, owner_id: UUID, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns; raises RateLimited."""
         try:
-            self._rates.take(owner_id)
-            await self._turns.begin(owner_id)
+            await self._begin(owner_id)
         except Exhausted as error:
             await self._refusals.hold_back(owner_id)
             seconds = whole_seconds(error.retry_after_s)
-            raise RateLimited(f"Too many searches: ask again in {seconds} s, and for less at once.", seconds) from None
+            sentence = f"Too many {self._name}: ask again in {seconds} s, and for less at once."
+            raise RateLimited(sentence, seconds) from None
         loop = asyncio.get_running_loop()
 
         took_s = 0.0  # also where it is cancelled before it begins
 
         def timed() -> Result:
             nonlocal took_s
-            began_s = time.monotonic()
+            began_s = self._clock()
             try:
-                return search()
+                return work()
             finally:
-                took_s = time.monotonic() - began_s
+                took_s = self._clock() - began_s
 
         running = self._threads.submit(timed)
         running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, owner_id, took_s))
         return await asyncio.wrap_future(running)
 
+    async def _begin(self, owner_id: UUID) -> None:
+        await self._turns.begin(owner_id)
+
     def _end(self, owner_id: UUID, took_s: float) -> None:
-        pause_s = self._shares.spend(owner_id, took_s)
-        asyncio.get_running_loop().call_later(pause_s, self._turns.end, owner_id)
+        pause_s = 0.0 if self._shares is None else self._shares.spend(owner_id, took_s)
+        if pause_s:
+            asyncio.get_running_loop().call_later(pause_s, self._turns.end, owner_id)
+        else:
+            self._turns.end(owner_id)
+
+
+class SearchTurns(OwnerThreads):
+    """Searches: so many of each owner at once, and so many a minute."""
+
+    def __init__(self, limits: ApiLimits) -> None:
+        most = Most(limits.searches_at_once, SEARCHES_WAITING, WAIT_S)
+        super().__init__(Work("searches", SEARCH_THREADS, most, SEARCH_SHARE, SEARCH_BURST_S))
+        self._rates = Rates(limits.searches_per_minute)
+
+    async def _begin(self, owner_id: UUID) -> None:
+        self._rates.take(owner_id)
+        await super()._begin(owner_id)
+
+
+class OwnersWork:
+    """Where the work of the owners' routes runs, searches apart."""
+
+    def __init__(self) -> None:
+        reads = Most(READS_AT_ONCE, READS_WAITING, OWNER_WAIT_S)
+        self._reads = OwnerThreads(
+            Work("reads", READING_THREADS, reads, READING_SHARE, READING_BURST_S, time.thread_time)
+        )
+        changes = Most(CHANGES_AT_ONCE, CHANGES_WAITING, OWNER_WAIT_S)
+        self._changes = OwnerThreads(Work("changes", CHANGING_THREADS, changes))
+
+    def of(self, method: str) -> OwnerThreads:
+        """Where a route of this method works."""
+        return self._reads if method == "GET" else self._changes

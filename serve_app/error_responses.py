@@ -27,6 +27,10 @@ from cluster.contracts.errors import (
 from serve_app.schemas import Problem
 
 RETRY_AFTER_S = "5"
+SHOWN_MISTAKES = 5
+"""Mistakes of a request that its answer names."""
+SHOWN_LETTERS = 200
+"""Letters of a mistake's place, which the caller chose, and of what is said of it."""
 # What the framework answers by itself is no sentence, or says less than is known.
 _UNREADABLE_BODY = "There was an error parsing the body"
 _SENTENCES = {
@@ -201,7 +205,7 @@ def problem(code: int, detail: str, headers: dict[str, str] | None = None) -> JS
     return JSONResponse(Problem(detail=detail).model_dump(), code, headers)
 
 
-def _sentences(errors: Iterable[Any], most: int = 5) -> Iterable[str]:
+def _sentences(errors: Iterable[Any], most: int = SHOWN_MISTAKES) -> Iterable[str]:
     """One sentence per thing that is wrong, naming it by its place: ``page: ...``, ``3.uri: ...``."""
     for number, error in enumerate(errors):
         if number == most:
@@ -213,4 +217,8 @@ def _sentences(errors: Iterable[Any], most: int = 5) -> Iterable[str]:
         message = error["msg"].removeprefix("Value error, ")
         # Where FastAPI looked, and which member of a union it tried, means nothing to a caller.
         place = [str(part) for part in error["loc"] if part not in ("query", "path", "header", "body", "one", "many")]
-        yield f"{'.'.join(place)}: {message}" if place else message
+        yield f"{_short('.'.join(place))}: {_short(message)}" if place else _short(message)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}..."

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from serve_app.admin_reads import AdminReads
 from serve_app.auth import TokenVerifier
 from serve_app.error_responses import Forbidden, Unauthorized
+from serve_app.json_bodies import SMALL_BODY_BYTES, JsonRequest
 
 bearer_scheme = HTTPBearer(
     auto_error=False,
@@ -44,16 +45,20 @@ def identify(verifier: TokenVerifier, headers: Headers) -> UUID:
 
 
 class UserRoute(APIRoute):
-    """A route for whoever has a valid token."""
+    """A route for whoever has a valid token. Its JSON is small, and parsed by a thread."""
+
+    max_body_bytes: int | None = SMALL_BODY_BYTES
+    """Largest body, where it is JSON; None: as large as any request's."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's own handler, behind the guard."""
         handle = super().get_route_handler()
+        has_json = self.body_field is not None
 
         async def guarded(request: Request) -> Response:
             # On a thread: fetching keys must not block the event loop.
             request.state.user_id = await run_in_threadpool(self.admit, request)
-            return await handle(request)
+            return await handle(JsonRequest(request, self.max_body_bytes) if has_json else request)
 
         return guarded
 
@@ -64,6 +69,12 @@ class UserRoute(APIRoute):
         if isinstance(known, HTTPException):
             raise known
         return known or identify(_verifier(request), request.headers)
+
+
+class BulkRoute(UserRoute):
+    """A route for users that takes many things at once."""
+
+    max_body_bytes = None
 
 
 class AdminRoute(UserRoute):

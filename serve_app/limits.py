@@ -58,7 +58,7 @@ class LimitedRequests:
             code, sentence = refusal
             await problem(code, sentence)(scope, receive, send)
             return
-        await self._answer_in_time(scope, _Body(receive, self._limits.max_body_bytes), _Answer(send))
+        await self._answer_in_time(scope, CountedBody(receive, self._limits.max_body_bytes), _Answer(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """What is wrong by the first lines alone: nothing more is read then."""
@@ -72,7 +72,7 @@ class LimitedRequests:
             return too_large.status_code, too_large.detail
         return None
 
-    async def _answer_in_time(self, scope: Scope, body: "_Body", answer: "_Answer") -> None:
+    async def _answer_in_time(self, scope: Scope, body: "CountedBody", answer: "_Answer") -> None:
         task = asyncio.ensure_future(self._app(scope, body, answer))
         try:
             await asyncio.wait({task}, timeout=self._limits.request_timeout_s)
@@ -99,7 +99,7 @@ class LimitedRequests:
             logger.warning("a request that had been given up failed: %s: %s", type(error).__name__, error)
 
 
-class _Body:
+class CountedBody:
     """A request's body, counted while it comes: what its headers say of its length may be a lie."""
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:

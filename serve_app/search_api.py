@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, Field
 
 from cluster.contracts.search import By, Scope
@@ -19,6 +20,7 @@ from cluster.search import SceneHit as Hit
 from serve_app.callers import SearchTurns
 from serve_app.error_responses import BadRequest, NotFound
 from serve_app.guards import CurrentUser
+from serve_app.json_answers import write_whole
 from serve_app.parts import ApiParts, Parts
 from serve_app.search_schemas import FoundScenes, SceneHit, SimilarScenes
 from serve_app.strict_values import Digits, Id, Time
@@ -140,7 +142,7 @@ def _turns_of(request: Request) -> SearchTurns:
 Turns = Annotated[SearchTurns, Depends(_turns_of)]
 
 
-async def search_own_scenes(q: Words, asked: Asked, parts: Parts, turns: Turns, by: Lists = EVERY_LIST) -> FoundScenes:
+async def search_own_scenes(q: Words, asked: Asked, parts: Parts, turns: Turns, by: Lists = EVERY_LIST) -> Response:
     """The user's scenes that fit best: by what was said and seen, by what that means, and by the picture."""
     mark = _mark_of(q, by, asked.scope)
     lists = frozenset(map(By, by.split(",")))
@@ -148,12 +150,12 @@ async def search_own_scenes(q: Words, asked: Asked, parts: Parts, turns: Turns, 
     return await turns.run(asked.scope.owner_id, partial(_page, parts, request, mark))
 
 
-async def search_by_picture(picture: Picture, asked: Asked, parts: Parts, turns: Turns) -> FoundScenes:
+async def search_by_picture(picture: Picture, asked: Asked, parts: Parts, turns: Turns) -> Response:
     """The user's scenes whose pictures are nearest to the one in the body."""
     return await turns.run(asked.scope.owner_id, partial(_page_by_picture, parts, asked, picture))
 
 
-def _page_by_picture(parts: ApiParts, asked: PageOfScenes, picture: bytes) -> FoundScenes:
+def _page_by_picture(parts: ApiParts, asked: PageOfScenes, picture: bytes) -> Response:
     mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, asked.scope)
     try:
         pixels = read_picture(picture)
@@ -170,23 +172,28 @@ async def similar_scenes(
     parts: Parts,
     turns: Turns,
     limit: Limit = 10,
-) -> SimilarScenes:
+) -> Response:
     """The user's scenes that look most like one of them, which is not among them."""
-    hits = await turns.run(user_id, partial(parts.search.similar, scene_id, Scope(user_id), limit))
+    return await turns.run(user_id, partial(_similar, parts, scene_id, user_id, limit))
+
+
+def _similar(parts: ApiParts, scene_id: UUID, user_id: UUID, limit: int) -> Response:
+    hits = parts.search.similar(scene_id, Scope(user_id), limit)
     if hits is None:
         raise NotFound("There is no such scene.")
-    return SimilarScenes(items=[_shown(hit) for hit in hits])
+    return write_whole(SimilarScenes(items=[_shown(hit) for hit in hits]))
 
 
-def _page(parts: ApiParts, request: SearchRequest, mark: str) -> FoundScenes:
+def _page(parts: ApiParts, request: SearchRequest, mark: str) -> Response:
     results = parts.search.search(request)
-    return FoundScenes(
+    found = FoundScenes(
         query=results.query,
         corrected=results.corrected,
         latency_ms=results.latency_ms,
         items=[_shown(hit) for hit in results.hits],
         next_cursor=_cursor(request.offset + request.limit, mark) if results.more else None,
     )
+    return write_whole(found)
 
 
 def _shown(hit: Hit) -> SceneHit:

@@ -8,11 +8,12 @@ from pydantic import BaseModel, Field
 
 from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import LANGUAGE, VideoStatus
+from serve_app.json_bodies import few_mistakes
 from serve_app.schemas import example
 from serve_app.strict_values import Id
 
 MAX_IDS = 1000
-Ids = Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS), few_mistakes(Id, MAX_IDS)]
 
 
 class AcceptedVideos(BaseModel):

@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-from fastapi import Body, Header, Path, Query
-from pydantic import Discriminator, Field, Tag
+from fastapi import Body, Header, Path, Query, Response
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from cluster.contracts.audit import Actor, owner
 from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SubmissionChanged, TooManySubmissions
@@ -13,16 +13,19 @@ from cluster.store.forgetting import forget
 from cluster.store.reprocessing import reprocess, retry
 from cluster.store.stage_ledger import latest_runs
 from cluster.store.submissions import cancel, submit
-from cluster.store.videos import list_videos, read_video
+from cluster.store.videos import list_videos, opened_video
 from cluster.uri_prefixes import HttpRules
 from cluster.video_uris import check_remote, scheme_of
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
+from serve_app.json_answers import items_of, json_answer, write_in_pieces
+from serve_app.json_bodies import few_mistakes
 from serve_app.parts import ApiParts, Page, PageSize, Parts
 from serve_app.strict_values import Id
-from serve_app.video_schemas import AcceptedVideos, Reprocessing, Video, VideoDetail, VideosPage
+from serve_app.video_schemas import AcceptedVideos, Reprocessing, Scene, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000
+_SCENES = TypeAdapter(list[Scene])
 
 
 def _one_or_many(body: Any) -> str:
@@ -31,7 +34,12 @@ def _one_or_many(body: Any) -> str:
 
 Submissions = Annotated[
     Annotated[Submission, Tag("one")]
-    | Annotated[list[Submission], Field(min_length=1, max_length=MAX_SUBMISSIONS), Tag("many")],
+    | Annotated[
+        list[Submission],
+        Field(min_length=1, max_length=MAX_SUBMISSIONS),
+        few_mistakes(Submission, MAX_SUBMISSIONS),
+        Tag("many"),
+    ],
     Discriminator(_one_or_many),
     Body(
         description=f"One video, or a list of up to {MAX_SUBMISSIONS}.",
@@ -105,11 +113,15 @@ def list_own_videos(
     return VideosPage.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
 
 
-def read_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> VideoDetail:
+def read_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Response:
     """One of the user's videos, with the stages of its latest attempt and its scenes."""
-    video = _own_video(parts, user_id, video_id)
+    with opened_video(parts.pool, user_id, video_id) as (video, batches):
+        if video is None:
+            raise _no_such_video()
+        scenes = [items_of(_SCENES, batch) for batch in batches]
     stages = latest_runs(parts.pool, [video_id], user_id)[video_id]
-    return VideoDetail.model_validate({**video, "stages": stages}, from_attributes=True)
+    detail = VideoDetail.model_validate({**video, "stages": stages, "scenes": []}, from_attributes=True)
+    return json_answer(write_in_pieces(detail, "scenes", scenes))
 
 
 def cancel_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Video:
@@ -172,7 +184,11 @@ def _rate_limited(error: TooManySubmissions) -> RateLimited:
 
 
 def _own_video(parts: ApiParts, user_id: UUID, video_id: UUID) -> dict[str, Any]:
-    video = read_video(parts.pool, user_id, video_id)
-    if video is None:
-        raise NotFound("There is no such video.")
+    with opened_video(parts.pool, user_id, video_id) as (video, _):
+        if video is None:
+            raise _no_such_video()
     return video
+
+
+def _no_such_video() -> NotFound:
+    return NotFound("There is no such video.")

@@ -132,6 +132,8 @@ def submit(
     chosen = list(ids) if ids is not None else [uuid.uuid4() for _ in submissions]
     parameters = {**_parameters(owner_id, submissions, chosen), "origin": origin}
     with _one_sentence(owner_id), pool.connection() as connection:
+        if ids is not None and not _count_new(connection, parameters):
+            return chosen  # sent again: nothing waits, is counted or written
         if ids is not None or limits != NO_LIMITS:
             lock_owner(connection, owner_id)
             check_new(connection, owner_id, limits, _count_new(connection, parameters))

@@ -14,7 +14,7 @@ from cluster.store.existing_transcripts import read_existing
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.video_uris import video_name
 
-_SEGMENTS = TypeAdapter(tuple[Segment, ...])
+_SEGMENT = TypeAdapter(Segment)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
 
 def _transcript(row: DictRow) -> tuple[Transcript | None, TranscriptSource]:
     if row["model"] is not None:
-        segments = _SEGMENTS.validate_python(row["segments"])
+        # One by one: all at once would hold the interpreter's lock for as long as hours of speech take.
+        segments = tuple(_SEGMENT.validate_python(segment) for segment in row["segments"])
         return Transcript(row["language"], segments, row["model"]), TranscriptSource()
     existing = read_existing(
         row["existing_segments"], row["existing_text"], row["existing_language"], row["duration_s"]

@@ -3,9 +3,12 @@
 Every statement asks for the owner's rows. URIs and error texts leave here as people may see them.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from psycopg import Connection
 from psycopg.rows import DictRow
 
 from cluster.contracts.videos import VideoStatus
@@ -24,6 +27,12 @@ _SUMMARY = f"""
     v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
     coalesce(p.warnings, '[]') AS warnings, v.created_at, v.updated_at
 """
+_SCENES = f"""
+SELECT s.index, s.start_s, s.end_s, s.transcript_segment, s.visual_summary, {SCENE_TAGS} AS tags, s.thumbnail_url
+FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
+WHERE s.video_id = %s AND v.owner_id = %s ORDER BY s.index
+"""
+SCENES_OF_A_BATCH = 500
 _VIDEOS = "videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id"
 
 
@@ -49,6 +58,19 @@ def list_videos(
 
 def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | None:
     """One of the owner's videos with its scenes; None when there is no such video or it is another's."""
+    with opened_video(pool, owner_id, video_id) as (video, batches):
+        return None if video is None else {**video, "scenes": [scene for batch in batches for scene in batch]}
+
+
+@contextmanager
+def opened_video(
+    pool: Pool, owner_id: UUID, video_id: UUID
+) -> Iterator[tuple[DictRow | None, Iterator[Sequence[DictRow]]]]:
+    """One of the owner's videos, and its scenes in batches; None when there is no such video or it is another's.
+
+    A video may have tens of thousands of scenes: they are read when they are asked for, within the block, and few of
+    them are Python objects at a time.
+    """
     with pool.connection() as connection:
         video = connection.execute(
             f"SELECT {_SUMMARY}, coalesce(p.language, t.language) AS language, p.width, p.height, p.fps, "
@@ -57,18 +79,13 @@ def read_video(pool: Pool, owner_id: UUID, video_id: UUID) -> dict[str, Any] | N
             "WHERE v.id = %s AND v.owner_id = %s AND p.forgotten_at IS NULL",
             (video_id, owner_id),
         ).fetchone()
-        if video is None:
-            return None
-        scenes = connection.execute(
-            f"""
-            SELECT s.index, s.start_s, s.end_s, s.transcript_segment, s.visual_summary, {SCENE_TAGS} AS tags,
-                   s.thumbnail_url
-            FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
-            WHERE s.video_id = %s AND v.owner_id = %s ORDER BY s.index
-            """,
-            (video_id, owner_id),
-        ).fetchall()
-    return {**_shown(video), "scenes": scenes}
+        yield (None, iter(())) if video is None else (_shown(video), _scenes(connection, owner_id, video_id))
+
+
+def _scenes(connection: Connection[DictRow], owner_id: UUID, video_id: UUID) -> Iterator[Sequence[DictRow]]:
+    cursor = connection.execute(_SCENES, (video_id, owner_id))
+    while batch := cursor.fetchmany(SCENES_OF_A_BATCH):
+        yield batch
 
 
 def _shown(video: DictRow) -> DictRow:

@@ -84,8 +84,8 @@ CALLS = [
     Guard(
         "searches of an owner take turns",
         CALLERS,
-        "            await self._turns.begin(owner_id)\n",
-        "",
+        "        await super()._begin(owner_id)\n",
+        "        await super()._begin(object())\n",
         (f"{_CALLED}test_searches_of_one_owner_leave_the_others_theirs",),
     ),
     Guard(

@@ -10,6 +10,10 @@ ADMIN = "serve_app/admin_api.py"
 PARTS = "serve_app/parts.py"
 ERRORS = "serve_app/error_responses.py"
 VALUES = "serve_app/strict_values.py"
+BODIES = "serve_app/json_bodies.py"
+DOORS = "serve_app/guards.py"
+SUBMISSIONS_FILE = "cluster/store/submissions.py"
+ANSWERS = "serve_app/json_answers.py"
 
 _COST = "tests/integration/test_api_limits.py::"
 _ADMIN = "tests/integration/test_admin_api.py::"
@@ -19,6 +23,9 @@ _ROUTES = "tests/integration/test_routes_guarded.py::"
 _HEADERS = "tests/integration/test_answer_headers.py::"
 _PAGE = "tests/integration/test_documentation.py::"
 _VALUES = "tests/unit/test_strict_values.py::"
+_BODIES = "tests/unit/test_json_bodies.py::"
+_ANSWERS = "tests/unit/test_json_answers.py::"
+_TURNS = "tests/integration/test_owner_turns.py::"
 
 HTTP = [
     Guard(
@@ -209,5 +216,74 @@ HTTP = [
         "        if not faults:\n            return problem(status.HTTP_415",
         "        if faults is not None:\n            return problem(status.HTTP_415",
         (f"{_COST}test_wrong_parameter_is_named_before_the_body",),
+    ),
+    Guard(
+        "an object has so many keys at most",
+        BODIES,
+        "            if commas[-1] >= MAX_KEYS:",
+        "            if commas[-1] < -2 * MAX_TOKENS:",
+        (f"{_BODIES}test_json_body_of_any_kind_makes_few_mistakes[many keys]",),
+    ),
+    Guard(
+        "a body has so many values at most",
+        BODIES,
+        "        if number == MAX_TOKENS:",
+        "        if number < 0:",
+        (f"{_BODIES}test_body_at_its_bounds_is_parsed_and_beyond_is_refused",),
+    ),
+    Guard(
+        "JSON is parsed apart from the event loop",
+        BODIES,
+        "        return await asyncio.get_running_loop().run_in_executor(_threads, parse_body, body)\n",
+        "        return parse_body(body)\n",
+        (f"{_BODIES}test_json_body_is_parsed_by_a_thread",),
+    ),
+    Guard(
+        "routes parse JSON within bounds",
+        DOORS,
+        "handle(JsonRequest(request, self.max_body_bytes) if has_json else request)",
+        "handle(request)",
+        (
+            f"{_BODIES}test_json_body_is_parsed_by_a_thread",
+            f"{_BODIES}test_json_body_is_small_but_where_many_are_sent",
+        ),
+    ),
+    Guard(
+        "mistakes of a list are looked for until there are enough",
+        BODIES,
+        "                if mistakes > SHOWN_MISTAKES:",
+        "                if mistakes < 0:",
+        (f"{_BODIES}test_items_after_enough_mistakes_are_not_looked_at",),
+    ),
+    Guard(
+        "mistakes are told in few letters",
+        ERRORS,
+        "    return text if len(text) <= SHOWN_LETTERS else",
+        "    return text if SHOWN_LETTERS else",
+        (f"{_BODIES}test_json_body_of_any_kind_makes_few_mistakes[a key as long as the body]",),
+    ),
+    Guard(
+        "answers are written apart from the event loop",
+        ANSWERS,
+        "        return json_answer(write(returned), status)\n",
+        "        return returned\n",
+        (f"{_ANSWERS}test_answer_is_written_by_the_thread_that_made_it[False]",),
+    ),
+    Guard(
+        "the work of an owner takes turns",
+        APP,
+        "answering(endpoint, status, None if work is None else work.of(method))",
+        "answering(endpoint, status)",
+        (
+            f"{_TURNS}test_changes_of_one_owner_hold_one_session",
+            f"{_TURNS}test_reads_of_one_owner_leave_the_others_theirs",
+        ),
+    ),
+    Guard(
+        "a submission that is sent again waits for no lock",
+        SUBMISSIONS_FILE,
+        "        if ids is not None and not _count_new(connection, parameters):",
+        "        if not ids and not _count_new(connection, parameters):",
+        (f"{_TURNS}test_submission_sent_again_waits_for_nothing_and_writes_nothing",),
     ),
 ]
