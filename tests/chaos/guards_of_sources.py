@@ -85,8 +85,8 @@ _SCHEMES = [
     Guard(
         "signatures of URLs in messages",
         URIS,
-        're.split("[?#]" if scheme_of(uri) in _PORTS else _QUERY, rest, maxsplit=1)[0]',
-        "rest",
+        're.split("[?#]", rest, maxsplit=1)[0]\n    before',
+        "rest\n    before",
         (f"{_SAID}[http://me:secret@a.test/b?c=secret-a URL with user or password is not read: http://a.test/b]",),
     ),
     Guard(
