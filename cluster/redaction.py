@@ -2,30 +2,31 @@
 
 Owns the border between what raises and what is written down: the ledger, ``videos``, logs, JSON and HTTP. Drivers of
 stores put endpoints, signed URLs and credentials into their errors; of those, ``store_reason`` lets words through.
+What is a secret outside of URLs is ``named_secrets``'.
 """
 
 import errno
 import os
 import re
 
+from cluster.named_secrets import HIDDEN, without_secrets
 from cluster.video_uris import shown
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>|]+")
-_ENDS_SENTENCE = re.compile(r"[.,;:!?)\]}]+$")
-_SECRET = re.compile(
-    r"(?i)\b(x-(?:amz|goog)-[a-z-]+|signature|sig|credential|awsaccesskeyid|googleaccessid|access[_-]?key(?:[_-]?id)?|"
-    r"secret(?:[_-]?(?:access[_-]?)?key)?|security[_-]?token|session[_-]?token|token|api[_-]?key|password|passwd|"
-    r"authorization)(\s*[=:]\s*)(?:bearer\s+|basic\s+)?[^\s&;,\"'<>]+"
+_URL = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++://(?:[^\s\"'<>|]|[\"'](?=[\w/?&=@%]))++")
+_PASSWORD = re.compile(r"(?<=://)[^\s/?#:@]{0,128}:[^\s/?#]{0,256}@")
+_WORD = r"(?:[^\s:()]|:(?=\S)|(?<=\S)\()++"
+_PATH = re.compile(
+    r"(?s)(?P<quote>[\"'`])(?i:file:(?://[^/\s]{0,255})?)?/(?!/)(?:(?!(?P=quote)|\n)(?:\\.|[^\\]))++"
+    r"|(?<![\w/.~%@-])(?i:file:(?://[^/\s]{0,255})?)?/(?=[^\s/:()])" + _WORD + r"(?:[ \t]++(?!for\s)" + _WORD + r")*+"
 )
-_PATH = re.compile(r"(?<![\w:/.~%@-])/[^\s/:()][^:()\n]*?(?=\s+for\s|\s*[:()\n]|$)")
+_ENDS_SENTENCE = ".,;:!?)]}"
 _WORDS = re.compile(r"[A-Za-z][A-Za-z ,'-]{0,200}\.?")
 _UNEXPECTED = re.compile(r"(unexpected \w+): ")
-HIDDEN = "..."
 
 
 def redacted(text: str) -> str:
-    """``text`` with every URL as people may see it, and without the values of what is called a secret. Never raises."""
-    return _SECRET.sub(rf"\1\2{HIDDEN}", _URL.sub(_shown_url, text))
+    """``text`` with every URL as people may see it, and without secrets. Never raises."""
+    return without_secrets(_URL.sub(_shown_url, _PASSWORD.sub("", text)))
 
 
 def redacted_or_none(text: str | None) -> str | None:
@@ -39,7 +40,7 @@ def without_folders(text: str) -> str:
     Of an error that nothing here expected only its kind is left: what libraries say is for the log.
     """
     unexpected = _UNEXPECTED.match(text)
-    return unexpected[1] if unexpected is not None else _PATH.sub(HIDDEN, redacted(text))
+    return unexpected[1] if unexpected is not None else _PATH.sub(_hidden_path, redacted(text))
 
 
 def store_reason(error: BaseException) -> str:
@@ -63,6 +64,11 @@ def store_reason(error: BaseException) -> str:
 
 
 def _shown_url(found: re.Match[str]) -> str:
-    url = found[0]
-    end = _ENDS_SENTENCE.search(url)
-    return shown(url) if end is None else shown(url[: end.start()]) + end[0]
+    whole = found[0]
+    before = whole[: len(whole) - len(whole.lstrip("0123456789+.-"))]
+    url = whole[len(before) :].rstrip(_ENDS_SENTENCE)
+    return before + shown(url) + whole[len(before) + len(url) :]
+
+
+def _hidden_path(found: re.Match[str]) -> str:
+    return (found["quote"] or "") + HIDDEN

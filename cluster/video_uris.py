@@ -24,7 +24,6 @@ VIDEO_SUFFIXES = frozenset(_SUFFIXES.split(" "))
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_QUERY = re.compile(r"[?](?=.*=)")
 _NO_PORT = re.compile(r"^[^][]*:(?![0-9]*$)")
 _BUCKET_SCHEMES = {"s3", "gs", "gcs"}
 _CONTAINER_SCHEMES = {"az", "abfs", "abfss", "wasb", "wasbs"}
@@ -138,7 +137,10 @@ def shown(uri: str) -> str:
     if not mark or scheme_of(uri) == "file":
         return uri
     rest = _without_user(scheme_of(uri), rest)
-    return scheme + mark + re.split("[?#]" if scheme_of(uri) in _PORTS else _QUERY, rest, maxsplit=1)[0]
+    if scheme_of(uri) in _PORTS:
+        return scheme + mark + re.split("[?#]", rest, maxsplit=1)[0]
+    before, _, query = rest.partition("?")
+    return scheme + mark + (before if "=" in query else rest)
 
 
 def _without_user(scheme: str, rest: str) -> str:

@@ -4,10 +4,11 @@ Owns which addresses may be connected to, redirects, and the time that all of it
 ``video_uris``, and what an answer says and brings to ``web_answer``, ``web_body`` and ``web_transfer``.
 
 A user's URL must not make this machine read what only it can reach: its own services, its network, the metadata of its
-cloud. So a host's name is resolved once, every address it has must be public or in a network that is opened on purpose,
-and the connection goes to one of the addresses that were checked; there is no second look-up that could answer
-otherwise (DNS rebinding). Host header, SNI and the certificate's check keep the name. Every redirect is checked the
-same way, and none leads from https to http. Proxies of the environment are not used: a proxy looks names up by itself.
+cloud. So a host's name is resolved once, every address it has must be public and not this machine's, or in a network
+that is opened on purpose, and the connection goes to one of the addresses that were checked; there is no second
+look-up that could answer otherwise (DNS rebinding). Host header, SNI and the certificate's check keep the name. Every
+redirect is checked the same way, and none leads from https to http. Proxies of the environment are not used: a proxy
+looks names up by itself.
 The origin of the operator's storage root is the exception: it may have any address, and only
 requests to it carry the root's key.
 """
@@ -30,6 +31,7 @@ from typing import Any
 
 from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy
 from cluster.deadline import Deadline
+from cluster.own_addresses import is_own
 from cluster.storage_root import StorageRoot
 from cluster.video_uris import WebPlace, shown, web_place
 from cluster.web_answer import check_storage, retry_after_s
@@ -57,6 +59,7 @@ _NOT_PUBLIC_V4 = [
         "168.63.129.16/32",  # registered as public, but a machine in Azure reaches its host there
     )
 ]
+_OWN = "the host {} leads to an address of this machine; HEIMDEX_PRIVATE_NETWORKS opens networks of one's own"
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = [
     IPv6Network(network)
@@ -205,12 +208,17 @@ def _connected(place: WebPlace, deadline: Deadline, networks: tuple[Network, ...
             f"the host {place.host} leads to an address that is not public; "
             "HEIMDEX_PRIVATE_NETWORKS opens networks of one's own"
         )
+    unopened = {address for address in addresses if not _is_opened(address, networks)}
+    if any(is_own(real) for address in unopened for real in (address, *_meant_by(address))):
+        raise InvalidVideo(_OWN.format(place.host))
     failure: OSError = OSError(f"the host {place.host} has no address")
     for address in addresses:
         sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
         try:
             sock.settimeout(deadline.patience_s(_CONNECT_S))
             sock.connect((str(address), place.port))
+            if address in unopened and sock.getsockname()[0] == sock.getpeername()[0]:  # became this machine's since
+                raise InvalidVideo(_OWN.format(place.host))
         except OSError as error:
             sock.close()
             failure = error
@@ -258,7 +266,7 @@ def _address(place: tuple[Any, ...]) -> Address:
 
 def may_be_read(address: Address, private_networks: tuple[Network, ...] = ()) -> bool:
     """Whether ``address`` is public or in one of the networks, and so is the IPv4 address that it may stand for."""
-    opened = any(address.version == network.version and address in network for network in private_networks)
+    opened = _is_opened(address, private_networks)
     if isinstance(address, IPv4Address):
         return opened or (address.is_global and not any(address in network for network in _NOT_PUBLIC_V4))
     if address.scope_id is not None:
@@ -270,8 +278,14 @@ def may_be_read(address: Address, private_networks: tuple[Network, ...] = ()) ->
     return (opened or public) and all(may_be_read(inner, private_networks) for inner in meant)
 
 
-def _meant_by(address: IPv6Address) -> list[IPv4Address]:
-    """The IPv4 addresses to which a packet for ``address`` may really go."""
+def _is_opened(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _meant_by(address: Address) -> list[IPv4Address]:
+    """The IPv4 addresses to which a packet for ``address`` may really go, where that is an IPv6 address."""
+    if isinstance(address, IPv4Address):
+        return []
     translated = IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
     meant = (address.ipv4_mapped, address.sixtofour, *(address.teredo or ()), translated)
     return [inner for inner in meant if inner is not None]

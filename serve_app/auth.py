@@ -2,7 +2,8 @@
 
 Tokens are Supabase's (https://supabase.com/docs/guides/auth/jwts): HS256 with a shared secret, or ES256/RS256
 with a public key from a JWKS URL. Each algorithm belongs to one kind of key, so that a token can never choose
-how it is verified (RFC 8725, section 3.1). Where in a request tokens are, and on which routes, is ``guards``'.
+how it is verified (RFC 8725, section 3.1). When those keys are fetched is ``public_keys``'; where in a request
+tokens are, and on which routes, is ``guards``'.
 """
 
 import base64
@@ -18,7 +19,8 @@ import jwt
 
 from cluster.contracts.channels import is_protected
 from cluster.contracts.errors import ConfigurationError
-from serve_app.error_responses import KeysUnavailable, Unauthorized
+from serve_app.error_responses import Unauthorized
+from serve_app.public_keys import PublicKeys
 
 AUDIENCE = "authenticated"
 ANONYMOUS_ROLE = "anon"
@@ -59,36 +61,6 @@ class AuthRules:
                 raise ConfigurationError(f"HEIMDEX_JWT_{name} must have at least {MIN_SECRET_BYTES} bytes")
         if self.jwks_url is not None and not is_protected(self.jwks_url):
             raise ConfigurationError("HEIMDEX_JWKS_URL must be an https URL, or an http URL of this machine itself")
-
-
-class PublicKeys(jwt.PyJWKClient):
-    """The issuer's public keys, cached for five minutes.
-
-    A ``kid`` that is not among them is looked for once more at the issuer, but at most every ``pause_s``; so
-    are fetches that failed. Tokens with made-up key ids therefore cannot turn this server into a flood on the
-    issuer, nor can an issuer that hangs keep every request waiting.
-    """
-
-    def __init__(self, url: str, *, timeout_s: float = 5.0, pause_s: float = 10.0) -> None:
-        super().__init__(url, timeout=timeout_s, lifespan=300, cooldown_duration=pause_s)
-        self._pause_s = pause_s
-        self._failed_at: float | None = None
-
-    def fetch_data(self) -> Any:
-        """Fetch the key set.
-
-        Raises:
-            KeysUnavailable: the issuer does not answer, or not with a key set; or it just did so.
-        """
-        if self._failed_at is not None and time.monotonic() - self._failed_at < self._pause_s:
-            raise KeysUnavailable
-        try:
-            keys = super().fetch_data()
-        except (jwt.PyJWTError, OSError, ValueError) as error:
-            self._failed_at = time.monotonic()
-            raise KeysUnavailable from error
-        self._failed_at = None
-        return keys
 
 
 class StrictTokens(jwt.PyJWT):

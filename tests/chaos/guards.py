@@ -35,6 +35,7 @@ from tests.chaos.guards_of_owners import OWNERS
 from tests.chaos.guards_of_places import PLACES
 from tests.chaos.guards_of_roles import ROLE_RIGHTS
 from tests.chaos.guards_of_search import ENGINE
+from tests.chaos.guards_of_secrets import SECRETS
 from tests.chaos.guards_of_sources import SOURCES
 from tests.chaos.guards_of_sql import SQL
 from tests.chaos.guards_of_submissions import SUBMISSIONS
@@ -58,6 +59,7 @@ GUARDS = [
     *SOURCES,
     *DOWNLOADS,
     *ORIGIN,
+    *SECRETS,
     *FETCHES,
     *POSTPONEMENTS,
     *VERSIONS,

@@ -217,15 +217,15 @@ _SAID = [
     Guard(
         "URLs in error texts",
         REDACTION,
-        "_URL.sub(_shown_url, text)",
+        '_URL.sub(_shown_url, _PASSWORD.sub("", text))',
         "text",
         ("tests/unit/test_redacted_logs.py::test_log_traceback_has_no_secret",),
     ),
     Guard(
         "secrets by their names",
         REDACTION,
-        'return _SECRET.sub(rf"\\1\\2{HIDDEN}", _URL.sub(_shown_url, text))',
-        "return _URL.sub(_shown_url, text)",
+        'return without_secrets(_URL.sub(_shown_url, _PASSWORD.sub("", text)))',
+        'return _URL.sub(_shown_url, _PASSWORD.sub("", text))',
         (f"{_TEXTS}test_text_is_redacted[Authorization: Bearer topsecret-Authorization: ...]",),
     ),
     Guard(

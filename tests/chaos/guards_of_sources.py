@@ -9,6 +9,7 @@ STORAGE_ROOT = "cluster/storage_root.py"
 
 _LOCAL = "tests/unit/test_storage.py::"
 _PLACES = "tests/unit/test_web_source.py::"
+_OWN = "tests/unit/test_own_addresses.py::"
 _ROOTS = "tests/unit/test_storage_root.py::"
 _LIMITS = "tests/unit/test_web_limits.py::"
 _NAMES = "tests/unit/test_shown_names.py::"
@@ -84,8 +85,8 @@ _SCHEMES = [
     Guard(
         "signatures of URLs in messages",
         URIS,
-        're.split("[?#]" if scheme_of(uri) in _PORTS else _QUERY, rest, maxsplit=1)[0]',
-        "rest",
+        're.split("[?#]", rest, maxsplit=1)[0]\n    before',
+        "rest\n    before",
         (f"{_SAID}[http://me:secret@a.test/b?c=secret-a URL with user or password is not read: http://a.test/b]",),
     ),
     Guard(
@@ -115,6 +116,27 @@ _SCHEMES = [
 ]
 
 _ADDRESSES = [
+    Guard(
+        "no address of this machine",
+        WEB,
+        "if any(is_own(real) for address in unopened for real in (address, *_meant_by(address))):",
+        "if not place.host:",
+        (f"{_OWN}test_own_public_address_is_refused_unconnected[http://8.8.4.4:8000/film]",),
+    ),
+    Guard(
+        "no request to this machine",
+        WEB,
+        "if address in unopened and sock.getsockname()[0] == sock.getpeername()[0]:",
+        "if not place.host:",
+        (f"{_OWN}test_own_address_seen_after_connecting_gets_no_request",),
+    ),
+    Guard(
+        "an address is own where every one can be bound",
+        "cluster/own_addresses.py",
+        "return address in _of_interfaces()",
+        "return False",
+        (f"{_OWN}test_own_addresses_are_told_from_others[True]",),
+    ),
     Guard("public addresses alone", WEB, _CHECKED, "if not addresses:", _REFUSED),
     Guard("all of a host's addresses", WEB, _CHECKED, _CHECKED.replace("all(", "any("), _REFUSED),
     Guard(
@@ -127,8 +149,8 @@ _ADDRESSES = [
     Guard(
         "a network that is opened opens no other",
         WEB,
-        "opened = any(address.version == network.version and address in network for network in private_networks)",
-        "opened = bool(private_networks)",
+        "return any(address.version == network.version and address in network for network in networks)",
+        "return bool(networks)",
         (f"{_OPENED}[192.168.0.1-10.0.0.0/8-False]",),
     ),
     Guard(

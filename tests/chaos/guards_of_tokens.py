@@ -3,10 +3,12 @@
 from tests.chaos.guards_trial import Guard
 
 AUTH = "serve_app/auth.py"
+KEYS = "serve_app/public_keys.py"
 DOOR = "serve_app/guards.py"
 APP = "serve_app/app.py"
 
 _RULES = "tests/unit/test_token_rules.py::"
+_KEYS = "tests/unit/test_public_keys.py::"
 _HTTP = "tests/integration/test_auth.py::"
 _BAD = (f"{_RULES}test_no_bad_token_names_a_user",)
 _DOORS = "tests/unit/test_doors.py::"
@@ -87,17 +89,45 @@ TOKENS = [
     ),
     Guard(
         "made-up key ids are no flood on the issuer",
-        AUTH,
-        "cooldown_duration=pause_s)",
-        "cooldown_duration=0)",
+        KEYS,
+        "is_pause = last.ended_within(self._pause_s) and",
+        "is_pause = last.ended_within(0.0) and",
         (f"{_HTTP}test_a_rotated_key_is_found_and_made_up_key_ids_cost_one_fetch",),
     ),
     Guard(
         "an issuer that is away is left alone for a while",
-        AUTH,
-        "time.monotonic() - self._failed_at < self._pause_s:",
-        "self._pause_s < 0:",
+        KEYS,
+        "and (last.failed or not lacks_keys)",
+        "and not (last.failed or lacks_keys)",
         (f"{_HTTP}test_an_issuer_that_is_away_is_not_asked_again_at_once",),
+    ),
+    Guard(
+        "one token waits for an unknown key",
+        KEYS,
+        "if not self._one_waits.acquire(blocking=False):",
+        "if not self._one_waits.acquire():",
+        (f"{_KEYS}test_cached_key_while_issuer_hangs_verifies_at_once",),
+    ),
+    Guard(
+        "a token waits shortly for an unknown key",
+        KEYS,
+        "fetch.wait(PATIENCE_S)",
+        "fetch.wait(self._timeout_s)",
+        (f"{_KEYS}test_unknown_key_while_issuer_hangs_is_refused_soon",),
+    ),
+    Guard(
+        "a key set near its end is fetched while in use",
+        KEYS,
+        "                self._current_fetch()\n            return found",
+        "                self._wait_for(self._current_fetch())\n            return found",
+        (f"{_KEYS}test_key_set_near_its_end_is_fetched_while_in_use",),
+    ),
+    Guard(
+        "an issuer whose answer is no key set counts as away",
+        KEYS,
+        "self.failed = True",
+        "self.failed = False",
+        (f"{_KEYS}test_answer_that_is_no_key_set_is_away",),
     ),
     Guard(
         "one Authorization header",

@@ -22,9 +22,10 @@ from cluster.store.database import EmbeddedPostgres, Pool, open_pool
 from cluster.store.migrations import apply_migrations
 from cluster.store.search_engines import index_opener
 from serve_app.app import ADMIN_ROUTES, USER_ROUTES, build_api
-from serve_app.auth import AuthRules, PublicKeys, TokenVerifier
+from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.limits import DEFAULT_LIMITS
 from serve_app.parts import ApiParts
+from serve_app.public_keys import PublicKeys
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import KEY_SET_PATH, Issuer
 from tests.integration.api_client import ADMIN, ALICE, SECRET, make_picture, query_models

@@ -16,18 +16,22 @@ KEY_SET_PATH = "/jwks.json"
 
 
 class Issuer:
-    """``paths``: everything that was ever asked for."""
+    """``paths``: everything that was ever asked for. It answers while ``answers`` is set; ``body``: another answer."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = [jwk(EC_KEY, "ec"), jwk(RSA_KEY, "rsa")]
         self.healthy = True
         self.paths: list[str] = []
+        self.answers = threading.Event()
+        self.answers.set()
+        self.body: bytes | None = None
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.paths.append(self.path)
-                body = json.dumps({"keys": issuer.keys}).encode()
+                issuer.answers.wait()
+                body = issuer.body or json.dumps({"keys": issuer.keys}).encode()
                 self.send_response(200 if issuer.healthy else 500)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

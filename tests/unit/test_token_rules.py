@@ -14,8 +14,9 @@ import jwt
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from serve_app.auth import AuthRules, PublicKeys, TokenVerifier
+from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.error_responses import Unauthorized
+from serve_app.public_keys import PublicKeys
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import Issuer
 
