@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
-from cluster.sandbox import bound, confine, end_with_parent
+from cluster.sandbox import bound, confine_copy, confine_process, end_with_parent
 from cluster.visible import guard_output
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -36,7 +36,7 @@ def serve(control: socket.socket) -> None:
     os.nice(decoders.niceness)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears them away
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends this one
-    confine(files=False)
+    confine_process()
     gc.freeze()  # else the first collection in each copy copies all of it
     control.sendall(READY)
     while True:
@@ -66,7 +66,7 @@ def _work(decoders: Decoders, request: int, answer: int) -> None:
                 folder, name, arguments = pickle.loads(incoming.read(NUMBER.unpack(size)[0]))
                 if not is_confined:
                     readable = [] if decoders.readable is None else decoders.readable(*arguments)
-                    confine(readable if folder is None else [folder, *readable], sockets=False)
+                    confine_copy(readable if folder is None else [folder, *readable])
                     if folder is not None:
                         _keep_freed_memory()
                     is_confined = True

@@ -93,16 +93,16 @@ DECODERS = [
     ),
     Guard(
         "decoders open no socket",
-        CHILD,
-        "confine(files=False)",
-        "confine(files=False, sockets=False)",
+        SANDBOX,
+        "        _install(system_calls.filter_of_process())\n",
+        "        pass\n",
         (f"{_PROCESS}test_decoder_opens_no_socket",),
     ),
     Guard(
         "decoders read no file but their own",
-        CHILD,
-        "[folder, *readable], sockets=False)",
-        "[folder, *readable], sockets=False, files=False)",
+        SANDBOX,
+        "        _restrict_files(readable)\n",
+        "        pass\n",
         (f"{_PROCESS}test_decoder_reads_its_own_file_alone",),
     ),
     Guard(
