@@ -20,10 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+from cluster.answer_format import packed
 from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
 from cluster.sandbox import bound, confine_copy, confine_process, end_with_parent
 from cluster.visible import guard_output
 
+LONGEST_TEXT = 2**15
+"""Of an error, in characters: each text of it."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -95,16 +98,17 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], outgoing: Bina
         for part in result if isinstance(result, Iterator) else (result,):
             _send(outgoing, PART, part)
     except Exception as error:
-        told = (type(error).__name__, str(error), traceback.format_exc())
+        told = (type(error).__name__, str(error)[:LONGEST_TEXT], traceback.format_exc()[-LONGEST_TEXT:])
         _send(outgoing, ERROR, told)
     else:
         _send(outgoing, DONE, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts KiB
 
 
 def _send(outgoing: BinaryIO, kind: bytes, value: object) -> None:
-    packed = pickle.dumps(value, protocol=5)
-    outgoing.write(FRAME.pack(kind, len(packed)))
-    outgoing.write(packed)
+    pieces = packed(value)
+    outgoing.write(FRAME.pack(kind, sum(map(len, pieces))))
+    for piece in pieces:
+        outgoing.write(piece)
     outgoing.flush()
 
 

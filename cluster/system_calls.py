@@ -66,7 +66,7 @@ _CHECKED: _Numbers = {
 
 _WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | 0x400000  # __O_TMPFILE without O_DIRECTORY
 _CLONE_THREAD, _CLONE_NEW_NAMESPACES = 0x00010000, 0x7E020000
-_F_GETFD, _F_SETFD, _F_GETFL = 1, 2, 3
+_F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 1, 2, 3, 1030
 _TCGETS, _TCGETS2, _FIOCLEX, _FIONCLEX = 0x5401, 0x802C542A, 0x5451, 0x5450
 _PR_SET_NAME, _PR_GET_NAME, _PR_GET_NO_NEW_PRIVS, _PR_SET_VMA = 15, 16, 39, 0x53564D41
 _STANDARD_ERROR = 2
@@ -90,8 +90,8 @@ def filter_of_copy() -> bytes:
     """The filter of the calling process, a copy: it reads files, computes, answers; it reaches no other process."""
     rules = {
         **_both(),
-        "lseek": _unless(0, _STANDARD_ERROR, errno.ESPIPE),
-        "fcntl": _one_of(1, _F_GETFD, _F_SETFD, _F_GETFL),
+        "lseek": _but_not(0, _STANDARD_ERROR, errno.ESPIPE, [(_RETURN, 0, 0, _ALLOW)]),
+        "fcntl": _but_not(0, _STANDARD_ERROR, errno.EPERM, _one_of(1, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC)),
         "clone": _with_bits(0, _CLONE_THREAD),
         "tgkill": _one_of(0, os.getpid()),
         "prctl": _one_of(0, _PR_SET_NAME, _PR_GET_NAME, _PR_GET_NO_NEW_PRIVS, _PR_SET_VMA),
@@ -155,8 +155,8 @@ def _one_of(place: int, *values: int) -> list[Step]:
     return [_argument(place), *compared, (_RETURN, 0, 0, _FAIL | errno.EPERM)]
 
 
-def _unless(place: int, value: int, error: int) -> list[Step]:
-    return [_argument(place), (_IF_EQUAL, 0, 1, value), (_RETURN, 0, 0, _FAIL | error), (_RETURN, 0, 0, _ALLOW)]
+def _but_not(place: int, value: int, error: int, otherwise: list[Step]) -> list[Step]:
+    return [_argument(place), (_IF_EQUAL, 0, 1, value), (_RETURN, 0, 0, _FAIL | error), *otherwise]
 
 
 def _with_bits(place: int, bits: int) -> list[Step]:

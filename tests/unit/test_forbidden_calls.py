@@ -26,7 +26,7 @@ from tests.missing_part import skip_but_on_ci
 REFUSED = {errno.EPERM, errno.EACCES, errno.ENOSYS}
 AT_HERE = -100
 NOW = struct.pack("4q", 0, 0, 0, 0)
-F_SETFL, F_SETOWN, F_SETSIG, F_SETPIPE_SZ, F_DUPFD = 4, 8, 10, 1031, 0
+F_SETFL, F_SETOWN, F_SETSIG, F_SETPIPE_SZ, F_DUPFD, F_DUPFD_CLOEXEC = 4, 8, 10, 1031, 0, 1030
 TIOCSTI, FIOSETOWN = 0x5412, 0x8901
 ENDS_ITSELF = {335, 336} if platform.machine() == "x86_64" else set()
 """uretprobe and uprobe, which Linux has no filter of: a process that makes them without a probe is killed."""
@@ -129,7 +129,10 @@ def test_decoder_limits_and_signals_no_process(world: World) -> None:
     for number in (0, signal.SIGTERM):
         assert world.decoder.call("tgkill", world.other, int(number)) == (-1, errno.EPERM)
     for command, value in ((F_SETOWN, world.other), (F_SETSIG, 9), (F_SETFL, 0o20000), (F_SETPIPE_SZ, 1), (F_DUPFD, 0)):
-        assert world.decoder.call("fcntl", 2, command, value) == (-1, errno.EPERM)
+        for descriptor in (0, 2):
+            assert world.decoder.call("fcntl", descriptor, command, value) == (-1, errno.EPERM)
+    assert world.decoder.call("fcntl", 2, F_DUPFD_CLOEXEC, 0) == (-1, errno.EPERM)
+    assert world.decoder.call("fcntl", 0, F_DUPFD_CLOEXEC, 0)[0] > 2
     for command in (TIOCSTI, FIOSETOWN):
         assert world.decoder.call("ioctl", 2, command) == (-1, errno.EPERM)
 
@@ -155,6 +158,12 @@ def test_decoder_is_refused_every_other_call(world: World) -> None:
     for number, (answer, error) in zip(numbers, world.decoder.call("by_number", numbers), strict=True):
         expected = errno.ENOSYS if number > 470 else errno.EPERM
         assert (answer, error) == (-1, expected), number
+
+
+def test_decoder_is_filtered_before_it_is_copied(world: World) -> None:
+    world.decoder.start()
+    assert world.decoder.pid is not None
+    assert "Seccomp:\t2\n" in Path(f"/proc/{world.decoder.pid}/status").read_text()
 
 
 def test_decoder_has_no_capability(world: World) -> None:
