@@ -20,10 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+from cluster.answer_format import packed
 from cluster.decoders import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
-from cluster.sandbox import bound, confine, end_with_parent
+from cluster.sandbox import bound, confine_copy, confine_process, end_with_parent
 from cluster.visible import guard_output
 
+LONGEST_TEXT = 2**15
+"""Of an error, in characters: each text of it."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -36,7 +39,7 @@ def serve(control: socket.socket) -> None:
     os.nice(decoders.niceness)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears them away
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends this one
-    confine(files=False)
+    confine_process()
     gc.freeze()  # else the first collection in each copy copies all of it
     control.sendall(READY)
     while True:
@@ -66,7 +69,7 @@ def _work(decoders: Decoders, request: int, answer: int) -> None:
                 folder, name, arguments = pickle.loads(incoming.read(NUMBER.unpack(size)[0]))
                 if not is_confined:
                     readable = [] if decoders.readable is None else decoders.readable(*arguments)
-                    confine(readable if folder is None else [folder, *readable], sockets=False)
+                    confine_copy(readable if folder is None else [folder, *readable])
                     if folder is not None:
                         _keep_freed_memory()
                     is_confined = True
@@ -95,16 +98,17 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], outgoing: Bina
         for part in result if isinstance(result, Iterator) else (result,):
             _send(outgoing, PART, part)
     except Exception as error:
-        told = (type(error).__name__, str(error), traceback.format_exc())
+        told = (type(error).__name__, str(error)[:LONGEST_TEXT], traceback.format_exc()[-LONGEST_TEXT:])
         _send(outgoing, ERROR, told)
     else:
         _send(outgoing, DONE, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts KiB
 
 
 def _send(outgoing: BinaryIO, kind: bytes, value: object) -> None:
-    packed = pickle.dumps(value, protocol=5)
-    outgoing.write(FRAME.pack(kind, len(packed)))
-    outgoing.write(packed)
+    pieces = packed(value)
+    outgoing.write(FRAME.pack(kind, sum(map(len, pieces))))
+    for piece in pieces:
+        outgoing.write(piece)
     outgoing.flush()
 
 

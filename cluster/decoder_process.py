@@ -6,7 +6,6 @@ side.
 """
 
 import fcntl
-import io
 import os
 import pickle
 import select
@@ -17,11 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.answer_format import Unreadable, unpacked
 from cluster.contracts.errors import (
     HeimdexError,
     InvalidVideo,
@@ -36,6 +36,8 @@ from cluster.sandbox import scrubbed
 START_TIMEOUT_S = 60.0
 END_S = 1.0
 """How long a process that has nothing more to do may take to end, and one that is killed."""
+LARGEST_END_BYTES = 2**19
+"""What ends an answer: an error with its traceback, or a number."""
 PIPE_BYTES = 2**20
 """Room for what a decoder answers: at the usual 64 KiB, both processes take turns several times for each key frame."""
 _ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in (InvalidVideo, TransientFailure)}
@@ -47,9 +49,9 @@ class UnexpectedError(Exception):
 
 @dataclass(frozen=True)
 class Answers:
-    """What an answer may be: the globals that its pickle may name, its size in bytes, the seconds it may take."""
+    """What an answer may be: the dataclasses in it, its size in bytes, the seconds it may take."""
 
-    allowed: Collection[tuple[str, str]] = field(default=())
+    types: Collection[type] = field(default=())
     max_bytes: int = 2**30
     timeout_s: float | None = None
 
@@ -97,10 +99,7 @@ class DecoderProcess:
             StageTimeout: it took longer than it may, and was ended.
             UnexpectedError: any other error of the decoder.
         """
-        parts = list(self.parts(name, *arguments))
-        if len(parts) != 1:
-            raise MalformedResult(f"the decoder answered {len(parts)} values instead of one")
-        return parts[0]
+        return only(self.parts(name, *arguments))
 
     def parts(self, name: str, *arguments: Any) -> Generator[Any, None, None]:
         """What the call answers part by part; the decoder waits while none is taken. Raises as :meth:`call`."""
@@ -175,6 +174,16 @@ class DecoderProcess:
             raise WorkerLost("the decoder process does not start: its log says why")
         ours.settimeout(None)
         return ours
+
+
+def only(parts: Generator[Any, None, None]) -> Any:
+    """The one part of an answer. Raises MalformedResult at the second, however many follow."""
+    with closing(parts):
+        for first in parts:
+            for _ in parts:
+                raise MalformedResult("the decoder answered more than one value")
+            return first
+    raise MalformedResult("the decoder answered nothing")
 
 
 class DecoderCopy:
@@ -289,9 +298,11 @@ class _Answer:
         self._begin()
         while True:
             kind, size = FRAME.unpack(self._read(FRAME.size))
-            if size > self._answers.max_bytes:
+            if kind not in (PART, DONE, ERROR):
+                raise MalformedResult("the decoder answered neither a value nor an end")
+            if size > (self._answers.max_bytes if kind == PART else LARGEST_END_BYTES):
                 raise MalformedResult(f"the decoder answered {size} bytes")
-            value = _loads(self._read(size), self._answers.allowed if kind == PART else ())
+            value = _loads(self._read(size), self._answers.types if kind == PART else ())
             if kind == ERROR:
                 raise _error(value)
             if kind == DONE:
@@ -320,26 +331,11 @@ class _Answer:
             raise StageTimeout(f"the decoder took longer than {self._answers.timeout_s:g} s and was ended")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Names nothing but what is allowed: a pickle may call whatever it names."""
-
-    def __init__(self, packed: bytearray, allowed: Collection[tuple[str, str]]) -> None:
-        super().__init__(io.BytesIO(packed))
-        self._allowed = allowed
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) not in self._allowed:
-            raise MalformedResult(f"the decoder answered a {module}.{name}")
-        return super().find_class(module, name)
-
-
-def _loads(packed: bytearray, allowed: Collection[tuple[str, str]]) -> Any:
+def _loads(message: bytearray, types: Collection[type]) -> Any:
     try:
-        return _Unpickler(packed, allowed).load()
-    except MalformedResult:
-        raise
-    except Exception as error:
-        raise MalformedResult(f"the decoder answered what cannot be read: {type(error).__name__}") from None
+        return unpacked(message, types)
+    except Unreadable as error:
+        raise MalformedResult(f"the decoder answered what cannot be read: {error}") from None
 
 
 def _error(told: Any) -> Exception:

@@ -1,8 +1,8 @@
 """What a process that decodes strangers' bytes is kept from: secrets, privileges, sockets, files, memory.
 
 Owns the restrictions and whether this kernel has them. Each is put in place by the process itself, for good; what it
-decodes, and by whom it is started, is ``decoder_process``'s. No library: the calls are few, and the same on both
-architectures but for their numbers.
+decodes, and by whom it is started, is ``decoder_process``'s; which system calls it needs is ``system_calls``'. No
+library: the restrictions are few, and the same on both architectures.
 """
 
 import ctypes
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from cluster import system_calls
+
 _HARMLESS = {
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "PWD", "VIRTUAL_ENV",
     "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_ARENA_MAX", "KMP_DUPLICATE_LIB_OK", "KMP_BLOCKTIME",
@@ -24,25 +26,9 @@ _HARMLESS_PREFIXES = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NV
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 1, 4, 22, 38, 39
 _SECCOMP_MODE_FILTER = 2
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # in struct seccomp_data
-_X32 = 0x40000000
-
-# socket socketpair connect bind listen accept accept4, execve execveat, ptrace process_vm_readv process_vm_writev kcmp,
-# pidfd_open pidfd_getfd pidfd_send_signal kill tkill, io_uring_setup bpf perf_event_open userfaultfd,
-# unshare setns mount, add_key request_key keyctl, open_by_handle_at
-_REFUSED_CALLS = {
-    "x86_64": (0xC000003E, (
-        41, 53, 42, 49, 50, 43, 288, 59, 322, 101, 310, 311, 312, 434, 438, 424, 62, 200, 425, 321, 298, 323,
-        272, 308, 165, 248, 249, 250, 304,
-    )),
-    "aarch64": (0xC00000B7, (
-        198, 199, 203, 200, 201, 202, 242, 221, 281, 117, 270, 271, 272, 434, 438, 424, 129, 130, 425, 280, 241, 282,
-        97, 268, 40, 217, 218, 219, 265,
-    )),
-}  # fmt: skip
-"""By architecture: its number in the kernel's audit, and the calls that a decoder is refused."""
+_PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_STEP_BYTES = 8  # struct sock_filter
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
@@ -58,7 +44,7 @@ class Confinement:
     """What this kernel can keep a decoder from."""
 
     sockets: bool
-    """New sockets, new programs and other processes, by seccomp."""
+    """New sockets, new programs, other processes and all that changes files, by seccomp."""
     files: bool
     """Files that were not named, by Landlock."""
 
@@ -78,7 +64,7 @@ class Confinement:
 @cache
 def available() -> Confinement:
     """What this kernel offers; changes nothing."""
-    seccomp = platform.machine() in _REFUSED_CALLS and Path("/proc/sys/kernel/seccomp/actions_avail").exists()
+    seccomp = system_calls.is_known(platform.machine()) and Path("/proc/sys/kernel/seccomp/actions_avail").exists()
     return Confinement(sockets=seccomp, files=_landlock_version() > 0)
 
 
@@ -127,21 +113,33 @@ def _initial_environment() -> tuple[int, int]:
 # The kernel
 
 
-def confine(readable: Iterable[Path] = (), *, files: bool = True, sockets: bool = True) -> Confinement:
-    """Keep this process, and all that it starts, from privileges, sockets and files other than ``readable``.
+def confine_process() -> Confinement:
+    """Keep this process, and all copies of it, from privileges and from calls that serving decoders does not need.
 
-    Returns what is in place: a kernel may lack seccomp or Landlock.
+    Returns what the kernel offers: it may lack seccomp or Landlock.
 
     Raises:
         OSError: the kernel offers a restriction and refuses to put it in place.
     """
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _drop_capabilities()
     offered = available()
-    if files and offered.files:
-        _restrict_files(readable)
-    if sockets and offered.sockets:
-        _refuse_calls()
+    if offered.sockets:
+        _install(system_calls.filter_of_process())
     return offered
+
+
+def confine_copy(readable: Iterable[Path]) -> None:
+    """Keep a copy of a confined process from files other than ``readable``, other processes, and all further calls.
+
+    Raises:
+        OSError: as ``confine_process``.
+    """
+    offered = available()
+    if offered.files:
+        _restrict_files(readable)
+    if offered.sockets:
+        _install(system_calls.filter_of_copy())
 
 
 def end_with_parent() -> None:
@@ -169,22 +167,19 @@ def readable_code() -> list[Path]:
     return [place for place in places if place.exists()]
 
 
-def _refuse_calls() -> None:
-    """seccomp(2): a filter of the classic packet filter's instructions, from the first to the first that returns."""
-    architecture, numbers = _REFUSED_CALLS[platform.machine()]
-    last = len(numbers)
-    steps = [
-        (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_IF_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, _REFUSE),
-        (_LOAD, 0, 0, _NUMBER_AT),
-        (_IF_AT_LEAST, last + 1, 0, _X32),
-        *((_IF_EQUAL, last - place, 0, number) for place, number in enumerate(numbers)),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _REFUSE),
-    ]
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program)))
+def _drop_capabilities() -> None:
+    """capabilities(7): of root's, none is left, so that root reads and changes what its account owns alone."""
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:  # until the last, or at once where it may not
+        capability += 1
+    _check(_libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)))
+
+
+def _install(instructions: bytes) -> None:
+    """seccomp(2): a filter of the classic packet filter's instructions."""
+    program = ctypes.create_string_buffer(instructions)
+    header = struct.pack("HxxxxxxP", len(instructions) // _STEP_BYTES, ctypes.addressof(program))
     _check(_libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0))
 
 

@@ -1,6 +1,8 @@
 """Decoders that do what a broken one might: for the tests of the process around them."""
 
 import ctypes
+import fcntl
+import itertools
 import os
 import resource
 import socket
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cluster.contracts.media import LocalVideo, MediaWarning, SpeechWindow
-from cluster.decoders import Decoders
+from cluster.decoders import FRAME, Decoders
 from cluster.sandbox import readable_code
 
 
@@ -46,8 +48,9 @@ def load(readable: Path | None = None) -> Decoders:
         "spin": _spin,
         "grow": lambda: len(bytearray(2**30)),
         "crash": lambda fill_bytes=0: (_fill(fill_bytes), ctypes.string_at(0)),
-        "surprise": Surprise,
         "remember": _remember,
+        "answer": _answer_raw,
+        "repeat": lambda count: itertools.repeat(bytes(2**20 - 64), count),
     }
     return Decoders(calls, _readable(readable), memory_bytes=512 * 2**20, cpu_s=1)
 
@@ -58,6 +61,20 @@ def _readable(readable: Path | None) -> Any:
 
 def _count(most: int) -> Iterator[int]:
     yield from range(most)
+
+
+def _answer_raw(kind: bytes, announced: int, content: bytes) -> None:
+    """Write an answer of any bytes, announced as any length, where this copy's answers go; then end."""
+    pipes = [number for number in range(3, 64) if _is_written_to(number)]
+    os.write(pipes[0], FRAME.pack(kind, announced) + content)
+    os._exit(0)
+
+
+def _is_written_to(descriptor: int) -> bool:
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    except OSError:
+        return False
 
 
 _filled: list[bytes] = []
@@ -133,7 +150,7 @@ def _fail(video: LocalVideo) -> None:
 
 def media() -> Decoders:
     """A media worker's calls, which answer what they should not."""
-    window = SpeechWindow(0.0, np.zeros(4, np.float32))  # type: ignore[arg-type]
+    window = SpeechWindow(0.0, np.zeros((1, 1, 4), np.uint8))  # type: ignore[arg-type]
     return Decoders(
         {
             "probe": lambda *_: "a film",

@@ -1,5 +1,6 @@
 """The guards of decoding and showing what strangers send: its cost, what a decoder and a terminal are kept from."""
 
+from tests.chaos.guards_of_sandbox import SANDBOXES
 from tests.chaos.guards_trial import Guard
 
 PICTURES = "cluster/picture_decoder.py"
@@ -21,6 +22,7 @@ _MEDIA = "tests/unit/test_media_calls.py::"
 _VISIBLE = "tests/unit/test_visible.py::"
 
 DECODERS = [
+    *SANDBOXES,
     Guard(
         "a WebP's size is read before it is decoded",
         PICTURES,
@@ -93,16 +95,16 @@ DECODERS = [
     ),
     Guard(
         "decoders open no socket",
-        CHILD,
-        "confine(files=False)",
-        "confine(files=False, sockets=False)",
+        "cluster/system_calls.py",
+        "        (_RETURN, 0, 0, _FAIL | errno.EPERM),\n    ]\n    return b",
+        "        (_RETURN, 0, 0, _ALLOW),\n    ]\n    return b",
         (f"{_PROCESS}test_decoder_opens_no_socket",),
     ),
     Guard(
         "decoders read no file but their own",
-        CHILD,
-        "[folder, *readable], sockets=False)",
-        "[folder, *readable], sockets=False, files=False)",
+        SANDBOX,
+        "        _restrict_files(readable)\n",
+        "        pass\n",
         (f"{_PROCESS}test_decoder_reads_its_own_file_alone",),
     ),
     Guard(
@@ -143,14 +145,14 @@ DECODERS = [
     Guard(
         "a decoder's answer calls nothing",
         PROCESS,
-        "if (module, name) not in self._allowed:",
-        "if not name:",
+        "return unpacked(message, types)",
+        "return pickle.loads(message)",
         (f"{_PROCESS}test_decoder_answer_cannot_name_what_is_called",),
     ),
     Guard(
         "a decoder's answer has a largest size",
         PROCESS,
-        "if size > self._answers.max_bytes:",
+        "if size > (self._answers.max_bytes if kind == PART else LARGEST_END_BYTES):",
         "if size < 0:",
         (f"{_PROCESS}test_decoder_answer_has_a_largest_size",),
     ),

@@ -1,6 +1,7 @@
 """The process that decodes: what it cannot reach, and what becomes of a decoder that misbehaves."""
 
 import os
+import pickle
 import socket
 import threading
 import time
@@ -14,10 +15,11 @@ import pytest
 from cluster import decoder_child
 from cluster.contracts.errors import MalformedResult, StageTimeout, WorkerLost
 from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
-from cluster.decoders import DecoderConfig
+from cluster.decoders import PART, DecoderConfig
 from cluster.sandbox import available
 from tests.decoder_copies import resident_bytes
 from tests.missing_part import skip_but_on_ci
+from tests.odd_decoders import Surprise
 
 MakeDecoder = Callable[..., DecoderProcess]
 
@@ -145,8 +147,9 @@ def test_decoder_that_was_killed_is_started_again(decoder: DecoderProcess) -> No
 
 
 def test_decoder_answer_cannot_name_what_is_called(decoder: DecoderProcess, tmp_path: Path) -> None:
+    packed = pickle.dumps(Surprise(tmp_path / "surprise"))
     with pytest.raises(MalformedResult):
-        decoder.call("surprise", tmp_path / "surprise")
+        decoder.call("answer", PART, len(packed), packed)
     assert not (tmp_path / "surprise").exists()
 
 
