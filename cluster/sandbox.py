@@ -27,7 +27,9 @@ _HARMLESS_PREFIXES = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NV
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 1, 4, 22, 38, 39
 _SECCOMP_MODE_FILTER = 2
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
-_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)
+"""Version 3, this process (capset(2))."""
+_CAP_DAC_READ_SEARCH = 2
 _STEP_BYTES = 8  # struct sock_filter
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
@@ -168,12 +170,19 @@ def readable_code() -> list[Path]:
 
 
 def _drop_capabilities() -> None:
-    """capabilities(7): of root's, none is left, so that root reads and changes what its account owns alone."""
+    """capabilities(7): of root's, all that changes anything is gone.
+
+    Reading the files of other accounts is left where Landlock names the files: videos may be another account's.
+    """
+    held = ctypes.create_string_buffer(24)
+    _check(_libc.capget(_CAPABILITY_HEADER, held))
+    _, permitted, *_ = struct.unpack("6I", held.raw)
+    kept = permitted & (1 << _CAP_DAC_READ_SEARCH) if available().files else 0
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     capability = 0
     while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:  # until the last, or at once where it may not
         capability += 1
-    _check(_libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)))
+    _check(_libc.capset(_CAPABILITY_HEADER, struct.pack("6I", kept, kept, 0, 0, 0, 0)))
 
 
 def _install(instructions: bytes) -> None:

@@ -31,7 +31,7 @@ SANDBOXES = [
         SANDBOX,
         "    _drop_capabilities()\n",
         "",
-        (f"{_CALLS}test_decoder_has_no_capability",),
+        (f"{_CALLS}test_decoder_has_no_capability_but_to_read_its_own_files",),
     ),
     Guard(
         "decoders open no file for writing",

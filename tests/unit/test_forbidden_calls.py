@@ -40,6 +40,7 @@ class World:
     own: Path
     secret: Path
     other: int
+    has_landlock: bool
 
 
 @pytest.fixture(scope="module", params=[99, 1, 0], ids=["landlock", "landlock-1", "no-landlock"])
@@ -53,7 +54,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         path.chmod(0o600)
     decoder = DecoderProcess(DecoderConfig("tests.forbidden_calls:load", (request.param, own)), Answers(timeout_s=60.0))
     with subprocess.Popen(["sleep", "600"]) as other:
-        yield World(decoder, own, secret, other.pid)
+        yield World(decoder, own, secret, other.pid, request.param > 0 and available().files)
         assert other.poll() is None
         other.kill()
     decoder.close()
@@ -166,11 +167,26 @@ def test_decoder_is_filtered_before_it_is_copied(world: World) -> None:
     assert "Seccomp:\t2\n" in Path(f"/proc/{world.decoder.pid}/status").read_text()
 
 
-def test_decoder_has_no_capability(world: World) -> None:
+def test_decoder_has_no_capability_but_to_read_its_own_files(world: World) -> None:
     status = world.decoder.call("status")
-    assert re.findall(r"^Cap(Inh|Prm|Eff|Amb):\t0+$", status, re.MULTILINE) == ["Inh", "Prm", "Eff", "Amb"]
+    sets = dict(re.findall(r"^Cap(\w+):\t([0-9a-f]+)$", status, re.MULTILINE))
+    assert {int(sets[name], 16) for name in ("Inh", "Amb")} == {0}
+    kept = 1 << 2 if os.geteuid() == 0 and world.has_landlock else 0  # CAP_DAC_READ_SEARCH
+    assert {int(sets[name], 16) for name in ("Prm", "Eff")} == {kept}
     if os.geteuid() == 0:
         assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_decodes_the_video_of_another_account_and_reads_no_other_file(world: World) -> None:
+    for path in (world.own, world.secret):
+        os.chown(path, 65534, 65534)
+    try:
+        assert (world.decoder.call("open", str(world.own), os.O_RDONLY) == 0) == world.has_landlock
+        assert world.decoder.call("open", str(world.secret), os.O_RDONLY) != 0
+    finally:
+        for path in (world.own, world.secret):
+            os.chown(path, 0, 0)
 
 
 def test_decoder_still_has_threads_and_dies_by_abort(world: World) -> None:
