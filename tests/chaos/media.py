@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.errors import InvalidVideo, SourceChanging
 from cluster.contracts.media import MediaLimits
 from cluster.contracts.stages import DEADLINES, Stage
 from cluster.settings import Settings
@@ -90,14 +90,15 @@ class Verdict:
     def judge_handmade(self, file: HostileFile, ending: Ending) -> None:
         """Count a hand-made file, of which is known what must become of it."""
         self._kinds["handmade"] += 1
-        self._judge(f"handmade {file.name}", ending, file.faults(ending))
+        may_wait = file.meanwhile is not None and ending.outcome == SourceChanging.__name__
+        self._judge(f"handmade {file.name}", ending, () if may_wait else (*_faults(ending), *file.faults(ending)))
 
     def judge_mutated(self, what: str, ending: Ending) -> None:
         """Count a mutated file, which may be readable or not."""
         self._kinds["mutated"] += 1
-        self._judge(what, ending, ())
+        self._judge(what, ending, _faults(ending))
 
-    def _judge(self, what: str, ending: Ending, of_its_own: Iterable[str]) -> None:
+    def _judge(self, what: str, ending: Ending, faults: Iterable[str]) -> None:
         if self.progress:
             self.progress(f"{what} {ending.seconds:.2f} s {ending.peak_bytes >> 20} MiB {ending}")
         self._outcomes[ending.outcome] += 1
@@ -105,7 +106,7 @@ class Verdict:
         self._worst_bytes = max(self._worst_bytes, ending.peak_bytes)
         if ending.outcome == "died":
             self._died.append(f"{what}: {ending}")
-        self._violations += [f"{what}: {fault}" for fault in (*_faults(ending), *of_its_own)]
+        self._violations += [f"{what}: {fault}" for fault in faults]
 
     def counts(self, seed: int) -> Counts:
         """The sum of it all."""

@@ -6,7 +6,7 @@ The long part is ``python -m tests.chaos.media``. The checker itself is shown to
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +140,14 @@ def test_an_ending_that_blames_the_wrong_one_is_named(outcome: str, message: str
     verdict.judge_mutated("the file", Ending(outcome, message, "metadata", 0.1))
     [violation] = verdict.counts(SEED).violations
     assert violation.startswith(f"the file: {said}")
+
+
+@pytest.mark.parametrize("meanwhile", [None, lambda: None])
+def test_a_file_that_is_changed_while_it_is_read_may_be_read_later(meanwhile: Callable[[], None] | None) -> None:
+    verdict = Verdict()
+    ending = Ending("SourceChanging", "the file is still being written", "scene_detection", 0.1)
+    verdict.judge_handmade(HostileFile("video", "", READY, meanwhile), ending)
+    assert (verdict.counts(SEED).violations == []) == (meanwhile is not None)
 
 
 @pytest.mark.parametrize(
