@@ -225,6 +225,8 @@ class VideoScheduler:
                     await asyncio.sleep(BETWEEN_CLAIMS_S)
             except DatabaseUnavailable as error:
                 logger.warning("nothing is claimed: %s", error)
+            except Exception:  # what is in flight goes on: whatever happened, try again
+                logger.exception("nothing is claimed")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
 

@@ -25,6 +25,7 @@ from psycopg_pool import ConnectionPool, PoolClosed
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, StatementTimeout
 from cluster.store.embedded import EmbeddedPostgres, running_url, running_urls
+from cluster.store.plausible_times import AnyTime
 
 __all__ = [
     "EmbeddedPostgres",
@@ -259,6 +260,7 @@ def _prepare_session(
     if not pooled:
         connection.execute(_settings("SET", statement_timeout_s))
         connection.execute(_SCHEMAS)
+    connection.adapters.register_loader("timestamptz", AnyTime)
     if TypeInfo.fetch(connection, "vector") is not None:
         register_vector(connection)
     connection.commit()

@@ -4,13 +4,17 @@ A scheduler's death is not the video's doing: it counts as an interruption. An o
 the stage.
 """
 
+import logging
 from uuid import UUID
 
-from psycopg import ClientCursor
+from psycopg import ClientCursor, DatabaseError, OperationalError
 from psycopg.rows import dict_row
 
 from cluster.contracts.stages import RetryRule
 from cluster.store.database import Pool
+from cluster.store.plausible_times import STARTED_AT
+
+logger = logging.getLogger(__name__)
 
 SCHEDULER_DIED = "the scheduler that ran this stage died"
 CLUSTER_STOPPED = "the cluster was stopped while this stage ran"
@@ -40,7 +44,8 @@ WITH released AS (
     SELECT v.id, p.interruptions + %(counted)s AS interruptions,
            %(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
            coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
-           greatest(date_trunc('milliseconds', clock_timestamp()), v.processing_started_at) AS moment
+           greatest(date_trunc('milliseconds', clock_timestamp()), {started_at}) AS moment,
+           {started_at} AS started_at
     FROM released JOIN videos AS v ON v.id = released.video_id
     JOIN video_processing AS p ON p.video_id = released.video_id
     LEFT JOIN last_stage AS s ON s.video_id = released.video_id
@@ -50,11 +55,11 @@ WITH released AS (
         processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
         error_message = CASE WHEN %(counted)s > 0 THEN %(reason)s END,
         queued_at = CASE WHEN spent THEN v.queued_at ELSE moment END,
-        processing_started_at = CASE WHEN spent THEN coalesce(v.processing_started_at, moment) END,
+        processing_started_at = CASE WHEN spent THEN coalesce(started_at, moment) END,
         processing_finished_at = CASE WHEN spent THEN moment END,
         processing_duration_ms =
             CASE WHEN spent
-                 THEN round(extract(epoch FROM moment - coalesce(v.processing_started_at, moment)) * 1000)::integer END,
+                 THEN round(extract(epoch FROM moment - coalesce(started_at, moment)) * 1000)::integer END,
         updated_at = moment
     FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
     RETURNING v.id, spent, moment, verdict.interruptions
@@ -66,9 +71,9 @@ FROM taken_back AS t WHERE p.video_id = t.id
 RETURNING p.video_id AS id
 """
 # Somebody who writes under a lease that has just expired is still at work: pass it over.
-_REAP = _TAKE_BACK.format(chosen="expires_at < clock_timestamp()", locking="LIMIT %(limit)s FOR UPDATE SKIP LOCKED")
+_EXPIRED, _PASSING_OVER = "expires_at < clock_timestamp()", "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 # One's own are waited for: a heartbeat or a ledger write that is under way must not leave a video behind.
-_TAKE_BACK_OWN = _TAKE_BACK.format(chosen="scheduler = %(scheduler)s", locking="FOR UPDATE")
+_OWN, _WAITING = "scheduler = %(scheduler)s", "FOR UPDATE"
 
 
 class LeaseRecovery:
@@ -81,26 +86,54 @@ class LeaseRecovery:
 
     def reap(self, limit: int = 100) -> list[UUID]:
         """Take back up to ``limit`` videos whose lease expired, whoever held them."""
-        return self._take_back(_REAP, SCHEDULER_DIED, counted=1, limit=limit)
+        return self._take_back(_EXPIRED, _PASSING_OVER, SCHEDULER_DIED, counted=1, limit=limit)
 
     def reap_own(self) -> list[UUID]:
         """Take back all videos of this scheduler: it died and was started again."""
-        return self._take_back(_TAKE_BACK_OWN, SCHEDULER_DIED, counted=1)
+        return self._take_back(_OWN, _WAITING, SCHEDULER_DIED, counted=1)
 
     def hand_back(self) -> list[UUID]:
         """Let all videos of this scheduler wait again: it stops. This counts as nothing."""
-        return self._take_back(_TAKE_BACK_OWN, CLUSTER_STOPPED, counted=0)
+        return self._take_back(_OWN, _WAITING, CLUSTER_STOPPED, counted=0)
 
-    def _take_back(self, statement: str, reason: str, *, counted: int, limit: int | None = None) -> list[UUID]:
-        parameters = {
+    def _take_back(
+        self, chosen: str, locking: str, reason: str, *, counted: int, limit: int | None = None
+    ) -> list[UUID]:
+        """Take back the chosen leases, one by one where the database refuses a row of them: it holds up no others."""
+        parameters: dict[str, object] = {
             "scheduler": self._scheduler,
             "limit": limit,
             "reason": reason,
             "counted": counted,
             "max_interruptions": self._max_interruptions,
         }
+        try:
+            return self._execute(chosen, locking, parameters)
+        except DatabaseError as error:
+            if isinstance(error, OperationalError):
+                raise
+        taken_back: list[UUID] = []
+        for token in self._tokens(chosen, parameters):
+            try:
+                taken_back += self._execute(
+                    f"{chosen} AND lease_token = %(token)s", locking, parameters | {"token": token}
+                )
+            except DatabaseError as error:
+                logger.error("the video of lease %d cannot be taken back: %s", token, error)
+        return taken_back
+
+    def _execute(self, chosen: str, locking: str, parameters: dict[str, object]) -> list[UUID]:
+        statement = _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=dict_row)  # one message: nobody is stopped in between
             cursor.execute(statement, parameters)
             cursor.nextset()
             return [row["id"] for row in cursor]
+
+    def _tokens(self, chosen: str, parameters: dict[str, object]) -> list[int]:
+        statement = f"SELECT lease_token FROM video_leases WHERE {chosen} ORDER BY lease_token"
+        with self._pool.autocommitted() as connection:
+            return [
+                row["lease_token"]
+                for row in ClientCursor(connection, row_factory=dict_row).execute(statement, parameters)
+            ]

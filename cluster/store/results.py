@@ -8,9 +8,12 @@ from uuid import UUID
 from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool
+from cluster.store.plausible_times import QUEUE_MS, RTF, plausible
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import StageRun, latest_runs, run_along_the_way_ms
 from cluster.video_uris import shown, video_name
+
+_STARTED, _QUEUED = plausible("v.processing_started_at"), plausible("v.queued_at")
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,9 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
             SELECT v.id, v.filename, coalesce(p.uri, v.storage_path) AS place, {SHOWN_STATUS} AS status,
                    v.processing_stage, v.duration_s, v.error_message, coalesce(p.warnings, '[]') AS warnings,
                    coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages,
-                   (extract(epoch FROM coalesce(v.processing_started_at, clock_timestamp()) - v.queued_at)
-                    * 1000)::float8 AS queue_ms,
+                   (extract(epoch FROM coalesce({_STARTED}, clock_timestamp()) - {_QUEUED}) * 1000)::float8 AS queue_ms,
                    CASE WHEN r.ended_at IS NOT NULL
-                        THEN greatest(extract(epoch FROM r.ended_at - v.processing_started_at) * 1000 - r.run_ms, 0)
+                        THEN greatest(extract(epoch FROM r.ended_at - {_STARTED}) * 1000 - r.run_ms, 0)
                    END::float8 AS wait_ms, r.run_ms
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
@@ -89,9 +91,9 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
             f"""
             SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, v.filename, {SHOWN_STATUS} AS status,
                    v.processing_stage, p.error_type, v.error_message, v.duration_s,
-                   (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
+                   {QUEUE_MS} AS queue_ms,
                    v.processing_duration_ms AS processing_ms,
-                   v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
+                   {RTF} AS rtf,
                    (SELECT count(*) FROM video_scenes WHERE video_id = v.id) AS scenes,
                    coalesce(t.word_count, 0) AS words, coalesce(p.warnings, '[]') AS warnings
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
@@ -166,14 +168,14 @@ def recent_times(pool: Pool) -> dict[str, float | None]:
     """
     with pool.connection() as connection:
         row = connection.execute(
-            """
+            f"""
             WITH ended AS (
-                SELECT id, queued_at, processing_started_at, processing_duration_ms FROM videos
+                SELECT id, {QUEUE_MS} AS queue_ms, processing_duration_ms FROM videos AS v
                 WHERE processing_finished_at > clock_timestamp() - interval '1 hour'
                   AND processing_started_at IS NOT NULL AND queued_at IS NOT NULL AND processing_duration_ms IS NOT NULL
                 ORDER BY processing_finished_at DESC LIMIT 1000
             ), timed AS (
-                SELECT extract(epoch FROM e.processing_started_at - e.queued_at) * 1000 AS queue_ms,
+                SELECT e.queue_ms,
                        e.processing_duration_ms AS processing_ms, least(r.run_ms, e.processing_duration_ms) AS run_ms
                 FROM ended AS e
                 CROSS JOIN LATERAL (

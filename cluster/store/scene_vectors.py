@@ -17,13 +17,14 @@ from psycopg.rows import DictRow, class_row
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
 from cluster.store.database import Pool
+from cluster.store.plausible_times import plausible
 from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.vector_tables import SPACES, Keys, VectorTable, find_tables, rows_of
 
 _CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL(f"{SCENE_TEXT} <> ''")}
 """What a scene must have, or nothing of it can be lacking."""
 
-_MADE = sql.SQL("(extract(epoch FROM coalesce(s.created_at, 'epoch')) * 1000000)::bigint")
+_MADE = sql.SQL(f"(extract(epoch FROM coalesce({plausible('s.created_at')}, 'epoch')) * 1000000)::bigint")
 
 _PAGE = sql.SQL(
     f"""

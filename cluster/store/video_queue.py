@@ -18,6 +18,7 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
 from cluster.store.database import Pool
+from cluster.store.plausible_times import STARTED_AT
 from cluster.video_uris import video_name
 
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
@@ -144,7 +145,7 @@ FROM held WHERE l.video_id = held.video_id
 RETURNING l.lease_token
 """
 
-_FINISH = """
+_FINISH = f"""
 -- READY: the leases end, the last stage runs are closed and the videos' timings are set at one and the same moment,
 -- which is not before the start where the clock was set back.
 WITH done AS MATERIALIZED (
@@ -159,16 +160,18 @@ WITH done AS MATERIALIZED (
 ), lease AS (
     DELETE FROM video_leases AS l USING held WHERE l.video_id = held.video_id
     RETURNING l.video_id, l.lease_token
+), begun AS MATERIALIZED (
+    SELECT v.id, lease.lease_token, {STARTED_AT} AS started_at FROM lease JOIN videos AS v ON v.id = lease.video_id
 ), finished AS (
     UPDATE videos AS v
     SET status = 'READY', processing_stage = 'completed',
-        processing_finished_at = greatest(clock.moment, v.processing_started_at),
-        updated_at = greatest(clock.moment, v.processing_started_at),
-        processing_started_at = coalesce(v.processing_started_at, clock.moment),
+        processing_finished_at = greatest(clock.moment, begun.started_at),
+        updated_at = greatest(clock.moment, begun.started_at),
+        processing_started_at = coalesce(begun.started_at, clock.moment),
         processing_duration_ms =
-            round(greatest(extract(epoch FROM clock.moment - v.processing_started_at), 0) * 1000)::integer
-    FROM lease, clock WHERE v.id = lease.video_id
-    RETURNING v.id, lease.lease_token, v.processing_finished_at AS moment
+            round(greatest(extract(epoch FROM clock.moment - begun.started_at), 0) * 1000)::integer
+    FROM begun, clock WHERE v.id = begun.id
+    RETURNING v.id, begun.lease_token, v.processing_finished_at AS moment
 ), forgotten AS (
     DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id
 ), closed AS (
@@ -209,17 +212,19 @@ _FAIL = (
 -- FAILED for good: the stage that failed stays in processing_stage.
 -- An attempt that failed before any worker began was queued until now.
 WITH clock AS MATERIALIZED (
-    SELECT greatest(date_trunc('milliseconds', clock_timestamp()), processing_started_at) AS moment
-    FROM videos WHERE id = %(id)s
+    SELECT greatest(date_trunc('milliseconds', clock_timestamp()), started_at) AS moment, started_at
+    FROM (SELECT """
+    + STARTED_AT
+    + """ AS started_at FROM videos AS v WHERE v.id = %(id)s) AS begun
 ), """
     + _END_ATTEMPT
     + """, failed AS (
     UPDATE videos AS v
     SET status = 'FAILED', processing_stage = %(stage)s, error_message = %(error_message)s,
         processing_finished_at = clock.moment, updated_at = clock.moment,
-        processing_started_at = coalesce(v.processing_started_at, clock.moment),
+        processing_started_at = coalesce(clock.started_at, clock.moment),
         processing_duration_ms =
-            round(extract(epoch FROM clock.moment - coalesce(v.processing_started_at, clock.moment)) * 1000)::integer
+            round(extract(epoch FROM clock.moment - coalesce(clock.started_at, clock.moment)) * 1000)::integer
     FROM lease, clock WHERE v.id = lease.video_id
     RETURNING v.id
 )

@@ -14,6 +14,7 @@ from psycopg.rows import DictRow
 from cluster.contracts.videos import VideoStatus
 from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool
+from cluster.store.plausible_times import QUEUE_MS, RTF
 from cluster.store.scene_text import SCENE_TAGS
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.video_uris import shown
@@ -22,9 +23,9 @@ from cluster.video_uris import shown
 _SUMMARY = f"""
     v.id, coalesce(p.uri, v.storage_path) AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage,
     p.error_type, v.error_message, v.duration_s,
-    (extract(epoch FROM v.processing_started_at - v.queued_at) * 1000)::float8 AS queue_ms,
+    {QUEUE_MS} AS queue_ms,
     v.processing_duration_ms AS processing_ms,
-    v.processing_duration_ms / 1000.0::float8 / nullif(v.duration_s, 0) AS rtf,
+    {RTF} AS rtf,
     coalesce(p.warnings, '[]') AS warnings, v.created_at, v.updated_at
 """
 _SCENES = f"""

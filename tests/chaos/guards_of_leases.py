@@ -10,6 +10,7 @@ LEASES_SQL = "sql/migrations/022_add_durable_queue.sql"
 _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
 _RACES = "tests/integration/test_lease_races.py::"
 _ORDERS = "tests/integration/test_lock_order.py::"
+_TIMES = "tests/integration/test_impossible_times.py::"
 _OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it"
 
 _CLAIM = [
@@ -113,8 +114,8 @@ _TAKING_BACK = [
     Guard(
         "the reaper takes what has expired",
         RECOVERY,
-        'chosen="expires_at < clock_timestamp()"',
-        'chosen="true"',
+        '= "expires_at < clock_timestamp()", ',
+        '= "true", ',
         (f"{_QUEUE_TESTS}test_only_expired_leases_are_reaped",),
     ),
     Guard(
@@ -141,16 +142,37 @@ _TAKING_BACK = [
     Guard(
         "a scheduler takes back its own alone",
         RECOVERY,
-        'chosen="scheduler = %(scheduler)s"',
-        'chosen="true"',
+        '= "scheduler = %(scheduler)s", ',
+        '= "true", ',
         (f"{_QUEUE_TESTS}test_a_restarted_scheduler_takes_back_its_own_alone",),
     ),
     Guard(
         "taking back one's own waits for what is being written",
         RECOVERY,
-        'locking="FOR UPDATE")',
-        'locking="")',
+        '%(scheduler)s", "FOR UPDATE"',
+        '%(scheduler)s", ""',
         (f"{_OPEN_RUNS}[hand_back]", f"{_OPEN_RUNS}[reap_own]"),
+    ),
+    Guard(
+        "taking back believes no impossible beginning",
+        RECOVERY,
+        "started_at=STARTED_AT)",
+        'started_at="v.processing_started_at")',
+        (f"{_TIMES}test_expired_leases_are_taken_back_whenever_their_videos_are_said_to_have_begun",),
+    ),
+    Guard(
+        "a video that cannot be taken back holds up no other",
+        RECOVERY,
+        "            if isinstance(error, OperationalError):\n                raise\n",
+        "            raise\n",
+        (f"{_TIMES}test_video_whose_row_is_refused_holds_up_no_other",),
+    ),
+    Guard(
+        "times that Python lacks are read",
+        "cluster/store/database.py",
+        '    connection.adapters.register_loader("timestamptz", AnyTime)\n',
+        "",
+        (f"{_TIMES}test_rows_are_read_whatever_times_they_have",),
     ),
     Guard(
         "taking back closes what is open",

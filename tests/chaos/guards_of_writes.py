@@ -92,8 +92,8 @@ _SETTLED = [
     Guard(
         "what is settled is not finished again",
         QUEUE,
-        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING v.id, lease",
-        "FROM done AS lease, clock WHERE v.id = lease.video_id\n    RETURNING v.id, lease",
+        "AS started_at FROM lease JOIN videos AS v ON v.id = lease.video_id",
+        "AS started_at FROM done AS lease JOIN videos AS v ON v.id = lease.video_id",
         (_ONCE,),
     ),
     Guard(
