@@ -3,7 +3,7 @@
 from tests.chaos.guards_trial import Guard
 
 RIGHTS = "sql/migrations/045_add_database_roles.sql"
-SOURCES = "sql/migrations/046_restrict_sources_of_api.sql"
+SOURCES = "sql/migrations/049_restrict_rows_of_api.sql"
 LEDGER = "sql/migrations/047_restrict_ledger_of_api.sql"
 EMBEDDED = "cluster/store/embedded_roles.py"
 
@@ -28,9 +28,23 @@ ROLE_RIGHTS = [
     Guard(
         "the API submits by the rules of HTTP",
         SOURCES,
-        "FOR EACH ROW WHEN (current_user = 'heimdex_api')",
-        "FOR EACH ROW WHEN (false)",
+        "public.video_processing\n    FOR EACH ROW WHEN (current_user = 'heimdex_api')",
+        "public.video_processing\n    FOR EACH ROW WHEN (false)",
         (f"{_ROLES}test_api_submits_by_the_rules_of_http_alone",),
+    ),
+    Guard(
+        "the API moves no row of the queue",
+        SOURCES,
+        "AND NEW.video_id = OLD.video_id AND NEW.owner_id = OLD.owner_id\n",
+        "\n",
+        (f"{_ROLES}test_api_submits_by_the_rules_of_http_alone",),
+    ),
+    Guard(
+        "the API takes no lease",
+        SOURCES,
+        "public.video_leases\n    FOR EACH ROW WHEN (current_user = 'heimdex_api')",
+        "public.video_leases\n    FOR EACH ROW WHEN (false)",
+        (f"{_ROLES}test_api_takes_and_prolongs_no_lease",),
     ),
     Guard(
         "the API replaces no source",

@@ -192,10 +192,26 @@ def test_api_submits_by_the_rules_of_http_alone(database_url: str) -> None:
                 )
         with pytest.raises(DENIED), pool.connection() as connection:
             connection.execute("UPDATE video_processing SET uri = '/etc/passwd' WHERE video_id = %s", (ids[0],))
+        for moved in ("video_id = gen_random_uuid()", "owner_id = gen_random_uuid()"):
+            with pytest.raises(DENIED), pool.connection() as connection:
+                connection.execute(f"UPDATE video_processing SET {moved} WHERE video_id = %s", (ids[0],))
         (video,) = submit(pool, UUID(int=7), [Submission(uri="https://host/b.mp4")], origin=Origin.HTTP)
         assert set(cancel(pool, [*ids, video])) == {*ids, video}
         assert set(retry(pool, ids)) == set(cancel(pool, ids)) == set(ids)
         assert set(forget(pool, [*ids, video], without_file=[ids[0]])) == {*ids, video}
+
+
+def test_api_takes_and_prolongs_no_lease(database_url: str) -> None:
+    with open_pool(database_url, max_size=1, name="tests") as pool:
+        ids = submit(pool, UUID(int=7), [Submission(uri=f"https://host/{name}.mp4") for name in "ab"])
+        (claimed,) = VideoQueue(pool, "first", 60.0).claim(1)
+    (waiting,) = {*ids} - {claimed.id}
+    changes = (f"video_id = '{waiting}'", "scheduler = 'mine'", "expires_at = now() + interval '9 years'")
+    with open_pool(as_role(database_url, API), max_size=1, name="tests") as pool:
+        for change in changes:
+            with pytest.raises(DENIED, match="ends leases, and changes none"), pool.connection() as connection:
+                connection.execute(f"UPDATE video_leases SET {change}")
+        assert set(cancel(pool, ids)) == {*ids}
 
 
 def test_api_adds_no_time_and_no_outcome_to_the_ledger(database_url: str) -> None:

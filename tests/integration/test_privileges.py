@@ -27,7 +27,13 @@ CALLS = [
 MAKES_TABLES = "heimdex_vector_table"
 INDEXES_TEXT = "heimdex_text_index"
 KEEPS_AUDIT = "heimdex_keep_audit_log"
-OF_ROLES = ["heimdex_grant_roles", "heimdex_check_source", "heimdex_check_ledger", "heimdex_clear_forgotten"]
+OF_ROLES = [
+    "heimdex_grant_roles",
+    "heimdex_check_source",
+    "heimdex_check_ledger",
+    "heimdex_check_lease",
+    "heimdex_clear_forgotten",
+]
 OTHERS = [MAKES_TABLES, INDEXES_TEXT, KEEPS_AUDIT, *OF_ROLES]
 FORBIDDEN = psycopg.errors.InsufficientPrivilege
 BASE_TABLES = ("user_profiles", "videos", "video_scenes", "search_queries")
