@@ -1,7 +1,8 @@
 """Whose turn it is: owners who were served least come first, and absence saves nothing up.
 
 Start-time fair queueing (Goyal, Vin, Cheng 1996) over the run seconds of all workers: an owner who comes in is placed
-where those in service began, so that a newcomer is next without making up for the time before.
+where those in service began, so that a newcomer is next without making up for the time before. In service are owners
+with videos that want workers: one whose file is slow to come wants none until it is there.
 """
 
 from collections import Counter
@@ -13,18 +14,25 @@ class FairShare:
 
     def __init__(self) -> None:
         self._served_s: dict[UUID, float] = {}
+        self._owners: dict[int, UUID] = {}
         self._present: Counter[UUID] = Counter()
         self._now_s = 0.0
 
-    def enter(self, owner_id: UUID) -> None:
-        """A video of the owner was claimed."""
+    def enter(self, token: int, owner_id: UUID) -> None:
+        """The owner's video of this lease token wants workers, unless it does already."""
+        if token in self._owners:
+            return
+        self._owners[token] = owner_id
         if owner_id not in self._present:
             self._served_s[owner_id] = max(self.served_s(owner_id), self._now_s)
         self._present[owner_id] += 1
         self._now_s = max(self._now_s, min(map(self.served_s, self._present)))
 
-    def leave(self, owner_id: UUID) -> None:
-        """A video of the owner is no more in flight; owners who are level with a newcomer are forgotten."""
+    def leave(self, token: int) -> None:
+        """The video wants no workers, for now or any more; owners who are level with a newcomer are forgotten."""
+        owner_id = self._owners.pop(token, None)
+        if owner_id is None:
+            return
         self._present[owner_id] -= 1
         if self._present[owner_id] <= 0:
             del self._present[owner_id]

@@ -246,8 +246,8 @@ class VideoScheduler:
         for video in claimed:
             urgent = self._admission.note_claimed(video, ahead.get(video.owner_id, 0.0))
             if self._is_fetched(video):
-                asyncio.get_running_loop().call_later(SLOW_FETCH_S, self._note_slow, video.lease_token)
-            self._shares.enter(video.owner_id)
+                asyncio.get_running_loop().call_later(SLOW_FETCH_S, self._note_slow, video)
+            self._shares.enter(video.lease_token, video.owner_id)
             task = asyncio.create_task(self._process(video, urgent))
             self._in_flight[video.lease_token] = task
             task.add_done_callback(partial(self._done, video))
@@ -279,7 +279,7 @@ class VideoScheduler:
     def _done(self, video: ClaimedVideo, _: "asyncio.Task[None]") -> None:
         self._in_flight.pop(video.lease_token, None)
         self._admission.note_ended(video.lease_token)
-        self._shares.leave(video.owner_id)
+        self._shares.leave(video.lease_token)
         if self._config.owner_cap is not None or self._is_fetched(video):
             self._look()  # another one of the owner may be claimed
         self._pressure.note_abandoned(video.lease_token)  # unless it came to an end, which was noted then
@@ -291,6 +291,7 @@ class VideoScheduler:
 
     def _note_done(self, video: ClaimedVideo, call: str) -> None:
         self._admission.note_done(video.lease_token, call)
+        self._shares.enter(video.lease_token, video.owner_id)
         if call == FETCH_CALL:  # its owner may have another one
             self._more_waits = self._urgent_waits = True
         self._wake.set()
@@ -298,9 +299,10 @@ class VideoScheduler:
     def _is_fetched(self, video: ClaimedVideo) -> bool:
         return Stage.INDEXING not in video.stored and is_copied(video.uri, self._config.plan.root_is_remote)
 
-    def _note_slow(self, token: int) -> None:
-        """What is fetched for long takes no room from what can be decoded meanwhile."""
-        if self._admission.note_slow(token):
+    def _note_slow(self, video: ClaimedVideo) -> None:
+        """What is fetched for long takes no room from what can be decoded meanwhile, and saves no share up."""
+        if self._admission.note_slow(video.lease_token):
+            self._shares.leave(video.lease_token)
             self._wake.set()
 
     async def _process(self, video: ClaimedVideo, urgent: bool) -> None:

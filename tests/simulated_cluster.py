@@ -151,7 +151,7 @@ class Simulation:
         queued_at = EPOCH + timedelta(seconds=sent.at_s)
         video = ClaimedVideo(UUID(int=token), owner_id, "/a", "a", None, 1, token, queued_at, now, sent.priority)
         urgent = self._admission.note_claimed(video, self._ahead().get(sent.owner, 0.0))
-        self._shares.enter(owner_id)
+        self._shares.enter(token, owner_id)
         task = asyncio.create_task(_Way(self, sent, video, urgent).process())
         self._in_flight[token] = sent, task
         self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
@@ -168,7 +168,7 @@ class Simulation:
         """The video is READY."""
         del self._in_flight[video.lease_token]
         self._admission.note_ended(video.lease_token)
-        self._shares.leave(video.owner_id)
+        self._shares.leave(video.lease_token)
         self._wake.set()
 
     def note(self, video: ClaimedVideo, call: str, length_s: float | None) -> None:

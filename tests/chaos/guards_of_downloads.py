@@ -159,6 +159,13 @@ DOWNLOADS = [
         (f"{_FAIR}test_urgent_videos_of_an_owner_with_a_cap_are_capped",),
     ),
     Guard(
+        "a slow download saves no turns up",
+        "actors/scheduler.py",
+        "            self._shares.leave(video.lease_token)\n            self._wake.set()\n",
+        "            self._wake.set()\n",
+        ("tests/integration/test_waiting.py::test_a_slow_download_saves_its_owner_no_turns_up",),
+    ),
+    Guard(
         "a video whose file is slow to come takes no room",
         "actors/admission.py",
         "        self.note_ended(token)\n        self._slow[token] = video\n",

@@ -14,9 +14,12 @@ from uuid import UUID
 import pytest
 from queued_videos import only
 
+from actors.admission import WORK_S
+from actors.fetchers import Fetchers
 from actors.pools import Pool as WorkerPool
 from actors.scheduler import BETWEEN_CLAIMS_S, SchedulerConfig
 from actors.stage_actor import StageReply
+from actors.video_path import FETCH_CALL
 from actors.worker_kinds import BATCH_LIMITS, DEFERRED
 from cluster.contracts.stages import RetryRule, WorkerKind
 from cluster.contracts.videos import HIGHEST_PRIORITY, ClaimedVideo, Submission
@@ -31,6 +34,9 @@ RUNS_S = {"read_speech": 0.02, "transcribe": 0.3, "detect": 0.1, "describe": 0.0
 TWO_CORES = IdlePlan(media_workers=2, others=1, max_in_flight=128)
 ANNA, BERT = UUID(int=1), UUID(int=2)
 PATIENCE_S = 60.0
+SOURCE_ANSWERS = threading.Event()
+"""Until it does, downloads do not end."""
+SOURCE_ANSWERS.set()
 
 
 class _Worker(_Handle):
@@ -40,6 +46,15 @@ class _Worker(_Handle):
         run_s = RUNS_S.get(call, 0.0)
         await asyncio.sleep(run_s * len(batch))
         return [replace(reply, report=replace(reply.report, run_s=run_s)) for reply in await super()._run(call, batch)]
+
+
+class _Fetcher(_Handle):
+    """Waits for the source."""
+
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+        if call == FETCH_CALL:
+            await asyncio.to_thread(SOURCE_ANSWERS.wait, PATIENCE_S)
+        return await super()._run(call, batch)
 
 
 class _Scheduler(IdleScheduler):
@@ -56,11 +71,21 @@ class _Scheduler(IdleScheduler):
             kill=lambda handle: handle.end(),
         )
 
+    def _fetchers_beside(self, media: WorkerPool) -> Fetchers:
+        plan = self._config.plan
+        return Fetchers(
+            lambda name, _: _Fetcher(name),
+            media.nodes,
+            plan.fetch_limit,
+            plan.fetch_deadline_s,
+            kill=lambda handle: handle.end(),
+        )
+
 
 @contextmanager
-def scheduling(url: str, owner_cap: int | None = None) -> Iterator[None]:
+def scheduling(url: str, owner_cap: int | None = None, work_in_flight_s: float = WORK_S) -> Iterator[None]:
     """A scheduler in a thread of its own."""
-    config = SchedulerConfig(url, TWO_CORES, 60.0, RetryRule(), owner_cap)  # type: ignore[arg-type]
+    config = SchedulerConfig(url, TWO_CORES, 60.0, RetryRule(), owner_cap, work_in_flight_s)  # type: ignore[arg-type]
     ready, stops = threading.Event(), list[Any]()
 
     async def serve() -> None:
@@ -211,3 +236,19 @@ def test_a_video_submitted_during_a_claim_is_claimed_next(
         until_ready(pool, send(pool, 1))
         until_ready(pool, later)
     assert time_of(pool, later[0]) < PATIENCE_S / 2
+
+
+def test_a_slow_download_saves_its_owner_no_turns_up(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNS_S, "transcribe", 0.03)
+    SOURCE_ANSWERS.clear()
+    with scheduling(database_url, work_in_flight_s=0.1):
+        slow = submit(pool, ANNA, [Submission(uri="https://example.org/video.mp4")])
+        until_ready(pool, send(pool, 20, BERT))
+        of_anna, of_bert = send(pool, 20, ANNA), send(pool, 20, BERT)
+        SOURCE_ANSWERS.set()
+        until_ready(pool, of_anna, 10)
+        statement = "SELECT count(*) AS n FROM videos WHERE status = 'READY' AND id = ANY (%s)"
+        assert only(pool, statement, of_bert)["n"] >= 5
+        until_ready(pool, [*slow, *of_anna, *of_bert])

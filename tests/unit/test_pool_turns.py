@@ -124,7 +124,7 @@ def test_pool_takes_urgent_items_before_calls_not_deferred() -> None:
 def test_pool_takes_the_owner_served_least_first() -> None:
     cluster = Cluster()
     for owner, run_s in ((ANNA, 30.0), (BERT, 10.0), (CARL, 20.0)):
-        cluster.shares.enter(owner)
+        cluster.shares.enter(owner.int, owner)
         cluster.shares.note_run(owner, run_s)
     items = [("work", str(owner.int), Turn(owner)) for owner in (ANNA, BERT, CARL)]
     assert cluster.after(*items) == one_by_one("2", "3", "1")
@@ -133,7 +133,7 @@ def test_pool_takes_the_owner_served_least_first() -> None:
 def test_pool_takes_what_is_due_first_within_an_owner_only() -> None:
     cluster = Cluster()
     for owner in (ANNA, BERT):
-        cluster.shares.enter(owner)
+        cluster.shares.enter(owner.int, owner)
     cluster.shares.note_run(ANNA, 1.0)
     items = [
         ("work", "anna", Turn(ANNA)),
