@@ -27,6 +27,7 @@ from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.submissions import cancel
 from cluster.store.update_triggers import hold_if_triggered
 from cluster.store.vocabulary import Vocabulary, words_in
+from cluster.video_uris import video_name
 
 REMOVALS = 2
 """At once, and again when no worker can still be writing."""
@@ -40,19 +41,19 @@ SELECT attname AS name FROM pg_catalog.pg_attribute
 WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%s) ORDER BY attnum
 """
 
-_ANY_TO_FORGET = """
--- Whether any is there, or may be: rows may be hidden from this role.
-SELECT row_security_active('public.videos') OR EXISTS (
-    SELECT FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-    WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
-      AND v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL
-) AS any
+_NAMED = """
+SELECT v.id, v.filename, coalesce(p.uri, v.storage_path, '') AS uri,
+       v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL AS to_forget
+FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
 """
+
+_ROWS_MAY_BE_HIDDEN = "SELECT row_security_active('public.videos') AS hidden"
 
 _FORGET: LiteralString = f"""
 -- What has ended, all in one: nobody sees a video half forgotten, and nobody who lost its lease can write any more.
 WITH chosen AS MATERIALIZED (
-    SELECT v.id, v.owner_id, v.filename FROM videos AS v
+    SELECT v.id, v.owner_id FROM videos AS v
     WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
       AND v.status IN ('READY', 'FAILED')
     ORDER BY v.id FOR UPDATE
@@ -70,11 +71,12 @@ WITH chosen AS MATERIALIZED (
     -- Searches in the video, and the owner's for its name or id. The counts of searches stay.
     SELECT q.id FROM search_queries AS q JOIN marked AS m ON m.video_id = q.video_id
     UNION
-    SELECT q.id FROM marked AS m JOIN chosen AS c ON c.id = m.video_id
-    JOIN search_queries AS q ON q.user_id = c.owner_id
-    WHERE position(c.id::text IN lower(q.query_text)) > 0
-       OR length(c.filename) >= 4 AND position(lower(c.filename) IN lower(q.query_text)) > 0
-       OR lower(trim(q.query_text)) = lower(regexp_replace(c.filename, '[.][^.]*$', ''))
+    SELECT q.id FROM forgotten AS f
+    JOIN unnest(%(named)s::uuid[], %(names)s::text[]) AS shown (video_id, name) ON shown.video_id = f.id
+    JOIN search_queries AS q ON q.user_id = f.owner_id
+    WHERE position(f.id::text IN lower(q.query_text)) > 0
+       OR length(shown.name) >= 4 AND position(lower(shown.name) IN lower(q.query_text)) > 0
+       OR lower(trim(q.query_text)) = lower(regexp_replace(shown.name, '[.][^.]*$', ''))
 ), searches AS (
     UPDATE search_queries AS q SET query_text = 'forgotten', video_id = NULL{{cleared}}
     FROM named WHERE q.id = named.id
@@ -177,9 +179,12 @@ def forget(
 
 def _forget(pool: Pool, parameters: Mapping[str, object], trail: Trail) -> list[DictRow]:
     with pool.connection() as connection:  # the table is not taken from its writers where nothing is to be done
-        there = connection.execute(_ANY_TO_FORGET, parameters).fetchone()
-    if there is None or not there["any"]:
+        named = connection.execute(_NAMED, parameters).fetchall()
+        hidden = connection.execute(_ROWS_MAY_BE_HIDDEN).fetchall()[0]["hidden"]
+    if not hidden and not any(row["to_forget"] for row in named):
         return []
+    names = [video_name(row["filename"], row["uri"], row["id"]) for row in named]
+    parameters = {**parameters, "named": [row["id"] for row in named], "names": names}
     try:
         with pool.connection() as connection:
             hold_if_triggered(connection)

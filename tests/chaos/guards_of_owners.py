@@ -266,9 +266,16 @@ _FORGOTTEN = [
         (f"{_FORGET}test_searches_that_name_a_forgotten_video_lose_their_text",),
     ),
     Guard(
+        "forgetting: searches for the name that it is shown by",
+        FORGETTING,
+        """video_name(row["filename"], row["uri"], row["id"]) for row in named""",
+        """row["filename"] for row in named""",
+        (f"{_FORGET}test_searches_for_the_name_that_a_video_is_shown_by_lose_their_text",),
+    ),
+    Guard(
         "forgetting nothing locks nothing",
         FORGETTING,
-        '    if there is None or not there["any"]:\n        return []\n',
+        '    if not hidden and not any(row["to_forget"] for row in named):\n        return []\n',
         "",
         (f"{_FORGET}test_forgetting_nothing_takes_the_table_from_nobody",),
     ),

@@ -255,6 +255,19 @@ def test_searches_that_name_a_forgotten_video_lose_their_text(pool: Pool) -> Non
     assert only(pool, "SELECT count(*) AS n FROM search_queries WHERE video_id = %s", video)["n"] == 0
 
 
+@pytest.mark.parametrize("filename", [None, ""])
+def test_searches_for_the_name_that_a_video_is_shown_by_lose_their_text(pool: Pool, filename: str | None) -> None:
+    video = ended_video(pool, ALICE, "tide")
+    with pool.connection() as connection:
+        connection.execute("UPDATE videos SET filename = %s WHERE id = %s", (filename, video))
+        uri = "https://example.org/a/Summer%20in%20Rome.mp4?token=secret"
+        connection.execute("UPDATE video_processing SET uri = %s WHERE video_id = %s", (uri, video))
+    gone = [add_search(pool, ALICE, "words in summer in ROME.MP4"), add_search(pool, ALICE, "summer in rome")]
+    kept = add_search(pool, ALICE, "summer in rome with friends")
+    assert forget(pool, [video]) == [video]
+    assert searched(pool) == {**dict.fromkeys(gone, "forgotten"), kept: "summer in rome with friends"}
+
+
 def test_searches_of_a_forgotten_video_stay_counted(pool: Pool, api: TestClient) -> None:
     video = ended_video(pool, ALICE, "tide")
     add_search(pool, ALICE, "what did she confess", video)
