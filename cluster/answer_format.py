@@ -1,4 +1,4 @@
-"""How a decoder's answers are written as bytes, and how such bytes are read when whoever wrote them may be hostile.
+"""How a decoder's answers are written as bytes, and how such bytes of a hostile sender are read.
 
 Owns which values there are: None, numbers, text, bytes, tuples and lists of these, the dataclasses that the reader
 names, and arrays of pictures and sound. Nothing refers to anything else in an answer, and each size is held against the

@@ -47,7 +47,7 @@ def are_types(values: Sequence[str]) -> bool:
 
 
 def is_gap(values: Sequence[str]) -> bool:
-    """Whether a record stands for rows that a client did not print."""
+    """Whether a row says only that a client left rows out (``·`` or ``…``)."""
     return {stripped(value) for value in values if stripped(value)} in ({"·"}, {"…"})
 
 

@@ -1,7 +1,7 @@
 """Whether an address is one of this machine's own, a public one too.
 
 A connection to such an address stays inside the machine, past its firewall, and reaches services that are meant for
-nobody else. Which addresses may be read is ``web_source``'s.
+this machine alone. Which addresses may be read is ``web_source``'s.
 """
 
 import errno
@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import psutil
 
-_NOBODYS: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("192.0.2.1"), 6: IPv6Address("2001:db8::1")}
+_UNASSIGNED: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("192.0.2.1"), 6: IPv6Address("2001:db8::1")}
 """For documentation; no machine has them."""
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -23,7 +23,7 @@ def is_own(address: IPv4Address | IPv6Address) -> bool:
     """
     if not _can_be_bound(address):
         return False
-    if _can_be_bound(_NOBODYS[address.version]):  # net.ipv4.ip_nonlocal_bind: every address can be
+    if _can_be_bound(_UNASSIGNED[address.version]):  # net.ipv4.ip_nonlocal_bind: every address can be
         return address in _of_interfaces()
     return True
 

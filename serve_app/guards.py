@@ -45,7 +45,7 @@ def identify(verifier: TokenVerifier, headers: Headers) -> UUID:
 
 
 class UserRoute(APIRoute):
-    """A route for whoever has a valid token. Its JSON is small, and parsed by a thread."""
+    """A route for users, who have a valid token. Its JSON is small, and parsed by a thread."""
 
     max_body_bytes: int | None = SMALL_BODY_BYTES
     """Largest body, where it is JSON; None: as large as any request's."""

@@ -108,7 +108,7 @@ def test_no_route_of_users_and_admins_is_written_on_the_loop(
 
 @contextmanager
 def owner_locked(database_url: str) -> Iterator[None]:
-    """Alice's row is held by somebody else, such as another replica."""
+    """Another session, such as another replica's, holds Alice's row."""
     with connect(database_url) as other:
         other.execute("INSERT INTO video_owners (owner_id) VALUES (%s) ON CONFLICT DO NOTHING", (ALICE,))
         other.commit()
