@@ -93,41 +93,64 @@ def start_decoder(limits: MediaLimits, key_frame_px: int, threads: int) -> Decod
     return decoder
 
 
-def confined(decoder: DecoderProcess, copies_dir: Path | None = None) -> Calls:
+def confined(decoder: DecoderProcess, limits: MediaLimits, copies_dir: Path | None = None) -> Calls:
     """The calls by way of ``decoder``; what they answer is as they promise, or MalformedResult is raised.
 
+    ``limits``: what nothing of a file is longer or larger than, also where a decoder that was taken over says so.
     ``copies_dir``: a private folder in which small files are copied, so that a decoder serves several of one owner.
     """
     parts = decoder.parts if copies_dir is None else OwnerDecoders(decoder, copies_dir).parts
 
     def probe(*arguments: Any) -> MediaInfo:
-        return _checked_info(only(parts("probe", *arguments)))
+        return _checked_info(only(parts("probe", *arguments)), limits)
 
     def read_speech(*arguments: Any) -> Iterator[SpeechWindow]:
-        return map(_checked_window, parts("read_speech", *arguments))
+        return (_checked_window(window, limits) for window in parts("read_speech", *arguments))
 
     def detect(*arguments: Any) -> Iterator[SceneBlock]:
-        return map(_checked_block, parts("detect", *arguments))
+        return (_checked_block(block, limits) for block in parts("detect", *arguments))
 
     return _watched(probe, read_speech, detect)
 
 
-def _checked_info(info: Any) -> MediaInfo:
-    if isinstance(info, MediaInfo):
+def _checked_info(info: Any, limits: MediaLimits) -> MediaInfo:
+    if (
+        isinstance(info, MediaInfo)
+        and _are_within(limits, info.duration_s, info.timeline.sound_end_s)
+        and 0 <= info.width * info.height <= limits.max_pixels
+    ):
         return info
-    raise MalformedResult("the decoder answered nothing about the file")
+    raise MalformedResult("the decoder answered nothing possible about the file")
 
 
-def _checked_window(window: Any) -> SpeechWindow:
-    if isinstance(window, SpeechWindow) and _is_array(window.samples, np.int16, 1):
+def _checked_window(window: Any, limits: MediaLimits) -> SpeechWindow:
+    if (
+        isinstance(window, SpeechWindow)
+        and _is_array(window.samples, np.int16, 1)
+        and _are_within(limits, window.start_s, window.duration_s)
+    ):
         return window
     raise MalformedResult("the decoder answered no window of speech")
 
 
-def _checked_block(block: Any) -> SceneBlock:
-    if isinstance(block, SceneBlock) and all(_is_array(scene.key_frame, np.uint8, 3) for scene in block.scenes):
+def _checked_block(block: Any, limits: MediaLimits) -> SceneBlock:
+    if (
+        isinstance(block, SceneBlock)
+        and _are_within(limits, block.decoded_duration_s)
+        and all(
+            _is_array(scene.key_frame, np.uint8, 3)
+            and _are_within(limits, scene.start_s, scene.end_s, scene.key_frame_s)
+            and scene.index >= 0
+            for scene in block.scenes
+        )
+    ):
         return block
     raise MalformedResult("the decoder answered no block of scenes")
+
+
+def _are_within(limits: MediaLimits, *times_s: float | None) -> bool:
+    """Whether times or lengths of a file can be those of one that is as long as is allowed."""
+    return all(time_s is None or abs(time_s) <= 2 * limits.max_duration_s for time_s in times_s)
 
 
 def _is_array(array: NDArray[Any], kind: type, dimensions: int) -> bool:

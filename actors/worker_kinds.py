@@ -283,7 +283,7 @@ class _MediaLoader:
             for folder in (config.copies_dir.parent, config.copies_dir):
                 make_private_folder(folder, "HEIMDEX_SCRATCH_DIR")
         return LoadedWorker(
-            {"locate": located, **confined(decoder, config.copies_dir)},
+            {"locate": located, **confined(decoder, config.media_limits, config.copies_dir)},
             makes=MAKES,
             model=lambda: None if kept_from.is_whole else f"decodes with {kept_from}",
             niceness=NICENESS,

@@ -1,15 +1,18 @@
 """How a decoder's answers are written as bytes, and how such bytes of a hostile sender are read.
 
 Owns which values there are: None, numbers, text, bytes, tuples and lists of these, the dataclasses that the reader
-names, and arrays of pictures and sound. Nothing refers to anything else in an answer, and each size is held against the
-bytes that came before memory is taken for it, so that an answer takes about as much memory as it has bytes.
+names, whose fields are of their types and finite, and arrays of pictures and sound. Nothing refers to anything else in
+an answer, and each size is held against the bytes that came before memory is taken for it, so that an answer takes
+about as much memory as it has bytes.
 """
 
 import math
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +96,23 @@ def unpacked(message: bytearray, types: Collection[type] = ()) -> Any:
     return value
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether the value is of the type that a field of a dataclass has, and finite where it is a number."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, get_args(hint)[0]) for each in value)
+    if hint in (int, float):
+        numbers = (int,) if hint is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, NoneType if hint is None else get_origin(hint) or hint)
+
+
 class _Reader:
     """A place in a message, and how much of its bounds is left."""
 
@@ -157,7 +177,12 @@ class _Reader:
         kind = self._types.get(self._text())
         if kind is None:
             raise Unreadable("it has an object that is not expected")
-        return kind(*[self.value(depth - 1) for _ in fields(kind)])
+        hints = _hints(kind)
+        values = {field.name: self.value(depth - 1) for field in fields(kind)}
+        wrong = next((name for name, value in values.items() if not _fits(value, hints[name])), None)
+        if wrong is not None:
+            raise Unreadable(f"its {kind.__name__} has an impossible {wrong}")
+        return kind(**values)
 
     def _array(self, kind: "np.dtype[Any]", dimensions: int) -> NDArray[Any]:
         shape = [self._count() for _ in range(dimensions)]

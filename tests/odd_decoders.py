@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.contracts.media import LocalVideo, MediaWarning, SpeechWindow
+from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaWarning, SceneBlock, SpeechWindow
 from cluster.decoders import FRAME, Decoders
 from cluster.sandbox import readable_code
 
@@ -146,6 +146,18 @@ def _hold(_: LocalVideo, mib: int) -> int:
 
 def _fail(video: LocalVideo) -> None:
     raise ValueError(video.path.name)
+
+
+def endless_media() -> Decoders:
+    """A media worker's calls, which answer values of the right types that no file has."""
+    info = MediaInfo(1e300, 0.0, 25.0, 64, 36, 0, "h264", None, 1)
+    scene = DetectedScene(0, 0.0, 1e300, 0.0, np.zeros((1, 1, 3), np.uint8))
+    calls: dict[str, Callable[..., Any]] = {
+        "probe": lambda *_: info,
+        "read_speech": lambda *_: iter([SpeechWindow(-1e300, np.zeros(1, np.int16))]),
+        "detect": lambda *_: iter([SceneBlock((scene,))]),
+    }
+    return Decoders(calls, readable=lambda *_: readable_code())
 
 
 def media() -> Decoders:

@@ -19,6 +19,7 @@ MEDIA = "actors/media_calls.py"
 KINDS = "actors/worker_kinds.py"
 ACTOR = "actors/stage_actor.py"
 _MEDIA = "tests/unit/test_media_calls.py::"
+_ANSWERS = "tests/unit/test_hostile_answers.py::"
 _VISIBLE = "tests/unit/test_visible.py::"
 
 DECODERS = [
@@ -231,7 +232,7 @@ DECODERS = [
         MEDIA,
         "_is_array(window.samples, np.int16, 1)",
         "window",
-        (f"{_MEDIA}test_media_worker_answers_only_what_is_promised",),
+        (f"{_MEDIA}test_media_worker_answers_only_what_is_promised[media]",),
     ),
     Guard(
         "media workers forget their environment",
@@ -239,5 +240,26 @@ DECODERS = [
         "            if self._loaded.forgets:\n",
         "            if not self._loaded:\n",
         ("tests/cluster/test_worker_environment.py::test_media_worker_and_its_decoder_hold_no_secret",),
+    ),
+    Guard(
+        "no time of a decoder's answer is beyond every file",
+        MEDIA,
+        "abs(time_s) <= 2 * limits.max_duration_s",
+        "time_s",
+        (f"{_MEDIA}test_media_worker_answers_only_what_is_promised[endless_media]",),
+    ),
+    Guard(
+        "fields of a decoder's answer are of their types",
+        "cluster/answer_format.py",
+        "        if wrong is not None:\n",
+        "        if wrong == kind:\n",
+        (f"{_ANSWERS}test_hostile_answer_is_refused_and_takes_no_memory[object of other fields]",),
+    ),
+    Guard(
+        "numbers of a decoder's answer are finite",
+        "cluster/answer_format.py",
+        " and math.isfinite(value)",
+        "",
+        (f"{_ANSWERS}test_hostile_answer_is_refused_and_takes_no_memory[object of no number]",),
     ),
 ]

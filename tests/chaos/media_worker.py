@@ -49,7 +49,7 @@ class Walk:
         decoding = scratch.with_name(scratch.name + "-decoding")
         decoding.mkdir(mode=0o700, exist_ok=True)
         self.decoders = WatchedDecoders(start_decoder(limits, Settings.model_fields["key_frame_px"].default, THREADS))
-        self._calls = confined(self.decoders.process, decoding)
+        self._calls = confined(self.decoders.process, limits, decoding)
 
     def take(self, uri: str) -> None:
         """Take ``uri`` all the way. Raises whatever a stage raises, AssertionError where what it made is wrong."""

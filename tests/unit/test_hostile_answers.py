@@ -1,5 +1,6 @@
 """Answers of a decoder that was taken over: refused, without memory that is not in their bytes."""
 
+import math
 import pickle
 import random
 import struct
@@ -46,6 +47,9 @@ HOSTILE = {
     "much text": b"(" + _count(2) + (b"t" + _count(2**20 - 100) + b"a" * (2**20 - 100)) * 2,
     "text that is none": b"t" + _count(2) + b"\xff\xff",
     "object of another kind": b"D" + _count(10) + b"LocalVideo" + b"N" * 5,
+    "object of other fields": b"D" + _count(12) + b"MediaWarning" + b"t" + _count(1) + b"a" + b"N",
+    "object of no number": b"D" + _count(12) + b"SpeechWindow" + b"f" + struct.pack("=d", math.nan) + b"s" + _count(0),
+    "object of a picture": b"D" + _count(12) + b"SpeechWindow" + b"f" + struct.pack("=d", 0.0) + b"t" + _count(0),
     "object that breaks off": b"D" + _count(12) + b"MediaWarning" + b"N",
     "more than a value": b"NN",
     "unknown": b"x",

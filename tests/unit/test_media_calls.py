@@ -41,7 +41,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> LocalVideo:
 
 
 def test_confined_calls_answer_as_the_calls_themselves(decoder: DecoderProcess, video: LocalVideo) -> None:
-    plain, within = decoding_calls(LIMITS, 64, 1), confined(decoder)
+    plain, within = decoding_calls(LIMITS, 64, 1), confined(decoder, LIMITS)
     info = within["probe"](video)
     assert info == plain["probe"](video)
     for ours, theirs in zip(within["detect"](video, info), plain["detect"](video, info), strict=True):
@@ -56,7 +56,7 @@ def test_confined_calls_answer_as_the_calls_themselves(decoder: DecoderProcess, 
 
 
 def test_confined_errors_keep_their_meaning(decoder: DecoderProcess, tmp_path: Path) -> None:
-    within = confined(decoder)
+    within = confined(decoder, LIMITS)
     broken = tmp_path / "a.mp4"
     broken.write_bytes(b"\0\0\0\x14ftypisom\0\0\0\0isom" + bytes(5000))
     os.utime(broken, (0, 0))
@@ -75,7 +75,7 @@ def test_media_decoder_is_copied_from_one_thread(decoder: DecoderProcess) -> Non
 def test_decoder_that_dies_costs_its_own_video_alone(decoder: DecoderProcess, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", [Shot(0.7, number) for number in range(2 * SCENES_PER_BLOCK + 2)])
     video = LocalVideo(path, path.stat().st_size, temporary=False)
-    within = confined(decoder)
+    within = confined(decoder, LIMITS)
     info = within["probe"](video)
     parts = within["detect"](video, info)  # of more scenes than a pipe holds: it waits until they are taken
     assert next(parts).scenes
@@ -87,9 +87,10 @@ def test_decoder_that_dies_costs_its_own_video_alone(decoder: DecoderProcess, tm
     assert within["probe"](video) == info
 
 
-def test_media_worker_answers_only_what_is_promised() -> None:
-    odd = DecoderProcess(DecoderConfig("tests.odd_decoders:media"), ANSWERS)
-    within, video, nothing = confined(odd), LocalVideo(Path("none.mp4"), 0, temporary=True), None
+@pytest.mark.parametrize("odd_calls", ["media", "endless_media"])
+def test_media_worker_answers_only_what_is_promised(odd_calls: str) -> None:
+    odd = DecoderProcess(DecoderConfig(f"tests.odd_decoders:{odd_calls}"), ANSWERS)
+    within, video, nothing = confined(odd, LIMITS), LocalVideo(Path("none.mp4"), 0, temporary=True), None
     for name in ("read_speech", "detect"):
         with pytest.raises(MalformedResult):
             list(within[name](video, nothing))
@@ -115,7 +116,7 @@ def test_small_files_are_copied_and_answer_the_same(
     decoder: DecoderProcess, video: LocalVideo, tmp_path: Path, owner_id: UUID | None
 ) -> None:
     file = LocalVideo(video.path, video.size_bytes, False, video.path.stat().st_mtime_ns, owner_id)
-    plain, within = decoding_calls(LIMITS, 64, 1), confined(decoder, tmp_path)
+    plain, within = decoding_calls(LIMITS, 64, 1), confined(decoder, LIMITS, tmp_path)
     info = within["probe"](file)
     assert info == plain["probe"](video)
     assert bool(list(tmp_path.iterdir())) == (owner_id is not None)
@@ -135,7 +136,7 @@ def test_damaged_files_change_nothing_for_the_next_file_of_their_owner(
     owner_id = UUID(int=7)
     copies = tmp_path / "copies"
     copies.mkdir()
-    within = confined(decoder, copies)
+    within = confined(decoder, LIMITS, copies)
     good = replace(video, owner_id=owner_id)
 
     def seen(file: LocalVideo) -> object:
