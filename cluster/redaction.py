@@ -12,6 +12,9 @@ import re
 from cluster.named_secrets import HIDDEN, without_secrets
 from cluster.video_uris import shown
 
+MOST_SHOWN = 1000
+"""Characters of a text that lists show to admins; another system's may have any length."""
+
 _URL = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++://(?:[^\s\"'<>|]|[\"'](?=[\w/?&=@%]))++")
 _PASSWORD = re.compile(r"(?<=://)[^\s/?#:@]{0,128}:[^\s/?#]{0,256}@")
 _WORD = r"(?:[^\s:()]|:(?=\S)|(?<=\S)\()++"
@@ -19,6 +22,7 @@ _PATH = re.compile(
     r"(?s)(?P<quote>[\"'`])(?i:file:(?://[^/\s]{0,255})?)?/(?!/)(?:(?!(?P=quote)|\n)(?:\\.|[^\\]))++"
     r"|(?<![\w/.~%@-])(?i:file:(?://[^/\s]{0,255})?)?/(?=[^\s/:()])" + _WORD + r"(?:[ \t]++(?!for\s)" + _WORD + r")*+"
 )
+_LAST_WORD = re.compile(r"(?<!\S)\S++\Z")
 _ENDS_SENTENCE = ".,;:!?)]}"
 _WORDS = re.compile(r"[A-Za-z][A-Za-z ,'-]{0,200}\.?")
 _UNEXPECTED = re.compile(r"(unexpected \w+): ")
@@ -32,6 +36,13 @@ def redacted(text: str) -> str:
 def redacted_or_none(text: str | None) -> str | None:
     """``text``, redacted, where there is one: what others wrote into the database is shown too."""
     return None if text is None else redacted(text)
+
+
+def redacted_beginning(text: str | None) -> str | None:
+    """``text``, redacted, which SQL cut after ``MOST_SHOWN`` characters: a word at the cut may be half a password."""
+    if text is not None and len(text) >= MOST_SHOWN:
+        text = _LAST_WORD.sub("", text)
+    return redacted_or_none(text)
 
 
 def without_folders(text: str) -> str:

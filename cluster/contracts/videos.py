@@ -61,6 +61,7 @@ def _whole_number(value: object) -> object:
 
 LANGUAGE = r"^[a-z]{2,3}$"
 """An ISO 639 code."""
+MAX_URI = 4096
 
 
 class Submission(pydantic.BaseModel):
@@ -68,7 +69,7 @@ class Submission(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=4096)
+    uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=MAX_URI)
     language: str | None = pydantic.Field(default=None, pattern=LANGUAGE)
     """ISO 639 code of the speech; None: detect it."""
     priority: Annotated[int, pydantic.BeforeValidator(_whole_number)] = pydantic.Field(

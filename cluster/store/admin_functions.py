@@ -10,21 +10,24 @@ from psycopg.rows import DictRow
 from cluster.store.database import connect
 from cluster.store.migrations import apply_again
 
-DEFINED_BY = (18, 20, 31, 40)
+DEFINED_BY = (18, 20, 31, 40, 50)
 """The migrations that define them, in order: together they make each as it must be."""
 
 EXPECTED = {
-    "get_admin_failures_by_stage(integer)": "0d451cad439292c17870d045f60cc285",
-    "get_admin_overview_metrics()": "c666ee1b2407aeff50fd02b71b47af87",
-    "get_admin_processing_latency(integer)": "31bd99a5d54585da7d5230cbc434a8ff",
-    "get_admin_queue_analysis(integer)": "1c114eaffafb6e0464f768ae50d57620",
-    "get_admin_rtf_distribution(integer)": "0dd30002d771073303bbc240f1aee27d",
-    "get_admin_throughput_timeseries_v2(integer)": "aff15ebbb5cea9fe7eeeca14cb463d7c",
-    "get_admin_user_detail(uuid,integer)": "c3422d3e82ee60b09f2fe5066327fafb",
+    "get_admin_failures_by_stage(integer)": "0ac28faf8944769ffae16f66c0c15ece",
+    "get_admin_overview_metrics()": "1203af7e5ab844631762946e36186a9b",
+    "get_admin_processing_latency(integer)": "9391ef3f089180f812a1d9542e42fdea",
+    "get_admin_queue_analysis(integer)": "5568c50cb64249fde84fd77708f1f587",
+    "get_admin_rtf_distribution(integer)": "ab5e54fac9fa4d5794015ccb1c376106",
+    "get_admin_throughput_timeseries_v2(integer)": "2bde7e69e92c89f9f01747d8b39b1040",
+    "get_admin_user_detail(uuid,integer)": "07a5ff4bdc519d9bb2315adb43f849bc",
     "get_admin_users_list(integer,integer,integer,text)": "463c1fa630b91f1005474a85eefae31e",
-    "get_search_timeseries(integer)": "f5b0716176523a6fe9f37c83e7ea1883",
-    "get_throughput_timeseries(integer)": "6693c33439623d293fd70f256eba6d46",
-    "heimdex_user_activity(integer,uuid)": "0a73a48d2a8701621be091ba195f0760",
+    "get_search_timeseries(integer)": "d60e8c78e2e26a6f09398c398b0ad2f6",
+    "get_throughput_timeseries(integer)": "0d2818c81ad774d436a9521c2188d4c1",
+    "heimdex_plausible_ms(anyelement)": "26a33ce57364408304e1c64d0d05b6dc",
+    "heimdex_plausible_seconds(anyelement)": "f2c6b4dd019529cc041f7bedec8418de",
+    "heimdex_plausible_time(timestamp with time zone)": "ec9feb88e5159a44841ac922ff5b4b9f",
+    "heimdex_user_activity(integer,uuid)": "a1771fdece8407b313cb989384f0c294",
     "heimdex_users_total()": "8dcd8401726d2364a5597f31debc0980",
 }
 """Each function with the MD5 of what it is, the same on every version of the server."""

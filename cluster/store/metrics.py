@@ -1,8 +1,7 @@
 """The admin metrics: one function here for each function of the database, with the same columns.
 
-What a figure means is said above the SQL function (migrations 018, 020, 031 and 040); here is only the way from Python
-to it and back. Rows are dicts whose keys are those of the endpoints' JSON; days are dates, times aware,
-in UTC.
+What a figure means is said above the SQL function (migrations 018, 020, 031, 040 and 050); here is only the way from
+Python to it and back. Rows are dicts whose keys are those of the endpoints' JSON; days are dates, times aware, in UTC.
 """
 
 from contextlib import nullcontext
@@ -13,7 +12,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import dict_row
 
-from cluster.redaction import redacted_or_none
+from cluster.redaction import redacted_beginning
 from cluster.store.database import Pool
 
 Source = Pool | Connection[Any]
@@ -49,13 +48,16 @@ def get_users(source: Source, days: int, limit: int, offset: int, sort: str) -> 
 
 
 def get_user(source: Source, user_id: UUID, days: int) -> Row | None:
-    """One user with ``recent_videos`` (20) and ``recent_searches`` (50), or None when unknown."""
+    """One user with ``recent_videos`` (20) and ``recent_searches`` (50), or None when unknown.
+
+    In these, a duration, time or count that cannot be true is None.
+    """
     rows = _rows(source, "SELECT * FROM public.get_admin_user_detail(%s, %s)", user_id, days)
     if not rows:
         return None
     user = rows[0]
     for video in user["recent_videos"]:
-        message = redacted_or_none(video["error_message"])
+        message = redacted_beginning(video["error_message"])
         video.update(id=UUID(video["id"]), updated_at=_time(video["updated_at"]), error_message=message)
     for search in user["recent_searches"]:
         video_id = search["video_id"]
@@ -100,5 +102,5 @@ def _utc(value: object) -> object:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)

@@ -17,6 +17,7 @@ from cluster.contracts.media import MediaInfo
 from cluster.contracts.quotas import MOST_PERIOD_H, UNTIMED_S, OwnerQuotas, SubmissionLimits
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
+from cluster.store.plausible_times import SECONDS
 
 MINUTE_S = 60
 REMOVED_AT_ONCE = 10_000
@@ -39,17 +40,17 @@ SELECT (SELECT count(*) FROM (SELECT FROM video_processing WHERE owner_id = %(ow
         WHERE p.owner_id = %(owner)s) AS videos
 """
 
-_NOTE = """
+_NOTE = f"""
 -- What was measured of a video before counts at once; the owner is that of the video.
 INSERT INTO owner_requests (owner_id, video_id, kind, exempt, duration_s, size_bytes)
 SELECT v.owner_id, v.id, %(kind)s, %(exempt)s,
-       CASE WHEN v.duration_s >= 0 AND v.duration_s < 'Infinity' THEN v.duration_s END, p.file_size_bytes
+       {SECONDS}, p.file_size_bytes
 FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
 WHERE v.id = ANY (%(ids)s) AND v.owner_id IS NOT NULL
 """
 
-_KNOWN = """
-SELECT coalesce(sum(v.duration_s) FILTER (WHERE v.duration_s >= 0 AND v.duration_s < 'Infinity'), 0) / 3600 AS hours,
+_KNOWN = f"""
+SELECT coalesce(sum({SECONDS}), 0) / 3600 AS hours,
        coalesce(sum(p.file_size_bytes), 0)::bigint AS bytes
 FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id WHERE v.id = ANY (%(ids)s)
 """

@@ -1,7 +1,8 @@
-"""Times in rows of ``videos``, which users of an existing database may write, as far as they can be true.
+"""Times and durations in rows of ``videos``, which users of an existing database may write, as far as they can be true.
 
-An impossible one (infinite, before Christ, decades ago) is no time: no program can hold it, and a duration made of it
-fits no column. Whoever wrote it must not stop what is done for others.
+An impossible one (an infinite time, a duration of 1e308 s) is none: no program can hold it, and what is computed of it
+overflows. Its row must stop nothing that is done for others. The rule is in functions of migration 050, which the admin
+figures use too.
 """
 
 from datetime import UTC, datetime
@@ -15,23 +16,26 @@ from psycopg.pq import Format
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 """Stand for times that are earlier and later than Python's."""
-LONGEST_PROCESSING = "interval '24 days'"
-"""``processing_duration_ms`` holds 24.8 days."""
-
-STARTED_AT = f"""CASE WHEN v.processing_started_at BETWEEN clock_timestamp() - {LONGEST_PROCESSING}
-                                          AND clock_timestamp() + interval '1 day'
-                 THEN v.processing_started_at END"""
-"""When the processing of the video ``v`` began, which may be in the future where a clock was set back; else NULL."""
 
 
 def plausible(column: str) -> str:
-    """SQL for a time that programs and intervals can hold; else NULL."""
-    return f"CASE WHEN {column} BETWEEN '1970-01-01 UTC' AND '3000-01-01 UTC' THEN {column} END"
+    """SQL for a time from 1970 to a day from now, else NULL."""
+    return f"public.heimdex_plausible_time({column})"
 
 
+SECONDS = "public.heimdex_plausible_seconds(v.duration_s)"
+"""The duration of the video ``v``, from 1e-3 to 1e7 seconds, else NULL."""
+PROCESSING_MS = "public.heimdex_plausible_ms(v.processing_duration_ms)"
+"""How long the video ``v`` was processed, from 0 ms to 24 days, else NULL."""
+STARTED_AT = f"""CASE WHEN {plausible("v.processing_started_at")} > clock_timestamp() - interval '576 hours'
+                 THEN v.processing_started_at END"""
+"""When the processing of the video ``v`` began; NULL where ``PROCESSING_MS`` would not hold the time since then.
+
+It may be in the future where a clock was set back.
+"""
 QUEUE_MS = f"(extract(epoch FROM {plausible('v.processing_started_at')} - {plausible('v.queued_at')}) * 1000)::float8"
 """How long the video ``v`` waited in the queue."""
-RTF = "v.processing_duration_ms / 1000.0::float8 / CASE WHEN v.duration_s BETWEEN 1e-3 AND 1e9 THEN v.duration_s END"
+RTF = f"{PROCESSING_MS} / 1000 / {SECONDS}"
 """Processing time of the video ``v`` divided by its duration."""
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from cluster.contracts.videos import SETTLED, VideoStatus
 from cluster.redaction import redacted_or_none
 from cluster.store.database import Pool
-from cluster.store.plausible_times import QUEUE_MS, RTF, plausible
+from cluster.store.plausible_times import PROCESSING_MS, QUEUE_MS, RTF, plausible
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.store.stage_ledger import StageRun, latest_runs, run_along_the_way_ms
 from cluster.video_uris import shown, video_name
@@ -170,13 +170,13 @@ def recent_times(pool: Pool) -> dict[str, float | None]:
         row = connection.execute(
             f"""
             WITH ended AS (
-                SELECT id, {QUEUE_MS} AS queue_ms, processing_duration_ms FROM videos AS v
+                SELECT id, {QUEUE_MS} AS queue_ms, {PROCESSING_MS} AS processing_ms FROM videos AS v
                 WHERE processing_finished_at > clock_timestamp() - interval '1 hour'
-                  AND processing_started_at IS NOT NULL AND queued_at IS NOT NULL AND processing_duration_ms IS NOT NULL
+                  AND {plausible("v.processing_finished_at")} IS NOT NULL
+                  AND {QUEUE_MS} IS NOT NULL AND {PROCESSING_MS} IS NOT NULL
                 ORDER BY processing_finished_at DESC LIMIT 1000
             ), timed AS (
-                SELECT e.queue_ms,
-                       e.processing_duration_ms AS processing_ms, least(r.run_ms, e.processing_duration_ms) AS run_ms
+                SELECT e.queue_ms, e.processing_ms, least(r.run_ms, e.processing_ms) AS run_ms
                 FROM ended AS e
                 CROSS JOIN LATERAL (
                     SELECT sum(run_ms) - coalesce(least(sum(run_ms) FILTER (WHERE stage = 'transcription'),

@@ -18,11 +18,12 @@ from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged
 from cluster.contracts.quotas import NO_LIMITS, SubmissionLimits
 from cluster.contracts.stages import Stage
-from cluster.contracts.videos import PRIORITY_STEP_S, Origin, Submission
-from cluster.redaction import redacted_or_none
+from cluster.contracts.videos import MAX_URI, PRIORITY_STEP_S, Origin, Submission
+from cluster.redaction import MOST_SHOWN, redacted_beginning
 from cluster.store.audit_log import Trail
 from cluster.store.database import Pool, connect
 from cluster.store.owner_requests import check_new, lock_owner
+from cluster.store.plausible_times import plausible
 from cluster.store.queue_signals import notify
 from cluster.store.refusals import refused_in_one_sentence
 from cluster.video_uris import filename_of, shown, video_name
@@ -279,15 +280,17 @@ def quarantine(
     with pool.connection() as connection, connection.cursor(row_factory=class_row(QuarantinedVideo)) as cursor:
         items = cursor.execute(
             f"""
-            SELECT v.id, v.owner_id, v.filename, coalesce(p.uri, v.storage_path) AS uri, v.processing_stage AS stage,
-                   p.error_type, v.error_message, coalesce(p.attempt, 0) AS attempts, coalesce(p.crashes, 0) AS crashes,
-                   coalesce(v.processing_finished_at, v.updated_at) AS failed_at
-            FROM {videos} WHERE {chosen}
-            ORDER BY coalesce(v.processing_finished_at, v.updated_at) DESC, v.id LIMIT %(limit)s OFFSET %(offset)s
+            SELECT v.id, v.owner_id, left(v.filename, {MOST_SHOWN}) AS filename,
+                   left(coalesce(p.uri, v.storage_path), {MAX_URI}) AS uri, p.error_type,
+                   left(v.processing_stage, {MOST_SHOWN}) AS stage,
+                   left(v.error_message, {MOST_SHOWN}) AS error_message,
+                   coalesce(p.attempt, 0) AS attempts, coalesce(p.crashes, 0) AS crashes,
+                   coalesce({plausible("v.processing_finished_at")}, v.updated_at) AS failed_at
+            FROM {videos} WHERE {chosen} ORDER BY failed_at DESC, v.id LIMIT %(limit)s OFFSET %(offset)s
             """,
             parameters,
         ).fetchall()
         total = connection.execute(f"SELECT count(*) AS n FROM {videos} WHERE {chosen}", parameters).fetchone()
     assert total is not None
-    seen = [replace(each, uri=shown(each.uri), error_message=redacted_or_none(each.error_message)) for each in items]
+    seen = [replace(each, uri=shown(each.uri), error_message=redacted_beginning(each.error_message)) for each in items]
     return seen, total["n"]

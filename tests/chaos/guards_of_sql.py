@@ -3,8 +3,7 @@
 from tests.chaos.guards_trial import Guard
 
 METRICS = "sql/migrations/018_admin_metrics_phase1.sql"
-REDEFINED = "sql/migrations/031_redefine_metrics.sql"
-DURATIONS = "sql/migrations/040_ignore_damaged_durations.sql"
+PLAUSIBLE = "sql/migrations/050_ignore_implausible_values.sql"
 BASE = "sql/migrations/001_base_tables.sql"
 LEDGER = "sql/migrations/021_add_stage_runs.sql"
 FAIR = "sql/migrations/025_add_fair_queue.sql"
@@ -13,6 +12,7 @@ MIGRATIONS = "cluster/store/migrations.py"
 
 _RIGHTS = "tests/integration/test_privileges.py::"
 _MIGRATED = "tests/integration/test_migrations.py::"
+_FIGURES = "tests/integration/test_implausible_figures.py::"
 _SESSIONS = "tests/integration/test_database.py::"
 _IDLE = "tests/integration/test_session_limits.py::"
 _CLOSED = f"{_RIGHTS}test_of_all_roles_only_the_service_may_execute_any_function_or_touch_any_table"
@@ -31,22 +31,14 @@ _PRIVILEGES = [
         (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[heimdex_users_total()]", _CLOSED),
     ),
     Guard(
-        "REVOKE EXECUTE from everybody: redefined metrics",
-        REDEFINED,
-        _FROM_PUBLIC,
-        "",
-        (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_processing_latency(30)]", _CLOSED),
-    ),
-    Guard(
-        "REVOKE EXECUTE from everybody: durations",
-        DURATIONS,
+        "REVOKE EXECUTE from everybody: plausible metrics",
+        PLAUSIBLE,
         _FROM_PUBLIC,
         "",
         (f"{_RIGHTS}test_a_role_without_a_grant_cannot_call_it[get_admin_rtf_distribution(30)]", _CLOSED),
     ),
     Guard("REVOKE EXECUTE from a web page: metrics", METRICS, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
-    Guard("REVOKE EXECUTE from a web page: redefined metrics", REDEFINED, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
-    Guard("REVOKE EXECUTE from a web page: durations", DURATIONS, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
+    Guard("REVOKE EXECUTE from a web page: plausible metrics", PLAUSIBLE, _FROM_OUTSIDERS, _NOTHING, (_CLOSED,)),
     Guard(
         "REVOKE on the base tables",
         BASE,
@@ -77,21 +69,21 @@ _PRIVILEGES = [
     ),
     Guard(
         "functions run with the caller's rights",
-        DURATIONS,
+        PLAUSIBLE,
         "LANGUAGE sql STABLE\nSET search_path = ''\nAS $$\n    SELECT v.ready",
         "LANGUAGE sql STABLE SECURITY DEFINER\nSET search_path = ''\nAS $$\n    SELECT v.ready",
         (_PINNED,),
     ),
     Guard(
         "a pinned search_path: metrics",
-        DURATIONS,
+        PLAUSIBLE,
         "SET search_path = ''\nAS $$\n    SELECT v.ready",
         "AS $$\n    SELECT v.ready",
         (_PINNED,),
     ),
     Guard(
         "a pinned search_path: real-time factor",
-        DURATIONS,
+        PLAUSIBLE,
         "SET search_path = ''\nAS $$\n    SELECT count(*),\n           avg(m.processing_s / m.video_s),",
         "AS $$\n    SELECT count(*),\n           avg(m.processing_s / m.video_s),",
         (_PINNED,),
@@ -107,11 +99,59 @@ _PRIVILEGES = [
 
 _CHECKS = [
     Guard(
-        "an infinite duration counts as none",
-        DURATIONS,
-        "          AND v.duration_s < 'Infinity'\n",
+        "figures: an impossible duration counts as none",
+        PLAUSIBLE,
+        "CASE WHEN $1 BETWEEN 0.001 AND 10000000 THEN $1::double precision END",
+        "$1::double precision",
+        (
+            "tests/integration/test_odd_rows.py::test_a_damaged_duration_counts_as_none_in_every_figure[NaN]",
+            f"{_FIGURES}test_impossible_values_count_and_are_shown_as_unknown[videos-duration_s]",
+        ),
+    ),
+    Guard(
+        "figures: an impossible time counts as none",
+        PLAUSIBLE,
+        "CASE WHEN $1 BETWEEN 'epoch'::timestamptz AND now() + interval '24 hours' THEN $1 END",
+        "$1",
+        (
+            f"{_FIGURES}test_rows_with_impossible_times_change_no_figure",
+            f"{_FIGURES}test_impossible_creation_of_row_is_no_activity",
+        ),
+    ),
+    Guard(
+        "figures: an impossible latency counts as none",
+        PLAUSIBLE,
+        "CASE WHEN $1 BETWEEN 0 AND 2073600000 THEN $1::double precision END",
+        "$1::double precision",
+        (f"{_FIGURES}test_impossible_values_count_and_are_shown_as_unknown[search_queries-latency_ms]",),
+    ),
+    Guard(
+        "figures: texts are cut",
+        PLAUSIBLE,
+        "left(s.query_text, 1000)",
+        "s.query_text",
+        (f"{_FIGURES}test_texts_of_any_length_are_shown_up_to_a_bound",),
+    ),
+    Guard(
+        "figures: stages are bounded in number",
+        PLAUSIBLE,
+        "    LIMIT 100\n",
         "",
-        ("tests/integration/test_odd_rows.py::test_a_damaged_duration_counts_as_none_in_every_figure[NaN]",),
+        (f"{_FIGURES}test_stages_of_any_number_are_bounded_in_the_figures",),
+    ),
+    Guard(
+        "the quarantine: texts are cut",
+        "cluster/store/submissions.py",
+        "left(v.error_message, {MOST_SHOWN}) AS error_message",
+        "v.error_message",
+        (f"{_FIGURES}test_texts_of_any_length_are_shown_up_to_a_bound",),
+    ),
+    Guard(
+        "no half of a password is shown where a text was cut",
+        "cluster/redaction.py",
+        '        text = _LAST_WORD.sub("", text)\n',
+        "        pass\n",
+        (f"{_FIGURES}test_no_half_of_a_password_is_shown_where_a_text_is_cut",),
     ),
     Guard(
         "the database: a run is open or has ended",

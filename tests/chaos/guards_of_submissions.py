@@ -252,7 +252,7 @@ _SENDING = [
     Guard("URIs are checked on submission", API, "            check_remote(uri)\n", "            pass\n", (_BAD,)),
     Guard("a submission has a most", API, "min_length=1, max_length=MAX_SUBMISSIONS", "min_length=1", (_BAD,)),
     Guard("a submission says nothing else", VIDEOS, 'extra="forbid", ', "", (_BAD,)),
-    Guard("a URI has an end", VIDEOS, "min_length=1, max_length=4096", "min_length=1", (_BAD,)),
+    Guard("a URI has an end", VIDEOS, "min_length=1, max_length=MAX_URI", "min_length=1", (_BAD,)),
     Guard(
         "control characters in URIs",
         VIDEOS,

@@ -95,7 +95,7 @@ def said(pool: Pool, video_id: UUID) -> Any:
     return segment.text, segment.start_s
 
 
-@pytest.mark.parametrize("damaged", ["NaN", "Infinity", "-Infinity", "-5", "0"])
+@pytest.mark.parametrize("damaged", ["NaN", "Infinity", "-Infinity", "-5", "0", "1e308", "5e-324", "1e-300", "1e10"])
 def test_a_damaged_duration_counts_as_none_in_every_figure(odd: Pool, damaged: str) -> None:
     def figures() -> list[object]:
         user = metrics.get_user(odd, CARA, 3650)

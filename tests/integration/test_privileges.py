@@ -34,7 +34,8 @@ OF_ROLES = [
     "heimdex_check_lease",
     "heimdex_clear_forgotten",
 ]
-OTHERS = [MAKES_TABLES, INDEXES_TEXT, KEEPS_AUDIT, *OF_ROLES]
+OF_VALUES = ["heimdex_plausible_time", "heimdex_plausible_seconds", "heimdex_plausible_ms"]
+OTHERS = [MAKES_TABLES, INDEXES_TEXT, KEEPS_AUDIT, *OF_ROLES, *OF_VALUES]
 FORBIDDEN = psycopg.errors.InsufficientPrivilege
 BASE_TABLES = ("user_profiles", "videos", "video_scenes", "search_queries")
 
