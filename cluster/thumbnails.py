@@ -79,7 +79,7 @@ class Thumbnails:
         filesystem = self._pictures.filesystem
         directory = self._pictures.folder(scene.video_id)
         filesystem.makedirs(directory, exist_ok=True)
-        path = posixpath.join(directory, f"{scene.index:05d}-key.jpg")
+        path = posixpath.join(directory, f"{scene.id}-key.jpg")
         filesystem.pipe_file(path, encoded.getvalue())
         return CopiedThumbnail(scene.id, str(filesystem.unstrip_protocol(path)), None)
 
