@@ -91,7 +91,11 @@ class Thumbnails:
             limits = limits_for(scene.url, Origin.ADOPTED, scene.owner_id, limits)
         with tempfile.TemporaryDirectory(prefix="heimdex-thumbnail-") as folder:
             read = fetch(scene.url, Path(folder), limits)
-            return Image.fromarray(read_picture(read.path.read_bytes()))
+            try:
+                encoded = read.path.read_bytes()
+            except OSError as error:
+                raise TransientFailure(f"cannot read {shown(scene.url)}: {error.strerror}") from error
+            return Image.fromarray(read_picture(encoded))
 
     def _without_address(self, sentence: str, url: str, host: str) -> str:
         return sentence.replace(shown(url), host)

@@ -223,6 +223,36 @@ def test_only_own_relative_paths_are_taken_over(adopted: Pool, settings: Setting
     assert taken.refused["its storage path is not relative"] == 2
 
 
+def test_path_that_cannot_be_resolved_fails_its_row_alone(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
+    store(tmp_path / "stored", f"{ANNA}/clip-8.mp4")
+    own = tmp_path / "stored" / str(ANNA)
+    (own / "clip-4.mp4").symlink_to("clip-4.mp4")
+    (own / "ring").symlink_to("ring")
+    url = settings.database_url
+    assert url is not None
+    with connect(url) as connection:
+        update = "UPDATE videos SET storage_path = %s, owner_id = %s WHERE id = %s"
+        for number, path in ((12, "ring/a.mp4"), (16, "clip-8.mp4/a.mp4"), (20, "x" * 300)):
+            connection.execute(update, (f"{ANNA}/{path}", ANNA, clip(number)))
+    taken = take_over_left(settings, url, failed=False, dry=False, say=lambda _: None)
+    assert (taken.queued, dict(taken.refused)) == (1, {"its file cannot be read": 11})
+    assert any("links" in example for example in taken.examples)
+
+
+def test_thumbnail_that_cannot_be_resolved_fails_alone(
+    adopted: Pool, existing_url: str, settings: Settings, tmp_path: Path
+) -> None:
+    store(tmp_path / "stored", "good.png")
+    Image.new("RGB", (64, 48)).save(tmp_path / "stored" / "good.png")
+    (tmp_path / "stored" / "loop.png").symlink_to("loop.png")
+    with connect(existing_url) as connection:
+        for index, url in enumerate(("loop.png", "good.png", "good.png/x.png")):
+            connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
+    scenes = [scene for scene in Adoption(adopted).unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
+    copies = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings)).copy(scenes)
+    assert [scene.url for scene, copy in zip(scenes, copies, strict=True) if copy.url] == ["good.png"]
+
+
 def test_failed_videos_are_taken_over_when_asked(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
     with adopted.connection() as connection:
         rows = connection.execute("SELECT storage_path FROM videos WHERE status = 'FAILED'").fetchall()
