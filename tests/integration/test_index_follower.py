@@ -135,7 +135,7 @@ def test_scenes_of_any_index_make_no_more_documents_than_a_video_can_have(
 
 @pytest.mark.usefixtures("any_index")
 @pytest.mark.parametrize("index", [-1, 100_000, 2_147_483_647, None])
-def test_outbox_of_an_existing_database_takes_any_index(pool: Pool, engine: FollowedOpenSearch, index: int) -> None:
+def test_outbox_of_an_existing_database_takes_any_index(pool: Pool, index: int | None) -> None:
     add_video(pool, ALICE, TIDES)
     (video,) = videos(pool)
     with pool.connection() as connection:
@@ -171,7 +171,6 @@ def test_scene_that_another_system_wrote_is_forgotten_with_its_video(
     assert found(engine.searched().words(parse_words("tide"), Scope(ALICE), 99)) == []
 
 
-@pytest.mark.usefixtures("any_index")
 def test_many_scenes_are_followed_video_by_video(
     pool: Pool, engine: FollowedOpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
