@@ -107,6 +107,11 @@ def _lines(report: Any) -> list[str]:
         f"{report.embedded} scenes {would}embedded",
         f"{report.without_picture} scenes have no picture that can be embedded, {report.without_text} no text",
     ]
+    if found.scenes_unnumbered:
+        lines.append(
+            f"{found.scenes_unnumbered} scenes are found by Postgres and not by OpenSearch: their index is negative, "
+            "too large, or that of another scene of the video"
+        )
     lines += _reasons(report.unreadable, "thumbnails cannot be read")
     lines += _reasons(Counter(report.failed.values()), "scenes cannot be embedded")
     if report.left:

@@ -188,12 +188,11 @@ def _in_place(uri: str, limits: FetchLimits) -> LocalVideo:
     path = local.absolute()
     try:
         found = path.stat()
-        if path.is_file():
-            path.open("rb").close()
+        if not path.is_file():
+            raise InvalidVideo(folder_without_videos(uri) or f"{_what_it_is(path)}: {path}")
+        path.open("rb").close()
     except (OSError, ValueError) as error:
         raise _local_failure(path, error) from error
-    if not path.is_file():
-        raise InvalidVideo(folder_without_videos(uri) or f"{_what_it_is(path)}: {path}")
     check_size(found.st_size, limits.max_bytes)
     return LocalVideo(path, found.st_size, temporary=False, modified_ns=found.st_mtime_ns)
 

@@ -114,6 +114,10 @@ def _is_name(segment: str) -> bool:
 def _below(folder: Path, segments: list[str]) -> Path:
     """The file in the folder, links followed; it may not exist."""
     path = folder.joinpath(*segments)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # of links in a circle, some Pythons raise the one, some the other
+        raise InvalidVideo(f"its links lead nowhere: {shown('/'.join(segments))}") from error
+    if not inside:
         raise InvalidVideo(f"a link leads out of HEIMDEX_STORAGE_ROOT: {shown('/'.join(segments))}")
     return path

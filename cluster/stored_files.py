@@ -28,7 +28,7 @@ def remove_file(uri: str, root: StorageRoot | None, owner_id: UUID) -> None:
         raise InvalidVideo(f"{named} is on the web: it can be removed only where it is kept")
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             filesystem.rm_file(path)
     except (OSError, ValueError, ImportError) as error:
         raise TransientFailure(f"{named} cannot be removed: {store_reason(error)}") from error

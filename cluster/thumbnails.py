@@ -79,7 +79,7 @@ class Thumbnails:
         filesystem = self._pictures.filesystem
         directory = self._pictures.folder(scene.video_id)
         filesystem.makedirs(directory, exist_ok=True)
-        path = posixpath.join(directory, f"{scene.index:05d}-key.jpg")
+        path = posixpath.join(directory, f"{scene.id}-key.jpg")
         filesystem.pipe_file(path, encoded.getvalue())
         return CopiedThumbnail(scene.id, str(filesystem.unstrip_protocol(path)), None)
 
@@ -91,7 +91,11 @@ class Thumbnails:
             limits = limits_for(scene.url, Origin.ADOPTED, scene.owner_id, limits)
         with tempfile.TemporaryDirectory(prefix="heimdex-thumbnail-") as folder:
             read = fetch(scene.url, Path(folder), limits)
-            return Image.fromarray(read_picture(read.path.read_bytes()))
+            try:
+                encoded = read.path.read_bytes()
+            except OSError as error:
+                raise TransientFailure(f"cannot read {shown(scene.url)}: {error.strerror}") from error
+            return Image.fromarray(read_picture(encoded))
 
     def _without_address(self, sentence: str, url: str, host: str) -> str:
         return sentence.replace(shown(url), host)

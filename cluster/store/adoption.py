@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.database import Pool
 from cluster.store.scene_text import SCENE_TEXT
+from cluster.store.search_changes import NUMBERED
 
 _INVENTORY = f"""
 -- Tables and columns that any Heimdex has: nothing need be migrated.
@@ -24,11 +25,13 @@ SELECT (SELECT count(DISTINCT owner_id) FROM videos) AS owners,
        (SELECT count(*) FROM videos WHERE status::text = 'PROCESSING') AS processing,
        (SELECT count(*) FROM video_scenes) AS scenes,
        (SELECT count(*) FROM video_scenes AS s WHERE {SCENE_TEXT} = '') AS scenes_without_text,
-       (SELECT count(*) FROM video_scenes WHERE coalesce(thumbnail_url, '') = '') AS scenes_without_picture
+       (SELECT count(*) FROM video_scenes WHERE coalesce(thumbnail_url, '') = '') AS scenes_without_picture,
+       (SELECT count(*) - count(DISTINCT (s.video_id, s.index)) FILTER (WHERE {NUMBERED})
+        FROM video_scenes AS s) AS scenes_unnumbered
 """
 
 _UNSHOWN = """
-SELECT s.id, s.video_id, s.index, s.thumbnail_url AS url, v.owner_id
+SELECT s.id, s.video_id, s.thumbnail_url AS url, v.owner_id
 FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
 WHERE coalesce(s.key_frame_url, '') = '' AND s.thumbnail_url <> '' AND s.id > %(after)s
 ORDER BY s.id LIMIT %(limit)s
@@ -40,9 +43,10 @@ FROM unnest(%(ids)s::uuid[], %(urls)s::text[]) AS made (id, url)
 WHERE s.id = made.id AND coalesce(s.key_frame_url, '') = ''
 """
 
-_ADD_TO_OUTBOX = """
+_ADD_TO_OUTBOX = f"""
 INSERT INTO search_changes (video_id, version, most_scenes)
-SELECT s.video_id, nextval('search_versions'), max(s.index) + 1 FROM video_scenes AS s
+SELECT s.video_id, nextval('search_versions'), coalesce(max(s.index) FILTER (WHERE {NUMBERED}) + 1, 0)
+FROM video_scenes AS s
 WHERE NOT EXISTS (SELECT FROM search_changes AS c WHERE c.video_id = s.video_id)
 GROUP BY s.video_id ORDER BY s.video_id
 ON CONFLICT (video_id) DO NOTHING
@@ -73,6 +77,8 @@ class Inventory:
     scenes: int
     scenes_without_text: int
     scenes_without_picture: int
+    scenes_unnumbered: int
+    """Those that OpenSearch does not find: with an index out of bounds, or that of another scene of the video."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,6 @@ class UnshownScene:
 
     id: UUID
     video_id: UUID
-    index: int
     url: str
     owner_id: UUID
 

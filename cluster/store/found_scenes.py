@@ -32,7 +32,7 @@ LEFT JOIN video_processing AS p ON p.video_id = s.video_id
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
 LEFT JOIN unnest(%(languages)s::text[], %(configurations)s::text[]) AS known (language, configuration)
     ON known.language = t.language
-WHERE s.id = ANY (%(ids)s) AND v.owner_id = %(owner)s AND p.forgotten_at IS NULL
+WHERE s.id = ANY (%(ids)s) AND v.owner_id = %(owner)s AND p.forgotten_at IS NULL AND s.index IS NOT NULL
 """
 )
 
@@ -70,7 +70,8 @@ class SceneRow:
 def read_scenes(pool: Pool, owner_id: UUID, scene_ids: Sequence[UUID], query: WordsQuery) -> dict[UUID, SceneRow]:
     """The owner's scenes of these ids, with what fits ``query`` marked.
 
-    Left out is what is gone by now, and what is another owner's, whatever the engine that found the ids says.
+    Left out is what is gone by now, and what is another owner's, whatever the engine that found the ids says; and what
+    has no index in another system's table.
     """
     said: sql.Composable = sql.SQL("s.transcript_segment")
     asked = TsQuery(query)

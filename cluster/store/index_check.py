@@ -26,7 +26,7 @@ from cluster.store.opensearch_documents import (
     with_vectors,
 )
 from cluster.store.scene_text import SCENE_TAGS, SCENE_TEXT
-from cluster.store.search_changes import SearchChanges, page_of_videos
+from cluster.store.search_changes import MOST_SCENES, NUMBERED, SearchChanges, page_of_videos
 
 SCENES_PER_PAGE = 2000
 DOCUMENTS_PER_REQUEST = 5000
@@ -34,7 +34,9 @@ EXAMPLES = 5
 Progress = Callable[[int], None]
 
 _SCENES = sql.SQL(f"""
-SELECT s.video_id, s.index, v.owner_id, v.created_at, {SCENE_TAGS} AS tags,
+-- As their documents are made.
+SELECT DISTINCT ON (s.video_id, s.index)
+       s.video_id, s.index, v.owner_id, v.created_at, {SCENE_TAGS} AS tags,
        {SCENE_TEXT} AS text, t.language,
        CASE WHEN p.embedding IS NOT NULL THEN %(vision)s END AS picture_model,
        CASE WHEN m.embedding IS NOT NULL THEN %(text)s END AS meaning_model,
@@ -43,7 +45,8 @@ FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id AND v.owner_id IS NOT NULL
 LEFT JOIN video_transcripts AS t ON t.video_id = s.video_id
 {JOINED_VECTORS}
-WHERE s.video_id = ANY (%(videos)s)
+WHERE s.video_id = ANY (%(videos)s) AND {NUMBERED}
+ORDER BY s.video_id, s.index, s.id
 """)
 
 _PENDING = "SELECT video_id FROM search_changes WHERE video_id = ANY (%s) AND version <> indexed_version"
@@ -132,10 +135,22 @@ class IndexCheck:
         refused: dict[UUID, str] = {}
         for start in range(0, len(videos), 100):
             some = videos[start : start + 100]
+            self._delete_unnumbered(some)
             self._changes.touch_or_add(self._most_documents(some))
             refused |= follower.follow_all(some)
         self._refresh()
         return refused
+
+    def _delete_unnumbered(self, videos: Sequence[UUID]) -> None:
+        """Documents of scenes that have none, of an earlier edition: no late write can bring these back."""
+        numbered = {"range": {"index": {"gte": 0, "lt": MOST_SCENES}}}
+        ours = {"terms": {"video_id": list(map(str, videos))}}
+        with engine_errors():
+            self._client.delete_by_query(
+                index=self._index.writer,
+                body={"query": {"bool": {"filter": ours, "must_not": numbered}}},
+                conflicts="proceed",
+            )
 
     def _looked_at_again(self, first: Verdict) -> Verdict:
         if not first.videos:
@@ -188,13 +203,8 @@ class IndexCheck:
             body["search_after"] = hits[-1]["sort"]
 
     def _most_documents(self, videos: Sequence[UUID]) -> dict[UUID, int]:
-        """Of each of the videos, one more than the highest number among its documents and scenes."""
-        with self._pool.connection() as connection:
-            rows = connection.execute(
-                "SELECT video_id, max(index) + 1 AS most FROM video_scenes WHERE video_id = ANY (%s) GROUP BY video_id",
-                (list(videos),),
-            )
-            found = {**dict.fromkeys(videos, 0), **{row["video_id"]: row["most"] for row in rows}}
+        """Of each of the videos, one more than the highest number among its documents."""
+        found = dict.fromkeys(videos, 0)
         for (video_id, index), _ in self._documents({"terms": {"video_id": list(map(str, videos))}}):
             found[video_id] = max(found[video_id], index + 1)
         return found

@@ -68,6 +68,12 @@ class IndexFollower:
 
     def follow_all(self, video_ids: Iterable[UUID]) -> dict[UUID, str]:
         """As ``follow``, for several: returns why a document was refused, of the videos of which one was."""
+        refused: dict[UUID, str] = {}
+        for portion in self._changes.portions(video_ids):
+            refused |= self._follow_portion(portion)
+        return refused
+
+    def _follow_portion(self, video_ids: Sequence[UUID]) -> dict[UUID, str]:
         left, refused = set(video_ids), dict[UUID, str]()
         while left:
             versions, reasons = self._bring(sorted(left))

@@ -42,17 +42,20 @@ LEFT JOIN {meanings} AS m ON m.scene_id = s.id
 
 _DOCUMENTS = sql.SQL(f"""
 -- What can be found of some videos, and of which version that is; a row without a scene where nothing can be.
-SELECT c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_id, v.created_at,
+-- Another system's scenes may have any index, and several the same: one of these is found.
+SELECT DISTINCT ON (c.video_id, s.index)
+       c.video_id, c.version, c.most_scenes, s.index, s.id AS scene_id, v.owner_id, v.created_at,
        {SCENE_TAGS} AS tags, {SCENE_TEXT} AS text, t.language,
        p.embedding::text AS picture, m.embedding::text AS meaning,
        {VECTORS} AS vectors
 FROM search_changes AS c
 LEFT JOIN videos AS v ON v.id = c.video_id
-LEFT JOIN video_scenes AS s ON s.video_id = c.video_id AND v.owner_id IS NOT NULL
+LEFT JOIN video_scenes AS s
+    ON s.video_id = c.video_id AND v.owner_id IS NOT NULL AND s.index BETWEEN 0 AND c.most_scenes - 1
 LEFT JOIN video_transcripts AS t ON t.video_id = c.video_id
 {JOINED_VECTORS}
 WHERE c.video_id = ANY (%(videos)s)
-ORDER BY c.video_id, s.index
+ORDER BY c.video_id, s.index, s.id
 """)
 
 
@@ -143,7 +146,7 @@ def _documents(rows: Sequence[dict[str, Any]], models: ModelKeys) -> list[Docume
             first["version"],
             _body(scenes[index], models) if index in scenes else emptied,
         )
-        for index in sorted(scenes.keys() | range(first["most_scenes"]))
+        for index in range(first["most_scenes"])
     ]
 
 

@@ -62,6 +62,7 @@ class SearchIndexes:
         self._url = url
         self._client = client
         self._address = address
+        self._changes = SearchChanges(pool)
 
     def ensure(self, models: ModelKeys, progress: Progress = lambda *_: None) -> None:
         """Build the index that these models ask, unless it is there.
@@ -166,7 +167,7 @@ class SearchIndexes:
     def _pages(self) -> Iterator[list[UUID]]:
         last: UUID | None = None
         while page := page_of_videos(self._pool, last, SCENES_PER_PAGE):
-            yield page
+            yield from self._changes.portions(page)
             last = page[-1]
 
     def _documents(self, index: FollowedIndex, page: list[UUID]) -> list[tuple[FollowedIndex, Document]]:
@@ -178,7 +179,7 @@ class SearchIndexes:
     def _note_copied(self, index: FollowedIndex, videos: int, answer: "Future[dict[UUID, str]]") -> int:
         refused = answer.result()
         if refused:
-            SearchChanges(self._pool).touch(list(refused))  # whoever follows finds out once more, and writes down why
+            self._changes.touch(list(refused))  # whoever follows finds out once more, and writes down why
         self._execute(
             "UPDATE search_indexes SET copied = copied + %(videos)s WHERE name = %(name)s",
             {"videos": videos, "name": index.name},

@@ -1,6 +1,6 @@
 """The tables of vectors: one per model, as wide as its vectors, with an index of its own.
 
-``heimdex_vector_table`` (045) makes them, ``scene_vector_tables`` records them. Writing vectors is ``scenes`` and
+``heimdex_vector_table`` (051) makes them, ``scene_vector_tables`` records them. Writing vectors is ``scenes`` and
 ``scene_vectors``', which model is searched ``search_models``'.
 """
 

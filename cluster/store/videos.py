@@ -31,7 +31,7 @@ _SUMMARY = f"""
 _SCENES = f"""
 SELECT s.index, s.start_s, s.end_s, s.transcript_segment, s.visual_summary, {SCENE_TAGS} AS tags, s.thumbnail_url
 FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
-WHERE s.video_id = %s AND v.owner_id = %s ORDER BY s.index
+WHERE s.video_id = %s AND v.owner_id = %s AND s.index IS NOT NULL ORDER BY s.index, s.id
 """
 SCENES_OF_A_BATCH = 500
 _VIDEOS = "videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id"

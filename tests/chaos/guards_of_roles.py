@@ -5,6 +5,7 @@ from tests.chaos.guards_trial import Guard
 RIGHTS = "sql/migrations/045_add_database_roles.sql"
 SOURCES = "sql/migrations/049_restrict_rows_of_api.sql"
 LEDGER = "sql/migrations/047_restrict_ledger_of_api.sql"
+TABLES = "sql/migrations/051_bound_outbox_and_vector_tables.sql"
 EMBEDDED = "cluster/store/embedded_roles.py"
 
 _ROLES = "tests/integration/test_database_roles.py::"
@@ -66,6 +67,13 @@ ROLE_RIGHTS = [
         "SET api = 'SELECT, UPDATE (outcome, finished_at, wait_ms, run_ms, error_type, error_message)'",
         "SET api = 'SELECT, UPDATE'",
         (f"{_ROLES}test_api_adds_no_time_and_no_outcome_to_the_ledger",),
+    ),
+    Guard(
+        "the API makes no table of another model",
+        TABLES,
+        "    ELSIF session_user = 'heimdex_api'\n",
+        "    ELSIF false\n",
+        (f"{_ROLES}test_api_has_the_first_table_of_a_space_made_and_no_more",),
     ),
     Guard(
         "the embedded server asks for passwords",

@@ -7,6 +7,8 @@ INDEXES = "cluster/store/search_indexes.py"
 INDEX = "cluster/store/opensearch_index.py"
 FORGETTING = "cluster/store/forgetting.py"
 SCENES = "cluster/store/scenes.py"
+CHANGES = "cluster/store/search_changes.py"
+BOUNDS = "sql/migrations/051_bound_outbox_and_vector_tables.sql"
 
 _FOLLOWED = "tests/integration/test_index_follower.py::"
 _CHECKED = "tests/integration/test_index_check.py::"
@@ -47,6 +49,41 @@ ENGINE = [
         "    FROM found WHERE c.video_id = found.video_id\n",
         "    FROM found WHERE c.video_id = found.video_id AND false\n",
         (f"{_FOLLOWED}test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back",),
+    ),
+    Guard(
+        "engine: scenes that others wrote can be forgotten",
+        CHANGES,
+        "            connection.execute(_WIDEN, values)\n",
+        "",
+        (f"{_FOLLOWED}test_scene_that_another_system_wrote_is_forgotten_with_its_video[followed]",),
+    ),
+    Guard(
+        "engine: no index is too large",
+        CHANGES,
+        'NUMBERED: LiteralString = "s.index BETWEEN 0 AND 99999"',
+        'NUMBERED: LiteralString = "s.index IS NOT NULL"',
+        (f"{_FOLLOWED}test_outbox_of_an_existing_database_takes_any_index[2147483647]",),
+    ),
+    Guard(
+        "engine: the database bounds the documents of a video",
+        BOUNDS,
+        "CHECK (most_scenes BETWEEN 0 AND 100000)",
+        "CHECK (most_scenes >= 0)",
+        (f"{_FOLLOWED}test_outbox_with_more_documents_than_a_video_can_have_is_refused",),
+    ),
+    Guard(
+        "engine: so many documents are read at once",
+        CHANGES,
+        "if portion and documents + row",
+        "if portion and 0 * row",
+        (f"{_FOLLOWED}test_many_scenes_are_followed_video_by_video",),
+    ),
+    Guard(
+        "engine: documents of no scene go",
+        "cluster/store/index_check.py",
+        "            self._delete_unnumbered(some)\n",
+        "",
+        (f"{_CHECKED}test_documents_of_no_scene_that_can_have_one_are_removed[-1]",),
     ),
     Guard(
         "engine: everybody finds their own",

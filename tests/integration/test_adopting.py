@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
@@ -119,13 +120,13 @@ def test_thumbnails_below_the_root_become_key_frames(
     adoption = Adoption(adopted)
     scenes = [scene for scene in adoption.unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
     thumbnails = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings))
-    copies = thumbnails.copy(sorted(scenes, key=lambda scene: scene.index))
+    copies = thumbnails.copy(sorted(scenes, key=lambda scene: scene.url, reverse=True))
     assert [copy.url is not None for copy in copies] == [True, False, False]
     good = [(copy.scene_id, copy.url) for copy in copies if copy.url is not None]
     assert adoption.set_key_frames(good) == 1
     assert adoption.set_key_frames(good) == 0
     assert adoption.not_embeddable() == (35, 0)
-    assert (tmp_path / "scenes" / str(clip(10)) / "00000-key.jpg").is_file()
+    assert (tmp_path / "scenes" / str(clip(10)) / f"{good[0][0]}-key.jpg").is_file()
 
 
 def test_thumbnail_of_another_owner_is_not_copied(
@@ -142,8 +143,54 @@ def test_thumbnail_of_another_owner_is_not_copied(
             connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
     scenes = [scene for scene in Adoption(adopted).unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
     copies = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings)).copy(scenes)
-    made = {scene.index for scene, copy in zip(scenes, copies, strict=True) if copy.url is not None}
-    assert made == {0}
+    made = {scene.url for scene, copy in zip(scenes, copies, strict=True) if copy.url is not None}
+    assert made == {urls[0]}
+
+
+ODD_INDEXES = (-5, 100_000, 2_147_483_647, 7, 7, None)
+
+
+@pytest.fixture
+def any_index(existing_url: str) -> None:
+    """A video whose scenes have any index; each has a thumbnail of its own."""
+    with connect(existing_url) as connection:
+        connection.execute(
+            "ALTER TABLE video_scenes ALTER COLUMN index DROP NOT NULL, DROP CONSTRAINT video_scenes_video_id_index_key"
+        )
+        for number, index in enumerate(ODD_INDEXES):
+            connection.execute(
+                "INSERT INTO video_scenes (video_id, index, start_s, end_s, transcript_segment, thumbnail_url) "
+                "VALUES (%s, %s, 0, 1, 'quay', %s)",
+                (clip(10), index, f"odd/{number}.png"),
+            )
+
+
+@pytest.mark.usefixtures("any_index")
+def test_scenes_of_any_index_are_adopted(adopted: Pool, existing_url: str) -> None:
+    inventory = look(existing_url).inventory
+    assert inventory is not None
+    # Those out of bounds, the one without an index, and one of the two with the same.
+    assert inventory.scenes_unnumbered == 5
+    with adopted.connection() as connection:
+        connection.execute("DELETE FROM search_changes")
+    assert Adoption(adopted).add_to_outbox() == 12
+    with adopted.connection() as connection:
+        (row,) = connection.execute("SELECT max(most_scenes) AS most FROM search_changes").fetchall()
+    assert row["most"] == 8
+
+
+@pytest.mark.usefixtures("any_index")
+def test_scenes_of_the_same_index_have_each_their_key_frame(
+    adopted: Pool, existing_url: str, settings: Settings, tmp_path: Path
+) -> None:
+    for number in range(len(ODD_INDEXES)):
+        picture = io.BytesIO()
+        Image.new("RGB", (64, 48), (40 * number, 10, 10)).save(picture, "PNG")
+        store(tmp_path / "stored", f"odd/{number}.png")
+        (tmp_path / "stored" / "odd" / f"{number}.png").write_bytes(picture.getvalue())
+    scenes = [scene for scene in Adoption(adopted).unshown(UUID(int=0), 99) if scene.url.startswith("odd/")]
+    copies = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings)).copy(scenes)
+    assert len({Path(urlsplit(copy.url or "").path).read_bytes() for copy in copies}) == len(ODD_INDEXES)
 
 
 def test_waiting_videos_are_taken_over_once(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
@@ -174,6 +221,36 @@ def test_only_own_relative_paths_are_taken_over(adopted: Pool, settings: Setting
     assert taken.queued == 0
     assert taken.refused["its file is in another owner's folder"] == 1
     assert taken.refused["its storage path is not relative"] == 2
+
+
+def test_path_that_cannot_be_resolved_fails_its_row_alone(adopted: Pool, settings: Settings, tmp_path: Path) -> None:
+    store(tmp_path / "stored", f"{ANNA}/clip-8.mp4")
+    own = tmp_path / "stored" / str(ANNA)
+    (own / "clip-4.mp4").symlink_to("clip-4.mp4")
+    (own / "ring").symlink_to("ring")
+    url = settings.database_url
+    assert url is not None
+    with connect(url) as connection:
+        update = "UPDATE videos SET storage_path = %s, owner_id = %s WHERE id = %s"
+        for number, path in ((12, "ring/a.mp4"), (16, "clip-8.mp4/a.mp4"), (20, "x" * 300)):
+            connection.execute(update, (f"{ANNA}/{path}", ANNA, clip(number)))
+    taken = take_over_left(settings, url, failed=False, dry=False, say=lambda _: None)
+    assert (taken.queued, dict(taken.refused)) == (1, {"its file cannot be read": 11})
+    assert any("links" in example for example in taken.examples)
+
+
+def test_thumbnail_that_cannot_be_resolved_fails_alone(
+    adopted: Pool, existing_url: str, settings: Settings, tmp_path: Path
+) -> None:
+    store(tmp_path / "stored", "good.png")
+    Image.new("RGB", (64, 48)).save(tmp_path / "stored" / "good.png")
+    (tmp_path / "stored" / "loop.png").symlink_to("loop.png")
+    with connect(existing_url) as connection:
+        for index, url in enumerate(("loop.png", "good.png", "good.png/x.png")):
+            connection.execute("UPDATE video_scenes SET thumbnail_url = %s WHERE index = %s", (url, index))
+    scenes = [scene for scene in Adoption(adopted).unshown(UUID(int=0), 99) if scene.video_id == clip(10)]
+    copies = Thumbnails(ScenePictures(str(tmp_path / "scenes")), fetch_limits(settings)).copy(scenes)
+    assert [scene.url for scene, copy in zip(scenes, copies, strict=True) if copy.url] == ["good.png"]
 
 
 def test_failed_videos_are_taken_over_when_asked(adopted: Pool, settings: Settings, tmp_path: Path) -> None:

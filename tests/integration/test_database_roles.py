@@ -309,6 +309,23 @@ def test_worker_has_a_table_of_a_new_model_made_and_fills_it(database_url: str) 
         assert SearchModels(pool).drop_old() == 1
 
 
+def test_api_has_the_first_table_of_a_space_made_and_no_more(database_url: str) -> None:
+    tables = "SELECT count(*) AS n FROM pg_class WHERE relname LIKE 'scene\\_vectors\\_%%' AND relkind = 'r'"
+    with pool_as(database_url, API) as api, pool_as(database_url, WORKER) as worker:
+        models = SearchModels(api)
+        for _ in range(2):  # the second time it is there
+            models.adopt(By.PICTURE, WIDE)
+            models.adopt(By.MEANING, BUNDLED)
+        for by in (By.PICTURE, By.MEANING):
+            for dimensions in (WIDE.dimensions, 3):
+                with api.connection() as connection, pytest.raises(DENIED, match=f"the first {by} model"):
+                    make_table(connection, by, "another@1", dimensions)
+        assert only(worker, tables)["n"] == 2
+        with worker.connection() as connection:
+            make_table(connection, By.PICTURE, "another@1", 3)
+        assert only(worker, tables)["n"] == 3
+
+
 # Migrating
 
 

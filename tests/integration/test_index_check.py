@@ -104,6 +104,21 @@ def test_scenes_that_the_outbox_does_not_know_are_missing(pool: Pool, engine: Fo
     assert counts(checking.verify()) == {}
 
 
+@pytest.mark.parametrize("index", [-1, 100_000, 2_147_483_647])
+def test_documents_of_no_scene_that_can_have_one_are_removed(
+    pool: Pool, engine: FollowedOpenSearch, index: int
+) -> None:
+    (name,) = (row["name"] for row in engine.indexes.rows())
+    video = videos(pool)[0]
+    body = {"video_id": str(video), "index": index, "owner_id": str(ALICE)}
+    engine.client.index(index=name, id=document_id(video, index), body=body)
+    checking = check(pool, engine)
+    verdict = checking.verify()
+    assert counts(verdict) == {Kind.EXTRA: 1}
+    assert checking.repair(verdict, engine.follower) == {}
+    assert (counts(checking.verify()), checking.verify().compared) == ({}, 9)
+
+
 def test_searches_are_answered_while_the_index_is_built_anew(pool: Pool, engine: FollowedOpenSearch) -> None:
     for number in range(20):
         add_video(pool, ALICE, [Scene(f"tide {number}")] * 20)

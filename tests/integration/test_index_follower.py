@@ -5,20 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
 import pytest
 from api_client import ALICE, BOB
 from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
+from opensearchpy import OpenSearch
 from searchable import Scene, add_video, found, seen
 
 from cluster import erasure
 from cluster.contracts.errors import ConfigurationError, DocumentRefused, EngineTimeout, SearchUnavailable
 from cluster.contracts.search import By, EngineAddress, Scope, parse_words
 from cluster.settings import Settings
+from cluster.store.adoption import Adoption
 from cluster.store.database import Pool
 from cluster.store.forgetting import forget
+from cluster.store.index_check import IndexCheck
 from cluster.store.index_follower import FollowedIndex, IndexFollower, send
 from cluster.store.opensearch import open_client
-from cluster.store.opensearch_documents import read_documents
+from cluster.store.opensearch_documents import Document, read_documents
 from cluster.store.opensearch_index import OpenSearchIndex
 from cluster.store.search_changes import SearchChanges, raise_version
 from tests.real_opensearch import RealOpenSearch
@@ -48,6 +52,10 @@ def tides(engine: FollowedOpenSearch) -> list[UUID]:
 def live(engine: FollowedOpenSearch) -> FollowedIndex:
     (row,) = [row for row in engine.indexes.rows() if row["state"] == "live"]
     return FollowedIndex(row["name"], MODELS)
+
+
+def check(pool: Pool, engine: FollowedOpenSearch) -> IndexCheck:
+    return IndexCheck(pool, engine.client, live(engine))
 
 
 def test_a_video_is_found_once_it_was_followed_and_a_repeat_changes_nothing(
@@ -86,6 +94,99 @@ def test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back(pool: Pool
     assert tides(engine) == []
     assert send(engine.client, [(index, document) for document in documents]) == {}
     assert tides(engine) == []
+
+
+@pytest.fixture
+def any_index(pool: Pool) -> None:
+    """Scenes may have any index and none, as in another system's table."""
+    with pool.connection() as connection:
+        connection.execute(
+            "ALTER TABLE video_scenes ALTER COLUMN index DROP NOT NULL, DROP CONSTRAINT video_scenes_index_check, "
+            "DROP CONSTRAINT video_scenes_video_id_index_key"
+        )
+
+
+def add_scene(pool: Pool, video: UUID, index: int | None) -> None:
+    """As another system does, which says nothing to the outbox."""
+    with pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO video_scenes (video_id, index, start_s, end_s, combined_text) VALUES (%s, %s, 0, 1, 'tide')",
+            (video, index),
+        )
+
+
+@pytest.mark.usefixtures("any_index")
+def test_scenes_of_any_index_make_no_more_documents_than_a_video_can_have(
+    pool: Pool, engine: FollowedOpenSearch
+) -> None:
+    scenes = add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    for index in (-2_147_483_648, -1, 0, 1, 1, 100_000, 150_000, 2_147_483_647, None):
+        add_scene(pool, video, index)
+    engine.changes.touch_or_add({video: 150_001})
+    with pool.connection() as connection:
+        (documents,) = read_documents(connection, [video], MODELS)
+    assert len(documents) <= 100_000
+    assert engine.follower.follow_all([video]) == {}
+    of_words = found(engine.searched().words(parse_words("tide"), Scope(ALICE), 99))
+    assert len(of_words) == len(scenes)
+    assert check(pool, engine).verify().differences == 0
+
+
+@pytest.mark.usefixtures("any_index")
+@pytest.mark.parametrize("index", [-1, 100_000, 2_147_483_647, None])
+def test_outbox_of_an_existing_database_takes_any_index(pool: Pool, index: int | None) -> None:
+    add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM search_changes")
+        connection.execute("DELETE FROM video_scenes")
+    add_scene(pool, video, index)
+    assert Adoption(pool).add_to_outbox() == 1
+    with pool.connection() as connection:
+        (row,) = connection.execute("SELECT most_scenes FROM search_changes").fetchall()
+    assert row["most_scenes"] == 0
+
+
+def test_outbox_with_more_documents_than_a_video_can_have_is_refused(pool: Pool) -> None:
+    add_video(pool, ALICE, TIDES)
+    with pool.connection() as connection, pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute("UPDATE search_changes SET most_scenes = 2000000000")
+
+
+@pytest.mark.parametrize("rebuilt", [False, True], ids=["followed", "rebuilt"])
+def test_scene_that_another_system_wrote_is_forgotten_with_its_video(
+    pool: Pool, engine: FollowedOpenSearch, rebuilt: bool
+) -> None:
+    add_video(pool, ALICE, TIDES)
+    (video,) = videos(pool)
+    add_scene(pool, video, 7)
+    engine.changes.touch([video])
+    if rebuilt:
+        engine.indexes.rebuild(MODELS)
+    engine.follower.follow(video)
+    assert len(found(engine.searched().words(parse_words("tide"), Scope(ALICE), 99))) == 3
+    forget(pool, [video], ALICE)
+    engine.follower.follow(video)
+    assert found(engine.searched().words(parse_words("tide"), Scope(ALICE), 99)) == []
+
+
+def test_many_scenes_are_followed_video_by_video(
+    pool: Pool, engine: FollowedOpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        add_video(pool, ALICE, TIDES)
+    monkeypatch.setattr("cluster.store.search_changes.DOCUMENTS_AT_ONCE", 3)
+    most = 0
+
+    def counted(client: OpenSearch, documents: list[tuple[FollowedIndex, Document]]) -> dict[UUID, str]:
+        nonlocal most
+        most = max(most, len(documents))
+        return send(client, documents)
+
+    monkeypatch.setattr("cluster.store.index_follower.send", counted)
+    assert engine.follower.follow_all([*videos(pool), UUID(int=1)]) == {}
+    assert (most, engine.changes.backlog().pending) == (2, 0)
 
 
 def test_a_write_that_comes_late_does_not_bring_an_index_back(pool: Pool, engine: FollowedOpenSearch) -> None:

@@ -11,6 +11,7 @@ from queued_videos import claim_one, scenes, transcript
 from cluster.contracts.search import Scope, parse_words
 from cluster.store import metrics
 from cluster.store.database import Pool, connect, open_pool
+from cluster.store.found_scenes import read_scenes
 from cluster.store.migrations import apply_migrations
 from cluster.store.postgres_check import PostgresCheck
 from cluster.store.scenes import SceneStore
@@ -85,6 +86,17 @@ def test_stored_transcript_of_any_json_is_read(odd: Pool, stored: str, start_s: 
         READY,
     )
     assert said(odd, READY) == ("whole" if start_s is None else "said", start_s or 0.0)
+
+
+def test_scene_without_an_index_is_left_out_where_it_is_shown(make_api: ApiMaker, odd: Pool) -> None:
+    write(odd, "ALTER TABLE video_scenes ALTER COLUMN index DROP NOT NULL")
+    write(odd, "UPDATE video_scenes SET index = NULL WHERE video_id = %s AND index = 1", READY)
+    shown = make_api(pool=odd).get(f"/v1/videos/{READY}", headers=headers(CARA))
+    assert (shown.status_code, [scene["index"] for scene in shown.json()["scenes"]]) == (200, [0, 2])
+    with odd.connection() as connection:
+        rows = connection.execute("SELECT id, index FROM video_scenes WHERE video_id = %s", (READY,)).fetchall()
+    found = read_scenes(odd, CARA, [row["id"] for row in rows], parse_words("quay"))
+    assert {scene.index for scene in found.values()} == {0, 2}
 
 
 def said(pool: Pool, video_id: UUID) -> Any:

@@ -28,8 +28,7 @@ def silent_host() -> Iterator[str]:
 
 def scenes(address: str) -> list[UnshownScene]:
     return [
-        UnshownScene(UUID(int=number), UUID(int=1), number, f"{address}/{number}.jpg", UUID(int=2))
-        for number in range(SCENES)
+        UnshownScene(UUID(int=number), UUID(int=1), f"{address}/{number}.jpg", UUID(int=2)) for number in range(SCENES)
     ]
 
 

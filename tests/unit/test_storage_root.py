@@ -1,6 +1,8 @@
 """Relative storage paths are read below the root, and nothing else is."""
 
 import json
+import os
+import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from cluster.contracts.errors import ConfigurationError, InvalidVideo, Transient
 from cluster.contracts.media import MediaLimits
 from cluster.fetch_limits import fetch_limits
 from cluster.settings import load_settings
-from cluster.storage import FetchLimits, check_stored, fetch
+from cluster.storage import FetchLimits, check_stored, fetch, locate
 from cluster.storage_root import StorageRoot, is_of_another_owner, is_relative
 from cluster.stored_files import remove_file
 
@@ -191,6 +193,80 @@ def test_no_path_leads_out_of_the_root(path: str, folder: Path, tmp_path: Path) 
 
 def test_a_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     assert "leads out of" in refusal("link.mp4", tmp_path / "to", limits(str(folder)))
+
+
+def make_odd(folder: Path) -> dict[str, str]:
+    """Paths below the root that cannot be read, each with a part of the reason."""
+    (folder / "itself.mp4").symlink_to("itself.mp4")
+    (folder / "ring").symlink_to("gnir")
+    (folder / "gnir").symlink_to("ring")
+    for number in range(60):
+        (folder / f"link{number}").symlink_to(f"link{number + 1}" if number < 59 else FILE)
+    (folder / "folder.mp4").mkdir()
+    os.mkfifo(folder / "pipe.mp4")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(folder / "s"))
+    return {
+        "itself.mp4": "links",
+        "ring/a.mp4": "links",
+        "ring": "links",
+        "link0": "links",
+        f"{FILE}/a.mp4": "no such file",
+        "x" * 300: "too long",
+        "a/" * 3000 + "a.mp4": "too long",
+        "folder.mp4": "the folder is empty",
+        "pipe.mp4": "not a regular file",
+        "s": "not a regular file",
+    }
+
+
+def test_stored_path_that_no_system_call_takes_is_refused(folder: Path, tmp_path: Path) -> None:
+    for path, reason in make_odd(folder).items():
+        assert reason in refusal(path, tmp_path / "to", limits(str(folder)))
+        for read in (check_stored, locate):
+            with pytest.raises(InvalidVideo, match=reason) as caught:
+                read(path, limits(str(folder)))
+            assert str(tmp_path) not in str(caught.value)
+
+
+def test_file_that_cannot_be_there_is_removed_already(folder: Path) -> None:
+    remove_file(f"{FILE}/a.mp4", StorageRoot(str(folder)), OWNER)
+    make_odd(folder)
+    for path in ("itself.mp4", "ring/a.mp4", "x" * 300):
+        with pytest.raises((InvalidVideo, TransientFailure)):
+            remove_file(path, StorageRoot(str(folder)), OWNER)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100], ids=["closed", "listed alone", "entered alone"])
+def test_stored_path_of_a_folder_without_rights_is_refused(folder: Path, tmp_path: Path, mode: int) -> None:
+    (folder / "closed" / "below").mkdir(parents=True)
+    (folder / "closed" / "a.mp4").write_bytes(CONTENT)
+    (folder / "closed" / "a.mp4").chmod(0o000)
+    (folder / "closed").chmod(mode)
+    with as_another_account(tmp_path):
+        for path in ("closed/a.mp4", "closed", "closed/below", "closed/below/a.mp4"):
+            with pytest.raises(InvalidVideo):
+                check_stored(path, limits(str(folder)))
+
+
+@contextmanager
+def as_another_account(folder: Path) -> Iterator[None]:
+    """Root may read everything: then as the folder's owner, whom it is given to for this."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for place in [folder, *folder.rglob("*")]:
+        os.lchown(place, 65534, 65534)
+    modes = {place: place.stat().st_mode for place in folder.parents}
+    for place, mode in modes.items():
+        place.chmod(mode | 0o011)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for place, mode in modes.items():
+            place.chmod(mode)
 
 
 def test_percent_encoding_does_not_lead_out_of_the_root(folder: Path, bucket: str, tmp_path: Path) -> None:
