@@ -290,7 +290,7 @@ def _reach(limits: FetchLimits, deadline: Deadline) -> WebReach:
 
 def _found(uri: str) -> tuple[Any, str, dict[str, Any]]:
     """The driver, the path and what the driver says of the file there."""
-    filesystem, path = _filesystem(uri)
+    filesystem, path = driver_of(uri)
     info = filesystem.info(path)
     if info.get("type") == "directory":
         raise InvalidVideo(f"a folder, not a video file: {shown(uri)}")
@@ -302,7 +302,13 @@ def _stamp(info: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(info.get(name) for name in ("size", "ETag", "etag", "mtime", "LastModified", "updated", "modify"))
 
 
-def _filesystem(uri: str) -> tuple[Any, str]:
+def driver_of(uri: str) -> tuple[Any, str]:
+    """The driver that reaches the object that ``uri``, of no web scheme, names, and the object's path there.
+
+    Raises:
+        ConfigurationError: the driver is not installed.
+        InvalidVideo: there is no driver for such a URI.
+    """
     # fsspec.url_to_fs would follow "::" chains out of the allowed scheme; the class alone does not.
     scheme = scheme_of(uri)
     check_remote(uri)

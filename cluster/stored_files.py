@@ -3,12 +3,11 @@
 from contextlib import suppress
 from uuid import UUID
 
-import fsspec
-
-from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
 from cluster.redaction import store_reason
+from cluster.storage import driver_of
 from cluster.storage_root import StorageRoot, check_folder, is_relative
-from cluster.video_uris import scheme_of, shown
+from cluster.video_uris import local_path, scheme_of, shown
 
 
 def remove_file(uri: str, root: StorageRoot | None, owner_id: UUID) -> None:
@@ -27,8 +26,21 @@ def remove_file(uri: str, root: StorageRoot | None, owner_id: UUID) -> None:
     if scheme_of(uri) in {"http", "https"}:
         raise InvalidVideo(f"{named} is on the web: it can be removed only where it is kept")
     try:
-        filesystem, path = fsspec.core.url_to_fs(uri)
         with suppress(FileNotFoundError, NotADirectoryError):
-            filesystem.rm_file(path)
-    except (OSError, ValueError, ImportError) as error:
+            _remove(uri)
+    except ConfigurationError as error:
+        raise TransientFailure(f"{named} cannot be removed: {error}") from error
+    except (OSError, ValueError) as error:
         raise TransientFailure(f"{named} cannot be removed: {store_reason(error)}") from error
+
+
+def _remove(uri: str) -> None:
+    """Exactly the file that a worker would read."""
+    if scheme_of(uri) != "file":
+        filesystem, key = driver_of(uri)
+        filesystem.rm_file(key)
+        return
+    path = local_path(uri)
+    if path is None:
+        raise InvalidVideo(f"file:// names a file of this machine, not of another host: {shown(uri)}")
+    path.unlink()

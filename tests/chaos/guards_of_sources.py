@@ -218,6 +218,13 @@ _REDIRECTS = [
         (f"{_ROOTS}test_no_path_leads_out_of_the_root",),
     ),
     Guard(
+        "only the object that is named is removed",
+        "cluster/stored_files.py",
+        "driver_of(uri)\n        filesystem",
+        '__import__("fsspec").core.url_to_fs(uri)\n        filesystem',
+        ("tests/unit/test_storage_root.py::test_only_the_object_that_is_named_is_removed",),
+    ),
+    Guard(
         "no link leads out of the storage root",
         STORAGE_ROOT,
         "    if not inside:\n",

@@ -237,6 +237,30 @@ def test_file_that_cannot_be_there_is_removed_already(folder: Path) -> None:
             remove_file(path, StorageRoot(str(folder)), OWNER)
 
 
+@pytest.mark.parametrize(
+    "uri", ["{folder}/x::y.mp4", "file://{folder}/x::y.mp4", "x::y.mp4", "file://{folder}/x%3A:y.mp4"]
+)
+def test_only_the_file_that_is_named_is_removed(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "x").write_bytes(CONTENT)
+    (tmp_path / "x::y.mp4").write_bytes(CONTENT)
+    remove_file(uri.format(folder=tmp_path), StorageRoot(str(tmp_path)), OWNER)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("uri", ["memory://b/x::y.mp4", "memory://b/z.mp4::file://{folder}/kept.mp4"])
+def test_only_the_object_that_is_named_is_removed(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "kept.mp4").write_bytes(CONTENT)
+    memory = fsspec.filesystem("memory")
+    named = uri.format(folder=tmp_path)
+    for name in ("memory://b/x", "memory://b/z.mp4", named):
+        memory.pipe_file(name, CONTENT)
+    remove_file(named, None, OWNER)
+    assert memory.exists("memory://b/x")
+    assert memory.exists("memory://b/z.mp4")
+    assert not memory.exists(named)
+    assert (tmp_path / "kept.mp4").exists()
+
+
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o100], ids=["closed", "listed alone", "entered alone"])
 def test_stored_path_of_a_folder_without_rights_is_refused(folder: Path, tmp_path: Path, mode: int) -> None:
     (folder / "closed" / "below").mkdir(parents=True)
