@@ -236,7 +236,7 @@ class VideoScheduler:
         try:
             result = await step
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # below are the values of a row
             if self._failing.get(event) != reason:
                 logger.log(
                     logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.ERROR,

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
-from psycopg import ClientCursor, DatabaseError
+from psycopg import ClientCursor
 from psycopg.rows import DictRow, dict_row
 
 from cluster.contracts.stages import RetryRule
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
-from cluster.store.refusals import SKIPPED, RefusedRows, sentence_of
+from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
 
 logger = logging.getLogger(__name__)
 
@@ -138,14 +138,14 @@ class LeaseRecovery:
         refused: dict[int, str] = {}
         try:
             rows = self._execute(chosen, locking, parameters)
-        except DatabaseError as error:
+        except REFUSALS as error:
             logger.debug("taking back refused by the database; leases are taken back one by one", exc_info=error)
             rows = []
             for token in self._tokens(chosen, parameters):
                 one = f"{chosen} AND lease_token = %(token)s"
                 try:
-                    rows += self._execute(one, locking, {**parameters, "token": token})
-                except DatabaseError as refusal:
+                    rows += self._execute(one, locking, {**parameters, "token": token}, BRIEFLY)
+                except REFUSALS as refusal:
                     refused[token] = sentence_of(refusal)
         refused |= {row["lease_token"]: SKIPPED for row in rows if not row["taken_back"]}
         taken_back = {row["lease_token"]: row["id"] for row in rows if row["taken_back"]}
@@ -159,12 +159,13 @@ class LeaseRecovery:
         with self._pool.autocommitted() as connection:
             connection.execute(_SET_ASIDE, {"tokens": list(reasons), "delays": delays})
 
-    def _execute(self, chosen: str, locking: str, parameters: Mapping[str, object]) -> list[DictRow]:
-        statement = _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
+    def _execute(self, chosen: str, locking: str, parameters: Mapping[str, object], before: str = "") -> list[DictRow]:
+        statement = before + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=dict_row)  # one message: nobody is stopped in between
             cursor.execute(statement, parameters)
-            cursor.nextset()
+            while cursor.nextset():
+                pass
             return cursor.fetchall()
 
     def _tokens(self, chosen: str, parameters: dict[str, object]) -> list[int]:

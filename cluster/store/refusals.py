@@ -13,13 +13,17 @@ from typing import Generic, TypeVar
 
 from psycopg import DatabaseError, errors
 
-from cluster.contracts.errors import RefusedByDatabase
+from cluster.contracts.errors import RefusedByDatabase, StatementTimeout
 from cluster.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 300.0
 """How long a refused row waits for its next try: twice as long after each one, up to the second."""
+REFUSALS = (DatabaseError, StatementTimeout)
+"""What a change of one row may raise while the connection lasts; a trigger that waits ends in a timeout."""
+BRIEFLY = "SET LOCAL statement_timeout = 2000; "
+"""Before a statement about one row, in the same message: what holds it up holds up others for two seconds at most."""
 MESSAGE_LENGTH = 500
 SKIPPED = "a trigger of the table videos skips the change"
 """The reason of a row that an UPDATE left as it was, without an error."""
@@ -27,9 +31,10 @@ SKIPPED = "a trigger of the table videos skips the change"
 Key = TypeVar("Key")
 
 
-def sentence_of(error: DatabaseError) -> str:
+def sentence_of(error: DatabaseError | StatementTimeout) -> str:
     """The database's message in one line, without secrets, at most ``MESSAGE_LENGTH`` characters."""
-    return redacted(" ".join((error.diag.message_primary or str(error)).split()))[:MESSAGE_LENGTH]
+    message = error.diag.message_primary if isinstance(error, DatabaseError) else None
+    return redacted(" ".join((message or str(error)).split()))[:MESSAGE_LENGTH]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
-from cluster.store.refusals import SKIPPED, RefusedRows, sentence_of
+from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
 from cluster.video_uris import video_name
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ _URGENT = """, urgent_owners AS (
 )"""
 """What is claimed beyond the limit as urgent: of each owner those of the highest priority, which is above the usual."""
 _ALL_CHOSEN = "(TABLE chosen UNION ALL TABLE urgent)"
-_CLAIM_ONE = _CLAIM.format(only=" AND p.video_id = %(video)s", urgent="", all_chosen="chosen")
+_CLAIM_ONE = BRIEFLY + _CLAIM.format(only=" AND p.video_id = %(video)s", urgent="", all_chosen="chosen")
 
 _HEARTBEAT = """
 -- Prolong every lease that this scheduler holds; the answer says which it still holds. Leases are locked in order of
@@ -414,7 +414,7 @@ class VideoQueue:
             parts = {"urgent": _URGENT, "all_chosen": _ALL_CHOSEN}
         try:
             rows = self._locked(_CLAIM.format(only="", **parts), parameters)
-        except DatabaseError as error:
+        except REFUSALS as error:
             logger.debug("claim refused by the database; its videos are claimed one by one", exc_info=error)
         else:
             yield rows
@@ -422,7 +422,7 @@ class VideoQueue:
         for chosen in self._locked(_CHOSEN_IDS.format(only="", **parts), parameters):
             try:
                 yield self._locked(_CLAIM_ONE, {**parameters, "limit": 1, "video": chosen["id"]})
-            except DatabaseError as error:
+            except REFUSALS as error:
                 refused[chosen["id"]] = sentence_of(error)
                 yield [{**chosen, "lease_token": None}]
 
@@ -430,7 +430,8 @@ class VideoQueue:
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=dict_row)
             cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s); {statement}", parameters)
-            cursor.nextset()
+            while cursor.nextset():
+                pass
             return cursor.fetchall()
 
     def _set_aside(self, reasons: Mapping[UUID, str]) -> None:

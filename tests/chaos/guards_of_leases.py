@@ -46,8 +46,8 @@ _CLAIM = [
     Guard(
         "a video that cannot be claimed holds up no other",
         QUEUE,
-        "        except DatabaseError as error:\n            logger.debug(",
-        "        except DatabaseError as error:\n            raise\n            logger.debug(",
+        "        except REFUSALS as error:\n            logger.debug(",
+        "        except REFUSALS as error:\n            raise\n            logger.debug(",
         (f"{_REFUSED}test_a_refused_video_is_set_aside_and_claimed_once_allowed[exception]",),
     ),
     Guard(
@@ -209,8 +209,8 @@ _TAKING_BACK = [
     Guard(
         "a video that cannot be taken back holds up no other",
         RECOVERY,
-        "        except DatabaseError as error:\n            logger.debug(",
-        "        except DatabaseError as error:\n            raise\n            logger.debug(",
+        "        except REFUSALS as error:\n            logger.debug(",
+        "        except REFUSALS as error:\n            raise\n            logger.debug(",
         (f"{_TIMES}test_video_whose_row_is_refused_holds_up_no_other",),
     ),
     Guard(

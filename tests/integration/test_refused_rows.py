@@ -34,6 +34,7 @@ REFUSALS = {
     "undo": "NEW.status := OLD.status; RETURN NEW",
 }
 """What the trigger does."""
+WAIT = "PERFORM pg_sleep(100); RETURN NEW"
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def refuse(pool: Pool, refusal: str, *ids: UUID) -> None:
     with pool.connection() as connection:
         connection.execute(
             f"""
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {REFUSALS[refusal]}; END $$;
+            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN {REFUSALS.get(refusal, WAIT)}; END $$;
             CREATE TRIGGER refuse BEFORE UPDATE ON videos FOR EACH ROW WHEN (OLD.id IN ({chosen}))
                 EXECUTE FUNCTION refuse();
             """.encode()
@@ -103,6 +105,22 @@ def test_a_refused_video_is_set_aside_and_claimed_once_allowed(
     assert (video.id, video.attempt, queue.trouble) == (refused, 1, None)
     finish(queue, video)
     assert row(strict, refused)["status"] == "READY"
+
+
+def test_a_trigger_that_waits_holds_up_no_other(existing_url: str, strict: Pool) -> None:
+    sent = send(strict, ANNA, 2)
+    with open_pool(existing_url, max_size=1, name="tests", statement_timeout_s=0.5) as impatient:
+        queue = VideoQueue(impatient, "first", 60.0)
+        refuse(strict, "wait", sent[0])
+        (video,) = queue.claim(10)
+        assert (video.id, queue.claim(10)) == (sent[1], [])
+        allow(strict)
+        (waited,) = queue.claim(10)
+        refuse(strict, "wait", sent[0])
+        expire(strict, video, waited)
+        assert recovery(impatient, "second").reap() == [video.id]
+        allow(strict)
+        assert recovery(impatient, "second").reap() == [waited.id]
 
 
 @pytest.mark.parametrize("refusal", ["exception", "skip"])
