@@ -39,8 +39,8 @@ _CLAIM = [
     Guard(
         "what backs off takes nobody's place",
         QUEUE,
-        "AND p.available_at <= clock_timestamp()\n        ORDER BY p.due_at",
-        "AND p.available_at IS NOT NULL\n        ORDER BY p.due_at",
+        "AND p.available_at <= clock_timestamp(){only}\n        ORDER BY p.due_at",
+        "AND p.available_at IS NOT NULL{only}\n        ORDER BY p.due_at",
         (f"{_RACES}test_a_video_that_backs_off_takes_nobodys_place",),
     ),
     Guard(
