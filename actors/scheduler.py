@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -120,11 +120,14 @@ class VideoScheduler:
         self._fetchers = self._fetchers_beside(self._pools[WorkerKind.MEDIA])
         self._downloads = Downloads(self._fetchers, self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._failing: dict[str, str] = {}
+        """Why a step of the loop fails, since it began to."""
         self._workers = {kind: placement.count for kind, placement in config.plan.placements.items()}
         self._admission = Admission(self._workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
         self._pressure = BackPressure()
         self._outage = EngineOutage()
         self._deadlines = Deadlines()
+        self._hindrances = (self._pressure, self._outage, self._queue, self._recovery)
         self._charges = QuotaCharges(self._database, config.quotas) if config.quotas.measures else None
         self._wake = asyncio.Event()
         self._more_waits = self._urgent_waits = True
@@ -216,19 +219,37 @@ class VideoScheduler:
         looked_s = -POLL_S
         while not self._stopping.is_set():
             self._wake.clear()
-            try:
-                if time.monotonic() - looked_s >= POLL_S:  # videos end far more often than leases expire
-                    looked_s = time.monotonic()
-                    await asyncio.to_thread(self._recovery.reap)
-                    self._look()
-                if await self._claim():
-                    await asyncio.sleep(BETWEEN_CLAIMS_S)
-            except DatabaseUnavailable as error:
-                logger.warning("nothing is claimed: %s", error)
-            except Exception:  # what is in flight goes on: whatever happened, try again
-                logger.exception("nothing is claimed")
+            if time.monotonic() - looked_s >= POLL_S:  # videos end far more often than leases expire
+                looked_s = time.monotonic()
+                await self._or_logged("taking back expired leases", asyncio.to_thread(self._recovery.reap))
+                self._look()
+            if await self._or_logged("claim", self._claim()):
+                await asyncio.sleep(BETWEEN_CLAIMS_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
+
+    async def _or_logged(self, event: str, step: Awaitable[Any]) -> Any:
+        """What the step returns; None where it fails, which is logged once per reason until it succeeds again.
+
+        What is in flight goes on: whatever happened, it is tried again.
+        """
+        try:
+            result = await step
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # below are the values of a row
+            if self._failing.get(event) != reason:
+                logger.log(
+                    logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.ERROR,
+                    "%s failed, tried again every %g s: %s",
+                    event,
+                    POLL_S,
+                    reason,
+                )
+            logger.debug("%s failed", event, exc_info=error)
+            self._failing[event] = reason
+            return None
+        self._failing.pop(event, None)
+        return result
 
     async def _claim(self) -> bool:
         """Claim what there is room for; whether that was anything."""
@@ -434,7 +455,7 @@ class VideoScheduler:
                 state="busy" if self._in_flight else "idle",
                 busy_s=0.0,
                 peak_memory_bytes=None,
-                trouble="; ".join(filter(None, (self._pressure.trouble, self._outage.trouble))) or None,
+                trouble="; ".join(each.trouble for each in self._hindrances if each.trouble) or None,
             )
         ]
         views = {WorkerKind.FETCHER: self._fetchers.view()} | {kind: pool.view() for kind, pool in self._pools.items()}

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from cluster.contracts.errors import ConfigurationError, HeimdexError, SourceBusy
+from cluster.contracts.errors import ConfigurationError, HeimdexError, RefusedByDatabase, SourceBusy
 from cluster.fetch_limits import fetch_limits
 from cluster.reembed import Outcome, Wish, reembed
 from cluster.scene_pictures import ScenePictures
@@ -80,6 +80,12 @@ class TakenOver:
     queued: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+
+    def note_refused(self, video: LeftVideo, reason: str, detail: str) -> None:
+        """This one stays as it is: why in general, and in particular."""
+        self.refused[reason] += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(f"{video.id}: {detail}")
 
 
 def adopt(settings: Settings, url: str, open_ray: OpenRay, say: Say) -> Report:
@@ -152,15 +158,28 @@ def take_over_left(settings: Settings, url: str, *, failed: bool, dry: bool, say
         for page in _left_pages(pool, statuses):
             reasons = {video.id: _refusal(video, limits) for video in page}
             good = [video for video in page if reasons[video.id] is None]
-            taken.queued += len(good) if dry else len(take_over(pool, good, statuses))
+            if dry:
+                taken.queued += len(good)
+            elif good:
+                _take_over(pool, good, statuses, taken)
             for video in page:
                 reason = reasons[video.id]
                 if reason is not None:
-                    taken.refused[reason[0]] += 1
-                    if len(taken.examples) < EXAMPLES:
-                        taken.examples.append(f"{video.id}: {reason[1]}")
+                    taken.note_refused(video, *reason)
             say(f"{taken.queued} videos queued, {taken.refused.total()} left as they are")
     return taken
+
+
+def _take_over(pool: Pool, videos: Sequence[LeftVideo], statuses: Sequence[str], taken: TakenOver) -> None:
+    """Queue the videos, one by one where the database refuses one of them."""
+    try:
+        taken.queued += len(take_over(pool, videos, statuses))
+    except RefusedByDatabase as error:
+        if len(videos) == 1:
+            taken.note_refused(videos[0], "the database refuses it", str(error))
+        else:
+            for video in videos:
+                _take_over(pool, [video], statuses, taken)
 
 
 def _refusal(video: LeftVideo, limits: FetchLimits) -> tuple[str, str] | None:

@@ -5,14 +5,16 @@ the stage.
 """
 
 import logging
+from collections.abc import Mapping
 from uuid import UUID
 
-from psycopg import ClientCursor, DatabaseError, OperationalError
-from psycopg.rows import dict_row
+from psycopg import ClientCursor
+from psycopg.rows import DictRow, dict_row
 
 from cluster.contracts.stages import RetryRule
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
+from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,29 +29,24 @@ FROM (SELECT lease_token FROM video_leases WHERE {chosen} ORDER BY lease_token {
 
 -- Close the open stage runs as lost, naming the stage, and let the video wait again, or fail it there when this counts
 -- and was once too often.
-WITH released AS (
-    DELETE FROM video_leases
+WITH held AS MATERIALIZED (
+    SELECT video_id, lease_token FROM video_leases
     WHERE lease_token = ANY (string_to_array(current_setting('heimdex.taken_back'), ',')::bigint[])
-    RETURNING video_id
-), lost AS (
-    UPDATE video_stage_runs AS r
-    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
-        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'NodeLost', error_message = %(reason)s
-    FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
-    RETURNING r.video_id, r.stage, r.ready_at
 ), last_stage AS (
-    SELECT DISTINCT ON (video_id) video_id, stage FROM lost ORDER BY video_id, ready_at DESC, stage
+    SELECT DISTINCT ON (r.video_id) r.video_id, r.stage
+    FROM held JOIN video_stage_runs AS r ON r.video_id = held.video_id AND r.outcome = 'running'
+    ORDER BY r.video_id, r.ready_at DESC, r.stage
 ), verdict AS (
-    SELECT v.id, p.interruptions + %(counted)s AS interruptions,
+    SELECT v.id, held.lease_token, v.status = 'PROCESSING' AS processing,
+           p.interruptions + %(counted)s AS interruptions,
            %(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
            coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
            greatest(date_trunc('milliseconds', clock_timestamp()), {started_at}) AS moment,
            {started_at} AS started_at
-    FROM released JOIN videos AS v ON v.id = released.video_id
-    JOIN video_processing AS p ON p.video_id = released.video_id
-    LEFT JOIN last_stage AS s ON s.video_id = released.video_id
-), taken_back AS (
+    FROM held JOIN videos AS v ON v.id = held.video_id
+    JOIN video_processing AS p ON p.video_id = held.video_id
+    LEFT JOIN last_stage AS s ON s.video_id = held.video_id
+), written AS (
     UPDATE videos AS v
     SET status = CASE WHEN spent THEN 'FAILED' ELSE 'PENDING' END::video_status,
         processing_stage = CASE WHEN spent THEN stage ELSE 'queued' END,
@@ -62,13 +59,38 @@ WITH released AS (
                  THEN round(extract(epoch FROM moment - coalesce(started_at, moment)) * 1000)::integer END,
         updated_at = moment
     FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'
-    RETURNING v.id, spent, moment, verdict.interruptions
+    RETURNING v.id, v.status, spent, moment, verdict.interruptions
+), taken_back AS (
+    SELECT id, spent, moment, interruptions FROM written WHERE status <> 'PROCESSING'
+), released AS (
+    -- A video that a trigger of videos keeps PROCESSING keeps its lease: without one nobody would look at it again.
+    DELETE FROM video_leases AS l USING verdict AS v
+    WHERE l.video_id = v.id AND (NOT v.processing OR v.id IN (SELECT id FROM taken_back))
+    RETURNING l.video_id
+), lost AS (
+    UPDATE video_stage_runs AS r
+    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
+        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
+        error_type = 'NodeLost', error_message = %(reason)s
+    FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
+), waiting AS (
+    UPDATE video_processing AS p
+    SET interruptions = t.interruptions, error_type = CASE WHEN %(counted)s > 0 THEN 'NodeLost' END,
+        available_at = CASE WHEN spent THEN NULL ELSE moment END
+    FROM taken_back AS t WHERE p.video_id = t.id
 )
-UPDATE video_processing AS p
-SET interruptions = t.interruptions, error_type = CASE WHEN %(counted)s > 0 THEN 'NodeLost' END,
-    available_at = CASE WHEN spent THEN NULL ELSE moment END
-FROM taken_back AS t WHERE p.video_id = t.id
-RETURNING p.video_id AS id
+SELECT v.id, v.lease_token, v.id IN (SELECT id FROM taken_back) AS taken_back FROM verdict AS v WHERE v.processing
+"""
+
+_SET_ASIDE = """
+-- A video whose row the database refuses to change keeps its lease, which ends again after a while: it takes no other's
+-- place among those that have expired.
+UPDATE video_leases AS l
+SET expires_at = greatest(l.expires_at, clock_timestamp() + make_interval(secs => r.delay_s))
+FROM (SELECT d.lease_token, d.delay_s
+      FROM unnest(%(tokens)s::bigint[], %(delays)s::float8[]) AS d (lease_token, delay_s)
+      JOIN video_leases AS l USING (lease_token) ORDER BY d.lease_token FOR UPDATE OF l SKIP LOCKED) AS r
+WHERE l.lease_token = r.lease_token
 """
 # Somebody who writes under a lease that has just expired is still at work: pass it over.
 _EXPIRED, _PASSING_OVER = "expires_at < clock_timestamp()", "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
@@ -83,6 +105,12 @@ class LeaseRecovery:
         self._pool = pool
         self._scheduler = scheduler
         self._max_interruptions = rule.max_interruptions
+        self._refused: RefusedRows[int] = RefusedRows("video cannot be taken back", "lease_token")
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps videos from being taken back, in a sentence; None: nothing."""
+        return self._refused.trouble
 
     def reap(self, limit: int = 100) -> list[UUID]:
         """Take back up to ``limit`` videos whose lease expired, whoever held them."""
@@ -107,31 +135,41 @@ class LeaseRecovery:
             "counted": counted,
             "max_interruptions": self._max_interruptions,
         }
+        refused: dict[int, str] = {}
         try:
-            return self._execute(chosen, locking, parameters)
-        except DatabaseError as error:
-            if isinstance(error, OperationalError):
-                raise
-        taken_back: list[UUID] = []
-        for token in self._tokens(chosen, parameters):
-            try:
-                taken_back += self._execute(
-                    f"{chosen} AND lease_token = %(token)s", locking, parameters | {"token": token}
-                )
-            except DatabaseError as error:
-                logger.error("the video of lease %d cannot be taken back: %s", token, error)
-        return taken_back
+            rows = self._execute(chosen, locking, parameters)
+        except REFUSALS as error:
+            logger.debug("taking back refused by the database; leases are taken back one by one", exc_info=error)
+            rows = []
+            for token in self._tokens(chosen, parameters):
+                one = f"{chosen} AND lease_token = %(token)s"
+                try:
+                    rows += self._execute(one, locking, {**parameters, "token": token}, BRIEFLY)
+                except REFUSALS as refusal:
+                    refused[token] = sentence_of(refusal)
+        refused |= {row["lease_token"]: SKIPPED for row in rows if not row["taken_back"]}
+        taken_back = {row["lease_token"]: row["id"] for row in rows if row["taken_back"]}
+        self._refused.release(taken_back)
+        if refused:
+            self._set_aside(refused)
+        return list(taken_back.values())
 
-    def _execute(self, chosen: str, locking: str, parameters: dict[str, object]) -> list[UUID]:
-        statement = _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
+    def _set_aside(self, reasons: Mapping[int, str]) -> None:
+        delays = self._refused.note(reasons)
+        with self._pool.autocommitted() as connection:
+            connection.execute(_SET_ASIDE, {"tokens": list(reasons), "delays": delays})
+
+    def _execute(self, chosen: str, locking: str, parameters: Mapping[str, object], before: str = "") -> list[DictRow]:
+        statement = before + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=dict_row)  # one message: nobody is stopped in between
             cursor.execute(statement, parameters)
-            cursor.nextset()
-            return [row["id"] for row in cursor]
+            while cursor.nextset():
+                pass
+            return cursor.fetchall()
 
     def _tokens(self, chosen: str, parameters: dict[str, object]) -> list[int]:
-        statement = f"SELECT lease_token FROM video_leases WHERE {chosen} ORDER BY lease_token"
+        statement = f"SELECT lease_token FROM video_leases WHERE {chosen} ORDER BY lease_token LIMIT %(limit)s"
         with self._pool.autocommitted() as connection:
             return [
                 row["lease_token"]

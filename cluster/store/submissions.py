@@ -63,16 +63,21 @@ LEFT JOIN videos AS v ON v.id = row.id
 LEFT JOIN video_processing AS p ON p.video_id = row.id
 """
 
-_CANCELLED = """, cancelled AS (
+_CANCELLED = """, written AS (
     -- FAILED to everybody else; without a duration, since nothing was measured to its end.
     UPDATE videos AS v
     SET status = 'FAILED', error_message = 'cancelled ' || %(by)s, processing_finished_at = clock_timestamp(),
         processing_duration_ms = NULL, updated_at = clock_timestamp()
     FROM chosen WHERE v.id = chosen.id
-    RETURNING v.id
+    RETURNING v.id, v.status
+), cancelled AS (
+    -- One that a trigger of videos left as it was goes on.
+    SELECT id FROM written WHERE status = 'FAILED'
 ), forgotten AS (
     DELETE FROM video_stage_results AS s USING cancelled AS c WHERE s.video_id = c.id
-)
+)"""
+
+_WAITS_NO_MORE = """
 UPDATE video_processing AS p
 SET cancelled_at = clock_timestamp(), available_at = NULL, error_type = 'Cancelled'
 FROM cancelled AS c WHERE p.video_id = c.id
@@ -88,6 +93,7 @@ WITH chosen AS MATERIALIZED (
     ORDER BY v.id FOR UPDATE
 )"""
     + _CANCELLED
+    + _WAITS_NO_MORE
 )
 
 _LOCK_CLAIMED = """
@@ -98,16 +104,20 @@ SELECT lease_token FROM video_leases WHERE video_id = ANY (%(ids)s) ORDER BY lea
 _CANCEL_CLAIMED = (
     """
 -- What is on its way loses its lease: whoever works on it may write nothing more.
-WITH chosen AS (
-    DELETE FROM video_leases WHERE lease_token = ANY (%(tokens)s) RETURNING video_id AS id
+WITH chosen AS MATERIALIZED (
+    SELECT video_id AS id FROM video_leases WHERE lease_token = ANY (%(tokens)s)
+)"""
+    + _CANCELLED
+    + """, lease AS (
+    DELETE FROM video_leases AS l USING cancelled AS c WHERE l.video_id = c.id
 ), left_open AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
         wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
         error_type = 'Cancelled', error_message = 'the video was cancelled while this stage was open'
-    FROM chosen WHERE r.video_id = chosen.id AND r.outcome = 'running'
+    FROM cancelled AS c WHERE r.video_id = c.id AND r.outcome = 'running'
 )"""
-    + _CANCELLED
+    + _WAITS_NO_MORE
 )
 
 

@@ -5,28 +5,36 @@ must stop and discard. All times are the database's clock. Leases whose schedule
 owners do ``submissions``', stage runs the ledger's, scenes ``scenes``'.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from psycopg import ClientCursor
-from psycopg.rows import class_row
+from psycopg import ClientCursor, DatabaseError
+from psycopg.rows import DictRow, dict_row
 
-from cluster.contracts.errors import LeaseLost, SourceChanging
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost, RefusedByDatabase, SourceChanging
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
+from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
 from cluster.video_uris import video_name
 
+logger = logging.getLogger(__name__)
+
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
+
+_CLAIM_ROUNDS = 20
+"""How often one claim chooses others in the places of refused videos."""
 
 NOBODY_AHEAD: Mapping[UUID, float] = {}
 NO_CAPS: Mapping[UUID, int] = {}
 
-_CLAIM = """
+_CHOOSE = """
 -- Lease up to n waiting videos to a scheduler. Each owner's are taken in order of when they are due; between owners,
 -- the one with fewest in flight comes first, where a video's worth of run that an owner has received beyond the others
 -- (``ahead``) counts as one in flight. Processing begins with the first worker, which the ledger writes down.
@@ -56,51 +64,76 @@ WITH RECURSIVE owners AS (
     LEFT JOIN capped AS m USING (owner_id)
     CROSS JOIN LATERAL (
         SELECT p.video_id, p.due_at FROM video_processing AS p
-        WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp()
+        WHERE p.owner_id = o.owner_id AND p.available_at <= clock_timestamp(){only}
         ORDER BY p.due_at, p.video_id
         LIMIT least(%(limit)s, m.cap, greatest(%(owner_cap)s - coalesce(h.videos, 0), 0))
     ) AS w
 ), chosen AS (
     SELECT video_id, owner_id, turn, due_at FROM candidates ORDER BY turn, due_at, video_id LIMIT %(limit)s
 ){urgent}, waiting AS MATERIALIZED (
-    SELECT v.id, v.status = 'PENDING' AS pending
+    SELECT v.id, p.owner_id, v.status = 'PENDING' AS pending
     FROM {all_chosen} AS c
     JOIN videos AS v ON v.id = c.video_id
     JOIN video_processing AS p ON p.video_id = c.video_id
     WHERE p.available_at <= clock_timestamp()
     ORDER BY c.turn, c.due_at, v.id
     FOR UPDATE OF v, p SKIP LOCKED
-), processing AS (
+)"""
+
+_CLAIM = (
+    _CHOOSE
+    + """, processing AS (
     UPDATE videos AS v
     SET status = 'PROCESSING', processing_stage = 'queued', updated_at = clock_timestamp(),
         processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
         error_message = NULL
     FROM waiting WHERE v.id = waiting.id AND waiting.pending
-    RETURNING v.id, v.storage_path, v.filename,
+    RETURNING v.id, v.status, v.storage_path, v.filename,
               -- Users of an existing database may write it: a moment that no program can hold must stop no claim.
               CASE WHEN v.queued_at > clock_timestamp() - interval '100 years'
                         AND v.queued_at < clock_timestamp() + interval '1 day'
                    THEN v.queued_at ELSE clock_timestamp() END AS queued_at
 ), claimed AS (
-    -- One that another system has taken since waits here no more.
+    -- One that another system has taken since waits here no more; one that a trigger of videos left PENDING still does.
     UPDATE video_processing AS p
     SET available_at = NULL, attempt = p.attempt + waiting.pending::integer,
         error_type = CASE WHEN waiting.pending THEN NULL ELSE p.error_type END
-    FROM waiting WHERE p.video_id = waiting.id
+    FROM waiting LEFT JOIN processing AS v ON v.id = waiting.id
+    WHERE p.video_id = waiting.id AND (NOT waiting.pending OR v.status <> 'PENDING')
     RETURNING p.*
 ), leased AS (
     INSERT INTO video_leases (video_id, lease_token, scheduler, expires_at)
     SELECT id, nextval('video_lease_tokens'), %(scheduler)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
-    FROM processing
+    FROM processing WHERE status = 'PROCESSING'
     RETURNING video_id, lease_token
 )
-SELECT v.id, c.owner_id, c.priority, coalesce(c.uri, v.storage_path) AS uri, c.origin, v.filename, c.language,
+SELECT w.id, w.owner_id, c.priority, coalesce(c.uri, v.storage_path) AS uri, c.origin, v.filename, c.language,
        c.attempt, l.lease_token, v.queued_at, greatest(date_trunc('milliseconds', clock_timestamp()),
                              date_trunc('milliseconds', v.queued_at + interval '999 microseconds')) AS claimed_at,
        c.failures AS errors, c.crashes, c.interruptions, c.postponed_s,
        ARRAY(SELECT stage FROM video_stage_results AS s WHERE s.video_id = v.id) AS stored
-FROM processing AS v JOIN claimed AS c ON c.video_id = v.id JOIN leased AS l ON l.video_id = v.id
-ORDER BY c.due_at, v.id
+FROM waiting AS w LEFT JOIN processing AS v ON v.id = w.id LEFT JOIN claimed AS c ON c.video_id = w.id
+LEFT JOIN leased AS l ON l.video_id = w.id
+WHERE l.lease_token IS NOT NULL OR w.pending AND c.video_id IS NULL
+ORDER BY c.due_at, w.id
+"""
+)
+"""A row without a lease token is a video that a trigger of ``videos`` left PENDING."""
+
+_CHOSEN_IDS = _CHOOSE + " SELECT id, owner_id FROM waiting WHERE pending"
+
+_SET_ASIDE = """
+-- Videos whose rows the database refuses to change are tried again after a while, and take nobody's place until then.
+WITH refused AS MATERIALIZED (
+    SELECT p.video_id, r.delay_s
+    FROM unnest(%(videos)s::uuid[], %(delays)s::float8[]) AS r (video_id, delay_s)
+    JOIN video_processing AS p ON p.video_id = r.video_id
+    WHERE p.available_at <= clock_timestamp()
+    ORDER BY p.video_id FOR UPDATE OF p SKIP LOCKED
+)
+UPDATE video_processing AS p
+SET available_at = clock_timestamp() + make_interval(secs => r.delay_s), error_type = %(error_type)s
+FROM refused AS r WHERE p.video_id = r.video_id
 """
 
 _URGENT = """, urgent_owners AS (
@@ -131,6 +164,7 @@ _URGENT = """, urgent_owners AS (
 )"""
 """What is claimed beyond the limit as urgent: of each owner those of the highest priority, which is above the usual."""
 _ALL_CHOSEN = "(TABLE chosen UNION ALL TABLE urgent)"
+_CLAIM_ONE = BRIEFLY + _CLAIM.format(only=" AND p.video_id = %(video)s", urgent="", all_chosen="chosen")
 
 _HEARTBEAT = """
 -- Prolong every lease that this scheduler holds; the answer says which it still holds. Leases are locked in order of
@@ -157,12 +191,9 @@ WITH done AS MATERIALIZED (
     ORDER BY l.lease_token FOR UPDATE
 ), clock AS MATERIALIZED (
     SELECT date_trunc('milliseconds', clock_timestamp()) AS moment
-), lease AS (
-    DELETE FROM video_leases AS l USING held WHERE l.video_id = held.video_id
-    RETURNING l.video_id, l.lease_token
 ), begun AS MATERIALIZED (
-    SELECT v.id, lease.lease_token, {STARTED_AT} AS started_at FROM lease JOIN videos AS v ON v.id = lease.video_id
-), finished AS (
+    SELECT v.id, held.lease_token, {STARTED_AT} AS started_at FROM held JOIN videos AS v ON v.id = held.video_id
+), written AS (
     UPDATE videos AS v
     SET status = 'READY', processing_stage = 'completed',
         processing_finished_at = greatest(clock.moment, begun.started_at),
@@ -171,9 +202,14 @@ WITH done AS MATERIALIZED (
         processing_duration_ms =
             round(greatest(extract(epoch FROM clock.moment - begun.started_at), 0) * 1000)::integer
     FROM begun, clock WHERE v.id = begun.id
-    RETURNING v.id, begun.lease_token, v.processing_finished_at AS moment
+    RETURNING v.id, v.status, begun.lease_token, v.processing_finished_at AS moment
+), finished AS (
+    -- A video that a trigger of videos keeps PROCESSING keeps its lease, by which it is taken back.
+    SELECT id, lease_token, moment FROM written WHERE status <> 'PROCESSING'
+), lease AS (
+    DELETE FROM video_leases AS l USING finished WHERE l.video_id = finished.id
 ), forgotten AS (
-    DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id
+    DELETE FROM video_stage_results AS s USING finished WHERE s.video_id = finished.id
 ), closed AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'completed',
@@ -195,8 +231,15 @@ _LOCK = """
 SELECT FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s FOR UPDATE;
 """
 
-_END_ATTEMPT = """lease AS (
-    DELETE FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s RETURNING video_id
+_HELD = """held AS MATERIALIZED (
+    SELECT video_id FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s
+)"""
+
+_END_ATTEMPT = """settled AS (
+    -- A video that a trigger of videos keeps PROCESSING keeps its lease, by which it is taken back.
+    SELECT id FROM written WHERE status <> 'PROCESSING'
+), lease AS (
+    DELETE FROM video_leases AS l USING settled WHERE l.video_id = settled.id RETURNING l.video_id
 ), left_open AS (
     UPDATE video_stage_runs AS r
     SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
@@ -204,7 +247,7 @@ _END_ATTEMPT = """lease AS (
         error_type = 'Abandoned', error_message = 'the attempt ended while this stage was open'
     FROM lease WHERE r.video_id = lease.video_id AND r.outcome = 'running'
 )"""
-"""The lease ends, and with it every stage run that is open: without a lease nobody would ever close it."""
+"""The lease of a video that ``written`` settled ends, and with it every stage run that is open."""
 
 _FAIL = (
     _LOCK
@@ -217,21 +260,23 @@ WITH clock AS MATERIALIZED (
     + STARTED_AT
     + """ AS started_at FROM videos AS v WHERE v.id = %(id)s) AS begun
 ), """
-    + _END_ATTEMPT
-    + """, failed AS (
+    + _HELD
+    + """, written AS (
     UPDATE videos AS v
     SET status = 'FAILED', processing_stage = %(stage)s, error_message = %(error_message)s,
         processing_finished_at = clock.moment, updated_at = clock.moment,
         processing_started_at = coalesce(clock.started_at, clock.moment),
         processing_duration_ms =
             round(extract(epoch FROM clock.moment - coalesce(clock.started_at, clock.moment)) * 1000)::integer
-    FROM lease, clock WHERE v.id = lease.video_id
-    RETURNING v.id
-)
+    FROM held, clock WHERE v.id = held.video_id
+    RETURNING v.id, v.status
+), """
+    + _END_ATTEMPT
+    + """
 UPDATE video_processing AS p
 SET failures = p.failures + %(errors)s, crashes = p.crashes + %(crashes)s,
     interruptions = p.interruptions + %(interruptions)s, error_type = %(error_type)s
-FROM failed WHERE p.video_id = failed.id
+FROM settled WHERE p.video_id = settled.id
 """
 )
 
@@ -241,22 +286,24 @@ _RETRY = (
 -- PENDING again: queued from now on, claimable after the delay; the reason stays to be read. What was made of a file
 -- that has become another one since is of no use.
 WITH """
-    + _END_ATTEMPT
-    + """, forgotten AS (
-    DELETE FROM video_stage_results AS s USING lease WHERE s.video_id = lease.video_id AND %(changing)s
-), waiting AS (
+    + _HELD
+    + """, written AS (
     UPDATE videos AS v
     SET status = 'PENDING', processing_stage = 'queued', error_message = %(error_message)s,
         queued_at = clock_timestamp(), processing_started_at = NULL, updated_at = clock_timestamp()
-    FROM lease WHERE v.id = lease.video_id
-    RETURNING v.id
+    FROM held WHERE v.id = held.video_id
+    RETURNING v.id, v.status
+), """
+    + _END_ATTEMPT
+    + """, forgotten AS (
+    DELETE FROM video_stage_results AS s USING settled WHERE s.video_id = settled.id AND %(changing)s
 )
 UPDATE video_processing AS p
 SET failures = p.failures + %(errors)s, crashes = p.crashes + %(crashes)s,
     interruptions = p.interruptions + %(interruptions)s, postponed_s = p.postponed_s + %(postponed_s)s,
     error_type = %(error_type)s,
     available_at = clock_timestamp() + make_interval(secs => %(delay_s)s)
-FROM waiting WHERE p.video_id = waiting.id
+FROM settled WHERE p.video_id = settled.id
 """
 )
 
@@ -282,6 +329,7 @@ class VideoQueue:
         self._scheduler = scheduler
         self._lease_s = lease_s
         self._owner_cap = owner_cap if owner_cap is not None else _NO_CAP
+        self._refused: RefusedRows[UUID] = RefusedRows("video cannot be claimed", "video_id")
 
     def claim(
         self,
@@ -296,7 +344,42 @@ class VideoQueue:
         owners have received beyond the others, in videos; the owner with least of that and of videos in flight comes
         first. ``caps``: how many more of an owner may be leased, where that is limited.
 
-        One message to the server, which commits it: a scheduler that is stopped in here holds nobody up.
+        One message to the server, which commits it: a scheduler that is stopped in here holds nobody up. Videos whose
+        rows the database refuses to change are set aside for a while, and others take their places.
+        """
+        claimed: list[ClaimedVideo] = []
+        refused: set[UUID] = set()
+        try:
+            for _ in range(_CLAIM_ROUNDS):
+                owners = Counter(video.owner_id for video in claimed)
+                left = {owner: cap - owners[owner] for owner, cap in caps.items()} | dict.fromkeys(refused, 0)
+                beyond = max(len(claimed) - limit, 0)
+                again = self._claim(claimed, max(limit - len(claimed), 0), urgent - beyond, ahead, left)
+                if not again or len(claimed) >= limit + urgent:
+                    break
+                refused |= again  # others take their places; what else is of these owners waits for the next claim
+        except (DatabaseError, DatabaseUnavailable) as error:
+            if not claimed:
+                raise
+            logger.warning("claim broken off: %s (claimed=%d)", error, len(claimed))
+        return claimed
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps videos from being claimed, in a sentence; None: nothing."""
+        return self._refused.trouble
+
+    def _claim(
+        self,
+        claimed: list[ClaimedVideo],
+        limit: int,
+        urgent: int,
+        ahead: Mapping[UUID, float],
+        caps: Mapping[UUID, int],
+    ) -> set[UUID]:
+        """Add to ``claimed`` what one claim leases; returns the owners of videos whose rows the database refused.
+
+        Where it raises for one of them, they are claimed one by one. Refused ones are set aside.
         """
         parameters = {
             "lock": _CLAIM_LOCK,
@@ -311,12 +394,54 @@ class VideoQueue:
             "lease_s": self._lease_s,
             "owner_cap": self._owner_cap,
         }
+        refused: dict[UUID, str] = {}
+        owners: set[UUID] = set()
+        for rows in self._rows(parameters, refused):
+            claimed += [_ClaimedRow(**row).video() for row in rows if row["lease_token"] is not None]
+            for row in rows:
+                if row["lease_token"] is None:
+                    refused.setdefault(row["id"], SKIPPED)
+                    owners.add(row["owner_id"])
+        self._refused.release(video.id for video in claimed)
+        if refused:
+            self._set_aside(refused)
+        return owners
+
+    def _rows(self, parameters: Mapping[str, object], refused: dict[UUID, str]) -> Iterator[list[DictRow]]:
+        """The rows of one claim or, where the database refuses it, of one for each video; why goes into ``refused``."""
+        parts = {"urgent": "", "all_chosen": "chosen"}
+        if parameters["urgent"]:
+            parts = {"urgent": _URGENT, "all_chosen": _ALL_CHOSEN}
+        try:
+            rows = self._locked(_CLAIM.format(only="", **parts), parameters)
+        except REFUSALS as error:
+            logger.debug("claim refused by the database; its videos are claimed one by one", exc_info=error)
+        else:
+            yield rows
+            return
+        for chosen in self._locked(_CHOSEN_IDS.format(only="", **parts), parameters):
+            try:
+                yield self._locked(_CLAIM_ONE, {**parameters, "limit": 1, "video": chosen["id"]})
+            except REFUSALS as error:
+                refused[chosen["id"]] = sentence_of(error)
+                yield [{**chosen, "lease_token": None}]
+
+    def _locked(self, statement: str, parameters: Mapping[str, object]) -> list[DictRow]:
         with self._pool.autocommitted() as connection:
-            cursor = ClientCursor(connection, row_factory=class_row(_ClaimedRow))
-            parts = {"urgent": _URGENT, "all_chosen": _ALL_CHOSEN} if urgent else {"urgent": "", "all_chosen": "chosen"}
-            cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s); {_CLAIM.format(**parts)}", parameters)
-            cursor.nextset()
-            return [row.video() for row in cursor.fetchall()]
+            cursor = ClientCursor(connection, row_factory=dict_row)
+            cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s); {statement}", parameters)
+            while cursor.nextset():
+                pass
+            return cursor.fetchall()
+
+    def _set_aside(self, reasons: Mapping[UUID, str]) -> None:
+        parameters = {
+            "videos": list(reasons),
+            "delays": self._refused.note(reasons),
+            "error_type": RefusedByDatabase.__name__,
+        }
+        with self._pool.autocommitted() as connection:
+            connection.execute(_SET_ASIDE, parameters)
 
     def heartbeat(self, tokens: Sequence[int]) -> set[int]:
         """Prolong the leases of ``tokens`` in one statement; returns the tokens that are still held."""

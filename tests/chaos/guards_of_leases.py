@@ -11,6 +11,7 @@ _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
 _RACES = "tests/integration/test_lease_races.py::"
 _ORDERS = "tests/integration/test_lock_order.py::"
 _TIMES = "tests/integration/test_impossible_times.py::"
+_REFUSED = "tests/integration/test_refused_rows.py::"
 _OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it"
 
 _CLAIM = [
@@ -38,9 +39,54 @@ _CLAIM = [
     Guard(
         "what backs off takes nobody's place",
         QUEUE,
-        "AND p.available_at <= clock_timestamp()\n        ORDER BY p.due_at",
-        "AND p.available_at IS NOT NULL\n        ORDER BY p.due_at",
+        "AND p.available_at <= clock_timestamp(){only}\n        ORDER BY p.due_at",
+        "AND p.available_at IS NOT NULL{only}\n        ORDER BY p.due_at",
         (f"{_RACES}test_a_video_that_backs_off_takes_nobodys_place",),
+    ),
+    Guard(
+        "a video that cannot be claimed holds up no other",
+        QUEUE,
+        "        except REFUSALS as error:\n            logger.debug(",
+        "        except REFUSALS as error:\n            raise\n            logger.debug(",
+        (f"{_REFUSED}test_a_refused_video_is_set_aside_and_claimed_once_allowed[exception]",),
+    ),
+    Guard(
+        "a video that a trigger skips goes on waiting",
+        QUEUE,
+        "AND (NOT waiting.pending OR v.status <> 'PENDING')",
+        "",
+        (
+            f"{_REFUSED}test_a_refused_video_is_set_aside_and_claimed_once_allowed[skip]",
+            f"{_REFUSED}test_a_refused_video_is_set_aside_and_claimed_once_allowed[undo]",
+        ),
+    ),
+    Guard(
+        "refused videos take nobody's place",
+        QUEUE,
+        "SET available_at = clock_timestamp() + make_interval(secs => r.delay_s), error",
+        "SET error",
+        (f"{_REFUSED}test_a_refused_video_is_set_aside_and_claimed_once_allowed[exception]",),
+    ),
+    Guard(
+        "others are claimed in the places of refused videos",
+        QUEUE,
+        "_CLAIM_ROUNDS = 20",
+        "_CLAIM_ROUNDS = 1",
+        (f"{_REFUSED}test_a_claim_of_one_passes_over_an_owner_whose_videos_are_refused[0-skip]",),
+    ),
+    Guard(
+        "others are those of other owners",
+        QUEUE,
+        " | dict.fromkeys(refused, 0)",
+        "",
+        (f"{_REFUSED}test_a_claim_of_one_passes_over_an_owner_whose_videos_are_refused[0-skip]",),
+    ),
+    Guard(
+        "others keep to what an owner may have",
+        QUEUE,
+        "cap - owners[owner] for",
+        "cap for",
+        (f"{_REFUSED}test_a_claim_with_refused_videos_keeps_to_its_limits[skip]",),
     ),
     Guard(
         "one lease per video, by the database",
@@ -163,9 +209,61 @@ _TAKING_BACK = [
     Guard(
         "a video that cannot be taken back holds up no other",
         RECOVERY,
-        "            if isinstance(error, OperationalError):\n                raise\n",
-        "            raise\n",
+        "        except REFUSALS as error:\n            logger.debug(",
+        "        except REFUSALS as error:\n            raise\n            logger.debug(",
         (f"{_TIMES}test_video_whose_row_is_refused_holds_up_no_other",),
+    ),
+    Guard(
+        "a video that a trigger keeps PROCESSING keeps its lease: taking back",
+        RECOVERY,
+        " AND (NOT v.processing OR v.id IN (SELECT id FROM taken_back))",
+        "",
+        (f"{_REFUSED}test_a_refused_lease_is_kept_and_taken_back_once_allowed[False-skip]",),
+    ),
+    Guard(
+        "a video that a trigger keeps PROCESSING keeps its lease: finishing",
+        QUEUE,
+        "DELETE FROM video_leases AS l USING finished WHERE l.video_id = finished.id",
+        "DELETE FROM video_leases AS l USING held WHERE l.video_id = held.video_id",
+        (f"{_REFUSED}test_a_video_whose_end_is_refused_keeps_its_lease[finish-skip]",),
+    ),
+    Guard(
+        "a video that a trigger keeps PROCESSING keeps its lease: failing and waiting again",
+        QUEUE,
+        "DELETE FROM video_leases AS l USING settled WHERE l.video_id = settled.id",
+        "DELETE FROM video_leases AS l USING held WHERE l.video_id = held.video_id",
+        (
+            f"{_REFUSED}test_a_video_whose_end_is_refused_keeps_its_lease[_fail-skip]",
+            f"{_REFUSED}test_a_video_whose_end_is_refused_keeps_its_lease[_retry-skip]",
+        ),
+    ),
+    Guard(
+        "a video that a trigger keeps PROCESSING keeps its lease: cancelling",
+        "cluster/store/submissions.py",
+        "DELETE FROM video_leases AS l USING cancelled AS c WHERE l.video_id = c.id",
+        "DELETE FROM video_leases AS l USING chosen AS c WHERE l.video_id = c.id",
+        (f"{_REFUSED}test_a_video_whose_end_is_refused_keeps_its_lease[_cancel-skip]",),
+    ),
+    Guard(
+        "refused leases take no other's place",
+        RECOVERY,
+        "SET expires_at = greatest(l.expires_at, clock_timestamp() + make_interval(secs => r.delay_s))",
+        "SET expires_at = l.expires_at",
+        (f"{_REFUSED}test_more_refused_leases_than_a_look_takes_hold_up_no_other",),
+    ),
+    Guard(
+        "a refused row is tried at growing intervals",
+        "cluster/store/refusals.py",
+        "min(2 * known.delay_s, LONGEST_DELAY_S)",
+        "FIRST_DELAY_S",
+        (f"{_REFUSED}test_intervals_double_up_to_the_longest_and_reasons_are_logged_once",),
+    ),
+    Guard(
+        "refusals are forgotten after a while",
+        "cluster/store/refusals.py",
+        "        self._drop_old(now_s)\n",
+        "",
+        (f"{_REFUSED}test_intervals_double_up_to_the_longest_and_reasons_are_logged_once",),
     ),
     Guard(
         "times that Python lacks are read",

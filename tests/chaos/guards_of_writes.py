@@ -40,8 +40,8 @@ _FENCE = [
     Guard(
         "fence: fail and retry",
         QUEUE,
-        f"{_ID_AND_TOKEN} RETURNING video_id\n), left_open",
-        "WHERE video_id = %(id)s RETURNING video_id\n), left_open",
+        f'{_ID_AND_TOKEN}\n)"""',
+        'WHERE video_id = %(id)s\n)"""',
         (f"{_STALE}[True-fail]", f"{_STALE}[True-retry]"),
     ),
     Guard(
@@ -92,22 +92,22 @@ _SETTLED = [
     Guard(
         "what is settled is not finished again",
         QUEUE,
-        "AS started_at FROM lease JOIN videos AS v ON v.id = lease.video_id",
-        "AS started_at FROM done AS lease JOIN videos AS v ON v.id = lease.video_id",
+        "AS started_at FROM held JOIN videos AS v ON v.id = held.video_id",
+        "AS started_at FROM done AS held JOIN videos AS v ON v.id = held.video_id",
         (_ONCE,),
     ),
     Guard(
         "what is settled does not fail again: the first failure stays",
         QUEUE,
-        "FROM lease, clock WHERE v.id = lease.video_id\n    RETURNING v.id\n)",
-        "FROM clock WHERE v.id = %(id)s\n    RETURNING v.id\n)",
+        "FROM held, clock WHERE v.id = held.video_id\n    RETURNING v.id, v.status\n)",
+        "FROM clock WHERE v.id = %(id)s\n    RETURNING v.id, v.status\n)",
         (_ONCE,),
     ),
     Guard(
         "what is settled does not wait again",
         QUEUE,
-        "FROM lease WHERE v.id = lease.video_id\n    RETURNING v.id\n)",
-        "WHERE v.id = %(id)s\n    RETURNING v.id\n)",
+        "FROM held WHERE v.id = held.video_id\n    RETURNING v.id, v.status\n)",
+        "WHERE v.id = %(id)s\n    RETURNING v.id, v.status\n)",
         (_ONCE,),
     ),
     Guard(

@@ -1,118 +1,28 @@
 """The real scheduler on a real Postgres: what waits is queued, and what is urgent does not wait. Workers are played."""
 
-import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
+from played_scheduler import PATIENCE_S, RUNS_S, SOURCE_ANSWERS, PlayedScheduler, scheduling, until_ready
 from queued_videos import only
 
-from actors.admission import WORK_S
-from actors.fetchers import Fetchers
-from actors.pools import Pool as WorkerPool
-from actors.scheduler import BETWEEN_CLAIMS_S, SchedulerConfig
-from actors.stage_actor import StageReply
-from actors.video_path import FETCH_CALL
-from actors.worker_kinds import BATCH_LIMITS, DEFERRED
-from cluster.contracts.stages import RetryRule, WorkerKind
+from actors.scheduler import BETWEEN_CLAIMS_S
 from cluster.contracts.videos import HIGHEST_PRIORITY, ClaimedVideo, Submission
 from cluster.store.database import Pool
 from cluster.store.queue_signals import notifications
 from cluster.store.submissions import submit
 from cluster.store.video_queue import VideoQueue
-from tests.benchmarks.idle_workers import IdlePlan, IdleScheduler, _Handle
 
-RUNS_S = {"read_speech": 0.02, "transcribe": 0.3, "detect": 0.1, "describe": 0.02, "write": 0.01}
-"""How long calls run for each video; the others take no time."""
-TWO_CORES = IdlePlan(media_workers=2, others=1, max_in_flight=128)
 ANNA, BERT = UUID(int=1), UUID(int=2)
-PATIENCE_S = 60.0
-SOURCE_ANSWERS = threading.Event()
-"""Until it does, downloads do not end."""
-SOURCE_ANSWERS.set()
-
-
-class _Worker(_Handle):
-    """Runs for a while."""
-
-    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
-        run_s = RUNS_S.get(call, 0.0)
-        await asyncio.sleep(run_s * len(batch))
-        return [replace(reply, report=replace(reply.report, run_s=run_s)) for reply in await super()._run(call, batch)]
-
-
-class _Fetcher(_Handle):
-    """Waits for the source."""
-
-    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
-        if call == FETCH_CALL:
-            await asyncio.to_thread(SOURCE_ANSWERS.wait, PATIENCE_S)
-        return await super()._run(call, batch)
-
-
-class _Scheduler(IdleScheduler):
-    def _pool(self, kind: WorkerKind) -> WorkerPool:
-        size = self._config.plan.placements[kind].count
-        return WorkerPool(
-            kind,
-            _Worker,
-            size,
-            BATCH_LIMITS,
-            DEFERRED,
-            shares=self._shares,
-            estimates=self._estimates,
-            kill=lambda handle: handle.end(),
-        )
-
-    def _fetchers_beside(self, media: WorkerPool) -> Fetchers:
-        plan = self._config.plan
-        return Fetchers(
-            lambda name, _: _Fetcher(name),
-            media.nodes,
-            plan.fetch_limit,
-            plan.fetch_deadline_s,
-            kill=lambda handle: handle.end(),
-        )
-
-
-@contextmanager
-def scheduling(url: str, owner_cap: int | None = None, work_in_flight_s: float = WORK_S) -> Iterator[None]:
-    """A scheduler in a thread of its own."""
-    config = SchedulerConfig(url, TWO_CORES, 60.0, RetryRule(), owner_cap, work_in_flight_s)  # type: ignore[arg-type]
-    ready, stops = threading.Event(), list[Any]()
-
-    async def serve() -> None:
-        scheduler = _Scheduler(config, "first")
-        stops.append(partial(asyncio.get_running_loop().call_soon_threadsafe, scheduler.stop, 0.0))
-        await scheduler.serve(ready.set)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(PATIENCE_S)
-    try:
-        yield
-    finally:
-        stops[0]()
-        thread.join()
 
 
 def send(pool: Pool, count: int, owner: UUID = ANNA, priority: int = 0) -> list[UUID]:
     return submit(pool, owner, [Submission(uri=f"/videos/{n}.mp4", priority=priority) for n in range(count)])
-
-
-def until_ready(pool: Pool, ids: Sequence[UUID], count: int | None = None) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    statement = "SELECT count(*) AS n FROM videos WHERE status = 'READY' AND id = ANY (%s)"
-    while only(pool, statement, list(ids))["n"] < (len(ids) if count is None else count):
-        assert time.monotonic() < end_s
-        threading.Event().wait(0.02)
 
 
 def time_of(pool: Pool, video_id: UUID) -> float:
@@ -212,9 +122,9 @@ def test_a_video_submitted_during_a_claim_is_claimed_next(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.scheduler.POLL_S", PATIENCE_S)
-    claim, look, looked, later = VideoQueue.claim, _Scheduler._look_now, threading.Event(), list[UUID]()
+    claim, look, looked, later = VideoQueue.claim, PlayedScheduler._look_now, threading.Event(), list[UUID]()
 
-    def noted(self: _Scheduler) -> None:
+    def noted(self: PlayedScheduler) -> None:
         look(self)
         looked.set()
 
@@ -226,7 +136,7 @@ def test_a_video_submitted_during_a_claim_is_claimed_next(
             assert looked.wait(PATIENCE_S / 2)
         return claimed
 
-    monkeypatch.setattr(_Scheduler, "_look_now", noted)
+    monkeypatch.setattr(PlayedScheduler, "_look_now", noted)
     with scheduling(database_url):
         ids = send(pool, 1)
         while not looked.wait(0.1):  # until the scheduler listens
