@@ -161,8 +161,8 @@ DECODERS = [
         "decoders end with what they are asked",
         PROCESS,
         "            if not is_at_end:\n",
-        "            if is_at_end:\n",
-        (f"{_PROCESS}test_decoder_parts_not_taken_end_their_process",),
+        "            if is_at_end is None:\n",
+        (f"{_OWNERS}test_parts_that_are_not_taken_end_the_decoder",),
     ),
     Guard(
         "controls and marks of direction are shown",

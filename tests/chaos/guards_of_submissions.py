@@ -225,7 +225,7 @@ _SENDING = [
         SUBMISSIONS_FILE,
         "ON CONFLICT (id) DO NOTHING\n",
         "ON CONFLICT (id) DO UPDATE SET status = excluded.status\n",
-        (f"{_OWNERS}test_the_same_submission_twice_is_one_whatever_became_of_it",),
+        (f"{_OWNERS}test_a_submission_of_which_some_arrived_is_completed",),
     ),
     Guard(
         "submissions per minute",
@@ -246,7 +246,7 @@ _SENDING = [
         REQUESTS,
         "    if not asked.videos:\n        return\n",
         "",
-        (f"{_MEANWHILE}test_what_is_repeated_counts_for_nothing_however_many_came_in_between",),
+        (f"{_MEANWHILE}test_the_same_submission_at_once_counts_once",),
     ),
     Guard("allowed schemes by HTTP", API, "    if refusal is not None:\n", "    if not uri:\n", (_BAD,)),
     Guard("URIs are checked on submission", API, "            check_remote(uri)\n", "            pass\n", (_BAD,)),

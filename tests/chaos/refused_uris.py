@@ -32,6 +32,7 @@ NAMES: dict[str, list[Answers]] = {
     "shared.test": [["100.64.0.1"]],
     "unique-local.test": [["fd00:ec2::254"]],
     "mixed.test": [[PUBLIC, "127.0.0.1"]],
+    "mixed-private.test": [[PUBLIC, "10.0.0.1"]],
     "mixed-first.test": [["127.0.0.1", PUBLIC]],
     "mixed-allowed.test": [[SERVER, "127.0.0.1"]],
     "hidden.test": [[f"93.184.215.{number}" for number in range(50)] + ["::1"]],

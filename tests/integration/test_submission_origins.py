@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -204,6 +205,7 @@ def test_claim_survives_moments_that_a_user_wrote(strict: Pool, existing_url: st
     claimed = VideoQueue(strict, "first", 60.0).claim(9)
     assert {video.id for video in claimed} == {mine, other}
     assert all(video.due_at <= video.claimed_at for video in claimed)
+    assert max(video.claimed_at for video in claimed) < datetime.now(UTC) + timedelta(days=2)
 
 
 # Who may queue a video

@@ -8,7 +8,7 @@ import pytest
 from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
 
 from cluster.contracts.errors import TooManySubmissions
-from cluster.contracts.quotas import SubmissionLimits
+from cluster.contracts.quotas import OwnerQuotas, SubmissionLimits
 from cluster.contracts.videos import Submission
 from cluster.store.database import Pool
 from cluster.store.forgetting import forget
@@ -51,6 +51,17 @@ def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str
             until_somebody_waits(pool, 2)
         assert sorted(one.result(timeout=10) for one in sent) == [0, 2]
     assert only(pool, "SELECT count(*) AS n FROM videos")["n"] == 3
+
+
+def test_the_same_submission_at_once_counts_once(pool: Pool) -> None:
+    ids, limits = [uuid4(), uuid4()], SubmissionLimits(quotas=OwnerQuotas(videos=2))
+    submissions = [Submission(uri=f"{n}.mp4") for n in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        with pool.connection() as blocker:
+            blocker.execute("INSERT INTO video_owners (owner_id) VALUES (%s)", (OWNER,))
+            sent = [threads.submit(submit, pool, OWNER, submissions, ids, limits=limits) for _ in range(2)]
+            until_somebody_waits(pool, 2)
+        assert [one.result(timeout=10) for one in sent] == [ids, ids]
 
 
 def test_what_another_system_left_waiting_is_not_cancelled(pool: Pool) -> None:
