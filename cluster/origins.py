@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.videos import Origin
+from cluster.contracts.videos import MAX_URI, Origin
 from cluster.storage import FetchLimits
 from cluster.storage_root import check_folder, check_own_folder, is_relative
 from cluster.video_uris import scheme_of, shown
@@ -21,6 +21,8 @@ def limits_for(uri: str, origin: Origin, owner_id: UUID, limits: FetchLimits) ->
     Raises:
         InvalidVideo: nothing of this origin may have it; the sentence says what is allowed.
     """
+    if len(uri) > MAX_URI:
+        raise InvalidVideo(f"where it is, is said in more than {MAX_URI} characters: {shown(uri[:100])}...")
     if origin.by_operator:
         check_folder(uri, owner_id)
         return limits

@@ -12,6 +12,8 @@ from psycopg import errors
 from psycopg.rows import class_row
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.videos import MAX_URI
+from cluster.store.bounded_texts import PATH
 from cluster.store.database import Pool
 from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.search_changes import NUMBERED
@@ -30,8 +32,8 @@ SELECT (SELECT count(DISTINCT owner_id) FROM videos) AS owners,
         FROM video_scenes AS s) AS scenes_unnumbered
 """
 
-_UNSHOWN = """
-SELECT s.id, s.video_id, s.thumbnail_url AS url, v.owner_id
+_UNSHOWN = f"""
+SELECT s.id, s.video_id, left(s.thumbnail_url, {MAX_URI + 1}) AS url, v.owner_id
 FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
 WHERE coalesce(s.key_frame_url, '') = '' AND s.thumbnail_url <> '' AND s.id > %(after)s
 ORDER BY s.id LIMIT %(limit)s
@@ -58,8 +60,8 @@ SELECT count(*) FILTER (WHERE coalesce(s.key_frame_url, '') = '') AS pictures,
 FROM video_scenes AS s
 """
 
-_STORED_PATHS = """
-SELECT v.storage_path AS path FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
+_STORED_PATHS = f"""
+SELECT {PATH} AS path FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
 WHERE p.forgotten_at IS NULL AND v.storage_path !~ '^/' AND v.storage_path NOT LIKE '%%://%%'
 ORDER BY v.status = 'PENDING' DESC, v.created_at DESC, v.id LIMIT %(limit)s
 """

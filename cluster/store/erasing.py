@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from cluster.contracts.audit import Action, ObjectKind
 from cluster.store.audit_log import Trail
+from cluster.store.bounded_texts import PATH
 from cluster.store.database import Pool
 from cluster.store.refusals import refused_in_one_sentence
 
@@ -31,7 +32,7 @@ SELECT (SELECT count(*) FROM videos WHERE owner_id = %(owner)s) AS videos,
 _NEXT = f"""
 -- The owner's next videos by their ids; those that another system works on are left to it.
 WITH next AS MATERIALIZED (
-    SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, coalesce(p.origin, 'adopted') AS origin
+    SELECT v.id, coalesce(p.uri, {PATH}) AS uri, coalesce(p.origin, 'adopted') AS origin
     FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
     WHERE v.owner_id = %(owner)s AND v.id > %(after)s AND NOT ({_ELSEWHERE})
     ORDER BY v.id LIMIT %(limit)s

@@ -21,6 +21,7 @@ from psycopg.rows import DictRow, class_row
 from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.audit_log import Trail
+from cluster.store.bounded_texts import FILENAME, PATH, PLACE
 from cluster.store.database import Pool
 from cluster.store.refusals import refused_in_one_sentence
 from cluster.store.scene_text import SCENE_TEXT
@@ -41,8 +42,8 @@ SELECT attname AS name FROM pg_catalog.pg_attribute
 WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attname = ANY (%s) ORDER BY attnum
 """
 
-_NAMED = """
-SELECT v.id, v.filename, coalesce(p.uri, v.storage_path, '') AS uri,
+_NAMED = f"""
+SELECT v.id, {FILENAME} AS filename, coalesce({PLACE}, '') AS uri,
        v.status IN ('READY', 'FAILED') AND p.forgotten_at IS NULL AS to_forget
 FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
 WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
@@ -107,9 +108,9 @@ FROM forgotten AS f
 
 _CLEAR = "SELECT heimdex_clear_forgotten(%(ids)s, %(without_file)s)"
 
-_OWN = """
+_OWN = f"""
 WITH chosen AS MATERIALIZED (
-    SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, coalesce(p.origin, 'adopted') AS origin, v.status,
+    SELECT v.id, coalesce(p.uri, {PATH}) AS uri, coalesce(p.origin, 'adopted') AS origin, v.status,
            p.available_at
     FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
     WHERE v.owner_id = %(owner)s AND (v.id = ANY (%(ids)s) OR coalesce(p.uri, v.storage_path) = ANY (%(uris)s))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 from uuid import UUID
 
 from psycopg import Error, errors, sql
@@ -10,8 +11,10 @@ from psycopg.rows import class_row
 
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.search import WordsQuery
+from cluster.contracts.videos import MAX_URI
+from cluster.store.bounded_texts import FILENAME, PLACE
 from cluster.store.database import Pool
-from cluster.store.scene_text import SCENE_TAGS
+from cluster.store.scene_text import MAX_LETTERS, SCENE_TAGS
 from cluster.store.scenes import TEXT_CONFIGURATIONS
 from cluster.store.words_sql import TsQuery
 from cluster.video_uris import shown, video_name
@@ -24,8 +27,8 @@ _BEGIN, _END = "\x02", "\x03"
 _SCENES = sql.SQL(
     f"""
 -- The words that fit are marked as the full text search knows them: stemmed in the video's language, or as typed.
-SELECT s.id AS scene_id, s.video_id, v.filename, coalesce(p.uri, v.storage_path) AS uri, s.index, s.start_s, s.end_s,
-       {SCENE_TAGS} AS tags, s.thumbnail_url, {{said}} AS transcript_segment
+SELECT s.id AS scene_id, s.video_id, {FILENAME} AS filename, {PLACE} AS uri, s.index, s.start_s, s.end_s,
+       {SCENE_TAGS} AS tags, left(s.thumbnail_url, {MAX_URI}) AS thumbnail_url, {{said}} AS transcript_segment
 FROM video_scenes AS s
 JOIN videos AS v ON v.id = s.video_id
 LEFT JOIN video_processing AS p ON p.video_id = s.video_id
@@ -36,8 +39,9 @@ WHERE s.id = ANY (%(ids)s) AND v.owner_id = %(owner)s AND p.forgotten_at IS NULL
 """
 )
 
+_SAID: LiteralString = f"left(s.transcript_segment, {MAX_LETTERS})"
 _MARKED = sql.SQL(
-    """ts_headline(coalesce(configuration, 'simple')::regconfig, s.transcript_segment,
+    """ts_headline(coalesce(configuration, 'simple')::regconfig, {said},
                    ({typed}) || ({stemmed}), %(markers)s)"""
 )
 
@@ -73,10 +77,11 @@ def read_scenes(pool: Pool, owner_id: UUID, scene_ids: Sequence[UUID], query: Wo
     Left out is what is gone by now, and what is another owner's, whatever the engine that found the ids says; and what
     has no index in another system's table.
     """
-    said: sql.Composable = sql.SQL("s.transcript_segment")
+    said: sql.Composable = sql.SQL(_SAID)
     asked = TsQuery(query)
     if query:
         said = _MARKED.format(
+            said=sql.SQL(_SAID),
             typed=asked.within(sql.SQL("'simple'::regconfig")),
             stemmed=asked.within(sql.SQL("coalesce(configuration, 'simple')::regconfig")),
         )

@@ -15,6 +15,7 @@ from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import PRIORITY_STEP_S
 from cluster.store.audit_log import Trail
+from cluster.store.bounded_texts import PATH
 from cluster.store.database import Pool
 from cluster.store.owner_requests import check_again, lock_owner, note_again
 from cluster.store.queue_signals import notify
@@ -35,14 +36,14 @@ WHERE v.status = 'FAILED' AND p.forgotten_at IS NULL AND p.cancelled_at IS NULL
 ORDER BY v.id FOR UPDATE OF v
 """
 
-_ENQUEUE = """
+_ENQUEUE: LiteralString = f"""
 , waiting AS (
     UPDATE videos AS v
     SET status = 'PENDING', processing_stage = 'queued', error_message = NULL, queued_at = clock_timestamp(),
         processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
         updated_at = clock_timestamp()
     FROM chosen WHERE v.id = chosen.id
-    RETURNING v.id, v.owner_id, v.storage_path
+    RETURNING v.id, v.owner_id, {PATH} AS storage_path
 ), discarded AS (
     DELETE FROM video_stage_results AS r USING waiting WHERE r.video_id = waiting.id AND %(from_the_beginning)s
 )
@@ -89,8 +90,8 @@ WITH chosen AS MATERIALIZED (
     + _ENQUEUE
 )
 
-_LEFT = """
-SELECT v.id, v.owner_id, v.storage_path AS path, v.status::text AS status FROM videos AS v
+_LEFT = f"""
+SELECT v.id, v.owner_id, {PATH} AS path, v.status::text AS status FROM videos AS v
 WHERE v.status = ANY (%(statuses)s::video_status[]) AND v.id > %(after)s
   AND NOT EXISTS (SELECT FROM video_processing AS p WHERE p.video_id = v.id)
 ORDER BY v.id LIMIT %(limit)s

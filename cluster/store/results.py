@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from cluster.contracts.videos import SETTLED, VideoStatus
-from cluster.redaction import redacted_or_none
+from cluster.redaction import redacted_beginning
+from cluster.store.bounded_texts import ERROR_MESSAGE, FILENAME, PLACE, STAGE
 from cluster.store.database import Pool
 from cluster.store.plausible_times import PROCESSING_MS, QUEUE_MS, RTF, plausible
 from cluster.store.shown_status import SHOWN_STATUS
@@ -56,8 +57,9 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
     with pool.connection() as connection:
         rows = connection.execute(
             f"""
-            SELECT v.id, v.filename, coalesce(p.uri, v.storage_path) AS place, {SHOWN_STATUS} AS status,
-                   v.processing_stage, v.duration_s, v.error_message, coalesce(p.warnings, '[]') AS warnings,
+            SELECT v.id, {FILENAME} AS filename, {PLACE} AS place, {SHOWN_STATUS} AS status,
+                   {STAGE} AS processing_stage, v.duration_s, {ERROR_MESSAGE} AS error_message,
+                   coalesce(p.warnings, '[]') AS warnings,
                    coalesce(r.stages, '{{}}') AS stages, coalesce(r.done_stages, 0) AS done_stages,
                    (extract(epoch FROM coalesce({_STARTED}, clock_timestamp()) - {_QUEUED}) * 1000)::float8 AS queue_ms,
                    CASE WHEN r.ended_at IS NOT NULL
@@ -79,7 +81,7 @@ def read_standings(pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
             (list(ids),),
         ).fetchall()
     return [
-        Standing(**{**row, "place": shown(row["place"]), "error_message": redacted_or_none(row["error_message"])})
+        Standing(**{**row, "place": shown(row["place"]), "error_message": redacted_beginning(row["error_message"])})
         for row in rows
     ]
 
@@ -89,8 +91,8 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
     with pool.connection() as connection:
         rows = connection.execute(
             f"""
-            SELECT v.id, coalesce(p.uri, v.storage_path) AS uri, v.filename, {SHOWN_STATUS} AS status,
-                   v.processing_stage, p.error_type, v.error_message, v.duration_s,
+            SELECT v.id, {PLACE} AS uri, {FILENAME} AS filename, {SHOWN_STATUS} AS status,
+                   {STAGE} AS processing_stage, p.error_type, {ERROR_MESSAGE} AS error_message, v.duration_s,
                    {QUEUE_MS} AS queue_ms,
                    v.processing_duration_ms AS processing_ms,
                    {RTF} AS rtf,
@@ -116,7 +118,7 @@ def _result(row: dict[str, Any], runs: Sequence[StageRun]) -> dict[str, Any]:
         **row,
         "id": str(row["id"]),
         "uri": shown(row["uri"]),
-        "error_message": redacted_or_none(row["error_message"]),
+        "error_message": redacted_beginning(row["error_message"]),
         "wait_ms": None if run_ms is None else row["processing_ms"] - run_ms,
         "run_ms": run_ms,
         "stages": stages,

@@ -6,11 +6,15 @@ in columns of their own.
 
 from typing import LiteralString
 
+MAX_LETTERS = 1_000_000
+"""Of the text of a scene: 12 hours of speech without a cut have some 650,000. Another system's may have any number."""
+MAX_TAGS = 1000
+
 SCENE_TEXT: LiteralString = (
-    "coalesce(nullif(s.combined_text, ''), "
-    "concat_ws(E'\\n', nullif(s.transcript_segment, ''), nullif(s.visual_summary, '')))"
+    "left(coalesce(nullif(s.combined_text, ''), "
+    f"concat_ws(E'\\n', nullif(s.transcript_segment, ''), nullif(s.visual_summary, ''))), {MAX_LETTERS})"
 )
 """Empty where there is none, never null."""
 
-SCENE_TAGS: LiteralString = "array_remove(coalesce(s.tags, ARRAY[]::text[]), NULL)"
+SCENE_TAGS: LiteralString = f"(array_remove(coalesce(s.tags, ARRAY[]::text[]), NULL))[1:{MAX_TAGS}]"
 """Those that are texts: another system's array may be null, or hold nulls."""

@@ -18,9 +18,10 @@ from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged
 from cluster.contracts.quotas import NO_LIMITS, SubmissionLimits
 from cluster.contracts.stages import Stage
-from cluster.contracts.videos import MAX_URI, PRIORITY_STEP_S, Origin, Submission
-from cluster.redaction import MOST_SHOWN, redacted_beginning
+from cluster.contracts.videos import PRIORITY_STEP_S, Origin, Submission
+from cluster.redaction import redacted_beginning
 from cluster.store.audit_log import Trail
+from cluster.store.bounded_texts import ERROR_MESSAGE, FILENAME, PLACE, STAGE
 from cluster.store.database import Pool, connect
 from cluster.store.owner_requests import check_new, lock_owner
 from cluster.store.plausible_times import plausible
@@ -290,10 +291,8 @@ def quarantine(
     with pool.connection() as connection, connection.cursor(row_factory=class_row(QuarantinedVideo)) as cursor:
         items = cursor.execute(
             f"""
-            SELECT v.id, v.owner_id, left(v.filename, {MOST_SHOWN}) AS filename,
-                   left(coalesce(p.uri, v.storage_path), {MAX_URI}) AS uri, p.error_type,
-                   left(v.processing_stage, {MOST_SHOWN}) AS stage,
-                   left(v.error_message, {MOST_SHOWN}) AS error_message,
+            SELECT v.id, v.owner_id, {FILENAME} AS filename, {PLACE} AS uri, p.error_type,
+                   {STAGE} AS stage, {ERROR_MESSAGE} AS error_message,
                    coalesce(p.attempt, 0) AS attempts, coalesce(p.crashes, 0) AS crashes,
                    coalesce({plausible("v.processing_finished_at")}, v.updated_at) AS failed_at
             FROM {videos} WHERE {chosen} ORDER BY failed_at DESC, v.id LIMIT %(limit)s OFFSET %(offset)s

@@ -9,12 +9,15 @@ from pydantic import TypeAdapter
 
 from cluster.contracts.results import Segment, Transcript, TranscriptSource
 from cluster.contracts.videos import VideoStatus
+from cluster.store.bounded_texts import FILENAME, PLACE
 from cluster.store.database import Pool
 from cluster.store.existing_transcripts import read_existing
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.video_uris import video_name
 
 _SEGMENT = TypeAdapter(Segment)
+MAX_LETTERS = 2**25
+"""Of what another system stored: 12 hours of fast speech, with a time for each word, have a third of it as JSON."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,16 @@ def read_transcript(pool: Pool, owner_id: UUID, video_id: UUID) -> TranscribedVi
     with pool.connection() as connection:
         row = connection.execute(
             f"""
-            SELECT v.filename, coalesce(p.uri, v.storage_path) AS uri, {SHOWN_STATUS} AS status, v.duration_s,
+            SELECT {FILENAME} AS filename, {PLACE} AS uri, {SHOWN_STATUS} AS status, v.duration_s,
                    t.language, t.model, t.segments,
                    -- Columns that are there in an existing database only.
-                   to_jsonb(v) ->> 'transcript_segments' AS existing_segments,
-                   to_jsonb(v) ->> 'full_transcript' AS existing_text,
-                   to_jsonb(v) ->> 'transcript_language' AS existing_language
+                   CASE WHEN length(existing.segments) <= {MAX_LETTERS} THEN existing.segments END AS existing_segments,
+                   left(existing.text, {MAX_LETTERS}) AS existing_text, left(existing.language, 10) AS existing_language
             FROM videos AS v
+            CROSS JOIN LATERAL (
+                SELECT to_jsonb(v) ->> 'transcript_segments' AS segments, to_jsonb(v) ->> 'full_transcript' AS text,
+                       to_jsonb(v) ->> 'transcript_language' AS language
+            ) AS existing
             LEFT JOIN video_processing AS p ON p.video_id = v.id
             LEFT JOIN video_transcripts AS t ON t.video_id = v.id
             WHERE v.id = %s AND v.owner_id = %s AND p.forgotten_at IS NULL

@@ -19,6 +19,7 @@ from cluster.contracts.errors import DatabaseUnavailable, LeaseLost, RefusedByDa
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
+from cluster.store.bounded_texts import FILENAME, PATH
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
 from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
@@ -88,7 +89,11 @@ _CLAIM = (
         processing_started_at = NULL, processing_finished_at = NULL, processing_duration_ms = NULL,
         error_message = NULL
     FROM waiting WHERE v.id = waiting.id AND waiting.pending
-    RETURNING v.id, v.status, v.storage_path, v.filename,
+    RETURNING v.id, v.status, """
+    + PATH
+    + """ AS storage_path, """
+    + FILENAME
+    + """ AS filename,
               -- Users of an existing database may write it: a moment that no program can hold must stop no claim.
               CASE WHEN v.queued_at > clock_timestamp() - interval '100 years'
                         AND v.queued_at < clock_timestamp() + interval '1 day'

@@ -11,25 +11,28 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from cluster.contracts.videos import VideoStatus
-from cluster.redaction import redacted_or_none
+from cluster.contracts.videos import MAX_URI, VideoStatus
+from cluster.redaction import redacted_beginning
+from cluster.store.bounded_texts import ERROR_MESSAGE, FILENAME, PLACE, STAGE
 from cluster.store.database import Pool
 from cluster.store.plausible_times import QUEUE_MS, RTF
-from cluster.store.scene_text import SCENE_TAGS
+from cluster.store.scene_text import MAX_LETTERS, SCENE_TAGS
 from cluster.store.shown_status import SHOWN_STATUS
 from cluster.video_uris import shown
 
 # The keys are those of every JSON that shows a video.
 _SUMMARY = f"""
-    v.id, coalesce(p.uri, v.storage_path) AS uri, v.filename, {SHOWN_STATUS} AS status, v.processing_stage,
-    p.error_type, v.error_message, v.duration_s,
+    v.id, {PLACE} AS uri, {FILENAME} AS filename, {SHOWN_STATUS} AS status, {STAGE} AS processing_stage,
+    p.error_type, {ERROR_MESSAGE} AS error_message, v.duration_s,
     {QUEUE_MS} AS queue_ms,
     v.processing_duration_ms AS processing_ms,
     {RTF} AS rtf,
     coalesce(p.warnings, '[]') AS warnings, v.created_at, v.updated_at
 """
 _SCENES = f"""
-SELECT s.index, s.start_s, s.end_s, s.transcript_segment, s.visual_summary, {SCENE_TAGS} AS tags, s.thumbnail_url
+SELECT s.index, s.start_s, s.end_s, left(s.transcript_segment, {MAX_LETTERS}) AS transcript_segment,
+       left(s.visual_summary, {MAX_LETTERS}) AS visual_summary, {SCENE_TAGS} AS tags,
+       left(s.thumbnail_url, {MAX_URI}) AS thumbnail_url
 FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
 WHERE s.video_id = %s AND v.owner_id = %s AND s.index IS NOT NULL ORDER BY s.index, s.id
 """
@@ -90,4 +93,4 @@ def _scenes(connection: Connection[DictRow], owner_id: UUID, video_id: UUID) -> 
 
 
 def _shown(video: DictRow) -> DictRow:
-    return {**video, "uri": shown(video["uri"]), "error_message": redacted_or_none(video["error_message"])}
+    return {**video, "uri": shown(video["uri"]), "error_message": redacted_beginning(video["error_message"])}

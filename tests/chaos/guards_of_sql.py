@@ -12,6 +12,8 @@ MIGRATIONS = "cluster/store/migrations.py"
 
 _RIGHTS = "tests/integration/test_privileges.py::"
 _MIGRATED = "tests/integration/test_migrations.py::"
+BOUNDED = "cluster/store/bounded_texts.py"
+_LONG = "tests/integration/test_long_texts.py::"
 _FIGURES = "tests/integration/test_implausible_figures.py::"
 _SESSIONS = "tests/integration/test_database.py::"
 _IDLE = "tests/integration/test_session_limits.py::"
@@ -142,9 +144,51 @@ _CHECKS = [
     Guard(
         "the quarantine: texts are cut",
         "cluster/store/submissions.py",
-        "left(v.error_message, {MOST_SHOWN}) AS error_message",
+        "{ERROR_MESSAGE} AS error_message",
         "v.error_message",
         (f"{_FIGURES}test_texts_of_any_length_are_shown_up_to_a_bound",),
+    ),
+    Guard(
+        "names of videos are cut",
+        BOUNDED,
+        'f"left(v.filename, {MOST_SHOWN})"',
+        '"v.filename"',
+        (f"{_LONG}test_reader_of_a_long_text_holds_its_beginning[list]",),
+    ),
+    Guard(
+        "where a video is, is cut before it is shown",
+        BOUNDED,
+        'f"left(coalesce(p.uri, v.storage_path), {MAX_URI})"',
+        '"coalesce(p.uri, v.storage_path)"',
+        (f"{_LONG}test_reader_of_a_long_text_holds_its_beginning[status]",),
+    ),
+    Guard(
+        "a path that would be opened is cut",
+        BOUNDED,
+        'f"left(v.storage_path, {MAX_URI + 1})"',
+        '"v.storage_path"',
+        (f"{_LONG}test_claim_of_a_long_text_holds_its_beginning",),
+    ),
+    Guard(
+        "a path that was cut is not opened",
+        "cluster/origins.py",
+        "    if len(uri) > MAX_URI:\n",
+        "    if not uri:\n",
+        (f"{_LONG}test_claim_of_a_long_text_holds_its_beginning",),
+    ),
+    Guard(
+        "tags of a scene are counted",
+        "cluster/store/scene_text.py",
+        "[1:{MAX_TAGS}]",
+        "",
+        (f"{_LONG}test_scenes_of_a_long_text_hold_its_beginning",),
+    ),
+    Guard(
+        "a transcript of another system has a most",
+        "cluster/store/transcripts.py",
+        "left(existing.text, {MAX_LETTERS}) AS",
+        "existing.text AS",
+        (f"{_LONG}test_transcript_of_a_long_text_is_its_beginning",),
     ),
     Guard(
         "no half of a password is shown where a text was cut",
