@@ -43,7 +43,7 @@ WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY (%s)
 
 
 def changed_functions(connection: Connection[DictRow]) -> list[str]:
-    """The functions that are missing, other than ours, open to everybody, or one too many; sorted."""
+    """The functions that are missing, other than ours, open to PUBLIC, or one too many; sorted."""
     names = sorted({signature.partition("(")[0] for signature in EXPECTED})
     rows = connection.execute(_FOUND, (names,)).fetchall()
     right = {

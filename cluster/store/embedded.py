@@ -72,7 +72,7 @@ def running_urls(data_dir: Path) -> DatabaseUrls | None:
 class EmbeddedPostgres:
     """One server with its data directory (the folder that holds PG_VERSION; made on the first start).
 
-    ``settings`` are server settings, e.g. ``{"fsync": "off"}`` for a database that nobody will miss. ``roles``: each
+    ``settings`` are server settings, e.g. ``{"fsync": "off"}`` for a disposable database. ``roles``: each
     role of a cluster has a password of its own (``embedded_roles``); without, the socket's private folder is the guard.
     """
 
@@ -134,7 +134,7 @@ class EmbeddedPostgres:
             ) from None
 
     def stop(self) -> None:
-        """Stops the server, whoever started it; open sessions are ended. Nothing happens when none runs."""
+        """Stops the server, whichever process started it; open sessions are ended. Nothing happens when none runs."""
         if not self.data_dir.exists():
             return
         with self._alone():

@@ -21,7 +21,7 @@ SUPERUSER = "postgres"
 _ROLES = (SUPERUSER, *(role.value for role in DatabaseRole))
 
 TRUSTING = "local all all trust\n"
-"""Who may enter while the roles have no passwords yet: whoever may enter the private folder of the socket."""
+"""Access while the roles have no passwords yet: any account that may enter the private folder of the socket."""
 GUARDED = "# Written by the cluster: every role has a password of its own.\nlocal all all scram-sha-256\n"
 
 # What was made before there were roles is the superuser's. Members of extensions stay its own.
@@ -101,7 +101,7 @@ def make_passwords(data_dir: Path) -> dict[str, str]:
 
 
 def guard(data_dir: Path, url: str, passwords: Mapping[str, str]) -> None:
-    """Make the roles with their passwords, hand the database over to its owner, and let nobody in without a password.
+    """Make the roles with their passwords, hand the database over to its owner, and require passwords from then on.
 
     ``url``: the database, entered as the superuser. Repeated, it does what an interrupted one left.
     """

@@ -1,6 +1,6 @@
 """Erases an owner: rows of videos that are forgotten, the record of searches, and what else names the owner.
 
-What tells of a video goes first (``forgetting``); here the rows themselves do, and with them what refers to them by a
+The content of videos goes first (``forgetting``); here the rows themselves do, and with them what refers to them by a
 foreign key. The audit log keeps its entries, which hold ids alone. The account and its profile are another system's.
 """
 

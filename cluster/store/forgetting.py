@@ -1,12 +1,12 @@
-"""Forgets videos: whatever tells what was said and shown is deleted, what was counted stays, times included.
+"""Forgets videos: all record of what was said and shown is deleted, what was counted stays, times included.
 
 Searches stay counted too, without their text where they were for the video or name it.
 
-That includes what an existing Heimdex wrote of them: the columns of ``videos`` that tell, which a function of the
+That includes what an existing Heimdex wrote of them: the content columns of ``videos``, which a function of the
 database clears (migration 048), and with the scenes all that refers to these. Where a video's file is stays known,
 unless the caller has removed the file.
 
-Pictures lie elsewhere: here is only whose are still to be removed.
+Pictures are stored elsewhere: here is only whose are still to be removed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -52,7 +52,7 @@ WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)
 _ROWS_MAY_BE_HIDDEN = "SELECT row_security_active('public.videos') AS hidden"
 
 _FORGET: LiteralString = f"""
--- What has ended, all in one: nobody sees a video half forgotten, and nobody who lost its lease can write any more.
+-- What has ended, all in one: no reader sees a video half forgotten, and no worker that lost its lease can still write.
 WITH chosen AS MATERIALIZED (
     SELECT v.id, v.owner_id FROM videos AS v
     WHERE v.id = ANY (%(ids)s) AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)

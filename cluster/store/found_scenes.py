@@ -21,7 +21,7 @@ from cluster.video_uris import shown, video_name
 
 logger = logging.getLogger(__name__)
 
-# No text holds these: they are not allowed in JSON or XML without being escaped, and nobody speaks them.
+# No text holds these: they are not allowed in JSON or XML without being escaped, and do not occur in speech.
 _BEGIN, _END = "\x02", "\x03"
 
 _SCENES = sql.SQL(

@@ -1,7 +1,7 @@
 """Brings OpenSearch in line with Postgres, video by video, in every index that there is.
 
-At least once, in any order, by anyone: a document carries its video's version, and OpenSearch refuses what is older
-than what it has. So a write that comes late, or twice, changes nothing.
+At least once, in any order, by any process: a document carries its video's version, and OpenSearch refuses an older
+one than it has. So a write that comes late, or twice, changes nothing.
 """
 
 import json
@@ -32,7 +32,7 @@ _CONFLICT, _NOT_FOUND, _BAD_REQUEST = 409, 404, 400
 
 @dataclass(frozen=True)
 class FollowedIndex:
-    """An index that is to be in line. It is written to by an alias, so that none is made anew that was removed.
+    """An index that is to be in line. It is written to by an alias, so that none is created again that was removed.
 
     ``live``: searches are answered by it, so it must be there.
     """
@@ -85,7 +85,7 @@ class IndexFollower:
         return refused
 
     def follow_due(self) -> None:
-        """Bring all in line that nobody else takes care of. Raises SearchUnavailable."""
+        """Bring all in line that no other process takes care of. Raises SearchUnavailable."""
         while video_ids := self._changes.due(VIDEOS_AT_ONCE):
             for video_id, reason in self.follow_all(video_ids).items():
                 logger.warning("%s: %s", video_id, reason)

@@ -63,7 +63,7 @@ WITH held AS MATERIALIZED (
 ), taken_back AS (
     SELECT id, spent, moment, interruptions FROM written WHERE status <> 'PROCESSING'
 ), released AS (
-    -- A video that a trigger of videos keeps PROCESSING keeps its lease: without one nobody would look at it again.
+    -- A video that a trigger of videos keeps PROCESSING keeps its lease: without one it would never be looked at again.
     DELETE FROM video_leases AS l USING verdict AS v
     WHERE l.video_id = v.id AND (NOT v.processing OR v.id IN (SELECT id FROM taken_back))
     RETURNING l.video_id
@@ -92,7 +92,7 @@ FROM (SELECT d.lease_token, d.delay_s
       JOIN video_leases AS l USING (lease_token) ORDER BY d.lease_token FOR UPDATE OF l SKIP LOCKED) AS r
 WHERE l.lease_token = r.lease_token
 """
-# Somebody who writes under a lease that has just expired is still at work: pass it over.
+# A lease that has just expired may have a scheduler that still writes under it: pass it over.
 _EXPIRED, _PASSING_OVER = "expires_at < clock_timestamp()", "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 # One's own are waited for: a heartbeat or a ledger write that is under way must not leave a video behind.
 _OWN, _WAITING = "scheduler = %(scheduler)s", "FOR UPDATE"
@@ -113,7 +113,7 @@ class LeaseRecovery:
         return self._refused.trouble
 
     def reap(self, limit: int = 100) -> list[UUID]:
-        """Take back up to ``limit`` videos whose lease expired, whoever held them."""
+        """Take back up to ``limit`` videos whose lease expired, of any scheduler."""
         return self._take_back(_EXPIRED, _PASSING_OVER, SCHEDULER_DIED, counted=1, limit=limit)
 
     def reap_own(self) -> list[UUID]:
@@ -162,7 +162,7 @@ class LeaseRecovery:
     def _execute(self, chosen: str, locking: str, parameters: Mapping[str, object], before: str = "") -> list[DictRow]:
         statement = before + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
         with self._pool.autocommitted() as connection:
-            cursor = ClientCursor(connection, row_factory=dict_row)  # one message: nobody is stopped in between
+            cursor = ClientCursor(connection, row_factory=dict_row)  # one message: no process is stopped in between
             cursor.execute(statement, parameters)
             while cursor.nextset():
                 pass

@@ -39,7 +39,7 @@ def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSea
         verify_certs=True,
         ca_certs=None if address.ca_file is None else str(address.ca_file),
         timeout=timeout_s,
-        max_retries=0,  # whoever asks knows better whether and when to ask again
+        max_retries=0,  # the caller knows better whether and when to retry
         pool_maxsize=16,
     )
 
@@ -73,7 +73,7 @@ def _reason(error: TransportError) -> str:
 
 
 def check_engine(client: OpenSearch) -> None:
-    """Raises SearchUnavailable when nobody answers, or without the k-NN plugin."""
+    """Raises SearchUnavailable when the engine does not answer, or without the k-NN plugin."""
     with engine_errors():
         plugins = {plugin["component"] for plugin in client.cat.plugins(format="json")}
     if "opensearch-knn" not in plugins:

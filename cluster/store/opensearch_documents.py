@@ -32,7 +32,7 @@ ANALYZERS = {
 MODEL_FIELDS = {By.PICTURE: "picture_model", By.MEANING: "meaning_model"}
 
 VECTORS = "concat_ws('|', md5(vector_send(p.embedding::vector)), md5(vector_send(m.embedding::vector)))"
-"""SQL for what tells vectors ``p`` and ``m`` of a scene from others, without writing out their numbers."""
+"""SQL for a hash of vectors ``p`` and ``m`` of a scene: compares them without writing out their numbers."""
 
 JOINED_VECTORS = """
 LEFT JOIN {pictures} AS p ON p.scene_id = s.id
@@ -96,7 +96,7 @@ def index_body(shards: int, dimensions: Mapping[By, int]) -> dict[str, Any]:
                 "knn": True,
                 "number_of_shards": shards,
                 "auto_expand_replicas": "0-1",
-                "refresh_interval": "1s",  # said, so that an index which nobody searches is refreshed too
+                "refresh_interval": "1s",  # explicit, so that an index without searches is refreshed too
             }
         },
         "mappings": {"dynamic": "strict", "properties": properties},

@@ -18,9 +18,9 @@ from cluster.store.opensearch_documents import ANALYZERS, MODEL_FIELDS, TYPED, s
 MOST_CLAUSES = 1000
 """What one query may consist of; OpenSearch itself allows 1024."""
 LANGUAGES_KNOWN_S = 10.0
-"""How long a language that nobody spoke before may stay unknown: till then its words are found as typed."""
+"""How long a language that first appears may stay unknown: until then its words are found as typed."""
 MOST_EXPANSIONS = 1000
-"""Words that a beginning (``light*``) may stand for."""
+"""Words that a prefix (``light*``) may expand to."""
 ANSWER_SLACK_S = 0.5
 """How much longer than its own time limit the engine is waited for."""
 _WORD = re.compile(r"[A-Za-z0-9]+|\w")

@@ -15,7 +15,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
-"""Stand for times that are earlier and later than Python's."""
+"""Replace times that are earlier and later than Python's."""
 
 
 def plausible(column: str) -> str:

@@ -61,7 +61,7 @@ WHERE s.id = i.id AND i.stored IS DISTINCT FROM i.wanted
 
 
 class PostgresCheck:
-    """Compares, repairs and builds anew. ``url``: of the same database, for what takes longer than a pool allows."""
+    """Compares, repairs and rebuilds. ``url``: of the same database, for what takes longer than a pool allows."""
 
     def __init__(self, pool: Pool, url: str) -> None:
         self._pool = pool
@@ -95,7 +95,7 @@ class PostgresCheck:
         return verdict
 
     def repair(self, progress: Progress = lambda _: None) -> None:
-        """Mend text indexes and vocabulary where they differ."""
+        """Repair text indexes and vocabulary where they differ."""
         words: dict[UUID, set[str]] = {}
         scenes = 0
         for page in self._pages():
@@ -112,7 +112,7 @@ class PostgresCheck:
             self._vocabulary.repair(owner_id, missing=wanted, extra=set())
 
     def rebuild(self) -> None:
-        """Mend what differs, and build the indexes anew; searches are answered meanwhile."""
+        """Repair what differs, and rebuild the indexes; searches are answered meanwhile."""
         self.repair()
         with connect(
             self._url, name="heimdex-index", autocommit=True, statement_timeout_s=0, needs_session=True

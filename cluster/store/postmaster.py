@@ -24,7 +24,7 @@ class Postmaster:
     socket_dir: str
 
     def url(self, database: str, role: str = SUPERUSER) -> str:
-        """The port is named, so that PGPORT in somebody's environment does not mislead libpq."""
+        """The port is named, so that PGPORT in the environment does not mislead libpq."""
         where: dict[str, object] = {"host": self.socket_dir, "port": self.port}
         password = password_file(self.data_dir, role)
         if password.exists():

@@ -1,4 +1,4 @@
-"""Hints across processes that the queue changed, by NOTIFY. Whoever listens polls as well: a hint may be lost."""
+"""Hints across processes that the queue changed, by NOTIFY. Listeners poll as well: a hint may be lost."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ CHANNEL = "heimdex_queue"
 
 
 def notify(connection: Connection[Any]) -> None:
-    """Tell every listener, once this transaction is committed."""
+    """Notify every listener, once this transaction is committed."""
     connection.execute(f"NOTIFY {CHANNEL}")
 
 
@@ -26,7 +26,7 @@ def can_listen(url: str) -> bool:
 def notifications(url: str, wait_s: float) -> Iterator[bool]:
     """Listen: yields True for a notification, False after ``wait_s`` seconds without one.
 
-    The first is True, as soon as the session listens: a notification from before was not heard.
+    The first is True, as soon as the session listens: notifications from before were not received.
 
     Holds a session of its own. Raises DatabaseUnavailable when it is lost.
     """

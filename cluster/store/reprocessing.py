@@ -109,7 +109,7 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Videos in one of these states, by their ids (None: all that FAILED here), of one owner (None: of anybody).
+    """Videos in one of these states, by their ids (None: all that FAILED here), of one owner (None: of any).
 
     ``paths``: the storage paths that videos must still have.
     """

@@ -48,7 +48,7 @@ class Standing:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more will happen to it by itself."""
+        """Whether its status no longer changes automatically."""
         return self.status in SETTLED
 
 

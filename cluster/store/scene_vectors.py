@@ -54,7 +54,7 @@ FROM locked WHERE c.video_id = locked.video_id
 
 _SCENE_AS_IT_WAS = sql.SQL(
     """
--- Whoever deletes scenes locks them in any order: they are not waited for, or each might wait for the other.
+-- Deletions lock scenes in any order: locked ones are not waited for, or each might wait for the other.
 FROM video_scenes AS s WHERE s.id = %s AND {made} = %s FOR KEY SHARE SKIP LOCKED
 ON CONFLICT DO NOTHING
 """

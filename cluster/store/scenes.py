@@ -1,6 +1,6 @@
 """Writes a video's transcript and scenes in one transaction, fenced by its lease.
 
-The pictures themselves lie where ``scenes_url`` says; here are only their addresses. Searching is ``search_index``'.
+The pictures themselves are stored below ``scenes_url``; here are only their addresses. Searching is ``search_index``'.
 """
 
 from collections import defaultdict
@@ -104,7 +104,7 @@ class SceneStore:
                 for model, vectors in made.items():
                     _write_vectors(connection, tables[model], vectors)
                 raise_version(connection, video_id, len(scenes))
-                # Last, since whoever adds the same words waits for the end of this.
+                # Last, since a transaction that adds the same words waits for the end of this.
                 add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
 
     def warn(self, video_id: UUID, lease_token: int, warnings: Sequence[MediaWarning]) -> None:

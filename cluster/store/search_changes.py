@@ -147,7 +147,7 @@ class SearchChanges:
         self._pool = pool
 
     def due(self, limit: int) -> list[UUID]:
-        """Videos to be brought in line that nobody else takes care of, the longest due first."""
+        """Videos to be brought in line that no other process takes care of, the longest due first."""
         with self._pool.connection() as connection:
             return [row["video_id"] for row in connection.execute(_DUE, (limit,))]
 

@@ -52,7 +52,7 @@ FROM asked
 )
 
 PLAN_WORDS = """
--- What a search reads is mostly in memory, and whoever searches meanwhile needs a CPU too.
+-- What a search reads is mostly in memory, and concurrent searches need a CPU too.
 SELECT set_config('random_page_cost', '1.1', %(locally)s),
        set_config('max_parallel_workers_per_gather', '0', %(locally)s)
 """
@@ -244,7 +244,7 @@ def _ranked(
     connection: Connection[DictRow], statement: sql.Composed, parameters: Mapping[str, Any]
 ) -> list[RankedScene]:
     with connection.cursor(row_factory=class_row(RankedScene)) as cursor:
-        # Planned anew each time: how many scenes an owner or a word has differs too much for one plan.
+        # Planned each time: how many scenes an owner or a word has differs too much for one plan.
         return cursor.execute(statement, parameters, prepare=False).fetchall()
 
 

@@ -1,7 +1,7 @@
-"""The indexes in OpenSearch: made, built anew beside the one that is searched, switched by alias, removed.
+"""The indexes in OpenSearch: made, rebuilt beside the one that is searched, switched by alias, removed.
 
-Which there are is written in Postgres (``search_indexes``), so that whoever changes something knows them all. An alias
-belongs to a pair of models, whose vectors the index behind it holds: who asks with other models asks another alias.
+Postgres lists them (``search_indexes``), so that every process that changes something knows them all. An alias belongs
+to a pair of models, whose vectors the index behind it holds: a search with other models asks another alias.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ SENDERS = 2
 GRACE_S = 3.0
 """How long an index stays after the alias left it: longer than a search takes."""
 Progress = Callable[[int, int], None]
-"""Told how many of how many videos are copied."""
+"""Called with the number of videos copied and the number of all."""
 SAY_EVERY_S = 5.0
 
 
@@ -140,7 +140,7 @@ class SearchIndexes:
             raise ConfigurationError(f"there are no vectors of {models.vision} and {models.text}: `heimdex reembed`")
         dimensions = {by: table.dimensions for by, table in tables.items()}
         index = FollowedIndex(f"{alias}-{time.time_ns() // 1_000_000}", models)
-        self._execute(  # first, so that no index is left of which nobody knows
+        self._execute(  # first, so that no index is left without a record
             "INSERT INTO search_indexes (name, alias, vision_model, text_model, state) "
             "VALUES (%(name)s, %(alias)s, %(vision)s, %(text)s, 'building')",
             {"name": index.name, "alias": alias, "vision": models.vision, "text": models.text},
@@ -179,7 +179,7 @@ class SearchIndexes:
     def _note_copied(self, index: FollowedIndex, videos: int, answer: "Future[dict[UUID, str]]") -> int:
         refused = answer.result()
         if refused:
-            self._changes.touch(list(refused))  # whoever follows finds out once more, and writes down why
+            self._changes.touch(list(refused))  # the follower finds out once more, and records why
         self._execute(
             "UPDATE search_indexes SET copied = copied + %(videos)s WHERE name = %(name)s",
             {"videos": videos, "name": index.name},
@@ -205,7 +205,7 @@ class SearchIndexes:
                 if row["state"] == "live" and row["name"] in there:
                     self._switch(row["alias"], row["name"])
             if unwanted:
-                time.sleep(GRACE_S)  # whoever has begun to search one of these comes to the end
+                time.sleep(GRACE_S)  # searches that have begun in one of these end
             for name in there.intersection(unwanted):
                 self._client.indices.delete(index=name)
         self._execute("DELETE FROM search_indexes WHERE name = ANY (%(names)s)", {"names": unwanted})

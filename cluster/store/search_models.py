@@ -31,7 +31,7 @@ SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEA
 _ADVISORY_LOCK = 0x7265656D626564  # "reembed"; one per database
 
 # Shared by all who write scenes, alone for the switch. A lock of the table and not of its rows: these would let writers
-# that come one after the other keep the switch waiting for ever, and hand an empty answer to one that waited itself.
+# that come one after the other keep the switch waiting indefinitely, and hand an empty answer to one that waited.
 _KEEP = "LOCK TABLE search_models IN ROW SHARE MODE"
 _CHANGE = "LOCK TABLE search_models IN EXCLUSIVE MODE"
 
@@ -124,7 +124,7 @@ class State(StrEnum):
 
 
 class SearchModels:
-    """The models of both spaces, for whoever loads, writes or changes them."""
+    """Reads and changes which models of both spaces are in use."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -138,7 +138,7 @@ class SearchModels:
         return keys_of(self.active())
 
     def by_state(self) -> dict[State, Models]:
-        """All models, as they stand at one moment."""
+        """All models by state, at one moment."""
         with self._pool.connection() as connection:
             rows = connection.execute(_BY_STATE).fetchall()
         models: dict[State, Models] = {state: {} for state in State}
@@ -186,7 +186,7 @@ class SearchModels:
     ) -> int:
         """Search by ``models``, by their keys, from now on, if no scene lacks a vector of theirs, or ``allow_missing``.
 
-        One transaction, for the length of which nobody writes scenes: ``last`` is called within, to embed what came
+        One transaction, for the length of which no scenes are written: ``last`` is called within, to embed what came
         meanwhile. Returns how many scenes lack a vector; unless it is 0 or allowed, nothing was changed.
 
         Raises:
@@ -265,10 +265,10 @@ def active_while_written(connection: Connection[DictRow]) -> dict[By, str]:
 
 @contextmanager
 def changing_alone(url: str) -> Iterator[None]:
-    """Nobody else embeds anew, rolls back or drops vectors in this database meanwhile.
+    """Exclude other sessions that embed again, roll back or drop vectors in this database.
 
     Raises:
-        ConfigurationError: somebody does.
+        ConfigurationError: another session does.
     """
     with advisory_lock(url, _ADVISORY_LOCK, name="heimdex reembed lock") as held:
         if not held:

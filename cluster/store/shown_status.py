@@ -1,7 +1,7 @@
 """The status of a video as this product shows it: the four states of the database, and CANCELLED.
 
-A cancelled video is FAILED in ``videos``, whose states others know; ``video_processing.cancelled_at`` tells it from one
-that failed. The same is said in SQL for the figures (migration 031).
+A cancelled video is FAILED in ``videos``, whose states others know; ``video_processing.cancelled_at`` separates it from
+one that failed. The same is said in SQL for the figures (migration 031).
 """
 
 from typing import LiteralString

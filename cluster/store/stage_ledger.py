@@ -252,7 +252,7 @@ class DatabaseClock:
         self.refresh()
 
     def refresh(self, rounds: int = 5) -> None:
-        """Take the offset anew. May run in another thread than ``now``."""
+        """Measure the offset again. May run in another thread than ``now``."""
         samples: list[tuple[float, datetime, float]] = []
         with self._pool.connection() as connection:
             for _ in range(rounds):
@@ -262,10 +262,10 @@ class DatabaseClock:
                 assert row is not None
                 samples.append((after - before, row["now"], (before + after) / 2))
         _, epoch, monotonic_s = min(samples)
-        self._zero = epoch - timedelta(seconds=monotonic_s)  # in one piece: nobody sees half of it
+        self._zero = epoch - timedelta(seconds=monotonic_s)  # in one piece: no thread sees half of it
 
     def now(self) -> datetime:
-        """The database's time, aware, UTC. Never goes back, also when the offset was taken anew."""
+        """The database's time, aware, UTC. Never goes back, also when the offset was measured again."""
         self._latest = max(self._latest, self._zero + timedelta(seconds=time.monotonic()))
         return self._latest
 

@@ -65,7 +65,7 @@ LEFT JOIN video_processing AS p ON p.video_id = row.id
 """
 
 _CANCELLED = """, written AS (
-    -- FAILED to everybody else; without a duration, since nothing was measured to its end.
+    -- FAILED to other systems; without a duration, since nothing was measured to its end.
     UPDATE videos AS v
     SET status = 'FAILED', error_message = 'cancelled ' || %(by)s, processing_finished_at = clock_timestamp(),
         processing_duration_ms = NULL, updated_at = clock_timestamp()
@@ -98,13 +98,13 @@ WITH chosen AS MATERIALIZED (
 )
 
 _LOCK_CLAIMED = """
--- By itself: only a statement that begins afterwards sees every stage run that was opened under these leases.
+-- A separate statement: only one that begins afterwards sees every stage run that was opened under these leases.
 SELECT lease_token FROM video_leases WHERE video_id = ANY (%(ids)s) ORDER BY lease_token FOR UPDATE
 """
 
 _CANCEL_CLAIMED = (
     """
--- What is on its way loses its lease: whoever works on it may write nothing more.
+-- What is on its way loses its lease: its scheduler and worker may write nothing more.
 WITH chosen AS MATERIALIZED (
     SELECT video_id AS id FROM video_leases WHERE lease_token = ANY (%(tokens)s)
 )"""
@@ -133,11 +133,11 @@ def submit(
 ) -> list[UUID]:
     """Enqueue videos, all or none; returns their ids in the order given. ``origin``: what may be fetched for them.
 
-    Whoever cannot tell whether a submission arrived repeats it with the same ``ids``: it changes nothing then, and
-    counts for nothing.
+    A caller that does not know whether a submission arrived repeats it with the same ``ids``: it changes nothing
+    then, and counts for nothing.
 
     Raises:
-        SubmissionChanged: what the ``ids`` stand for differs.
+        SubmissionChanged: the ``ids`` belong to other videos already.
         RefusedByDatabase: the database may hold no such videos, of an owner that it does not know, say.
         TooManySubmissions: the owner would have submitted more than the ``limits`` allow.
     """

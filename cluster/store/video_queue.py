@@ -128,7 +128,7 @@ ORDER BY c.due_at, w.id
 _CHOSEN_IDS = _CHOOSE + " SELECT id, owner_id FROM waiting WHERE pending"
 
 _SET_ASIDE = """
--- Videos whose rows the database refuses to change are tried again after a while, and take nobody's place until then.
+-- Videos whose rows the database refuses to change are tried again after a while, and take no other's place until then.
 WITH refused AS MATERIALIZED (
     SELECT p.video_id, r.delay_s
     FROM unnest(%(videos)s::uuid[], %(delays)s::float8[]) AS r (video_id, delay_s)
@@ -173,7 +173,7 @@ _CLAIM_ONE = BRIEFLY + _CLAIM.format(only=" AND p.video_id = %(video)s", urgent=
 
 _HEARTBEAT = """
 -- Prolong every lease that this scheduler holds; the answer says which it still holds. Leases are locked in order of
--- their tokens, here and wherever several are, so that nobody waits for each other.
+-- their tokens, here and wherever several are, so that no two sessions wait for each other.
 WITH held AS MATERIALIZED (
     SELECT video_id FROM video_leases
     WHERE scheduler = %(scheduler)s AND lease_token = ANY (%(tokens)s)
@@ -349,7 +349,7 @@ class VideoQueue:
         owners have received beyond the others, in videos; the owner with least of that and of videos in flight comes
         first. ``caps``: how many more of an owner may be leased, where that is limited.
 
-        One message to the server, which commits it: a scheduler that is stopped in here holds nobody up. Videos whose
+        One message to the server, which commits it: a scheduler that is stopped in here blocks no other. Videos whose
         rows the database refuses to change are set aside for a while, and others take their places.
         """
         claimed: list[ClaimedVideo] = []
@@ -457,7 +457,7 @@ class VideoQueue:
             return {row["lease_token"] for row in cursor}
 
     def live_tokens(self) -> set[str]:
-        """Every lease that is held by anybody, as video id and token joined by a hyphen."""
+        """Every lease of all schedulers, as video id and token joined by a hyphen."""
         with self._pool.autocommitted() as connection:
             cursor = connection.execute("SELECT video_id || '-' || lease_token AS key FROM video_leases")
             return {row["key"] for row in cursor}
@@ -492,7 +492,7 @@ class VideoQueue:
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
         with self._pool.autocommitted() as connection:
-            cursor = ClientCursor(connection)  # two statements in one message: nobody is stopped in between
+            cursor = ClientCursor(connection)  # two statements in one message: no process is stopped in between
             cursor.execute(statement, {"id": video.id, "token": video.lease_token, **parameters})
             cursor.nextset()
             if cursor.rowcount == 0:

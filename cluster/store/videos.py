@@ -1,4 +1,4 @@
-"""Reads how videos stand, for those who own them. Writing is ``video_queue``'s and ``scenes``'.
+"""Reads the state of videos, for their owners. Writing is ``video_queue``'s and ``scenes``'.
 
 Every statement asks for the owner's rows. URIs and error texts leave here as people may see them.
 """

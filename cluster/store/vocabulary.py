@@ -17,7 +17,7 @@ from cluster.store.scene_text import SCENE_TEXT
 LEAST_LIKENESS = 0.3
 """pg_trgm's own threshold."""
 MAX_WORD = 40
-"""Longer ones are no words, and nobody types them."""
+"""Longer ones are no words, and are not typed in queries."""
 MAX_CORRECTED = 8
 """Words of a query that are corrected; each is compared with much of the vocabulary."""
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -45,7 +45,7 @@ DELETE FROM search_vocabulary AS w
 WHERE w.owner_id = %(owner)s AND w.word = ANY (%(words)s) AND NOT EXISTS (
     SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s.video_id
     WHERE v.owner_id = w.owner_id AND s.text_index @@ quote_literal(w.word)::tsquery
-      -- The text index has stems too: whoever said "days" did not say "day".
+      -- The text index has stems too: "days" in speech does not mean that "day" was said.
       AND lower({SCENE_TEXT}) ~ ('(^|[^[:alpha:]])' || w.word || '($|[^[:alpha:]])')
 )
 """
@@ -154,7 +154,7 @@ class Vocabulary:
     def drop_unused(self, owner_id: UUID, words: Iterable[str]) -> None:
         """Remove those of the words that no scene of the owner has.
 
-        By itself: another transaction that adds a word must not wait for all that the caller does.
+        In a transaction of its own: another one that adds a word must not wait for all that the caller does.
         """
         with self._pool.autocommitted() as connection:
             connection.execute(_DROP_UNUSED, {"owner": owner_id, "words": sorted(words)})

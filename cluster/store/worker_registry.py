@@ -11,7 +11,7 @@ from cluster.store.database import Pool
 SCHEDULER_KIND = "scheduler"
 """The kind under which a scheduler announces itself beside its workers."""
 SEEN_WITHIN_S = 10.0
-"""Who was not heard of for so long is taken for dead; announcements come every two seconds."""
+"""A worker without an announcement for so long is taken for dead; announcements come every two seconds."""
 
 FORGOTTEN_AFTER_S = 3600.0
 """Who died without a word is removed after so long."""
@@ -80,7 +80,7 @@ class WorkerRegistry:
 
 
 def seen_workers(pool: Pool, max_age_s: float) -> list[SeenWorker]:
-    """Whoever announced itself within the last ``max_age_s`` seconds, schedulers first."""
+    """The workers that announced themselves within the last ``max_age_s`` seconds, schedulers first."""
     with pool.connection() as connection, connection.cursor(row_factory=class_row(SeenWorker)) as cursor:
         cursor.execute(
             """
