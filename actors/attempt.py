@@ -64,7 +64,7 @@ class AttemptParts:
     retry_rule: RetryRule
     scheduler: str
     on_trouble: Callable[[str], None]
-    """Told in one sentence what keeps videos from being processed and is not theirs."""
+    """Called with one sentence on what keeps videos from being processed and is not their fault."""
     outage: EngineOutage | None = None
     """How attempts wait for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
     root_is_remote: bool = False
@@ -122,14 +122,14 @@ class Attempt:
             let_go(failed)
             await self._discard()
             await self._settle_failure(failed.stage, failed.failure)
-        except BaseException:  # the lease is lost, the cluster stops, or a defect: nobody else knows of the file
+        except BaseException:  # the lease is lost, the cluster stops, or a defect: only this attempt knows of the file
             await self._discard()
             raise
         finally:
             if self._late is not None:
                 self._late.cancel()
             for closing in self._closing:
-                closing.cancel()  # nobody asks any more what became of it
+                closing.cancel()  # its result is no longer needed
 
     async def run(
         self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
@@ -317,7 +317,7 @@ def _after_waiting(failure: StageFailure, setbacks: Setbacks) -> StageFailure:
 _NOTHING = StageReport(run_s=0.0, batch_size=1, node="", worker="scheduler", device="", resource_s=0.0)
 """A stage in which no worker was asked."""
 _LOST = {WorkerLost.__name__, NodeLost.__name__}
-"""Failures in which nobody is left to say how long the stage ran."""
+"""Failures after which no process is left to report how long the stage ran."""
 
 
 def _added(total: StageReport, report: StageReport) -> StageReport:

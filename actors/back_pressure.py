@@ -1,4 +1,4 @@
-"""How much may be claimed while something that is no video's fault stands in the way: a full disk or object store.
+"""Limit on claims while an infrastructure failure lasts, such as a full disk or object store.
 
 Nothing for a while, then one video to try it with; when that one fails likewise, nothing for twice as long, and so on.
 As soon as one comes through, everything goes on.
@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 FIRST_PAUSE_S = 10.0
 MAX_PAUSE_S = 300.0
 FORGET_S = 2 * MAX_PAUSE_S
-"""After so long without a video to try it with, nobody knows whether it still holds. Longer than any retry waits."""
+"""After so long without a video to try it with, the trouble is dropped as unknown. Longer than any retry waits."""
 
 
 class BackPressure:
-    """``trouble``: what stands in the way, in a sentence; None: nothing. Used on the scheduler's event loop alone."""
+    """``trouble``: what prevents claims, in a sentence; None: nothing. Used on the scheduler's event loop alone."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self.trouble: str | None = None
@@ -41,7 +41,7 @@ class BackPressure:
             self._go_on()
 
     def note_trouble(self, sentence: str) -> None:
-        """An attempt found no room. What fails while nothing is claimed anyway tells nothing new."""
+        """An attempt found no room. A failure during a pause adds no information."""
         self.trouble = sentence
         self._noted_s = self._now_s()
         self._probe = None

@@ -17,7 +17,7 @@ from cluster.store.video_queue import VideoQueue
 logger = logging.getLogger(__name__)
 
 SOON_S = 1.0
-"""How long the end of an attempt waits for its download's removal; then that goes on by itself."""
+"""How long the end of an attempt waits for its download's removal; then that goes on in the background."""
 SWEEP_S = 20.0
 """How often what attempts left behind is looked for."""
 MAX_TRIES = 3
@@ -48,7 +48,7 @@ class Downloads:
             await asyncio.wait(self._under_way, timeout=within_s)
 
     async def sweep_forever(self) -> None:
-        """Remove downloads of attempts that are over, wherever they lie: their worker or scheduler may have died."""
+        """Remove downloads of attempts that are over, on every node: their worker or scheduler may have died."""
         async with asyncio.TaskGroup() as sweeps:
             while True:
                 await asyncio.sleep(SWEEP_S)

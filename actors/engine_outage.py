@@ -17,7 +17,7 @@ class EngineOutage:
         self._turn = asyncio.Lock()
 
     async def pass_by(self, reply: StageReply) -> None:
-        """Wait until it is the caller's turn to try again, or somebody else found the engine there."""
+        """Wait until it is the caller's turn to try again, or another attempt found the engine there."""
         assert reply.report.failure is not None
         self.trouble = reply.report.failure.message
         async with self._turn:

@@ -1,4 +1,4 @@
-"""Tells a worker whose process died from one whose node is gone: only the first is charged to what it ran."""
+"""Distinguishes a worker whose process died from one whose node is gone: only the first is charged to what it ran."""
 
 import asyncio
 
@@ -27,8 +27,8 @@ POLL_S = 0.5
 async def why_gone(info: WorkerInfo, error: RayError) -> HeimdexError:
     """``NodeLost`` when the worker's node is gone, else ``WorkerLost``.
 
-    ``error`` is what Ray said of a call to the worker. Ray's own sentence does not tell the two apart for certain, the
-    list of its nodes does.
+    ``error`` is what Ray said of a call to the worker. Ray's own sentence does not distinguish the two for certain,
+    the list of its nodes does.
     """
     loop = asyncio.get_running_loop()
     end_s = loop.time() + (UNREACHABLE_S if isinstance(error, ActorUnavailableError) else SETTLE_S)

@@ -1,4 +1,4 @@
-"""Removes the pictures of videos that were forgotten: soon after, and once more when nobody can still be writing."""
+"""Removes the pictures of videos that were forgotten: soon after, and once more when no worker can still be writing."""
 
 import asyncio
 import logging

@@ -37,7 +37,7 @@ RESTART_DELAY_S = 1.0
 STRANDED_S = 60.0
 """How long an item that is bound to a node without workers waits for one that is starting and may be there."""
 ABANDONED_S = 10.0
-"""How long a worker may go on with a call that nobody waits for any more, before it is replaced."""
+"""How long a worker may go on with a call that all callers abandoned, before it is replaced."""
 WORKERS_PER_KEPT = 8
 """Workers of a pool for each one that is kept for urgent and for short calls."""
 STOPPING = "the cluster is stopping"
@@ -78,7 +78,7 @@ class Pool:
         spawn: starts a worker's actor by name and returns its handle.
         size: how many workers to keep alive.
         limits: what may share a call, by call name; where none is named, an item has a call to itself.
-        deferred: names of calls that wait for all others, whoever came first.
+        deferred: names of calls that wait for all others, in whatever order they came.
         shares: what owners have received in this and other pools; what they receive here is added.
         estimates: how long calls run; what runs here is learned.
         kill: ends what ``spawn`` started.
@@ -140,7 +140,7 @@ class Pool:
     ) -> StageReply:
         """Run one item, sharing a call with others where the call takes batches and the item may not be ``alone``.
 
-        ``deadline_s`` counts from when the worker turns to the call; ``added_s`` is what the item adds to it, whoever
+        ``deadline_s`` counts from when the worker turns to the call; ``added_s`` is what the item adds to it, whatever
         shares the call. ``node_id`` asks for a worker on that node. ``size`` is what the call's limit counts.
         ``on_start`` is called when the item is handed to a worker.
 
@@ -228,7 +228,7 @@ class Pool:
         self._background(self._watch(worker))
 
     async def _watch(self, worker: _Worker) -> None:
-        """Replace a worker that dies while it is idle: whoever came next would be charged with its death."""
+        """Replace a worker that dies while it is idle: the next item would be charged with its death."""
         try:
             await worker.handle.last.remote()
         except RayError:
@@ -297,7 +297,7 @@ class Pool:
         return self._long_calls >= self._size - self._size // WORKERS_PER_KEPT
 
     def _fail_stranded(self, items: Iterable[Item]) -> None:
-        """Items bound to a node on which no worker is left cannot run; one that is starting may come to be there.
+        """Items bound to a node on which no worker is left cannot run; one that is starting may be on it.
 
         To be asked of an item that comes to wait, and of all whenever a worker goes or has loaded.
         """
@@ -364,7 +364,7 @@ class Pool:
             self._replace(worker)
 
     def _give_up(self, item: Item) -> None:
-        """Nobody waits for the item any more; a worker that works for nobody is replaced after a while."""
+        """The item's caller abandoned it; a worker whose batch has no callers left is replaced after a while."""
         worker = next((worker for worker in self._workers if worker.batch and item in worker.batch), None)
         batch = worker.batch if worker is not None else None
         if worker is not None and batch and all(other.reply.done() for other in batch):

@@ -86,7 +86,7 @@ class SchedulerConfig:
     postgres_dir: Path | None = None
     """The embedded Postgres, where the cluster brought it along: started again when it died."""
     scenes_url: str | None = field(default=None, repr=False)
-    """Where the pictures of scenes lie, those of forgotten videos to be removed."""
+    """URL below which the pictures of scenes are stored; those of forgotten videos are removed."""
     engine: EngineAddress | None = None
     """The engine beside Postgres that finds the scenes."""
     quotas: OwnerQuotas = NO_QUOTAS
@@ -378,7 +378,7 @@ class VideoScheduler:
             task.cancel()
 
     def _keep_postgres(self, server: EmbeddedPostgres) -> None:
-        """The embedded Postgres has nobody else who would start it again."""
+        """Start the embedded Postgres again when it died: no other process does."""
         while not self._stopping.wait(POLL_S):
             if server.is_running():
                 continue

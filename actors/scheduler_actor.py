@@ -64,7 +64,7 @@ class SchedulerActor:
         try:
             asyncio.run(self._serve())
         except* ConfigurationError as group:
-            if ray.get_runtime_context().was_current_actor_reconstructed:  # it had worked, and nobody waits to read why
+            if ray.get_runtime_context().was_current_actor_reconstructed:  # it had worked: no command waits for it
                 self._begin_again()
             self._error = _first_configuration_error(group)
             self._ready.set()

@@ -58,7 +58,7 @@ leaving a part in the object store takes a millisecond of a CPU. Below the 100 K
 
 
 class Parts:
-    """A result in parts, in order: all but ``SMALL_BYTES`` lie in the object store. Iterating fetches each in turn."""
+    """A result in parts, in order: all but ``SMALL_BYTES`` are in the object store. Iterating fetches each in turn."""
 
     def __init__(self, parts: Iterable[Any]) -> None:
         """Leaves the parts behind, wherever they belong."""
@@ -137,7 +137,7 @@ class LoadedWorker:
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
     ``Share``s, or of plain values, in the same order. ``makes`` says of what type the value of a call is, or every part
     of one that comes in parts; calls that are not named are not checked. ``model`` answers which one is loaded by now.
-    ``niceness``: how far its process stands back behind the other kinds of workers. ``forgets``: it needs nothing of
+    ``niceness``: how far its process yields to the other kinds of workers. ``forgets``: it needs nothing of
     the environment that may be secret. ``peak_memory_bytes``: of a process that works for it.
     """
 
@@ -177,7 +177,7 @@ class StageActor:
             self._load_error = ConfigurationError(failure_of(error).message)
 
     def describe(self) -> WorkerInfo:
-        """Who this worker is. Raises what loading raised, so that the reason reaches whoever starts the cluster."""
+        """Describe this worker. Raises what loading raised, so that the command that starts the cluster shows it."""
         if self._load_error is not None:
             raise self._load_error
         context = ray.get_runtime_context()
@@ -217,7 +217,7 @@ class StageActor:
 
     @ray.method(concurrency_group=VIGIL)
     def last(self) -> None:
-        """Never returns: whoever waits for it learns at once that the worker died, whatever it was at."""
+        """Never returns: a waiting caller learns at once that the worker died, whatever it was running."""
         threading.Event().wait()
 
     def _alone(self, call: str, item: tuple[Any, ...]) -> list[Any]:
@@ -292,7 +292,7 @@ def remote_stage_actor(*, cpus: float, gpus: float = 0.0, at_once: int = 1) -> A
 def failure_of(error: BaseException) -> StageFailure:
     """An exception as the ledger states it: its type and its first line.
 
-    An unexpected exception (a defect of ours or of a library) is told apart by its type's name. Parts whose maker died
+    An unexpected exception (a defect of ours or of a library) is identified by its type's name. Parts whose maker died
     are lost with it, which is no fault of this video's.
     """
     if isinstance(error, ObjectLostError):

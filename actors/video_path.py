@@ -21,7 +21,7 @@ from cluster.contracts.videos import ClaimedVideo
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a worker. ``on_file_node``: only where the video's file lies. ``size``: what it is in a batch."""
+    """One call of a worker. ``on_file_node``: only on the node of the video's file. ``size``: what it is in a batch."""
 
     kind: WorkerKind
     name: str
@@ -54,7 +54,7 @@ class StageRunner(Protocol):
     async def run(
         self, stage: Stage, after: Sequence[Done], *calls: Call, outcome: Outcome = Outcome.COMPLETED
     ) -> Done:
-        """Run a stage: its calls one after the other; ``PREVIOUS`` in a call stands for the value before it.
+        """Run a stage: its calls one after the other; ``PREVIOUS`` in a call is replaced by the value before it.
 
         ``outcome`` is what the ledger says when all went well. Without calls, nothing is done. A ``MediaInfo`` is
         written down as what the video is.
@@ -67,17 +67,17 @@ class StageRunner(Protocol):
 
 
 CAUSE_WITHIN_S = 3.0
-"""How long an interrupted stage waits for the one beside it to say why: longer than it takes to tell of a death."""
+"""How long an interrupted stage waits for the one beside it to say why: longer than it takes to report a death."""
 FETCH_CALL = "fetch"
 """The call that brings a file to the node where it is decoded."""
 ENGINE_CALL = "index"
 """The call that waits for the search engine while it is away, instead of failing the video."""
 PREVIOUS = object()
-"""Stands for the previous call's value in a later call's arguments."""
+"""Placeholder for the previous call's value in a later call's arguments."""
 
 
 def download_key(video: ClaimedVideo) -> str:
-    """The name under which this attempt's file lies on its node, if it had to be copied."""
+    """The name under which this attempt's file is stored on its node, if it had to be copied."""
     return f"{video.id}-{video.lease_token}"
 
 

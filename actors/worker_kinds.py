@@ -35,7 +35,7 @@ KEY_FRAMES_PER_BATCH = {"cpu": 32, "cuda": 256}
 VIDEOS_PER_EMBEDDER_CALL = 8
 VIDEOS_PER_TRANSCRIBER_CALL = 32
 SOUND_PER_TRANSCRIBER_CALL_S = 300.0
-"""So that nobody waits long for those who share a call."""
+"""So that no item waits long for those that share its call."""
 SHORT_VIDEOS_PER_CALL = 16
 SHORT_VIDEOS_S = 30.0
 SMALL_FILES_BYTES = 16 * 2**20
@@ -192,8 +192,8 @@ BATCH_LIMITS: dict[str, BatchLimit] = {
 nothing."""
 
 DEFERRED = frozenset({"detect"})
-"""Pictures take a media worker ten times as long as all before them: speech is handed on first, so that whoever
-recognises it never waits for pictures, and finds windows' worth of it."""
+"""Pictures take a media worker ten times as long as all before them: speech is handed on first, so that the
+transcriber never waits for pictures, and finds windows' worth of it."""
 
 MAKES: dict[str, type] = {
     "fetch": LocalVideo,

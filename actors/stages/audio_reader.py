@@ -1,6 +1,6 @@
-"""Sound out of a container: 16 kHz mono windows whose samples lie where the file's time-stamps put them.
+"""Sound out of a container: 16 kHz mono windows whose samples are where the file's time-stamps put them.
 
-Owns resampling, gaps, and where a long recording is cut. Leaves telling speech from noise to ``transcriber``.
+Owns resampling, gaps, and where a long recording is cut. Leaves separating speech from noise to ``transcriber``.
 
 Memory is one window (19 MB), whatever the length of the recording.
 """

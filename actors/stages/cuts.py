@@ -20,10 +20,10 @@ SIDE_PX = 128
 compared are means over the whole picture."""
 WINDOW_US = 1_200_000
 UNCERTAIN_US = 2 * WINDOW_US
-"""A cut is told at most this much later than its picture."""
+"""A cut is reported at most this much later than its picture."""
 SAMPLE_US = 100_000
 MAX_SAMPLE_GAP_US = 300_000
-"""With pictures further apart than this a blend cannot be told from a slide show."""
+"""With pictures further apart than this a blend cannot be distinguished from a slide show."""
 MIN_BLENDED = 3
 """Samples of a window that must be a true mixture (``MIXED``); a hard cut has none."""
 MIXED = (0.15, 0.85)
@@ -61,7 +61,7 @@ class CutFinder:
             miniature = np.asarray(cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA), np.uint8)
             self._hard.judge_colours(miniature)
             self._pending.update(self._dissolves.feed(time_us, miniature))
-        # Where pictures are seconds apart, what stands out is known too late; slides are known at once.
+        # Where pictures are seconds apart, outliers are known too late; slides are known at once.
         certain_us = time_us - UNCERTAIN_US
         self._pending.update(cut_us for cut_us in self._hard.feed(time_us, picture) if cut_us >= certain_us)
         self._pending.update(self._slides.feed(time_us, picture))

@@ -182,7 +182,7 @@ class FileClock:
         return reach is not None and 0 <= time.decode_s - reach.last_s <= RIGHT_AFTER_S
 
     def _reached(self, fitting: list[int], position: int) -> int:
-        """Of the counts whose times fit, the last one that begins before ``position``, where positions tell."""
+        """Of the counts whose times fit, the last one that begins before ``position``, where positions decide."""
         reached = fitting[0]
         for at in fitting[1:]:
             if not self._counts[reached].position < self._counts[at].position <= position:

@@ -1,7 +1,7 @@
 """Whether a file ends where its own structure says that it ends, and what some headers say of its duration.
 
 A duration in a header may be wrong: an encoder's guess, that of another file, that of a whole of which this is a part.
-How many bytes belong to the file is what tells one that was cut off from one whose header is wrong.
+The number of bytes that belong to the file distinguishes one that was cut off from one whose header is wrong.
 """
 
 import os

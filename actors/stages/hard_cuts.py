@@ -56,7 +56,7 @@ class HardCutFinder:
 
 
 class _OutlierFinder:
-    """Finds the changes that stand out from those around them."""
+    """Finds the changes that are outliers among those around them."""
 
     def __init__(self) -> None:
         self._changes: deque[tuple[int, float]] = deque(maxlen=2 * AROUND + 1)

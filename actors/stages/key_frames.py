@@ -20,7 +20,7 @@ from actors.stages.small_pictures import Shrinker, halved
 from actors.stages.tone_mapping import Light
 
 JUDGED_PX = 256
-"""Long side of the pictures that samples are judged by: fine enough to tell sharp from blurred."""
+"""Long side of the pictures that samples are judged by: fine enough to distinguish sharp from blurred."""
 SAMPLE_EVERY_S = 0.4
 LONGEST_UNSAMPLED_S = 0.55
 """Shorter than any scene, so that every scene holds a sample."""
@@ -33,7 +33,7 @@ MAX_ASPECT = 8.0
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A picture that stands for its scene: RGB."""
+    """A picture that represents its scene: RGB."""
 
     time_s: float
     image: NDArray[np.uint8]
@@ -41,7 +41,7 @@ class KeyFrame:
 
 @dataclass(frozen=True)
 class _Sample:
-    """A picture that may stand for its scene, and what it is worth."""
+    """A picture that may represent its scene, and its score."""
 
     time_s: float
     score: float
@@ -63,7 +63,7 @@ class _Copy:
 class KeyFramePicker:
     """Samples the passing pictures and keeps, for the scene that is not over, only what may still win.
 
-    Cuts become known late: ``settle`` says up to where there are none that have not been told.
+    Cuts become known late: ``settle`` says up to where there are none that have not been reported.
     """
 
     def __init__(self, renderer: "KeyFrameRenderer") -> None:
@@ -90,7 +90,7 @@ class KeyFramePicker:
             self._sample(*self._unsampled)
 
     def settle(self, certain_s: float) -> None:
-        """Judge the samples that lie well before ``certain_s``: the scene's end is not near them."""
+        """Judge the samples well before ``certain_s``: the scene's end is not near them."""
         while self._unsettled and self._unsettled[0].time_s < certain_s - CUT_MARGIN_S:
             self._consider(self._unsettled.popleft())
 

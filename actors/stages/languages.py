@@ -30,7 +30,7 @@ _SAME = _pairs("""
     may:msa per:fas rum:ron scc:srp scr:hrv slo:slk tib:bod wel:cym
     cmn:zho fil:tgl nob:nor nno:nor zsm:msa pes:fas swh:swa ekk:est lvs:lav arb:ara mol:ron
 """)
-"""639-2/B to 639-2/T, then the members of macrolanguages that speech models do not tell apart."""
+"""639-2/B to 639-2/T, then the members of macrolanguages that speech models do not distinguish."""
 
 _UNKNOWN = frozenset({"", "und", "unk", "mis", "mul", "zxx"})
 

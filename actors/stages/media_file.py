@@ -101,7 +101,7 @@ def _opened(source: MediaSource, max_pixels: int, probe_bytes: int = 0) -> Input
     container: InputContainer = av.open(
         source,
         "r",
-        # FFmpeg decodes some pictures to tell what they are; so those that are too large can be told by their size.
+        # FFmpeg decodes some pictures to find out what they are; so those that are too large are known by their size.
         options={"max_pixels": str(MEASURABLE * max_pixels), **probing},
         container_options={"protocol_whitelist": "file", "format_whitelist": f"{VIDEO_FORMATS},{AUDIO_FORMATS}"},
         metadata_errors="replace",

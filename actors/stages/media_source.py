@@ -1,6 +1,6 @@
 """The bytes of a media file on their way into FFmpeg.
 
-FFmpeg is handed the bytes and opens nothing itself, so an error of the disk is told from one of the file. Leaves the
+FFmpeg is handed the bytes and opens nothing itself, so errors of the disk and of the file are distinct. Leaves the
 memory that this takes to ``memory_watch`` and what FFmpeg makes of the bytes to ``media_file``.
 """
 

@@ -1,6 +1,6 @@
 """Sound of any number of channels mixed down to one, without losing what is said in it.
 
-Owns which channels are heard. The usual layouts are mixed as FFmpeg mixes them, as long as that loses nothing; where
+Owns which channels are used. The usual layouts are mixed as FFmpeg mixes them, as long as that loses nothing; where
 channels cancel each other, or nothing says what they are, those are taken in which something is said. Leaves the
 samples to ``sound_layout``, their rate to ``audio_reader``.
 

@@ -1,6 +1,6 @@
 """What the index of an MP4 announces, read before FFmpeg builds it up in memory.
 
-A sample table of twenty bytes may stand for billions of samples, and a file for thousands of streams: FFmpeg spends
+A sample table of twenty bytes may declare billions of samples, and a file for thousands of streams: FFmpeg spends
 minutes and gigabytes on them before it says how many there are. Owns that one question; what is damaged or built in
 another way is left to FFmpeg and to the bounds of ``media_source``.
 """
@@ -80,7 +80,7 @@ def _tracks(file: io.BufferedReader) -> list[_Track]:
 def _atoms(file: io.BufferedReader) -> Iterator[tuple[bytes, bytes]]:
     """Name and first bytes of every atom, those inside others right after these.
 
-    Of a file that is no MP4 this is a few words that happen to stand there.
+    Of a file that is no MP4 this is a few words that happen to be there.
     """
     spans = [(0, file.seek(0, os.SEEK_END), True)]
     outermost_left = math.inf
@@ -96,7 +96,7 @@ def _atoms(file: io.BufferedReader) -> Iterator[tuple[bytes, bytes]]:
         elif size == 0:
             size = end - at
         if size < inside:
-            continue  # damaged: nothing tells where the next one begins
+            continue  # damaged: the start of the next one is unknown
         yield name, head[inside:]
         if outermost:
             outermost_left = MOST_AFTER_INDEX if name in _INDEX else outermost_left - 1

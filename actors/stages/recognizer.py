@@ -131,7 +131,7 @@ class Recognizer:
     ) -> _Candidate:
         """What is recognised in the pieces between its pauses, put together.
 
-        The pieces tell how often ``phrase`` was said, and the whole how: it is the prompt for each of them.
+        The pieces show how often ``phrase`` was said, and the whole how: it is the prompt for each of them.
         ``must_be_sure``: pieces that one of Whisper's two gates holds back are left out, not only those that both do.
         """
         words: list[Word] = []

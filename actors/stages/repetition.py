@@ -68,7 +68,7 @@ def without(words: Sequence[Word], copies: Sequence[Copy]) -> list[Word]:
 
 
 def said_once(words: Sequence[Word]) -> list[Word]:
-    """``words`` without any copy: what is left of them tells how well they were recognised.
+    """``words`` without any copy: what is left of them shows how well they were recognised.
 
     A decoder in a loop is sure of every further copy.
     """

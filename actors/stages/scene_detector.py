@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 LARGE_PX = 4096 * 2304
 """Larger pictures are decoded by one thread: each further one holds pictures of its own."""
 DEFAULT_FPS = 25.0
-"""Assumed of a stream that tells neither times nor a rate."""
+"""Assumed of a stream that states neither times nor a rate."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class _PictureReading:
         stream.codec_context.thread_count = self._threads
 
     def _check_rate(self) -> None:
-        """Headers need not tell the rate, and what they tell need not be true."""
+        """Headers need not state the rate, and what they state need not be true."""
         if self._decoded > self._limits.max_fps * FPS_TOLERANCE * (self.end_s + 1.0):
             raise InvalidVideo(f"the video has more than {self._limits.max_fps:g} pictures per second")
 

@@ -133,7 +133,7 @@ class SpokenWords:
         self._texts = [text for _, text in middles]
 
     def within(self, start_s: float, end_s: float) -> str:
-        """The words whose middle lies in ``[start_s, end_s)``, as text."""
+        """The words whose middle is in ``[start_s, end_s)``, as text."""
         first, last = (bisect_left(self._middles_s, edge_s) for edge_s in (start_s, end_s))
         return "".join(self._texts[first:last]).strip()
 

@@ -1,4 +1,4 @@
-"""Which tracks hold other sound than the one that is heard: a microphone each, not copies of one mix.
+"""Which tracks hold other sound than the chosen one: a microphone each, not copies of one mix.
 
 Owns when two tracks sound the same. Leaves the places where is listened, and what silence is, to ``silence``.
 """

@@ -30,7 +30,7 @@ SOUND_S = 0.2
 
 
 def holds_sound(path: Path, part: FilePart, index: int) -> bool:
-    """Whether anything can be heard in the stream ``index`` of ``part`` at any of the places that are tried."""
+    """Whether anything is audible in the stream ``index`` of ``part`` at any of the places that are tried."""
     try:
         with open_media(path, max_pixels=1, part=part) as media, media.memory.bounded():
             stream = media.container.streams[index]

@@ -1,6 +1,6 @@
 """Cuts between pictures that are shown for a while each: slides, time-lapses of few pictures.
 
-Where every picture differs from the one before, no change stands out, so ``hard_cuts`` finds none. Here two pictures
+Where every picture differs from the one before, no change is an outlier, so ``hard_cuts`` finds none. Here two pictures
 alone are compared: they are two scenes unless they show one place, lit otherwise, with something moving in it, or
 from a camera that moves on. The longer a picture is shown, the less it takes to be a slide of its own.
 """

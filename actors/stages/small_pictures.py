@@ -51,7 +51,7 @@ class Shrinker:
 
 
 def halved(frame: VideoFrame, times: int) -> VideoFrame | None:
-    """A copy with both sides halved ``times`` times, each pixel the mean of those it stands for; None for pictures
+    """A copy with both sides halved ``times`` times, each pixel the mean of those it replaces; None for pictures
     that are not of the usual kind.
     """
     width, height = (frame.width >> times) // 2 * 2, (frame.height >> times) // 2 * 2
@@ -92,7 +92,7 @@ def _packed(width: int, height: int) -> tuple[Plane, tuple[Plane, ...]]:
 
 
 def _pixels(plane: VideoPlane) -> Plane:
-    """What the decoder wrote, where it lies."""
+    """The decoder's output, as a view of its memory."""
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, abs(plane.line_size))[:, : plane.width]
 
 

@@ -79,7 +79,7 @@ _check_shape()
 
 
 def disown(layout: AudioLayout) -> bool:
-    """Make ``layout``, a copy of PyAV's, free nothing; tell whether its order was a custom one.
+    """Make ``layout``, a copy of PyAV's, free nothing; return whether its order was a custom one.
 
     The order is unspecified from then on, with a mark in the mask that means nothing there.
     """
@@ -114,7 +114,7 @@ def channels_of(frame: AudioFrame) -> Channels:
 
 
 def _planes(frame: AudioFrame) -> list[NDArray[Any]]:
-    """The samples where they lie: an array per channel, or one with the channels' samples in turns."""
+    """The samples as views, not copies: an array per channel, or one with the channels' samples in turns."""
     kind = _SAMPLE_TYPES[frame.format.packed.name]
     count, samples = frame.layout.nb_channels, frame.samples
     if not frame.format.is_planar:

@@ -169,7 +169,7 @@ def _doubts(chosen: _Track, tracks: Sequence[_Track]) -> tuple[MediaWarning, ...
 def _microphones(
     container: InputContainer, part: FilePart, chosen: _Track, tracks: Sequence[_Track]
 ) -> tuple[MediaWarning, ...]:
-    """A warning where a file has a mono track per microphone: of those that nothing tells apart, one is heard."""
+    """A warning where a file has a mono track per microphone: of those that nothing distinguishes, one is used."""
     alike = [track for track in tracks if track is not chosen and _is_like(track, chosen)][: MOST_PROBED - 1]
     if not alike or programs_of(container):
         return ()

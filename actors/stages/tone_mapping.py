@@ -1,7 +1,7 @@
 """High dynamic range and wide gamut brought to what key frames are: 8 bits, BT.709 primaries, white as paper is white.
 
 Owns the light of PQ (SMPTE ST 2084) and HLG (ITU-R BT.2100), and how it is compressed (BT.2390): reference white, 203
-cd/m2 (BT.2408), becomes white unless brighter highlights need room. The picture itself tells how bright these are: many
+cd/m2 (BT.2408), becomes white unless brighter highlights need room. The picture itself shows how bright these are: many
 files state no mastering display, or a wrong one.
 """
 

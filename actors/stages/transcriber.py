@@ -173,7 +173,7 @@ def _device_errors() -> Iterator[None]:
 
 
 def _first_speech(said: Iterator[Utterance], least_s: float) -> list[Utterance]:
-    """The first utterances, together ``least_s`` long if there is so much: a single word does not tell the language."""
+    """The first utterances, together ``least_s`` long if there is so much: one word does not identify the language."""
     first: list[Utterance] = []
     for utterance in said:
         first.append(utterance)

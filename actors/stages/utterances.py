@@ -1,4 +1,4 @@
-"""Utterances: the stretches of speech in a video's sound, each recognised by itself, none of two videos.
+"""Utterances: the stretches of speech in a video's sound, each recognised on its own, none of two videos.
 
 Owns where an utterance begins and ends, found by voice detection, and when its words are said. Leaves the words in it
 to ``recognizer``.
@@ -63,7 +63,7 @@ class Utterance:
     def in_video(self, words: Iterable[Word]) -> Iterator[Word]:
         """``words`` with the video's times. Each is of the part in whose speech it ends.
 
-        Whisper's word times have no gaps: a word begins where the one before it ended, so only its end tells.
+        Whisper's word times have no gaps: a word begins where the one before it ended, so only its end counts.
         """
         ends_s = [*(part.at_s for part in self.parts[1:]), self.duration_s]
         for word in words:
