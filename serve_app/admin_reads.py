@@ -1,4 +1,4 @@
-"""Notes which admin read whose figures: a user's every time, everybody's once an hour for each address."""
+"""Notes which admin read whose figures: one user's every time, those of all users once an hour for each address."""
 
 import time
 from uuid import UUID

@@ -142,7 +142,7 @@ class _Api(FastAPI):
 
 
 def build_api(parts: ApiParts) -> FastAPI:
-    """The application that serves ``parts``. It closes nothing: whoever opened the pool closes it."""
+    """The application that serves ``parts``. It closes nothing: the caller that opened the pool closes it."""
     api = _Api(
         title="Heimdex Cluster",
         version=__version__,
@@ -272,7 +272,7 @@ class ApiReplica:
     async def check_health(self) -> None:
         """Runs on the application's event loop, so a loop that hangs is found out and the replica replaced.
 
-        The database is left out: its outage is told by /readyz and heals without a restart.
+        The database is left out: its outage is reported by /readyz and heals without a restart.
         """
 
     def __del__(self) -> None:

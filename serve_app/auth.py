@@ -1,4 +1,4 @@
-"""Who is asking: verifies tokens and tells admins from users.
+"""Verifies the tokens of callers and distinguishes admins from users.
 
 Tokens are Supabase's (https://supabase.com/docs/guides/auth/jwts): HS256 with a shared secret, or ES256/RS256
 with a public key from a JWKS URL. Each algorithm belongs to one kind of key, so that a token can never choose
@@ -70,7 +70,7 @@ class StrictTokens(jwt.PyJWT):
     """
 
     def header(self, token: str) -> dict[str, Any]:
-        """The header of a token whose signature nobody has checked yet; raises ``jwt.DecodeError``."""
+        """The header of a token whose signature has not been checked yet; raises ``jwt.DecodeError``."""
         if not _THREE_PARTS.fullmatch(token):
             raise jwt.DecodeError
         jwt.get_unverified_header(token)  # says what is wrong with it in JOSE's terms

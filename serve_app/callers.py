@@ -1,4 +1,4 @@
-"""Who sends a request, and that nobody asks for more than their share: on every route, before anything else is done.
+"""Identifies who sends a request, and limits each caller to its share: on every route, before anything else is done.
 
 ``CallerLimits`` is pure ASGI, around the whole application, inside ``limits``; ``OwnerThreads`` are for the work of
 routes that costs more than most. An owner is known by the token; a request without a valid
@@ -65,7 +65,7 @@ REFUSAL_S = 0.5
 HELD_REFUSALS = 32
 """Refusals of a caller that are held back at once; further ones are answered immediately."""
 IPV6_NETWORK = 64
-"""Bits of an IPv6 address that tell callers apart: whoever has one address has all that begin so."""
+"""Bits of an IPv6 address that identify a caller: one that has an address has all that begin so."""
 
 Result = TypeVar("Result")
 

@@ -155,7 +155,7 @@ class LimitedConnection(HttpToolsProtocol):
         """The answer is written."""
         self._unanswered -= 1
         self._idle_since = time.monotonic()
-        if self._head_since is not None:  # of the next request, which nobody has read meanwhile
+        if self._head_since is not None:  # of the next request, which was not read meanwhile
             self._head_since = self._idle_since
         self.shared.move_to_end(self)
         super().on_response_complete()

@@ -31,7 +31,7 @@ SHOWN_MISTAKES = 5
 """Mistakes of a request that its answer names."""
 SHOWN_LETTERS = 200
 """Letters of a mistake's place, which the caller chose, and of what is said of it."""
-# What the framework answers by itself is no sentence, or says less than is known.
+# The framework's own answers are no sentences, or say less than is known.
 _UNREADABLE_BODY = "There was an error parsing the body"
 _SENTENCES = {
     400: "The body is not JSON in UTF-8, or nested too deeply.",

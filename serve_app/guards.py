@@ -1,6 +1,6 @@
 """Who passes: a guarded route judges the token before it reads anything else of the request.
 
-FastAPI by itself reads and parses a body before it asks its dependencies, so that anybody could make it parse one.
+FastAPI by default reads and parses a body before it asks its dependencies, so that any client could make it parse one.
 What makes a token valid, and who is an admin, is ``auth``'s.
 """
 

@@ -1,4 +1,4 @@
-"""JSON answers, made by the thread that worked for them: FastAPI by itself writes them on the event loop.
+"""JSON answers, made by the thread that worked for them: FastAPI by default writes them on the event loop.
 
 What an answer says is its model's and the route's. Long ones are written piece by piece, since one piece holds the
 interpreter's lock as long as it is written.

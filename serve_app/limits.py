@@ -16,7 +16,7 @@ from serve_app.error_responses import RequestTooLarge, problem
 MAX_ADDRESS_BYTES = 16 * 1024
 """Path and query: the longest search (1000 letters of four bytes, percent-encoded) fits."""
 MAX_HEADER_BYTES = 32 * 1024
-"""All names and values together; h11, where uvicorn has to do with it, stops at twice that by itself."""
+"""All names and values together; h11, where uvicorn has to do with it, stops at twice that on its own."""
 _HANG_UP = {"Connection": "close"}
 """Where the rest of a body may never end. An announced one is let come, so that its sender gets to read the answer."""
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class LimitedRequests:
             await answer.replace_by(problem(504, sentence, _HANG_UP), scope, body)
 
     def _abandon(self, task: "asyncio.Task[None]") -> None:
-        """Nobody waits for it any more. A thread cannot be stopped: it ends with its database statement."""
+        """Cancel work whose result is not needed. A thread cannot be stopped: it ends with its database statement."""
         self._late.add(task)
         task.add_done_callback(self._forget)
         task.cancel()
@@ -100,7 +100,7 @@ class LimitedRequests:
 
 
 class CountedBody:
-    """A request's body, counted while it comes: what its headers say of its length may be a lie."""
+    """A request's body, counted while it comes: the length in its headers may be false."""
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive

@@ -15,7 +15,7 @@ def open_api_pool(url: str, request_timeout_s: float = DEFAULT_LIMITS.request_ti
     """A pool that gives up early: an outage is a quick 503, and over as soon as the database is back.
 
     psycopg_pool by default tries for five minutes at growing intervals to replace a lost connection. A statement runs
-    no longer than a request may take, for nobody would wait for it.
+    no longer than a request may take: the client would not wait for it.
     """
     pool = open_pool(url, min_size=1, max_size=8, name="heimdex-api", statement_timeout_s=request_timeout_s)
     pool.timeout = min(DATABASE_WAIT_S, request_timeout_s)

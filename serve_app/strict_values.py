@@ -1,6 +1,6 @@
 """Values of requests in the spelling that the OpenAPI document gives them, and in no other.
 
-Pydantic by itself takes ``false`` for 0, ``"5"`` and ``1_000`` for numbers, ``1700000000`` for a time, and an id
+Pydantic by default takes ``false`` for 0, ``"5"`` and ``1_000`` for numbers, ``1700000000`` for a time, and an id
 without its hyphens.
 """
 
