@@ -66,7 +66,7 @@ lock: $(BIN)/uv ## resolve pyproject.toml into requirements.lock again
 	    --no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.lock
 
 # Compiled once here: under PYTHONDONTWRITEBYTECODE, which many containers set, each of a cluster's processes would
-# compile Ray and torch anew (twice the time to start).
+# compile Ray and torch again (twice the time to start).
 $(INSTALLED): requirements.lock pyproject.toml $(BIN)/uv
 	@$(BIN)/uv pip sync --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .

@@ -17,7 +17,7 @@ from cluster.store.search_models import IndexedModel, Models, SearchModels, Stat
 logger = logging.getLogger(__name__)
 
 Stand = Mapping[State, Models]
-"""All models as they stood at one moment."""
+"""All models by state, at one moment."""
 
 
 class Keyed(Protocol):
@@ -71,7 +71,7 @@ class ActiveModel(Generic[Model]):
         self._loaded = {first.key: first}
 
     def current(self, stand: Stand) -> Model:
-        """The model that is active as models ``stand``. One that is not loaded yet is waited for."""
+        """The model that is active in ``stand``. One that is not loaded yet is waited for."""
         active = stand[State.ACTIVE][self._by]
         with self._lock:
             if active.key not in self._loaded:
@@ -81,7 +81,7 @@ class ActiveModel(Generic[Model]):
             return self._loaded[active.key]
 
     def load_ahead(self, stand: Stand) -> None:
-        """Have the model loaded, beside the work, that is about to become active: nobody need wait for it then."""
+        """Load the model that is about to become active in a thread of its own: no search waits for it then."""
         for model in _coming(stand, self._by):
             with self._lock:
                 begun = model.key in self._ahead or model.key in self._loaded
@@ -92,7 +92,7 @@ class ActiveModel(Generic[Model]):
     def _load_beside(self, model: IndexedModel) -> None:
         try:
             loaded = self._loaded_as(model)
-        except HeimdexError as error:  # whoever needs it once it is active tries again, and says so
+        except HeimdexError as error:  # its next use, once it is active, tries again and says so
             logger.warning("a model that is to become active: %s", error)
             return
         with self._lock:

@@ -88,7 +88,7 @@ def _pack_array(array: NDArray[Any], pieces: Packed) -> None:
 
 
 def unpacked(message: bytearray, types: Collection[type] = ()) -> Any:
-    """The value that ``message`` tells; of dataclasses only ``types``. Raises Unreadable."""
+    """The value that ``message`` encodes; of dataclasses only ``types``. Raises Unreadable."""
     reader = _Reader(message, types)
     value = reader.value(MAX_DEPTH)
     if reader.left:

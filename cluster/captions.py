@@ -1,6 +1,6 @@
 """Segments of a transcript, broken into captions that a viewer can read in the time they are shown.
 
-Owns what stands in a caption, on which line and from when to when. Leaves the ways of writing captions down to
+Owns what is in a caption, on which line and from when to when. Leaves the ways of writing captions down to
 ``cluster.transcripts``.
 
 The measures are the usual ones for captions in Latin letters (Netflix, "Timed Text Style Guide: General
@@ -36,7 +36,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What stays together on a line; a blank before it when it stands ``apart``."""
+    """Text that stays together on a line; with a blank before it when it is ``apart``."""
 
     text: str
     apart: bool
@@ -138,7 +138,7 @@ def _timed(texts: Sequence[str], start_s: float, end_s: float) -> Iterator[_Piec
         yield _Piece(text, True, first_s, last_s)
 
 
-# What stands in one caption
+# The content of one caption
 
 
 def _parts(pieces: Sequence[_Piece]) -> Iterator[Sequence[_Piece]]:

@@ -1,4 +1,4 @@
-"""Watches over a cluster while a command waits for its videos: what died is brought back, or its user told how."""
+"""Watches over a cluster while a command waits for its videos: what died is restarted, or its user is shown how."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_wo
 
 LOOK_EVERY_S = 2.0
 SILENCE_S = 20.0
-"""How long nobody may have been seen in Postgres, beyond what counts as seen, before something is done."""
+"""How long no scheduler may have been seen in Postgres, beyond what counts as seen, before something is done."""
 
 
 class Caretaker:
@@ -55,7 +55,7 @@ class Caretaker:
                 self._bring_back()
 
     def _postgres_runs(self) -> bool:
-        """The embedded one is started where it does not run; another one is somebody else's."""
+        """The embedded Postgres is started where it does not run; another one is not this command's."""
         server = launch.embedded(self._settings)
         if self._settings.database_url is not None or server.is_running():
             return True

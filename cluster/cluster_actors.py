@@ -58,7 +58,7 @@ def _undone_on_error() -> Iterator[None]:
     except BaseException:
         try:
             _stop_actors()
-        except (RayError, ConnectionError) as error:  # they are gone with their Ray; what came first is to be told
+        except (RayError, ConnectionError) as error:  # they are gone with their Ray; the first error is raised
             logger.info("no actors were stopped: %s", error)
         raise
 
@@ -191,7 +191,7 @@ def _stop_scheduler(name: str) -> None:
         return
     try:
         ray.get(scheduler.stop.remote(GRACE_S))
-    except RayError as error:  # it died, or cannot stop by itself; Ray would start it again
+    except RayError as error:  # it died, or cannot stop on its own; Ray would start it again
         logger.info("%s: %s", name, error)
     ray.kill(scheduler)
 

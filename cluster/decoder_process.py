@@ -44,7 +44,7 @@ _ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in 
 
 
 class UnexpectedError(Exception):
-    """Stands for an error of a decoder that no caller branches on: a subclass is named as it was there."""
+    """Represents an error of a decoder that no caller branches on: a subclass is named as it was there."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class DecoderCopy:
         self.close()
 
     def close(self) -> None:
-        """It has nothing more to answer, and ends by itself."""
+        """It has nothing more to answer, and ends on its own."""
         self._ask_no_more()
         self._reply.close()
         if self._process is not None:

@@ -37,7 +37,7 @@ def database_roles(settings: Settings) -> Iterator[Finding]:
 
 
 def _all_the_same(urls: DatabaseUrls) -> bool:
-    """Whether no role has a URL of its own: then nobody needs its rights."""
+    """Whether no role has a URL of its own: then no connection needs the roles' rights."""
     return len({urls.of(role) for role in DatabaseRole}) == 1
 
 

@@ -1,7 +1,7 @@
 """Erases an owner step by step: work stops, files, pictures and documents go, then the rows.
 
-Cut off, it is begun again and goes on with what is left. What a row tells is removed before the row, and what is stored
-outside the database before what says that it is there.
+Cut off, it is begun again and goes on with what is left. What a row refers to is removed before the row, and what is
+stored outside the database before the record that it is there.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""``heimdex index``: what finds the scenes, whether it is true to them, and building it anew."""
+"""``heimdex index``: what finds the scenes, whether it is true to them, and rebuilding it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

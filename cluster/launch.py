@@ -1,7 +1,7 @@
 """The one composition root: Postgres, migrations, Ray, the scheduler with its workers, and Serve.
 
 Brings a cluster up, finds the one that is up, and takes down what was brought up. Which process is whose is kept in
-``cluster.json`` in the data directory; everything else that must survive lies in Postgres.
+``cluster.json`` in the data directory; everything else that must survive is in Postgres.
 
 Whatever connects to Ray does so in a process of its own, see ``cluster.ray_driver``.
 """
@@ -38,7 +38,7 @@ RECORD = "cluster.json"
 
 @dataclass(frozen=True)
 class ClusterState:
-    """A cluster that is up. ``node`` is None when Ray is somebody else's (``HEIMDEX_RAY_ADDRESS``)."""
+    """A cluster that is up. ``node`` is None when Ray was not started by it (``HEIMDEX_RAY_ADDRESS``)."""
 
     version: str
     database_url: str = field(repr=False)

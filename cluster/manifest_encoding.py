@@ -1,6 +1,6 @@
 """The text of a manifest out of its bytes: which encoding it is in, and which encodings are refused.
 
-Owns byte order marks, and how Windows-1252 is told from other single-byte and Asian encodings. A statistical detector
+Owns byte order marks, and how Windows-1252 is recognised among single-byte and Asian encodings. A statistical detector
 needs more text than a few names: charset-normalizer 3.5.2 reads 8 of the 35 western names of the tests. Leaves rows to
 ``manifest_text``. Pure.
 """

@@ -103,7 +103,7 @@ def _hidden_value(found: re.Match[str]) -> str:
 
 
 def _is_sentence(found: re.Match[str], value: str) -> bool:
-    """Whether what follows a name and a colon tells of it: ``no such key: a.mp4``, ``HEIMDEX_JWT_SECRET: set it``."""
+    """Whether the text after a name and a colon is about it: ``no such key: a.mp4``, ``HEIMDEX_JWT_SECRET: set it``."""
     before = found.string[max(0, found.start() - 60) : found.start()]
     if _SETTING.search(before) is not None or _PLACE.match(value) is not None:
         return True

@@ -1,7 +1,7 @@
 """Which URIs are fetched for a submission, by where it came from; the last word before anything is opened.
 
 What was submitted by HTTP was checked then by the same rules; the worker checks it again, since rows outlive settings.
-Of a row of ``videos`` that this cluster did not write, whoever writes there chose the path: a file of its owner's
+In a row of ``videos`` that this cluster did not write, its writer chose the path: a file of its owner's
 folder below the storage root is fetched, or what its owner could submit by HTTP as well.
 """
 

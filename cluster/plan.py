@@ -107,7 +107,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
 
 
 def _mark(database_url: str) -> str:
-    """Tells the downloads of one cluster from another's on the same machine: who shares a database shares them."""
+    """Identifies the downloads of one cluster on a shared machine: clusters with one database share them."""
     return hashlib.sha256(database_url.encode()).hexdigest()[:12]
 
 
@@ -132,7 +132,7 @@ def _counts(settings: Settings, hardware: Hardware, gpus: float) -> dict[WorkerK
 
 
 def _check_cards(settings: Settings, counts: dict[WorkerKind, int], cards: int) -> None:
-    """Ray would wait for ever for a share of a GPU that no card has left."""
+    """Ray would wait indefinitely for a share of a GPU that no card has left."""
     while settings.transcribers is None and counts[WorkerKind.TRANSCRIBER] > 1 and not _fit(settings, counts, cards):
         counts[WorkerKind.TRANSCRIBER] -= 1
     if not _fit(settings, counts, cards):

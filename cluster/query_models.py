@@ -20,7 +20,7 @@ from cluster.store.search_models import SearchModels
 from cluster.store.vector_tables import flaw_of
 
 CACHED_QUERIES = 32
-"""Of each owner, by each model: as many as somebody pages through at a time."""
+"""Of each owner, by each model: as many as a user pages through at a time."""
 CACHED_OWNERS = 256
 
 Embedding = NDArray[np.float32]
@@ -147,7 +147,7 @@ def _query_vector(by: By, key: str, dimensions: int, embedding: Embedding) -> Qu
 class _OwnersQueries:
     """The embeddings of the latest queries of each owner. Safe to share between threads.
 
-    Another owner's are never used: a search that is answered sooner would tell that somebody had asked the same.
+    Another owner's are never used: a search that is answered sooner would reveal that another owner had asked the same.
     """
 
     def __init__(self, encode: Callable[[Sequence[str]], Embedding]) -> None:

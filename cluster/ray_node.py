@@ -183,7 +183,7 @@ def _still_alive(processes: Sequence[psutil.Process], timeout_s: float) -> list[
 
 
 def _is_gone(process: psutil.Process) -> bool:
-    """A zombie is gone too: in a container, nobody may ever collect it."""
+    """A zombie is gone too: in a container, it may never be reaped."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

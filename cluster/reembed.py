@@ -1,4 +1,4 @@
-"""Embeds what is stored anew, by other models or where something is missing, and has searches change over to it.
+"""Embeds again what is stored, by other models or where something is missing, and switches searches to it.
 
     ray job submit --working-dir . -- python -m cluster.reembed --vision ViT-B-16 --pretrained laion2b_s34b_b88k
 
@@ -36,7 +36,7 @@ PAGE = 1000
 FOR_ONE = 1000
 """So many scenes are left to one actor that stays: each pass waits until models have been loaded."""
 FEW = 32
-"""So many scenes at most should be embedded while nobody may write any."""
+"""So many scenes at most should be embedded while no worker may write any."""
 STATEMENT_TIMEOUT_S = 3600.0
 """Counting millions of scenes takes its time."""
 
@@ -162,7 +162,7 @@ class _Filling:
         before, came = None, self._rest()
         while came > FEW and (before is None or came < before / 2):
             before, came = came, self._rest()
-        # At last nobody may write until the few that came since then are embedded: else this need never end.
+        # At last writes wait until the few scenes that came since then are embedded: else this need never end.
         return models.switch(keys, self._rest, allow_missing=allow_missing)
 
     def _rest(self) -> int:

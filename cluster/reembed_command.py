@@ -180,7 +180,7 @@ def ray_at_hand(settings: Settings) -> Iterator[None]:
 def _ray_writes_into(log_file: Path) -> Iterator[None]:
     """What Ray says meanwhile, such as how it finds Ray Data's actors, goes into a file.
 
-    That is what it writes to standard error past Python, and to standard output, where nobody else writes yet.
+    That is what it writes to standard error past Python, and to standard output, where nothing else writes yet.
     """
     with open_log(log_file) as log, redirect_stdout(log), os.fdopen(os.dup(2), "w", buffering=1) as people:
         os.dup2(log.fileno(), 2)

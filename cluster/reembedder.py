@@ -69,7 +69,7 @@ class Reembedder:
     """
 
     def __init__(self, work: Work) -> None:
-        # Here and not above: torch takes seconds to import, which whoever merely starts this need not wait for.
+        # Here and not above: torch takes seconds to import, which a process that merely starts this need not wait for.
         from cluster.models.text import load_text_model
         from cluster.models.vision import load_vision_model
 

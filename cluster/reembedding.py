@@ -99,7 +99,7 @@ class Reembedding:
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what failed is told by whoever called
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # the caller reports what failed
         hands = self._hands
         ranges = EVERY_ID.split(max(READERS, min(MOST_RANGES, lacking // self._call_size)))
         edges = [{"after": str(ids.after), "until": str(ids.until)} for ids in ranges]

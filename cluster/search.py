@@ -40,13 +40,13 @@ logger = logging.getLogger(__name__)
 FUSION_K = 60
 """Constant of reciprocal rank fusion, as its authors found it best."""
 LIST_DEPTH = 100
-"""How far down each list fusion looks; what lies deeper comes behind all of that."""
+"""How far down each list fusion looks; deeper ranks come behind all of that."""
 MAX_DEPTH = 1000
 """How far down pages lead."""
 STANDS_OUT = 2.5
 """Standard deviations above a list's mean."""
 FAINT = 0.1
-"""What a place counts in a list of which the scene does not stand out."""
+"""Factor for a rank whose score is less than ``STANDS_OUT`` deviations above its list's mean."""
 MAX_QUERY = 1000
 """Letters of a query."""
 MAX_BEGINNING = 1000
@@ -57,7 +57,7 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What is looked for: ``text``, a ``picture`` (RGB), or both, where the picture stands for what is to be seen."""
+    """What is looked for: ``text``, a ``picture`` (RGB), or both, where the picture says what is to be seen."""
 
     scope: Scope
     text: str = ""
@@ -114,8 +114,8 @@ def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) ->
 
     Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR
     2009. Only ranks count, so the lists' measures need not be comparable. But in meanings and pictures there is always
-    a nearest scene, also to what no scene means or shows: there, a place counts a tenth unless it stands out of the
-    list. At equal score the scene that words found comes first.
+    a nearest scene, also to what no scene means or shows: there, ranks are down-weighted x 0.1 unless the score
+    reaches the list's mean + 2.5 sigma. At equal score the scene that words found comes first.
     """
     ranks: dict[UUID, dict[By, int]] = {}
     similarities: dict[UUID, dict[By, float]] = {}
@@ -135,7 +135,7 @@ def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) ->
 
 
 def _standing_out(scores: Sequence[float]) -> float:
-    """The least score that stands out: infinity where none does."""
+    """The least score that is not down-weighted: infinity where all scores are equal, or there are none."""
     if not scores or min(scores) == max(scores):
         return math.inf
     return float(np.mean(scores) + STANDS_OUT * np.std(scores))

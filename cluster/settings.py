@@ -1,7 +1,7 @@
 """Every setting, read once from HEIMDEX_* and checked at start.
 
 ``load_settings`` is the only reader of the environment. The composition roots (``cluster.launch``, ``cluster.cli``,
-``serve_app.app.build_app``) read it and hand parts on; nobody keeps the whole.
+``serve_app.app.build_app``) read it and hand parts on; no object keeps the whole.
 """
 
 import difflib
@@ -505,7 +505,7 @@ class Settings(BaseSettings):
 
     @property
     def resolved_admin_user_ids(self) -> frozenset[uuid.UUID]:
-        """The admins: as set; with the data directory's own secret, its owner; else nobody."""
+        """The admins: as set; with the data directory's own secret, its owner; else none."""
         if self.admin_user_ids is not None:
             return frozenset(self.admin_user_ids)
         local = self.jwt_secret is None and self.jwks_url is None

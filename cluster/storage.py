@@ -2,10 +2,10 @@
 
 Owns which schemes are read, the limits on size and time while copying, and what a failed fetch means: the
 video's fault or the network's. Leaves how long a source is waited for to ``deadline``, the disk to ``disk_space``,
-what a URI says by itself to ``video_uris``, where the web may be read to ``web_source``, what is inside the file to
+what a URI alone says to ``video_uris``, where the web may be read to ``web_source``, what is inside the file to
 ``actors.stages.media_reader``.
 
-Local paths and ``file://`` are read where they lie. ``http(s)://`` goes through ``web_source``, every other scheme
+Local paths and ``file://`` are read in place. ``http(s)://`` goes through ``web_source``, every other scheme
 through fsspec, without its URL chaining (``zip::http://``). Which server answers for ``s3://`` or ``gs://`` is said by
 the environment alone: a URI names a bucket and a key. Schemes whose URIs name the host themselves (``ftp``, ``sftp``)
 connect to wherever they say, so only those who trust their users allow them. A relative path is below the storage
@@ -69,7 +69,7 @@ _WEB_SCHEMES = {"http", "https"}
 class FetchLimits:
     """How much may be fetched, how long that may take, and from where.
 
-    ``allowed_schemes``: lower case, without ``://``; ``file`` stands for local paths too. ``private_networks``:
+    ``allowed_schemes``: lower case, without ``://``; ``file`` includes local paths. ``private_networks``:
     addresses that http(s) may lead to although they are not public.
     """
 
@@ -134,7 +134,7 @@ def locate(uri: str, limits: FetchLimits) -> LocalVideo:
 
 
 def _permitted(uri: str, limits: FetchLimits) -> str:
-    """What ``uri`` stands for, if its scheme is allowed; a relative path is below the storage root."""
+    """The full form of ``uri``, if its scheme is allowed; a relative path is below the storage root."""
     if is_relative(uri):
         return _stored(uri, limits)
     scheme = scheme_of(uri)
@@ -298,7 +298,7 @@ def _found(uri: str) -> tuple[Any, str, dict[str, Any]]:
 
 
 def _stamp(info: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells versions of a file apart, as far as its driver says it."""
+    """The properties that distinguish versions of a file, as far as its driver states them."""
     return tuple(info.get(name) for name in ("size", "ETag", "etag", "mtime", "LastModified", "updated", "modify"))
 
 

@@ -92,7 +92,7 @@ def _open_closed_streams() -> None:
 
 
 def _read_as_utf_8(stream: object) -> None:
-    """Where the locale knows no letters beyond ASCII, nobody meant to have none; what cannot be written is shown."""
+    """Write UTF-8 where the locale knows ASCII alone, which is not intended; escape what cannot be written."""
     if isinstance(stream, io.TextIOWrapper):
         encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else None
         stream.reconfigure(encoding=encoding, errors="backslashreplace")

@@ -1,6 +1,6 @@
 """A transcript written down: WebVTT and SubRip for players, text for people, JSON for programs.
 
-Owns the four formats. Leaves what stands in a caption to ``cluster.captions``, reading the transcript to
+Owns the four formats. Leaves what is in a caption to ``cluster.captions``, reading the transcript to
 ``cluster.store.transcripts``.
 """
 

@@ -14,7 +14,7 @@ from cluster.contracts.errors import InvalidVideo
 from cluster.video_uris import check_remote, scheme_of
 
 OWNER = "{owner}"
-"""Stands for the id of the owner in a prefix."""
+"""Placeholder for the id of the owner in a prefix."""
 _EXAMPLE_OWNER = UUID(int=0)
 _MOST_DECODINGS = 8
 _WEB_SCHEMES = {"http", "https"}
@@ -69,7 +69,7 @@ class UriPrefix:
 class HttpRules:
     """What ``POST /v1/videos`` accepts and the workers fetch of it.
 
-    ``schemes``: lower case, without ``://``, accepted whatever follows; ``file`` stands for local paths too.
+    ``schemes``: lower case, without ``://``, accepted whatever follows; ``file`` includes local paths.
     ``prefixes``: what is accepted of the other schemes.
     """
 

@@ -1,5 +1,5 @@
-"""What a video's URI says by itself, without opening it: scheme, name, local path, place on the web, and the
-videos a folder stands for.
+"""What a video's URI says without being opened: scheme, name, local path, place on the web, and the videos that a
+folder represents.
 
 Owns how a URI is shown in messages (without what may be secret), and the one strict reading of web addresses: what is
 checked is what is connected to, so two libraries never read one address in two ways. Leaves opening to ``storage``,
@@ -65,9 +65,9 @@ def video_name(filename: str | None, uri: str, video_id: object) -> str:
 def expand(uris: Iterable[str]) -> list[str]:
     """The videos that ``uris`` name, in order: local folders and globs opened, local paths made absolute.
 
-    A folder stands for the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for
-    whatever it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails by
-    itself in ``downloading`` with one clear line. Only the local machine is looked at. A path that is no UTF-8 comes
+    A folder represents the files below it with one of ``VIDEO_SUFFIXES``, hidden ones left out; a glob for
+    whatever it matches; both sorted. What does not exist, or holds no video, stays as it is: it then fails
+    alone in ``downloading`` with one clear line. Only the local machine is looked at. A path that is no UTF-8 comes
     as a ``file://`` URI, its bytes percent-encoded.
     """
     return [_as_text(video) for uri in uris for video in _expanded(uri)]

@@ -1,6 +1,6 @@
 """Progress of submitted videos, read from Postgres: live on a terminal, line by line elsewhere.
 
-Watching changes nothing: whoever stops watching leaves the videos on their way.
+Watching changes nothing: when it stops, the videos stay on their way.
 """
 
 import time
@@ -86,7 +86,7 @@ def estimate_left_s(standings: Sequence[Standing], elapsed_s: float) -> float | 
 
 
 def _standings(pool: Pool, ids: Sequence[UUID], meanwhile: Callable[[], None]) -> Iterator[list[Standing]]:
-    """What is read again and again, each video under the name that tells it apart from the others.
+    """The standings, read repeatedly, each video under a name that distinguishes it from the others.
 
     A settled video is read once more when all are: one that is retried meanwhile is waited for.
     """

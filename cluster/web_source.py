@@ -8,7 +8,7 @@ cloud. So a host's name is resolved once, every address it has must be public an
 that is opened on purpose, and the connection goes to one of the addresses that were checked; there is no second
 look-up that could answer otherwise (DNS rebinding). Host header, SNI and the certificate's check keep the name. Every
 redirect is checked the same way, and none leads from https to http. Proxies of the environment are not used: a proxy
-looks names up by itself.
+looks names up on its own.
 The origin of the operator's storage root is the exception: it may have any address, and only
 requests to it carry the root's key.
 """
@@ -265,7 +265,7 @@ def _address(place: tuple[Any, ...]) -> Address:
 
 
 def may_be_read(address: Address, private_networks: tuple[Network, ...] = ()) -> bool:
-    """Whether ``address`` is public or in one of the networks, and so is the IPv4 address that it may stand for."""
+    """Whether ``address`` is public or in one of the networks, and so is the IPv4 address that it may embed."""
     opened = _is_opened(address, private_networks)
     if isinstance(address, IPv4Address):
         return opened or (address.is_global and not any(address in network for network in _NOT_PUBLIC_V4))

@@ -28,7 +28,7 @@
     ├── SubmissionRefused       nothing of a submission was enqueued
     │   ├── TooManySubmissions      its owner has submitted as much as allowed
     │   │   └── QuotaExceeded           a quota of its owner is used up
-    │   ├── SubmissionChanged       its ids stand for other videos already
+    │   ├── SubmissionChanged       its ids belong to other videos already
     │   └── RefusedByDatabase       a rule of the database forbids the row: the owner is unknown there, or the like
     ├── SearchRefused           a search asks for more than one may cost; the sentence says what is allowed
     ├── SearchTooSlow           a search was stopped at its time limit
@@ -152,7 +152,7 @@ class QuotaExceeded(TooManySubmissions):
 
 
 class SubmissionChanged(SubmissionRefused):
-    """The ids of the submission stand for other videos already."""
+    """The ids of the submission belong to other videos already."""
 
 
 class RefusedByDatabase(SubmissionRefused):
@@ -168,7 +168,7 @@ class SearchTooSlow(HeimdexError):
 
 
 class LeaseLost(HeimdexError):
-    """The lease token no longer matches: whoever holds this must stop and write nothing."""
+    """The lease token no longer matches: its holder must stop and write nothing."""
 
 
 class ConfigurationError(HeimdexError):

@@ -53,7 +53,7 @@ class FilePart:
     """A stretch of a file's bytes that is read as a file of its own; most files are one.
 
     ``pictures`` and ``sound`` are the indexes of its streams in use, in the order in which they follow one another.
-    Its time-stamps are shifted by ``shift_s``, and by what ``shifts`` tells on top of that. ``probe_bytes``: so much is
+    Its time-stamps are shifted by ``shift_s``, and by what ``shifts`` adds to that. ``probe_bytes``: so much is
     read on opening to find streams that begin late; 0: as much as is usual.
     """
 
@@ -71,7 +71,7 @@ WHOLE_FILE = FilePart()
 
 @dataclass(frozen=True)
 class Timeline:
-    """A file's one clock, as its packets tell it; the same for every pass over the file.
+    """A file's one clock, as its packets state it; the same for every pass over the file.
 
     ``sound_end_s`` is where the sound ends. ``stated_s`` is how far the header says that the file reaches, None where
     it says nothing that the packets could be held to; ``stated_of_pictures``: whether it says so of the pictures.
@@ -87,7 +87,7 @@ class Timeline:
 class MediaInfo:
     """What the probe says of a file, after rotation has been applied to the size.
 
-    ``duration_s`` is the time from the file's start to the end of the stream that ends last, as its packets tell it;
+    ``duration_s`` is the time from the file's start to the end of the stream that ends last, as its packets state it;
     None when they have no times. ``start_s`` is the file's start on its one clock: every other time is counted from it.
     """
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 UNTIMED_S = 3600.0
-"""What a video counts as whose packets do not tell how long it is."""
+"""The length that a video counts as when its packets do not state one."""
 DAY_H = 24.0
 MOST_PERIOD_H = 31 * DAY_H
 """The longest period of a quota: requests are kept for so long."""

@@ -83,7 +83,7 @@ class SceneDescription:
 
 @dataclass(frozen=True)
 class WrittenScene:
-    """A scene as it is stored: its times, what was said and seen, and where its pictures lie."""
+    """A scene as it is stored: its times, what was said and seen, and where its pictures are stored."""
 
     id: UUID
     start_s: float

@@ -52,7 +52,7 @@ class EngineAddress:
 
 
 class TextEncoder(Protocol):
-    """Embeds what scenes say and what is asked, which some models tell apart by a prompt before the text.
+    """Embeds what scenes say and what is asked, which some models distinguish by a prompt before the text.
 
     ``key``: what its embeddings are filed under; ``dimensions``: how many numbers each has.
     """

@@ -39,7 +39,7 @@ class Origin(StrEnum):
 
 
 SETTLED = frozenset({VideoStatus.READY, VideoStatus.FAILED, VideoStatus.CANCELLED})
-"""Nothing more happens to such a video by itself."""
+"""Statuses that no longer change automatically."""
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 PRIORITY_STEP_S = 600
 """What one step of priority is worth in seconds of waiting."""
@@ -54,7 +54,7 @@ def _storable(uri: str) -> str:
 
 
 def _whole_number(value: object) -> object:
-    if isinstance(value, bool | str | bytes):  # pydantic by itself takes false for 0, and "5" for 5
+    if isinstance(value, bool | str | bytes):  # pydantic by default takes false for 0, and "5" for 5
         raise PydanticCustomError("int_parsing", "must be a whole number")
     return value
 

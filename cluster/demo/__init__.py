@@ -1,6 +1,6 @@
 """Sample clips whose truth is known, and two small models that work where no hub can be reached.
 
-Owns where they lie and what is true of them. Leaves loading the models to `cluster.models`; the scripts that
+Owns where they are stored and what is true of them. Leaves loading the models to `cluster.models`; the scripts that
 made clips and vision model are modules of this package and are not needed to run anything.
 """
 

@@ -1,6 +1,6 @@
 """The ten shapes: their outlines and how one is painted, with a border that sets it off from any place.
 
-Owns what a shape looks like. Leaves where it stands and how it moves to `scenes`.
+Owns what a shape looks like. Leaves where it is and how it moves to `scenes`.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def paint_shape(
 
 
 def paint_of(rng: np.random.Generator, colour: str) -> Colour:
-    """A paint that anyone would call by this colour's name."""
+    """A paint that is recognisably of this colour."""
     return varied(rng, PAINTS[colour], 7.0)
 
 
@@ -94,7 +94,7 @@ def _cross() -> Points:
 
 
 def _ring() -> Points:
-    """Outer circle, then the inner one backwards; the two edges that join them lie on each other."""
+    """Outer circle, then the inner one backwards; the two edges that join them coincide."""
     outer = _regular(73)
     outer = np.concatenate([outer, outer[:1]])
     return np.concatenate([outer, outer[::-1] * 0.55])

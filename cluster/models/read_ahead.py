@@ -1,6 +1,6 @@
-"""What comes next is made while what is there is worked on.
+"""Makes the next item while the current one is processed.
 
-Owns the one thread that makes it. Whoever reads gets the items in their order, and what making one raised.
+Owns the one thread that makes it. The reader gets the items in their order, and what making one raised.
 """
 
 from collections.abc import Iterator

@@ -50,7 +50,7 @@ def bundled_directory(package: str) -> Path | None:
 
 
 def content_hash(files: Sequence[Path]) -> str:
-    """The first 12 digits of a SHA-256 over the files: what tells one version of a model's weights from another."""
+    """The first 12 digits of a SHA-256 over the files: it identifies a version of a model's weights."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as stream:

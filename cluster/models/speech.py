@@ -46,7 +46,7 @@ def load_speech_model(name: str, device: str, compute_type: str, threads: int) -
 
 
 def model_directory(name: str) -> Path:
-    """Where the files of model ``name`` lie on this machine, fetched from the hub if need be."""
+    """The directory of model ``name``'s files on this machine, fetched from the hub if need be."""
     if name == BUNDLED:
         directory = _bundled_directory()
     elif Path(name).is_dir():
@@ -73,7 +73,7 @@ def model_version(name: str) -> str:
 
 
 def local_directory(name: str) -> Path | None:
-    """Where the files of model ``name`` lie already; None when the hub would have to be asked for them."""
+    """The directory of model ``name``'s files, if present; None when the hub would have to be asked for them."""
     if name == BUNDLED or Path(name).is_dir():
         return model_directory(name)
     return _cached_directory(name)

@@ -34,7 +34,7 @@ WHOLE = ContextRule(least_s=LONGEST_S, silence_s=0.0)
 """The rule of every model that was not measured with less: never worse than in training."""
 SHORT = ContextRule(least_s=10.0, silence_s=5.0)
 MEASURED: Mapping[tuple[int, bool], ContextRule] = {(384, False): SHORT, (512, True): SHORT}
-"""By the encoder's width and whether it is multilingual, which tell the sizes of Whisper apart, wherever the weights
+"""By the encoder's width and whether it is multilingual, which identify the sizes of Whisper, wherever the weights
 were loaded from. Words other than the reference, int8, beams of 5, 39 utterances of five readers, with doubtful ones
 recognised again in 30 s:
 

@@ -39,7 +39,7 @@ class Prompts:
 
     @property
     def mark(self) -> str:
-        """What tells the vectors that these made from others."""
+        """Six hexadecimal digits that identify the vectors made with these prompts."""
         return hashlib.sha256(f"{self.query}\0{self.document}".encode()).hexdigest()[:6]
 
 
@@ -52,7 +52,7 @@ class TextModel:
 
     ``key``: what a stored embedding calls the model that made it; only vectors of one key can be compared.
     ``dimensions``: how many numbers each has. Some models want a prompt before what is asked, and another before what
-    is searched ("query: ", "passage: "), as their configuration says: they get it, and the key tells so.
+    is searched ("query: ", "passage: "), as their configuration says: they get it, and the key says so.
     """
 
     def __init__(self, directory: Path, name: str, device: str, threads: int | None = None) -> None:
@@ -131,7 +131,7 @@ def load_text_model(name: str, device: str, threads: int | None = None, key: str
 
 
 def model_directory(name: str) -> Path:
-    """Where the files of model ``name`` lie on this machine, fetched from the hub if need be."""
+    """The directory of model ``name``'s files on this machine, fetched from the hub if need be."""
     if name == BUNDLED:
         return _bundled_directory()
     if Path(name).is_dir():

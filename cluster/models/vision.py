@@ -147,7 +147,7 @@ class _DeviceLoader:
             for number, picture in enumerate(pictures):
                 by_shape[picture.shape].append(number)
             for shape, numbers in by_shape.items():
-                # What lies in memory that stays where it is can be copied while the GPU computes.
+                # Pinned memory can be copied while the GPU computes.
                 stacked = torch.empty(len(numbers), *shape, dtype=torch.uint8, pin_memory=self._stream is not None)
                 np.stack([pictures[number] for number in numbers], out=stacked.numpy())
                 images = stacked.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float() / 255

@@ -4,7 +4,7 @@ Owns the calls of the model and how much context a stretch gets. Leaves finding 
 what becomes of doubtful words to ``actors.stages.recognizer``.
 
 What is recognised in a stretch depends on it alone. Stretches that share a call have the same context, so none is
-padded for another; words are aligned for each by itself, because CTranslate2 normalises the weights of a padded batch
+padded for another; words are aligned for each separately, because CTranslate2 normalises the weights of a padded batch
 over the longest text in it, which moves times by up to a second. Nothing is sampled: CTranslate2 seeds its random
 numbers once per thread, so a sampled text would depend on all that was recognised before it.
 """
@@ -27,7 +27,7 @@ from cluster.models.speech_context import ContextRule, context_rule
 
 FRAMES_PER_S = 100
 PROBE_FRAMES = 100
-"""A second of silence tells how wide the encoder is."""
+"""A second of silence, which suffices to measure how wide the encoder is."""
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 """Punctuation that belongs to the word behind it, and to the one before it; as faster-whisper has it."""
 
