@@ -133,7 +133,7 @@ class Adoption:
         return [row["path"] for row in rows]
 
     def not_embeddable(self) -> tuple[int, int]:
-        """How many scenes have no key frame, and how many no text: nothing of them can be embedded."""
+        """Number of scenes without a key frame, and without text: nothing of them can be embedded."""
         with self._pool.connection() as connection:
             row = connection.execute(_NOT_EMBEDDABLE).fetchone()
         assert row is not None

@@ -11,7 +11,7 @@ from cluster.redaction import MOST_SHOWN
 
 FILENAME: LiteralString = f"left(v.filename, {MOST_SHOWN})"
 PLACE: LiteralString = f"left(coalesce(p.uri, v.storage_path), {MAX_URI})"
-"""Where the video is read from: to be shown, and never to be opened."""
+"""Place that the video is read from: to be shown, and never to be opened."""
 PATH: LiteralString = f"left(v.storage_path, {MAX_URI + 1})"
 """To be opened: one that is cut is longer than ``MAX_URI``, and ``origins.limits_for`` refuses it."""
 STAGE: LiteralString = f"left(v.processing_stage, {MOST_SHOWN})"

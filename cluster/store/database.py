@@ -1,4 +1,4 @@
-"""How the cluster reaches Postgres: sessions, the pool, and what an error of the connection means.
+"""Access to Postgres: sessions, the pool, and what an error of the connection means.
 
 Every session is in UTC, has a statement timeout, compiles nothing and knows pgvector. Behind a transaction pooler no
 session is kept: there the same holds for each transaction, nothing is prepared, and locks last as long as a
@@ -291,7 +291,7 @@ _UNTRUSTED = {
     "root certificate file": "set sslrootcert to the file with the certificate of the server's authority",
     "server does not support SSL": "the URL demands TLS: switch it on at the server, or change sslmode",
 }
-"""What libpq says of a server that cannot be trusted, for which there is no type, and what to do about it."""
+"""libpq's messages on a server that cannot be trusted, which have no type, and what to do about it."""
 
 
 def _reason(error: Exception) -> str:

@@ -72,7 +72,7 @@ DELETE FROM search_queries WHERE id IN (SELECT id FROM search_queries WHERE user
 
 @dataclass(frozen=True)
 class OwnersData:
-    """How much there is of an owner; ``elsewhere``: videos that another system has waiting or on their way."""
+    """Counts of an owner's rows; ``elsewhere``: videos that another system has waiting or on their way."""
 
     videos: int
     elsewhere: int
@@ -93,7 +93,7 @@ class OwnersVideo:
 
 
 def count_data(pool: Pool, owner_id: UUID) -> OwnersData:
-    """How much there is of the owner now."""
+    """Count the owner's rows now."""
     with pool.connection() as connection, connection.cursor(row_factory=class_row(OwnersData)) as cursor:
         found = cursor.execute(_LEFT, {"owner": owner_id}).fetchone()
     assert found is not None

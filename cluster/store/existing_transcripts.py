@@ -12,7 +12,7 @@ from typing import Any
 from cluster.contracts.results import Segment, Transcript, Word
 
 LETTERS_PER_S = 15.0
-"""How fast people speak, about: where the text alone is stored and not even the video's duration is known."""
+"""Approximate rate of speech: where the text alone is stored and not even the video's duration is known."""
 
 _START, _END = ("start_s", "start", "start_time"), ("end_s", "end", "end_time")
 _TEXT = ("text", "word", "transcript")

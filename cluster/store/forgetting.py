@@ -1,4 +1,4 @@
-"""Forgets videos: all record of what was said and shown is deleted, what was counted stays, times included.
+"""Forgets videos: all records of what was said and shown is deleted, what was counted stays, times included.
 
 Searches stay counted too, without their text where they were for the video or name it.
 

@@ -1,4 +1,4 @@
-"""What people see of scenes that were found, and the record of every search."""
+"""Found scenes as users see them, and the record of every search."""
 
 import logging
 from collections.abc import Sequence

@@ -56,7 +56,7 @@ Place = tuple[UUID, int]
 
 
 class Kind(StrEnum):
-    """How a document and a scene differ."""
+    """Kind of difference between a document and a scene."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -93,12 +93,12 @@ class Verdict:
             self.examples.append(f"{kind}: {len(words)} words of owner {owner_id}, such as {min(words)}")
 
     def by_kind(self) -> dict[Kind, int]:
-        """How many of each kind."""
+        """Number of differences of each kind."""
         return {kind: self.counts[kind] for kind in Kind}
 
     @property
     def differences(self) -> int:
-        """How many, of all kinds."""
+        """Number of differences of all kinds."""
         return self.counts.total()
 
 

@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 VIDEOS_AT_ONCE = 20
 MOST_BYTES = 8 * 1024**2
-"""What one request carries."""
+"""Most bytes that one request carries."""
 LATEST_WRITE = "1d"
-"""How late a write may come and still find that its document is gone."""
+"""Longest delay of a write that still finds that its document is gone."""
 _CONFLICT, _NOT_FOUND, _BAD_REQUEST = 409, 404, 400
 
 

@@ -1,4 +1,4 @@
-"""How the cluster reaches OpenSearch: the client, and what its errors mean.
+"""Access to OpenSearch: the client, and what its errors mean.
 
 What is in its indexes is ``opensearch_documents``', searching them ``opensearch_index``', keeping them in step with
 Postgres ``index_follower``'s.
@@ -24,7 +24,7 @@ _CANCELLED = "task_cancelled_exception"
 _CONNECTION = re.compile(
     r"^HTTPS?Connection\w*\(host='(.*?)', port='?(\d+)'?\): (?:Failed to establish a new connection: )?"
 )
-"""How urllib3 begins what it says of a connection."""
+"""Beginning of urllib3's messages on a connection."""
 
 
 def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSearch:
@@ -46,7 +46,7 @@ def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSea
 
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """What the client raises within becomes ``SearchUnavailable``, unless what was asked is at fault."""
+    """Turn the client's errors within into ``SearchUnavailable``, unless the request is at fault."""
     try:
         yield
     except ConnectionTimeout as error:

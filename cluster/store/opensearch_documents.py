@@ -75,7 +75,7 @@ class Document:
 
 
 def document_id(video_id: UUID, index: int) -> str:
-    """How the document of a video's scene is called."""
+    """Id of the document of a video's scene."""
     return f"{video_id}.{index}"
 
 

@@ -16,15 +16,15 @@ from cluster.store.opensearch import TIMEOUT_S, engine_errors
 from cluster.store.opensearch_documents import ANALYZERS, MODEL_FIELDS, TYPED, stemmed
 
 MOST_CLAUSES = 1000
-"""What one query may consist of; OpenSearch itself allows 1024."""
+"""Most clauses of one query; OpenSearch itself allows 1024."""
 LANGUAGES_KNOWN_S = 10.0
-"""How long a language that first appears may stay unknown: until then its words are found as typed."""
+"""Time for which a language that first appears may stay unknown: until then its words are found as typed."""
 MOST_EXPANSIONS = 1000
 """Words that a prefix (``light*``) may expand to."""
 ANSWER_SLACK_S = 0.5
-"""How much longer than its own time limit the engine is waited for."""
+"""Time that the engine is waited for beyond its own time limit."""
 _WORD = re.compile(r"[A-Za-z0-9]+|\w")
-"""What is at most a token each."""
+"""Matches that are at most a token each."""
 _LEAST_CANDIDATES, _MOST_CANDIDATES = 100, 1000
 
 Query = dict[str, Any]

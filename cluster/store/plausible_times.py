@@ -26,15 +26,15 @@ def plausible(column: str) -> str:
 SECONDS = "public.heimdex_plausible_seconds(v.duration_s)"
 """The duration of the video ``v``, from 1e-3 to 1e7 seconds, else NULL."""
 PROCESSING_MS = "public.heimdex_plausible_ms(v.processing_duration_ms)"
-"""How long the video ``v`` was processed, from 0 ms to 24 days, else NULL."""
+"""Processing time of the video ``v``, from 0 ms to 24 days, else NULL."""
 STARTED_AT = f"""CASE WHEN {plausible("v.processing_started_at")} > clock_timestamp() - interval '576 hours'
                  THEN v.processing_started_at END"""
-"""When the processing of the video ``v`` began; NULL where ``PROCESSING_MS`` would not hold the time since then.
+"""Start of the processing of the video ``v``; NULL where ``PROCESSING_MS`` would not hold the time since then.
 
 It may be in the future where a clock was set back.
 """
 QUEUE_MS = f"(extract(epoch FROM {plausible('v.processing_started_at')} - {plausible('v.queued_at')}) * 1000)::float8"
-"""How long the video ``v`` waited in the queue."""
+"""Time that the video ``v`` waited in the queue."""
 RTF = f"{PROCESSING_MS} / 1000 / {SECONDS}"
 """Processing time of the video ``v`` divided by its duration."""
 

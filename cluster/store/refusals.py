@@ -19,9 +19,9 @@ from cluster.redaction import redacted
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 300.0
-"""How long a refused row waits for its next try: twice as long after each one, up to the second."""
+"""Wait of a refused row for its next try: twice as long after each one, up to the second."""
 REFUSALS = (DatabaseError, StatementTimeout)
-"""What a change of one row may raise while the connection lasts; a trigger that waits ends in a timeout."""
+"""Errors that a change of one row may raise while the connection lasts; a trigger that waits ends in a timeout."""
 BRIEFLY = "SET LOCAL statement_timeout = 2000; "
 """Before a statement about one row, in the same message: what holds it up holds up others for two seconds at most."""
 MESSAGE_LENGTH = 500
@@ -87,7 +87,7 @@ class RefusedRows(Generic[Key]):
 
     @property
     def trouble(self) -> str | None:
-        """How many rows are refused, and why the last one is; None: none."""
+        """Number of refused rows, and why the last one is; None: none."""
         refusals = [each for each in list(self._refusals.values()) if not self._is_old(each, self._now_s())]
         if not refusals:
             return None

@@ -34,12 +34,12 @@ class Standing:
     stages: list[str]
     done_stages: int
     place: str = ""
-    """Where it is read from, as messages may show it: without what may be secret."""
+    """Place that it is read from, as messages may show it: without what may be secret."""
     queue_ms: float | None = None
     wait_ms: float | None = None
     run_ms: float | None = None
     warnings: Sequence[dict[str, str]] = ()
-    """What was left out of it, each a ``code`` and a ``message``."""
+    """Parts that were left out of it, each a ``code`` and a ``message``."""
 
     @property
     def name(self) -> str:
@@ -126,7 +126,7 @@ def _result(row: dict[str, Any], runs: Sequence[StageRun]) -> dict[str, Any]:
 
 
 def count_by_status(pool: Pool) -> dict[str, int]:
-    """How many videos there are of each status; of PENDING only those that this cluster will claim."""
+    """Number of videos of each status; of PENDING only those that this cluster will claim."""
     with pool.connection() as connection:
         rows = connection.execute(
             f"""

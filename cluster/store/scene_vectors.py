@@ -22,7 +22,7 @@ from cluster.store.scene_text import SCENE_TEXT
 from cluster.store.vector_tables import SPACES, Keys, VectorTable, find_tables, rows_of
 
 _CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL(f"{SCENE_TEXT} <> ''")}
-"""What a scene must have, or nothing of it can be lacking."""
+"""Condition on a scene without which no vector of it can be lacking."""
 
 _MADE = sql.SQL(f"(extract(epoch FROM coalesce({plausible('s.created_at')}, 'epoch')) * 1000000)::bigint")
 
@@ -109,7 +109,7 @@ class SceneVectors:
         self._keys = dict(keys)
 
     def count_lacking(self) -> int:
-        """How many scenes lack a vector."""
+        """Number of scenes that lack a vector."""
         with self._pool.connection() as connection:
             return count_lacking(connection, self._keys)
 
@@ -158,7 +158,7 @@ class SceneVectors:
 
 
 def count_lacking(connection: Connection[DictRow], keys: Keys) -> int:
-    """How many scenes lack a vector of one of these models, within the caller's transaction."""
+    """Number of scenes that lack a vector of one of these models, within the caller's transaction."""
     tables = find_tables(connection, keys)
     statement = sql.SQL("SELECT count(*) AS scenes FROM video_scenes AS s WHERE {} OR {}").format(
         *(_lacks(by, keys, tables) for by in SPACES)

@@ -136,7 +136,7 @@ class SceneStore:
 
 _Vectors = list[tuple[WrittenScene, NDArray[np.float32]]]
 _Made = dict[tuple[By, str], _Vectors]
-"""What each model made of which scene."""
+"""Vectors that each model made of which scene."""
 
 
 def _made_of(scenes: Sequence[WrittenScene]) -> _Made:

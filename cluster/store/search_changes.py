@@ -16,7 +16,7 @@ from psycopg import Connection
 from cluster.store.database import Pool
 
 LEFT_TO_WRITER = timedelta(minutes=5)
-"""How long a change is left to the stage that made it, which waits for the index itself."""
+"""Time for which a change is left to the stage that made it, which waits for the index itself."""
 
 MOST_SCENES = 100_000
 """Documents of one video at most, as migration 051 has it: 12 hours with a cut every 0.6 s are 72,000 scenes.
@@ -26,7 +26,7 @@ Users of an existing database may write any index, and to empty a video's docume
 NUMBERED: LiteralString = "s.index BETWEEN 0 AND 99999"
 """SQL for whether ``video_scenes AS s`` may have a document."""
 DOCUMENTS_AT_ONCE = MOST_SCENES
-"""What is read of the videos that are brought in line together, or of one."""
+"""Documents that are read of the videos that are brought in line together, or of one."""
 
 _RAISE = """
 INSERT INTO search_changes AS change (video_id, version, most_scenes, due_at)
@@ -196,7 +196,7 @@ class SearchChanges:
             connection.execute(_REFUSED, {"video": video_id, "version": version, "reason": reason})
 
     def backlog(self) -> Backlog:
-        """How far behind the index is."""
+        """Backlog of the index."""
         with self._pool.connection() as connection:
             row = connection.execute(_BACKLOG).fetchone()
         assert row is not None

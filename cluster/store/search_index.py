@@ -113,7 +113,7 @@ SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 )
 
 WALKING_ON = "relaxed_order"
-"""How pgvector walks on."""
+"""pgvector's mode of iterative scans."""
 _WALK_ON = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away. Long
 -- vectors are stored out of line: reading and sorting them all looks cheap to the planner, so sorting is made dear.
@@ -134,7 +134,7 @@ EXPLAIN (FORMAT JSON) SELECT FROM video_scenes AS s JOIN videos AS v ON v.id = s
 LEAST_WALKED = 100
 """A walk looks for so many scenes, even where fewer are wanted."""
 COST_OF_A_STEP = 2
-"""What a step of a walk takes, where comparing one scene after the other takes 1."""
+"""Cost of a step of a walk, where comparing one scene after the other costs 1."""
 
 
 class PostgresSearchIndex:
@@ -200,7 +200,7 @@ def prepare_walk(connection: Connection[DictRow], limit: int) -> float:
 
 
 def candidates(limit: int) -> int:
-    """How many scenes a walk along the vector index holds at once: the more, the more of the nearest it finds."""
+    """Number of scenes that a walk along the vector index holds at once: the more, the more of the nearest it finds."""
     return min(1000, max(100, 2 * limit))
 
 

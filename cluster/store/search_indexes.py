@@ -29,7 +29,7 @@ SCENES_PER_PAGE = 1000
 SENDERS = 2
 """Pages that are sent at once, while the next one is read."""
 GRACE_S = 3.0
-"""How long an index stays after the alias left it: longer than a search takes."""
+"""Time for which an index stays after the alias left it: longer than a search takes."""
 Progress = Callable[[int, int], None]
 """Called with the number of videos copied and the number of all."""
 SAY_EVERY_S = 5.0

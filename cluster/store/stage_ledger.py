@@ -309,6 +309,6 @@ BESIDE_EACH_OTHER = (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)
 
 
 def run_along_the_way_ms(runs: Sequence[StageRun]) -> float:
-    """How long the stages of one attempt ran; of the two that run beside each other, the longer one counts."""
+    """Run time of the stages of one attempt; of the two that run beside each other, the longer one counts."""
     ran_ms = {run.name: run.run_ms or 0.0 for run in runs}
     return sum(ran_ms.values()) - min(ran_ms.get(stage, 0.0) for stage in BESIDE_EACH_OTHER)

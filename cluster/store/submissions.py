@@ -1,4 +1,4 @@
-"""What owners do with their videos: submit them, cancel them, see which of them failed.
+"""Owners' operations on their videos: submit them, cancel them, see which of them failed.
 
 What lets them be tried again is ``reprocessing``'s, what a scheduler does with them ``video_queue``'s.
 """
@@ -200,7 +200,7 @@ def _one_sentence(owner_id: UUID) -> Iterator[None]:
 
 
 def _count_new(connection: Connection[DictRow], parameters: dict[str, Any]) -> int:
-    """How many of the videos are not there yet. Raises SubmissionChanged."""
+    """Number of the videos that are not there yet. Raises SubmissionChanged."""
     standing = connection.execute(_STANDING, parameters).fetchone()
     assert standing is not None
     if standing["changed"]:

@@ -109,7 +109,7 @@ ORDER BY t.space, t.model
 """
 
 NO_ROWS = sql.SQL("(SELECT NULL::uuid AS scene_id, NULL::vector AS embedding WHERE false)")
-"""What to select from where a model has no table."""
+"""An empty table to select from where a model has none."""
 
 
 def find_tables(connection: Connection[DictRow], keys: Keys) -> dict[By, VectorTable]:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
 
 _CLAIM_ROUNDS = 20
-"""How often one claim chooses others in the places of refused videos."""
+"""Rounds in which one claim chooses others in the places of refused videos."""
 
 NOBODY_AHEAD: Mapping[UUID, float] = {}
 NO_CAPS: Mapping[UUID, int] = {}
@@ -167,7 +167,7 @@ _URGENT = """, urgent_owners AS (
 ), urgent AS (
     SELECT video_id, owner_id, turn, due_at FROM urgent_candidates ORDER BY turn, due_at, video_id LIMIT %(urgent)s
 )"""
-"""What is claimed beyond the limit as urgent: of each owner those of the highest priority, which is above the usual."""
+"""Urgent videos claimed beyond the limit: of each owner those of the highest priority, which is above the usual."""
 _ALL_CHOSEN = "(TABLE chosen UNION ALL TABLE urgent)"
 _CLAIM_ONE = BRIEFLY + _CLAIM.format(only=" AND p.video_id = %(video)s", urgent="", all_chosen="chosen")
 

@@ -1,4 +1,4 @@
-"""Who is alive: schedulers and workers announce themselves in Postgres, where the HTTP side and the commands look."""
+"""Registry of live schedulers and workers: they announce themselves in Postgres, for the HTTP side and the commands."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ SEEN_WITHIN_S = 10.0
 """A worker without an announcement for so long is taken for dead; announcements come every two seconds."""
 
 FORGOTTEN_AFTER_S = 3600.0
-"""Who died without a word is removed after so long."""
+"""Time after which workers that died without a word are removed."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SeenWorker(WorkerState):
 
 
 class WorkerRegistry:
-    """What one scheduler says of itself and its workers."""
+    """Announces one scheduler and its workers."""
 
     def __init__(self, pool: Pool, scheduler: str) -> None:
         self._pool = pool
