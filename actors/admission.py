@@ -1,4 +1,4 @@
-"""How many waiting videos are claimed: as much work as the workers need to stay busy, so that nothing waits in between.
+"""Number of videos to claim: as much work as the workers need to stay busy, so that nothing waits in between.
 
 A pure policy without a clock: it is given what was claimed and which calls are done, and answers how many more may be
 claimed. The rest stays PENDING, which is queue time. Two bounds apply at once:
@@ -26,7 +26,7 @@ WORK_S = 1.0
 VIDEOS_PER_WORKER = 2
 """Videos in flight for each worker of a kind, however long they run: one in its call and one to follow."""
 LEAD_S = 5.0
-"""How long the next video's sound is waited for at most, as the work in flight counts it."""
+"""Longest wait for the next video's sound, as the work in flight counts it."""
 FEW_PER_MEDIA_WORKER = 4
 """Videos in flight for each media worker, whatever their length."""
 UNMEASURED_PER_MEDIA_WORKER = 2
@@ -66,7 +66,7 @@ class _Video:
 
 @dataclass
 class _Ahead:
-    """What is ahead of a call: videos, those of unknown length, and units (``RunEstimates.units``) of the others."""
+    """Work ahead of a call: videos, those of unknown length, and units (``RunEstimates.units``) of the others."""
 
     units: float = 0.0
     unknown: int = 0
@@ -82,7 +82,7 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class Room:
-    """How many more videos may be claimed now, and how many urgent ones beyond them."""
+    """Number of videos that may be claimed now, and of urgent ones beyond them."""
 
     videos: int
     urgent: int = 0
@@ -112,7 +112,7 @@ class Admission:
     _known_s: float = 0.0
 
     def room(self) -> Room:
-        """How many more videos may be claimed now."""
+        """Return the number of videos that may be claimed now."""
         there, few = len(self._videos), FEW_PER_MEDIA_WORKER * self.workers[WorkerKind.MEDIA]
         room = min(self.most - there, self._most_unknown(few) - self._unknown, self._that_keep_busy())
         if self._known_s >= self.most * TYPICAL_S:
@@ -188,13 +188,13 @@ class Admission:
         return sum((self.estimates.rate(call) or 0.0) * (one.units + one.unknown * typical) for call, one in ahead)
 
     def _that_keep_busy(self) -> int:
-        """How many more videos of typical length the scarcest kind of worker needs."""
+        """Number of further videos of typical length that the scarcest kind of worker needs."""
         if self.estimates.rate(LAST_CALL) is None:
             return UNMEASURED_PER_MEDIA_WORKER * self.workers[WorkerKind.MEDIA] - len(self._videos)
         return min(self._wanted_by(kind) for kind, calls in CALLS.items() if calls)
 
     def _wanted_by(self, kind: WorkerKind) -> int:
-        """How many more videos of typical length the workers of the kind need."""
+        """Number of further videos of typical length that the workers of the kind need."""
         calls = CALLS[kind]
         unmeasured = [call for call in calls if self.estimates.rate(call) is None]
         if unmeasured:
@@ -218,7 +218,7 @@ class Admission:
         return beyond_s
 
     def _most_unknown(self, few: int) -> int:
-        """How many of unknown length may be there: about as much as a few typical ones would be, half of all at most.
+        """Most videos of unknown length: about as much as a few typical ones would be, half of all at most.
 
         The other half is left for those whose length has become known, which go on meanwhile.
         """
@@ -242,7 +242,7 @@ ROUNDING = 1e-6
 
 
 def _calls_ahead(stored: Collection[Stage]) -> Collection[str]:
-    """What an earlier attempt left stored is not made again."""
+    """Calls that are ahead: stages whose results an earlier attempt stored are not run again."""
     if Stage.INDEXING in stored:
         return ()
     return WAY.keys() - SPEECH_CALLS if Stage.TRANSCRIPTION in stored else WAY.keys()

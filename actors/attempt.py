@@ -52,7 +52,7 @@ SHORT_CALL_S = 1.0
 
 @dataclass(frozen=True)
 class AttemptParts:
-    """What every attempt shares."""
+    """Parts that all attempts share."""
 
     pools: Mapping[WorkerKind, Pool]
     fetchers: Fetchers
@@ -66,13 +66,13 @@ class AttemptParts:
     on_trouble: Callable[[str], None]
     """Called with one sentence on what keeps videos from being processed and is not their fault."""
     outage: EngineOutage | None = None
-    """How attempts wait for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
+    """The attempts' waiting for the engine beside Postgres that finds the scenes; None: Postgres does itself."""
     root_is_remote: bool = False
     """Whether relative paths are below a storage root that is no folder."""
     deadlines: Deadlines = field(default_factory=Deadlines)
-    """How long calls may run, as all attempts have measured them."""
+    """Deadlines of calls, as all attempts have measured them."""
     charges: QuotaCharges | None = None
-    """What measured videos count as in their owners' quotas; None: there are none."""
+    """Charges of measured videos to their owners' quotas; None: there are none."""
 
 
 def _nothing(*_: object) -> None:
@@ -107,9 +107,9 @@ class Attempt:
         self._closing: list[asyncio.Future[None]] = []
         self._late: asyncio.TimerHandle | None = None
         self._handed_at: datetime | None = None
-        """When a worker was given the first call."""
+        """Time at which a worker was given the first call."""
         self._began_at: datetime | None = None
-        """What was written as the moment at which the processing began, while the first call still runs."""
+        """Time that was written as the start of processing, while the first call still runs."""
 
     async def process(self) -> None:
         """Walk the video's way and settle it: READY, FAILED, or waiting again. Raises LeaseLost."""
@@ -236,7 +236,7 @@ class Attempt:
         return StageFailed(run.stage, failure, finished_at)
 
     def _for_owner(self, message: str) -> str:
-        """What the database keeps of it: those who submit by HTTP read it, and do not operate this machine."""
+        """The message as the database keeps it: owners who submit by HTTP read it, and do not operate this machine."""
         return redacted(message) if self.video.origin.by_operator else without_folders(message)
 
     def _close(self, run: OpenRun, outcome: Outcome, report: StageReport, media: MediaInfo | None = None) -> datetime:
@@ -248,7 +248,7 @@ class Attempt:
         return finished_at
 
     def _first_began_at(self, finished_at: datetime, report: StageReport) -> datetime:
-        """When the first worker began: as measured, or when it was given the call where it cannot say."""
+        """Time at which the first worker began: as measured, or when it was given the call where it cannot say."""
         if self._late is not None:
             self._late.cancel()
         if self._began_at is not None:
@@ -300,7 +300,7 @@ class Attempt:
 
 
 def _pause_s(rule: RetryRule, setbacks: Setbacks, failure: StageFailure) -> float:
-    """How long the video waits for its next attempt."""
+    """Seconds that the video waits for its next attempt."""
     if failure.blame is Blame.POSTPONEMENT:
         return rule.postponement_s(setbacks, failure.retry_after_s or 0.0, random.random())
     return rule.delay_s(setbacks, random.random())

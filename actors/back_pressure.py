@@ -26,7 +26,7 @@ class BackPressure:
         self._probe: int | None = None
 
     def room(self) -> int:
-        """How many videos may be claimed now."""
+        """Number of videos that may be claimed now."""
         if self.trouble is None:
             return sys.maxsize
         return 0 if self._probe is not None or self._now_s() < self._paused_until_s else 1

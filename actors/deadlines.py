@@ -1,4 +1,4 @@
-"""How long a call may run: ten times the slowest hundredth of those that were measured, by the length of the video.
+"""Deadlines of calls: ten times the slowest hundredth of those that were measured, by the length of the video.
 
 A speed is a call's seconds of run for each second of video, the call's fixed part counting as one second. It is learned
 in memory from the latest runs and belongs to the model that was measured: with another model, and after a restart, it
@@ -16,15 +16,15 @@ from actors.run_estimates import FIXED_S
 from cluster.contracts.stages import DEADLINES, Stage
 
 FACTOR = 10.0
-"""What a call may take of what the slowest hundredth takes."""
+"""Deadline of a call, as a multiple of the run of the slowest hundredth."""
 PERCENTILE = 0.99
 RECENT = 500
-"""How many measured runs of a call are remembered."""
+"""Measured runs of a call that are remembered."""
 ENOUGH = 20
 """Fewer measured runs say nothing about how different videos are."""
 MOST_S = 24 * 3600.0
 SLOW_FACTOR = 2.0
-"""What a call may take beyond ``MOST_S``, of what the slowest hundredth takes."""
+"""Deadline of a call beyond ``MOST_S``, as a multiple of the run of the slowest hundredth."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Deadlines:
         self._speeds[call].add(run_s / (FIXED_S + duration_s))
 
     def added_s(self, stage: Stage, call: str, duration_s: float | None) -> float:
-        """What a video adds to the fixed part of the stage's deadline; nothing while its duration is unknown."""
+        """Seconds that a video adds to the fixed part of a stage's deadline; 0 while its duration is unknown."""
         rule = DEADLINES[stage]
         slow = self._speeds[call].slow()
         if slow is None or duration_s is None or not rule.per_video_s:

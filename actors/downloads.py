@@ -17,11 +17,11 @@ from cluster.store.video_queue import VideoQueue
 logger = logging.getLogger(__name__)
 
 SOON_S = 1.0
-"""How long the end of an attempt waits for its download's removal; then that goes on in the background."""
+"""Longest wait of an attempt's end for its download's removal; then that goes on in the background."""
 SWEEP_S = 20.0
-"""How often what attempts left behind is looked for."""
+"""Interval between searches for downloads that attempts left behind."""
 MAX_TRIES = 3
-"""How often a download that cannot be removed is tried to be swept away: each time may cost a worker."""
+"""Tries to sweep away a download that cannot be removed: each may cost a worker."""
 
 
 class Downloads:

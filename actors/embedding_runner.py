@@ -20,12 +20,12 @@ from cluster.visible import visible
 logger = logging.getLogger(__name__)
 
 LOOK_S = 2.0
-"""How often it is looked whether a job waits, and written down that one runs."""
+"""Interval between looks for a waiting job, and between records that one runs."""
 STOP_S = 10.0
-"""How long a process that is asked to end may take."""
+"""Time that a process which is asked to end may take."""
 REEMBED = (sys.executable, "-m", "cluster.reembed", "--json")
 SHOWN_BYTES = 200
-"""How much is shown of an output that cannot be read."""
+"""Bytes that are shown of an output that cannot be read."""
 _ENDS_AS_ASKED = (0, 1)
 """Exit statuses with counts on standard output; 1: scenes could not be embedded."""
 
@@ -100,7 +100,7 @@ class EmbeddingRunner:
 
 
 def _meaning(status: int, printed: bytes, said: str | None) -> tuple[JobState, str | None, JobCounts | None]:
-    """What an exit status means; by a signal, or without its counts, the process did not end as it should."""
+    """Meaning of an exit status; by a signal, or without its counts, the process did not end as it should."""
     if status in _ENDS_AS_ASKED:
         with suppress(ValueError, KeyError, TypeError):
             found = json.loads(printed)

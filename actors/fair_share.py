@@ -1,4 +1,4 @@
-"""Whose turn it is: owners who were served least come first, and absence saves nothing up.
+"""Chooses the owner whose turn it is: those served least come first, and absence saves nothing up.
 
 Start-time fair queueing (Goyal, Vin, Cheng 1996) over the run seconds of all workers: an owner who comes in is placed
 where those in service began, so that a newcomer is next without making up for the time before. In service are owners
@@ -45,7 +45,7 @@ class FairShare:
         self._served_s[owner_id] = self.served_s(owner_id) + run_s
 
     def served_s(self, owner_id: UUID | None) -> float:
-        """What the owner has received, in seconds that only compare with those of other owners; None: nothing."""
+        """Service that the owner received, in seconds that only compare with those of other owners; None: nothing."""
         return 0.0 if owner_id is None else self._served_s.get(owner_id, self._now_s)
 
     def ahead_s(self) -> dict[UUID, float]:

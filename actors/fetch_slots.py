@@ -1,4 +1,4 @@
-"""Who may begin a download: so many at once on a node, so many of one owner, and places kept for newcomers.
+"""Slots for downloads: so many at once on a node, so many of one owner, and places kept for newcomers.
 
 Owns the counting. A place costs a thread that waits for a socket, so a slow download takes nothing from the others but
 its place; and as no owner gets the last ones beside its own, a newcomer never waits for another owner's download.
@@ -89,7 +89,7 @@ class OwnerPauses:
 
 
 def caps_of(waiting: Iterable[UUID], most: int, paused: Iterable[UUID]) -> Mapping[UUID, int]:
-    """How many more videos of an owner may be claimed, where that is limited.
+    """Number of further videos of an owner that may be claimed, where that is limited.
 
     ``waiting``: the owner of each download that runs or waits for a place, of which one owner has at most ``most``.
     """

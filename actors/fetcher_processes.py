@@ -41,7 +41,7 @@ class Fetcher:
 
     @property
     def info(self) -> WorkerInfo | None:
-        """Who it is, once it has loaded."""
+        """Its ``WorkerInfo``, once it has loaded."""
         loaded = self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
         return self.ready.result() if loaded else None
 
@@ -159,7 +159,7 @@ class FetcherProcesses:
         return asyncio.shield(fetcher.cause)
 
     def bury(self, fetcher: Fetcher) -> None:
-        """What is left of the fetcher is killed; another one is started if there are media workers on its node."""
+        """Kill the fetcher's remains; start another one if there are media workers on its node."""
         self._kill(fetcher.handle)
         self._retired.discard(fetcher)
         if self._kept.get(fetcher.node_id) is fetcher:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 DISCARD = "discard"
 REMOVAL_S = 60.0
-"""How long the removal of what a lost download left may take."""
+"""Time that the removal of a lost download's remains may take."""
 STOP_AGAIN_S = 2.0
 """A download that goes on although it was stopped is stopped again after this."""
 CLAIMED_PER_SLOT = 2
@@ -149,7 +149,7 @@ class Fetchers:
         return self._processes.view()
 
     def caps(self) -> Mapping[UUID, int]:
-        """How many more videos of an owner may be claimed, where that is limited: by its downloads, or by a disk."""
+        """Videos of an owner that may still be claimed, where that is limited: by its downloads, or by a disk."""
         owners = (each.turn.owner_id for each in itertools.chain(self._waiting, self._running))
         most = CLAIMED_PER_SLOT * self._limit.per_owner * max(1, self.loaded)
         return caps_of([owner for owner in owners if owner is not None], most, self._pauses.paused())
@@ -272,7 +272,7 @@ class Fetchers:
             await asyncio.sleep(STOP_AGAIN_S)
 
     def _leave(self, download: _Download) -> None:
-        """What is left of the download is removed: now, or by the fetcher that its node gets."""
+        """Remove the download's remains: now, or by the fetcher that its node gets."""
         self._left.setdefault(download.node_id, set()).add(download.key)
         if self._processes.of(download.node_id) is not None:
             self._on_loaded(download.node_id)

@@ -31,7 +31,7 @@ from cluster.sandbox import readable_code
 
 SCENES_PER_BLOCK = 32
 NICENESS = 4
-"""How much lower the priority of decoding is than that of the models on the same CPUs: speech takes longest, so it must
+"""Niceness of decoding beyond that of the models on the same CPUs: speech takes longest, so it must
 never wait for pictures. Ray's workers are at 15 of 19."""
 ANSWERS = Answers(
     (MediaInfo, Timeline, FilePart, ClockShift, MediaWarning, SpeechWindow, SceneBlock, DetectedScene),

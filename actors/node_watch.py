@@ -16,11 +16,11 @@ from actors.stage_actor import WorkerInfo
 from cluster.contracts.errors import HeimdexError, NodeLost, WorkerLost
 
 DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
-"""What Ray raises for a call whose worker is gone; they have no narrower parent."""
+"""Errors that Ray raises for a call whose worker is gone; they have no narrower parent."""
 SETTLE_S = 1.0
 """A node that goes down in order ends its workers first: it is looked at again after this."""
 UNREACHABLE_S = 30.0
-"""How long Ray's health checks may take to find out that a node that does not answer is dead."""
+"""Time that Ray's health checks may take to find out that a node that does not answer is dead."""
 POLL_S = 0.5
 
 

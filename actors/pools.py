@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 1.0
 STRANDED_S = 60.0
-"""How long an item that is bound to a node without workers waits for one that is starting and may be there."""
+"""Wait of an item that is bound to a node without workers, for a worker that is starting and may be there."""
 ABANDONED_S = 10.0
-"""How long a worker may go on with a call that all callers abandoned, before it is replaced."""
+"""Time for which a worker may go on with a call that all callers abandoned, before it is replaced."""
 WORKERS_PER_KEPT = 8
 """Workers of a pool for each one that is kept for urgent and for short calls."""
 STOPPING = "the cluster is stopping"
@@ -167,7 +167,7 @@ class Pool:
                 self._give_up(item)
 
     def nodes(self) -> Mapping[str, int]:
-        """How many workers have loaded on each node."""
+        """Number of workers that have loaded on each node."""
         return Counter(worker.info.node_id for worker in self._workers if worker.info is not None)
 
     def view(self) -> list[WorkerView]:
@@ -236,7 +236,7 @@ class Pool:
                 self._replace(worker)
 
     def _replace(self, gone: _Worker) -> None:
-        """Whatever is left of the worker is killed, and another one is started."""
+        """Kill the worker's remains and start another one."""
         if gone not in self._workers or self._closed:
             return
         self._workers.remove(gone)

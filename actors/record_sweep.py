@@ -21,7 +21,7 @@ class RecordSweep:
         self._audit_days = audit_days
 
     async def sweep_forever(self) -> None:
-        """What cannot be removed now is removed later."""
+        """Sweep at intervals: records that cannot be removed now are removed later."""
         while True:
             try:
                 await asyncio.to_thread(self.sweep)

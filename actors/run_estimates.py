@@ -1,4 +1,4 @@
-"""How long calls run, learned from those that were measured last: what the scheduler expects of the next ones.
+"""Estimates of how long calls run, learned from those measured last, for the scheduler.
 
 A call's run is taken to grow with the video's length and a fixed part that counts as one second of it. Of the latest
 runs the middle ones count, so that neither a first call, which warms a model up, nor a stalled disk misleads.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 RECENT = 32
-"""How many measured runs of a call are remembered, and how many lengths of videos."""
+"""Measured runs of a call that are remembered, and lengths of videos."""
 FIXED_S = 1.0
 """Seconds of video that the fixed part of a call counts as."""
 TYPICAL_LENGTH_S = 30.0
@@ -75,5 +75,5 @@ class RunEstimates:
         return sum(self.run_s(call, None) or 0.0 for call in self._rates)
 
     def units(self, length_s: float | None) -> float:
-        """What a video counts as in the work ahead: its length and the fixed part, in seconds."""
+        """Weight of a video in the work ahead: its length and the fixed part, in seconds."""
         return FIXED_S + (self.typical_length_s if length_s is None else length_s)

@@ -60,20 +60,20 @@ from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, Worker
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
-"""How often the queue is looked at when no notification comes."""
+"""Interval between looks at the queue when no notification comes."""
 BETWEEN_CLAIMS_S = 0.1
 """Room for short videos comes one by one, many times a second: what a claim costs is shared by several."""
 CLEANUP_S = 5.0
-"""How long a stop waits for cancelled attempts to remove their downloads."""
+"""Longest wait of a stop for cancelled attempts to remove their downloads."""
 SLOW_FETCH_S = 0.5
 """A download that takes longer takes no room any more in what is claimed."""
 ANNOUNCE_S = 2.0
-"""How often workers are announced."""
+"""Interval between announcements of workers."""
 
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """What a scheduler needs; small and plain, it travels into the actor's constructor."""
+    """Configuration of a scheduler; small and plain, it travels into the actor's constructor."""
 
     database_url: str = field(repr=False)
     plan: WorkerPlan
@@ -90,9 +90,9 @@ class SchedulerConfig:
     engine: EngineAddress | None = None
     """The engine beside Postgres that finds the scenes."""
     quotas: OwnerQuotas = NO_QUOTAS
-    """What is processed for one owner."""
+    """Quotas on what is processed for one owner."""
     audit_days: int = 365
-    """How long entries of the audit log are kept."""
+    """Days for which entries of the audit log are kept."""
     embedding_environment: Mapping[str, str] | None = field(default=None, repr=False)
     """Settings of the process that embeds what lacks vectors; None: this scheduler runs none."""
 
@@ -178,7 +178,7 @@ class VideoScheduler:
         self._heart.close()
 
     def _sweeps(self) -> "list[Callable[[], Coroutine[Any, Any, None]]]":
-        """What removes, all the time, what others left behind."""
+        """Tasks that remove, all the time, what others left behind."""
         records = RecordSweep(self._database, self._config.audit_days)
         sweeps: list[Callable[[], Coroutine[Any, Any, None]]] = [self._downloads.sweep_forever, records.sweep_forever]
         if self._config.scenes_url is not None:
@@ -275,7 +275,7 @@ class VideoScheduler:
         return bool(claimed)
 
     def _room(self) -> Room:
-        """What may be claimed of what may be waiting."""
+        """Room for claims among the videos that may be waiting."""
         room, pressed = self._admission.room(), self._pressure.room()
         return Room(
             min(room.videos, pressed) if self._more_waits else 0,
@@ -283,7 +283,7 @@ class VideoScheduler:
         )
 
     def _ahead(self) -> dict[UUID, float]:
-        """What owners have received beyond a newcomer, in videos of typical length."""
+        """Service that owners have received beyond a newcomer, in videos of typical length."""
         video_s = self._estimates.video_s()
         return {owner: ahead_s / video_s for owner, ahead_s in self._shares.ahead_s().items()} if video_s else {}
 
@@ -321,7 +321,7 @@ class VideoScheduler:
         return Stage.INDEXING not in video.stored and is_copied(video.uri, self._config.plan.root_is_remote)
 
     def _note_slow(self, video: ClaimedVideo) -> None:
-        """What is fetched for long takes no room from what can be decoded meanwhile, and saves no share up."""
+        """A video with a long fetch takes no room from those that can be decoded meanwhile, and saves no share up."""
         if self._admission.note_slow(video.lease_token):
             self._shares.leave(video.lease_token)
             self._wake.set()

@@ -50,7 +50,7 @@ BESIDE = "beside"
 
 
 RAYS_OWN = ("RAY_",)
-"""How the names of variables begin that Ray's worker itself goes on reading."""
+"""Prefixes of the variables that Ray's worker itself goes on reading."""
 
 SMALL_BYTES = 80 * 2**10
 """So much of a result, as a short video's sound, key frames, words and descriptions have, travels along as it is:
@@ -88,7 +88,7 @@ def _packed(part: Any, room: int) -> "bytes | ray.ObjectRef[Any]":
 
 @dataclass(frozen=True)
 class StageReply:
-    """What a worker answers for one item: how it was measured and, unless it failed, its (small) value.
+    """A worker's answer for one item: how it was measured and, unless it failed, its (small) value.
 
     ``node_id`` is Ray's name of the worker's node; ``peak_memory_bytes`` its process's largest resident set so far;
     ``model`` what it has loaded by now.
@@ -109,7 +109,7 @@ def is_device_failure(reply: StageReply) -> bool:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Who a worker is, once everything is loaded."""
+    """Identity of a worker, once everything is loaded."""
 
     worker: str
     node_id: str
@@ -121,7 +121,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class Share:
-    """What a batched call answers for one item: its value, or the exception that says why there is none.
+    """A batched call's answer for one item: its value, or the exception that says why there is none.
 
     ``weight``: how much of the batch's time it took, in any unit that all items of the batch have in common.
     """
@@ -132,7 +132,7 @@ class Share:
 
 @dataclass(frozen=True)
 class LoadedWorker:
-    """What a kind of worker holds: its calls by name, those of them that take a whole batch, and what was loaded.
+    """Contents of a kind of worker: its calls by name, those of them that take a whole batch, and what was loaded.
 
     A plain call takes one item's arguments. A batched call takes a list of argument tuples and answers a list of
     ``Share``s, or of plain values, in the same order. ``makes`` says of what type the value of a call is, or every part
@@ -308,7 +308,7 @@ def failure_of(error: BaseException) -> StageFailure:
 
 
 def blame_of(error: BaseException) -> Blame:
-    """What a failure of this type counts as; what is unexpected counts as an error."""
+    """Blame for a failure of this type; unexpected types count as errors."""
     for kind, blame in _BLAMES:
         if isinstance(error, kind):
             return blame

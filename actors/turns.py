@@ -19,14 +19,14 @@ from actors.run_estimates import RunEstimates
 from actors.stage_actor import StageReply
 
 SHARED_CALL_S = 0.5
-"""How long a call that several videos share is expected to run at most: what comes next waits for it."""
+"""Longest expected run of a call that several videos share: what comes next waits for it."""
 LONG_CALL_S = 20.0
 """From here on a call is long: a call is not interrupted, so what comes next waits for it."""
 
 
 @dataclass(frozen=True)
 class BatchLimit:
-    """How many items may share a call, and of what size together; a single item may be of any size.
+    """Number of items that may share a call, and their total size; a single item may be of any size.
 
     ``spread``: sharing saves no more than the asking, so a worker leaves the others of its pool their share of what
     waits.

@@ -67,7 +67,7 @@ class StageRunner(Protocol):
 
 
 CAUSE_WITHIN_S = 3.0
-"""How long an interrupted stage waits for the one beside it to say why: longer than it takes to report a death."""
+"""Wait of an interrupted stage for the one beside it to say why: longer than it takes to report a death."""
 FETCH_CALL = "fetch"
 """The call that brings a file to the node where it is decoded."""
 ENGINE_CALL = "index"

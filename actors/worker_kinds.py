@@ -45,12 +45,12 @@ FETCHER_HANGS_S = 60.0
 FETCH_PRIORITY = 19
 """The lowest: models never wait for a source that sends as fast as a CPU takes it."""
 LEAST_WEIGHT_S = 0.1
-"""What a video without speech weighs beside the others' seconds of speech: looking for it."""
+"""Weight of a video without speech beside the others' seconds of speech: looking for it."""
 
 
 @dataclass(frozen=True)
 class FetchConfig:
-    """What a fetcher needs: limits, the key of the storage root among them, and where downloads go.
+    """Settings of a fetcher: limits, the key of the storage root among them, and where downloads go.
 
     ``owner_share``: what one owner's downloads may take of the disk; ``limit``: how many run at once.
     """
@@ -63,7 +63,7 @@ class FetchConfig:
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """What a media worker needs: limits, where files of this machine may be, how key frames are cut, decoder threads.
+    """Settings of a media worker: limits, where files of this machine may be, how key frames are cut, decoder threads.
 
     It opens nothing but files: it is given no key. ``copies_dir``: where small files are copied for their decoder;
     None: all are read in place.
@@ -78,7 +78,7 @@ class MediaConfig:
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """What a transcriber loads, and where."""
+    """Settings of a transcriber: what it loads, and where."""
 
     model: str
     device: str
@@ -116,7 +116,7 @@ class WriterConfig:
 
 @dataclass(frozen=True)
 class Placement:
-    """How many workers of a kind, and the share of the cluster that Ray reserves for each."""
+    """Number of workers of a kind, and the share of the cluster that Ray reserves for each."""
 
     count: int
     cpus: float
@@ -162,12 +162,12 @@ class WorkerPlan:
 
     @property
     def fetch_limit(self) -> FetchLimit:
-        """How many downloads run at once."""
+        """Number of downloads that run at once."""
         return self.fetch.limit
 
     @property
     def fetch_deadline_s(self) -> float:
-        """How long a download may run before its fetcher, which keeps the time itself, is taken for hung."""
+        """Time that a download may run before its fetcher, which keeps the time itself, is taken for hung."""
         return self.fetch.limits.timeout_s + FETCHER_HANGS_S
 
     @property
@@ -188,7 +188,7 @@ BATCH_LIMITS: dict[str, BatchLimit] = {
     "describe": BatchLimit(VIDEOS_PER_EMBEDDER_CALL),
     "transcribe": BatchLimit(VIDEOS_PER_TRANSCRIBER_CALL, SOUND_PER_TRANSCRIBER_CALL_S),
 }
-"""What several videos may share. The size is a video's length in seconds; in ``probe`` it is bytes, in ``locate``
+"""Limits on videos that share a call. The size is a video's length in seconds; in ``probe`` it is bytes, in ``locate``
 nothing."""
 
 DEFERRED = frozenset({"detect"})
@@ -212,7 +212,7 @@ MAKES: dict[str, type] = {
 
 
 def counts_for(cpus: float, gpus: float, transcriber_gpus: float, embedder_gpus: float) -> dict[WorkerKind, int]:
-    """How many workers of each kind a cluster of so many CPUs and GPUs gets.
+    """Number of workers of each kind that a cluster of so many CPUs and GPUs gets.
 
     On GPUs, each card takes one embedder and as many transcribers as fit beside it. On CPUs, decoding, speech and
     vision share the cores about as their work is shared: speech recognition takes the most. Two CPUs have

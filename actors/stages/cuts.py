@@ -28,7 +28,7 @@ MIN_BLENDED = 3
 """Samples of a window that must be a true mixture (``MIXED``); a hard cut has none."""
 MIXED = (0.15, 0.85)
 MAX_RESIDUAL = 0.1
-"""How much of the difference between the first and the last picture a blend may leave unexplained."""
+"""Share of the difference between the first and the last picture that a blend may leave unexplained."""
 MAX_CORRELATION = 0.5
 """More alike than this, it is one shot whose light changes or whose camera moves.
 

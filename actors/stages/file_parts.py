@@ -31,7 +31,7 @@ AUDIO_TYPES = frozenset({0x03, 0x04, 0x0F, 0x11, 0x81, 0x82, 0x83, 0x84, 0x85, 0
 """Types of streams (ISO/IEC 13818-1, ATSC A/53) that are certainly sound."""
 
 _OGG = b"OggS\x00\x02"
-"""How the first page of each of an Ogg file's streams begins (RFC 3533, 6)."""
+"""First bytes of the first page of each of an Ogg file's streams (RFC 3533, 6)."""
 _HEADERS = (
     (b"FLV\x01", re.compile(rb"FLV\x01[\x00-\x07]\x00\x00\x00\x09\x00\x00\x00\x00")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", re.compile(rb".{8}\xa6\xd9\x00\xaa\x00\x62\xce\x6c", re.DOTALL)),
@@ -39,7 +39,7 @@ _HEADERS = (
     (b"RIFF", re.compile(rb"RIFF.{4}AVI LIST.{4}hdrl", re.DOTALL)),
     (_OGG, re.compile(rb"OggS\x00\x02\x00{8}.{4}\x00{4}", re.DOTALL)),
 )
-"""How files of a format begin that may be joined byte by byte: what to look for, and what is certain."""
+"""First bytes of formats whose files may be joined byte by byte: what to look for, and what is certain."""
 
 Streams = dict[int, int]
 """The type of each elementary stream, by its identifier (PID)."""

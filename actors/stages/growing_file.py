@@ -16,7 +16,7 @@ from cluster.video_uris import local_path, shown
 FRESH_S = 5.0
 """A file that was written to so shortly ago and cannot be read may not be complete."""
 SETTLED_S = 2.0
-"""How long a file that was read to its end has to be unchanged."""
+"""Time for which a file that was read to its end has to be unchanged."""
 
 
 @contextmanager

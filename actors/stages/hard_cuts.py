@@ -16,13 +16,13 @@ MIN_SCENE_US = 600_000
 MONOCHROME_SPREAD = 6.0
 """A picture is black and white when its pixels' strongest and weakest colours differ by less, of 255."""
 AROUND = 2
-"""So many changes before a picture's own and so many after it say what is usual there."""
+"""Changes on either side of a picture's own that say what is usual there."""
 UNUSUAL = 3.0
 """A cut changes the picture so many times as much as is usual."""
 LEAST_CHANGE = 15.0
 """And by at least so much, of 255."""
 NOTHING = 0.00001
-"""What is usual in a still."""
+"""The usual change in a still."""
 
 Picture = NDArray[np.uint8]
 

@@ -21,9 +21,9 @@ LARGEST_BLOCK_BYTES = 256 * 2**20
 """FFmpeg may ask for so much memory at once: a picture of the default limit with 8 bytes per pixel, or the index of
 12 hours at 240 pictures per second."""
 LARGEST_GROWTH_BYTES = 1152 * 2**20
-"""What a process may grow by while it reads a file. 8K in 10 bits takes 900 MiB when one thread decodes it."""
+"""Growth that a process is allowed while it reads a file. 8K in 10 bits takes 900 MiB when one thread decodes it."""
 LARGEST_RESERVE_BYTES = 1280 * 2**20
-"""What the kernel lets it reserve meanwhile, where it takes too much in one step; more than it may grow by, so that
+"""Limit on its reservations meanwhile, where it takes too much in one step; more than it may grow by, so that
 something is left for the process's other threads."""
 BETWEEN_CHECKS_S = 0.005
 """A process fills some 10 MiB in that time, and a short clip has hundreds of packets: 7 % of its CPU were checks."""
@@ -82,7 +82,7 @@ class MemoryWatch:
 
 
 class _Growth:
-    """What a measure of this process has grown by while it was looked at."""
+    """Growth of a measure of this process while it was looked at."""
 
     def __init__(self, measure: Callable[[], int]) -> None:
         self._measure = measure
@@ -94,7 +94,7 @@ class _Growth:
         return self._measure() - self._base
 
     def pause(self) -> None:
-        """What grows from now on is others' doing."""
+        """Stop counting: growth from now on has other causes."""
         self._grown = self.so_far()
 
     def resume(self) -> int:

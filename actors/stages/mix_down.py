@@ -27,7 +27,7 @@ LOOK_AHEAD_BYTES = 32 * 2**20
 BAND_EDGES_HZ = (250, 500, 750, 1000, 1500, 2000, 3000, 4000)
 """Speech is judged in these bands: below there is rumble, above hardly any energy of a voice."""
 LOST = 0.1
-"""What is mixed with less than this share of its energy is lost."""
+"""Share of its energy below which sound counts as lost in the mix."""
 MAY_LOSE, RETURNS_BELOW = 0.15, 0.05
 """The usual mix is left when it loses more than the one, returned to when it loses less than the other. Wide stereo
 loses up to 0.1 by comb filtering (microphones far apart), recordings of films and music less than 0.01."""
@@ -163,7 +163,7 @@ class _Spectrum:
     bins: NDArray[np.complex64]
     bands: NDArray[np.intp]
     speech: Energies
-    """What of each channel's energy is not always there: float32[channels, blocks, bands]."""
+    """Each channel's energy that is not always there: float32[channels, blocks, bands]."""
 
     @classmethod
     def of(cls, samples: NDArray[np.float32], rate_hz: int) -> "_Spectrum | None":

@@ -18,7 +18,7 @@ from cluster.contracts.media import MediaLimits
 MOST_ATOMS = 100_000
 """An index of more atoms is none that a muxer wrote."""
 MOST_AFTER_INDEX = 100
-"""So many of the outermost atoms are looked at once the index is known: fragments may be countless."""
+"""Outermost atoms that are looked at once the index is known: fragments may be countless."""
 SOUND_SAMPLES_PER_S = 200.0
 """Packets of sound per second of video, all streams together: two of the finest that are in use."""
 SAMPLES_PER_PIECE = 1024
@@ -26,7 +26,7 @@ SAMPLES_PER_PIECE = 1024
 
 _INDEX = frozenset({b"moov", b"hoov"})
 _PARENTS = _INDEX | {b"free", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
-"""What FFmpeg looks into; it finds an index in what is marked as free, too."""
+"""Atoms that FFmpeg looks into; it finds an index in those marked as free, too."""
 
 
 def check_index(path: Path, limits: MediaLimits) -> None:
@@ -53,7 +53,7 @@ class _Track:
 
     @property
     def samples(self) -> int:
-        """How many entries FFmpeg's index of the track gets."""
+        """Number of entries that FFmpeg's index of the track gets."""
         counts = [_word(head, 8) for name, head in self.atoms if name in (b"stsz", b"stz2")]
         counts += [_word(head, 4) for name, head in self.atoms if name == b"trun"]
         return sum(counts) // (SAMPLES_PER_PIECE if self._is_uncompressed_sound else 1)

@@ -43,7 +43,7 @@ SAME_S = 0.25
 """A duration that is stated and differs by less from the packets' is taken: these do not say what is trimmed."""
 SHORTEST_TO_MEASURE_S = 1.0
 STRAGGLERS = 3
-"""So many packets of a stream may come after the first one of the stream that carries it on."""
+"""Packets of a stream that may come after the first one of the stream that carries it on."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class _Presence:
     """and how many packets without one came after it."""
     step_s: float = 0.0
     before: dict[int, int] = field(default_factory=dict)
-    """How many packets of each other stream came before this one's first."""
+    """Number of packets of each other stream that came before this one's first."""
 
     def note(self, decode_s: float, is_stated: bool) -> None:
         """Take the time of the stream's next packet; several may share the one that is stated."""
@@ -127,7 +127,7 @@ class PacketScan:
 
     @property
     def extent_s(self) -> float:
-        """How much time the packets noted so far cover."""
+        """Seconds that the packets noted so far cover."""
         return self._clock.extent_s
 
     def chain(self, stream: Stream) -> tuple[int, ...]:

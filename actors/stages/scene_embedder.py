@@ -25,7 +25,7 @@ from cluster.models.vision import VisionModel
 Item = TypeVar("Item")
 
 PROMPT = "a photo of {}"
-"""How a label is put to the model; CLIP was trained on captions, not on bare words (Radford et al. 2021, 3.1.4)."""
+"""The prompt for a label; CLIP was trained on captions, not on bare words (Radford et al. 2021, 3.1.4)."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ KEY_FRAME_QUALITY = 95
 
 
 class ScenesSink(Protocol):
-    """Where the rows go: replaces a video's scenes in one transaction, adds warnings; fenced by the lease token."""
+    """Target of the rows: replaces a video's scenes in one transaction, adds warnings; fenced by the lease token."""
 
     def replace(
         self,

@@ -18,7 +18,7 @@ from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import FilePart
 
 WINDOW_S = 5.0
-"""So much of all tracks is held in memory at once."""
+"""Seconds of all tracks that are held in memory at once."""
 BLOCK_S = 0.05
 """Two tracks are compared block by block."""
 SAME = 0.9
@@ -103,7 +103,7 @@ def _aligned(one: tuple[float, _Samples], other: tuple[float, _Samples], rate_hz
 
 
 def _differing_blocks(chosen: _Samples, other: _Samples, rate_hz: int) -> int:
-    """How many blocks of ``other`` hold sound that is not the same in ``chosen``."""
+    """Number of blocks of ``other`` with sound that is not the same in ``chosen``."""
     size = max(1, round(BLOCK_S * rate_hz))
     whole = len(other) // size * size
     first, second = (samples[:whole].reshape(-1, size) for samples in (chosen, other))

@@ -213,7 +213,7 @@ def programs_of(container: InputContainer) -> list[frozenset[int]]:
 
 
 def late_streams(container: InputContainer) -> int:
-    """How many streams of pictures or sound came up while the file was read: PyAV knows those from its opening."""
+    """Number of picture or sound streams that came up while the file was read: PyAV knows those from its opening."""
     lines = [line for line in _described(container) if ": Audio: " in line or ": Video: " in line]
     found = {int(stream["index"]) for line in lines if (stream := _STREAM.match(line))}
     return len(found - {stream.index for stream in container.streams})

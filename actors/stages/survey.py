@@ -27,13 +27,13 @@ from cluster.contracts.media import FilePart, LocalVideo, MediaInfo, MediaLimits
 PART_LEFT_OUT = "part_left_out"
 """Code of the warning that a part of a joined file cannot be read."""
 MOST_PROBED_BYTES = 64 * 2**20
-"""So much of a file is held in memory, if need be, to find streams that begin late."""
+"""Bytes of a file that are held in memory, if need be, to find streams that begin late."""
 MOST_TO_FIRST_PICTURE_BYTES = 256 * 2**20
 LONGEST_TO_FIRST_PICTURE_S = 900.0
 """A recording may begin inside a group of pictures, and these may be long; one that shows nothing for so much data or
 time is broken."""
 LIMIT_CHECK_PACKETS = 500
-"""How often a file is held to the longest duration while its packets are read."""
+"""Packets between checks of a file against the longest duration while it is read."""
 RATE_AGREES = 1.5
 """A stated rate is believed when it is at most so many times the measured one, or that of it."""
 

@@ -43,7 +43,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Light:
-    """How a frame's values become light: its transfer and its primaries, as FFmpeg numbers them."""
+    """Conversion of a frame's values into light: its transfer and its primaries, as FFmpeg numbers them."""
 
     transfer: int
     primaries: int

@@ -16,7 +16,7 @@ from cluster.contracts.results import Word
 from cluster.models import speech_context
 
 PAD_S = 0.4
-"""How much of the sound around an utterance goes with it, as faster-whisper has it."""
+"""Seconds of the sound around an utterance that go with it, as faster-whisper has it."""
 WHOLE_S = speech_context.LONGEST_S
 LONGEST_S = WHOLE_S - 2 * PAD_S
 """Longer speech is cut at its quietest moment."""
