@@ -23,7 +23,7 @@ MAX_TEXT_BYTES = 2**20
 """Of all texts of an answer together: as characters they may take four times as much."""
 MAX_DEPTH = 10
 ARRAYS: dict[bytes, tuple["np.dtype[Any]", int]] = {b"u": (np.dtype(np.uint8), 3), b"s": (np.dtype(np.int16), 1)}
-"""What arrays are, by their tag: pictures in three dimensions, sound in one."""
+"""Types and dimensions of arrays, by their tag: pictures in three dimensions, sound in one."""
 
 _INTEGER, _FLOAT, _COUNT, _LENGTH = struct.Struct("=q"), struct.Struct("=d"), struct.Struct("=I"), struct.Struct("=Q")
 _CONSTANTS = {b"N": None, b"T": True, b"F": False}

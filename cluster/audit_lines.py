@@ -20,13 +20,13 @@ class _AuditFile(logging.FileHandler):
 
 
 def audit_to_file(path: Path) -> None:
-    """What this process does is added to the file, which is made when there is something to add."""
+    """Add this process's actions to the file, which is made when there is something to add."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _send_to(_AuditFile(path, delay=True))
 
 
 def audit_to_stderr() -> None:
-    """What this process does is written to its standard error, which Ray keeps."""
+    """Write this process's actions to its standard error, which Ray keeps."""
     _send_to(logging.StreamHandler(sys.stderr))
 
 

@@ -49,7 +49,7 @@ class _Piece:
 
 
 def width_of(text: str) -> int:
-    """How many Latin letters it is as wide as."""
+    """Width, in Latin letters."""
     return len(text) if text.isascii() else sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
@@ -154,7 +154,7 @@ def _parts(pieces: Sequence[_Piece]) -> Iterator[Sequence[_Piece]]:
 
 
 def _fitting(pieces: Sequence[_Piece], first: int) -> int:
-    """How many pieces from ``first`` on fit into a caption; at least one, however long it takes."""
+    """Number of pieces from ``first`` on that fit into a caption; at least one, however long it takes."""
     lines, width = 1, 0
     for number in range(first, len(pieces)):
         piece = pieces[number]

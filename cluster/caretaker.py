@@ -11,7 +11,7 @@ from cluster.store.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_wo
 
 LOOK_EVERY_S = 2.0
 SILENCE_S = 20.0
-"""How long no scheduler may have been seen in Postgres, beyond what counts as seen, before something is done."""
+"""Time without a scheduler seen in Postgres, beyond what counts as seen, before the cluster is brought back."""
 
 
 class Caretaker:

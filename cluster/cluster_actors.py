@@ -24,9 +24,9 @@ SERVE_APPLICATION = "heimdex"
 SCHEDULER_NAME = f"scheduler-{__version__}"
 READY_POLL_S = 2.0
 GRACE_S = 10.0
-"""How long ``stop_actors`` lets videos in flight finish before they are handed back to the queue."""
+"""Time that ``stop_actors`` lets videos in flight finish before they are handed back to the queue."""
 PROXY_SLACK_S = 5.0
-"""How much later than the application, which says so in its own words, Serve's proxy gives a request up."""
+"""Delay after the application's own limit, reported in its own words, before Serve's proxy gives a request up."""
 
 
 def start_actors(say: Say, settings: Settings, urls: DatabaseUrls, http_port: int) -> None:

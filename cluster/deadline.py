@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 STALL_S = 60.0
 """A connection that delivers nothing for this long is given up, however much time the limit leaves."""
 LOOK_S = 0.5
-"""How often a fetch that waits looks at its clock, and whether it was stopped."""
+"""Interval at which a fetch that waits looks at its clock, and whether it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Pace:
 
     @property
     def bytes_per_window(self) -> float:
-        """What has to come within a window."""
+        """Bytes that have to come within a window."""
         return self.bytes_per_s * self.window_s
 
 
@@ -66,7 +66,7 @@ class Deadline:
 
     @contextmanager
     def own_time(self) -> Iterator[None]:
-        """What is done within is this machine's: the source is not held to its pace meanwhile."""
+        """Exclude this machine's own work within the block: the source is not held to its pace meanwhile."""
         since_s = time.monotonic()
         try:
             yield
@@ -81,7 +81,7 @@ class Deadline:
             self.check()
 
     def patience_s(self, most_s: float = STALL_S) -> float:
-        """How long to wait for one answer; more than 0. Raises like ``check``."""
+        """Seconds to wait for one answer; more than 0. Raises like ``check``."""
         self.check()
         return max(0.001, min(most_s, self._end_s - time.monotonic()))
 

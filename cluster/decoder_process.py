@@ -35,9 +35,9 @@ from cluster.sandbox import scrubbed
 
 START_TIMEOUT_S = 60.0
 END_S = 1.0
-"""How long a process that has nothing more to do may take to end, and one that is killed."""
+"""Time that a process that has nothing more to do may take to end, and one that is killed."""
 LARGEST_END_BYTES = 2**19
-"""What ends an answer: an error with its traceback, or a number."""
+"""Size of the end of an answer: an error with its traceback, or a number."""
 PIPE_BYTES = 2**20
 """Room for what a decoder answers: at the usual 64 KiB, both processes take turns several times for each key frame."""
 _ERRORS: Mapping[str, type[HeimdexError]] = {error.__name__: error for error in (InvalidVideo, TransientFailure)}
@@ -218,7 +218,7 @@ class DecoderCopy:
 
     @property
     def memory_bytes(self) -> int:
-        """What it holds now, as the kernel says (proc(5), statm): resident memory without what files have mapped."""
+        """Bytes it holds now, as the kernel says (proc(5), statm): resident memory without what files have mapped."""
         try:
             _, resident, shared, *_ = Path(f"/proc/{self._pid}/statm").read_bytes().split()
         except (OSError, ValueError):  # it has ended

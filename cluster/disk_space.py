@@ -13,7 +13,7 @@ from pathlib import Path
 from cluster.contracts.errors import NoRoom
 
 STEP_BYTES = 16 * 2**20
-"""How far ahead is reserved for a body whose length was not announced."""
+"""Bytes that are reserved ahead for a body whose length was not announced."""
 KEPT_BYTES = 2 * 2**30
 KEPT_PART = 50
 """Downloads leave so many bytes free, or one part in so many of a small disk: databases are on it, too."""
@@ -70,7 +70,7 @@ class DiskSpace:
             self._held.pop(reservation, None)
 
     def _room(self, owner: Hashable) -> float:
-        """How many bytes more the owner may reserve."""
+        """Number of further bytes that the owner may reserve."""
         disk = shutil.disk_usage(self._directory)
         kept = min(KEPT_BYTES, disk.total // KEPT_PART) if self._keeps_free else 0
         free = disk.free - kept - sum(each.reserved - each.written for each in self._held)

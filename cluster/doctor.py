@@ -24,7 +24,7 @@ from cluster.video_uris import local_path
 
 LITTLE_SPACE_BYTES = 5 * 1024**3
 TRIED_PATHS = 3
-"""How many stored files are tried; one that can be read is enough."""
+"""Stored files that are tried; one that can be read is enough."""
 NEEDED_DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
 
 

@@ -238,7 +238,7 @@ def _remove_remains(settings: Settings) -> None:
 
 
 def _check_speech_model(settings: Settings) -> None:
-    """Where this machine is the whole cluster, a model that cannot be had is found out before anything is started."""
+    """Check before anything is started that the model can be had, where this machine is the whole cluster."""
     if settings.ray_address is None and settings.whisper_model is not None:
         from cluster.models.speech import check_available
 

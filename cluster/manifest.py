@@ -23,7 +23,7 @@ from cluster.storage import expand
 from cluster.video_uris import local_path, scheme_of, shown
 
 READER_CPUS = 0.1
-"""What reading reserves: it must find room beside workers that hold most of a small machine."""
+"""CPUs that reading reserves: it must find room beside workers that hold most of a small machine."""
 LARGE_BYTES = 64 * 2**20
 """A manifest of this size is read by Ray Data, whichever node that is on."""
 

@@ -23,11 +23,11 @@ COLUMNS = {
 """The names that a column may have, in any case, without blanks, ``_`` and ``-``, and the field that each means."""
 
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff\u200b\u200e\u200f\u2060"
-"""What is around a cell without being seen: also byte order marks, and marks that come with copied text."""
+"""Invisible characters around a cell: also byte order marks, and marks that come with copied text."""
 _NO_VALUES = {"NULL", "null", "\\N", "NaN", "nan", "NA", "<NA>", "N/A", "n/a", "#N/A", "None"}
-"""What databases, spreadsheets, pandas and R write where there is no value; ``na`` is a language."""
+"""Texts that databases, spreadsheets, pandas and R write where there is no value; ``na`` is a language."""
 _ROW_NUMBERS = re.compile(r"unnamed: ?[0-9]+|__index_level_[0-9]+__", re.IGNORECASE)
-"""What pandas calls the column of its row numbers, where it has a name."""
+"""Names that pandas gives the column of its row numbers, where it has one."""
 _LONGEST_SHOWN = 40
 
 

@@ -198,6 +198,6 @@ def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _BLANKS = re.compile(r"[ \t]*")
 _RECORD_MARK = re.compile(r"(?:^|(?<=[\r\n]))\x1e+")
-"""What begins a record of a JSON text sequence (RFC 7464)."""
+"""Separators before a record of a JSON text sequence (RFC 7464)."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(object_pairs_hook=_only_once)

@@ -29,11 +29,11 @@ from cluster.manifest_tables import (
 FORMATS = (".csv", ".jsonl", ".parquet", ".tsv", ".txt", ".json", ".ndjson")
 _SEPARATORS = ",;\t|│"
 _DRAWN = "|│"
-"""What separates the columns of a table that is drawn."""
+"""Separators of the columns of a table that is drawn."""
 _END_MARK = re.compile(r"\x1a[\x1a\r\n]*\Z")
-"""What DOS has at the end of a text file."""
+"""The end mark of DOS text files."""
 _SEP_LINE = re.compile(r'"?sep=(?P<separator>[^\r\n"]|\\t)"?[ ,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
-"""What Excel takes for no row of the sheet."""
+"""The line that Excel does not take for a row of the sheet."""
 
 
 _Record = tuple[ManifestRow, list[str]]

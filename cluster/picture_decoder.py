@@ -25,7 +25,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture of each orientation upright (Exif 2.3, tag 274)."""
+"""Transformations that turn a picture of each orientation upright (Exif 2.3, tag 274)."""
 
 Decoded = tuple[int, int, bytes]
 

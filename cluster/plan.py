@@ -28,7 +28,7 @@ GPU_WORKER_CPUS = 0.5
 COPIES = "decoding"
 """The folder of small files that are decoded, below the one for downloads."""
 IN_FLIGHT_PER_MEDIA_WORKER = 64
-"""So many short videos fill whole windows of Whisper together; of long ones, ``actors.admission`` claims fewer."""
+"""Short videos that together fill whole windows of Whisper; of long ones, ``actors.admission`` claims fewer."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class VisionEncoder(Protocol):
 
     @property
     def dimensions(self) -> int:
-        """How many numbers an embedding has."""
+        """Number of components of an embedding."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Embedding:

@@ -27,7 +27,7 @@ from cluster.visible import guard_output
 
 RAY_NAMESPACE = "heimdex"
 _LOST_AFTER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
-"""How long a process of its own looks for a head that does not answer any more; Ray's default is a minute."""
+"""Time for which a process of its own looks for a head that stopped answering; Ray's default is a minute."""
 
 Say = Callable[[str], None]
 Arguments = ParamSpec("Arguments")

@@ -34,9 +34,9 @@ if TYPE_CHECKING:  # both bring Ray along, which is not to be imported before it
 SAY_EVERY_S = 5.0
 PAGE = 1000
 FOR_ONE = 1000
-"""So many scenes are left to one actor that stays: each pass waits until models have been loaded."""
+"""Scenes that are left to one actor that stays: each pass waits until models have been loaded."""
 FEW = 32
-"""So many scenes at most should be embedded while no worker may write any."""
+"""Scenes at most that should be embedded while no worker may write any."""
 STATEMENT_TIMEOUT_S = 3600.0
 """Counting millions of scenes takes its time."""
 
@@ -53,7 +53,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a wish: how many scenes were embedded, why others were not, and which models became active.
+    """Outcome of a request: how many scenes were embedded, why others were not, and which models became active.
 
     ``lacking``: how many scenes have no vector of the models all the same.
     """

@@ -26,10 +26,10 @@ from cluster.store.search_models import Models
 from cluster.visible import guard_output
 
 BATCHES_PER_CALL = 4
-"""So many of the models' batches share a call: few, or an actor has long been idle when the last one ends its own."""
+"""Batches of the models that share a call: few, or an actor has long been idle when the last one ends its own."""
 MOST_RANGES = 2000
 READER_CPUS, EMBEDDER_CPUS = 0.02, 0.05
-"""What Ray reserves: it must find room beside the workers of a cluster that is up."""
+"""CPUs that Ray reserves: it must find room beside the workers of a cluster that is up."""
 READERS = 2
 THREADS_OF_MANY_CPUS = 4
 MANY_CPUS = 8
@@ -39,7 +39,7 @@ Batch = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Pass:
-    """What a call made of its scenes: how many it was given, and those that failed."""
+    """Result of a call: the number of its scenes, and those that failed."""
 
     scenes: int
     failures: list[Failure]
@@ -47,7 +47,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Hands:
-    """How many actors work at most, on what, and what each holds."""
+    """Number of actors that work at most, their device, and what each holds."""
 
     device: str
     actors: int

@@ -40,9 +40,9 @@ logger = logging.getLogger(__name__)
 FUSION_K = 60
 """Constant of reciprocal rank fusion, as its authors found it best."""
 LIST_DEPTH = 100
-"""How far down each list fusion looks; deeper ranks come behind all of that."""
+"""Ranks of each list that fusion looks at; deeper ones come behind all of these."""
 MAX_DEPTH = 1000
-"""How far down pages lead."""
+"""Deepest rank that pages lead to."""
 STANDS_OUT = 2.5
 """Standard deviations above a list's mean."""
 FAINT = 0.1
@@ -52,7 +52,7 @@ MAX_QUERY = 1000
 MAX_BEGINNING = 1000
 """Words that the beginnings of one query (``light*``) may have between them."""
 THREADS = 8
-"""So many lists are asked for at once, beside those of words."""
+"""Lists that are asked for at once, beside those of words."""
 
 
 @dataclass(frozen=True)

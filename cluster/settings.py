@@ -471,7 +471,7 @@ class Settings(BaseSettings):
 
     @property
     def resolved_scenes_url(self) -> str:
-        """Where thumbnails and key frames are written."""
+        """Place that thumbnails and key frames are written to."""
         return self.scenes_url or str(self.data_dir / "scenes")
 
     @property
@@ -495,12 +495,12 @@ class Settings(BaseSettings):
 
     @property
     def resolved_scratch_dir(self) -> Path:
-        """Where downloads are on each node."""
+        """Directory of downloads on each node."""
         return self.scratch_dir or self.data_dir / "scratch"
 
     @property
     def postgres_dir(self) -> Path:
-        """Where the embedded Postgres lives."""
+        """Directory of the embedded Postgres."""
         return self.data_dir / "postgres"
 
     @property

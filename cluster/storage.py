@@ -60,7 +60,7 @@ from cluster.web_transfer import CHANGING_RETRY_S, transfer
 __all__ = ["Copy", "FetchLimits", "check_stored", "expand", "fetch", "filename_of", "locate", "scheme_of"]
 
 _SMALLEST_READ_BYTES, _LARGEST_READ_BYTES = 64 * 2**10, 4 * 2**20
-"""What a driver is asked for at once; each reads ahead by the smallest."""
+"""Bytes that a driver is asked for at once; each reads ahead by the smallest."""
 _BRIEF_READ_S, _LONG_READ_S = 0.5, 4.0
 _WEB_SCHEMES = {"http", "https"}
 
@@ -78,9 +78,9 @@ class FetchLimits:
     allowed_schemes: frozenset[str] = frozenset({"file", "http", "https", "s3"})
     private_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     storage_root: StorageRoot | None = None
-    """Where relative paths are read, whatever the other rules allow; None: there are none."""
+    """The root of relative paths, whatever the other rules allow; None: there are none."""
     http: HttpRules = WEB_ALONE
-    """What of it is fetched for those who submit by HTTP; ``cluster.origins`` applies it."""
+    """Rules for what of it is fetched for submissions by HTTP; ``cluster.origins`` applies them."""
     pace: Pace = ANY_PACE
     """The least that a source must send."""
 

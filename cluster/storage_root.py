@@ -14,7 +14,7 @@ from cluster.contracts.errors import InvalidVideo
 from cluster.video_uris import WebPlace, local_path, scheme_of, shown, web_place
 
 _SAFE = "-._~!$&'()*+,;=:@"
-"""What a path segment of a URL may hold as it is (RFC 3986)."""
+"""Characters that a path segment of a URL may hold as they are (RFC 3986)."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def result_console() -> Console:
 
 
 def _open_closed_streams() -> None:
-    """What is closed (``>&-``) is /dev/null: else a file or connection that is opened later takes its descriptor."""
+    """Open closed streams (``>&-``) on /dev/null: else a file or connection opened later takes their descriptor."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the lowest free descriptor is its own
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, closefd=False))

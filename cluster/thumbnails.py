@@ -32,7 +32,7 @@ MAX_BYTES = 16 * 2**20
 TIMEOUT_S = 20.0
 QUALITY = 95
 GIVEN_UP_AFTER = 20
-"""So many thumbnails in a row that a host did not deliver: the others of that host are not asked for."""
+"""Thumbnails in a row that a host did not deliver, after which the others of that host are not asked for."""
 
 
 @dataclass(frozen=True)

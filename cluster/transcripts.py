@@ -37,7 +37,7 @@ PARAGRAPH_LETTERS = 500
 
 _VTT_ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 _SRT_MARKS = re.compile(r"(?<=<)(?=[A-Za-z/!])|(?<=\{)(?=\\)|(?<=--)(?=>)")
-"""Where players take text for a tag, a command or a line of times."""
+"""Places where players take text for a tag, a command or a line of times."""
 _WORD_JOINER = "\u2060"
 """Neither seen nor a place to break a line: SubRip has no escapes, and no player finds its marks around it."""
 

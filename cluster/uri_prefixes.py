@@ -90,7 +90,7 @@ class HttpRules:
 
 
 WEB_ALONE = HttpRules()
-"""What is accepted unless the settings say otherwise."""
+"""Rules that apply unless the settings say otherwise."""
 
 
 def _is_path(below: str) -> bool:

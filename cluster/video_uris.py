@@ -20,7 +20,7 @@ from cluster.contracts.errors import InvalidVideo
 
 _SUFFIXES = "3g2 3gp asf avi f4v flv m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m"
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split(" "))
-"""What counts as a video in a folder; a file that is named itself may be called anything."""
+"""Suffixes that count as a video in a folder; a file that is named itself may be called anything."""
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -28,7 +28,7 @@ _NO_PORT = re.compile(r"^[^][]*:(?![0-9]*$)")
 _BUCKET_SCHEMES = {"s3", "gs", "gcs"}
 _CONTAINER_SCHEMES = {"az", "abfs", "abfss", "wasb", "wasbs"}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-"""What a bucket is called. An ARN, which names an endpoint of its own, is no bucket; an access point's alias is."""
+"""Names of buckets. An ARN, which names an endpoint of its own, is no bucket; an access point's alias is."""
 _WEB = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<host>\[[0-9a-fA-F:.]+\]|[^][/?#@:%\\]+)(?::(?P<port>[0-9]{1,5}))?"

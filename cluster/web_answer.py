@@ -17,7 +17,7 @@ from cluster.contracts.errors import ConfigurationError, InvalidVideo, SourceBus
 from cluster.video_uris import shown
 
 TOO_MANY_REQUESTS_S = 60.0
-"""When to come back to a server that asks to, by a 429 or a 202, and does not say when."""
+"""Wait for a server that asks to come back, by a 429 or a 202, and does not say when."""
 
 _LONGEST_REFUSAL_BYTES = 4096
 _RANGE = re.compile(r"bytes[ =](?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})/(?P<total>[0-9]{1,18}|\*)", re.IGNORECASE)
@@ -147,7 +147,7 @@ class Part:
     """Whether there is a ``Content-Range``, right or wrong."""
     length: int | None
     encoding: str | None
-    """How the body is encoded; None where it is not."""
+    """Encoding of the body; None where it has none."""
     content_type: str
 
 

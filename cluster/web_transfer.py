@@ -23,18 +23,18 @@ from cluster.web_source import LONGEST_PAUSE_S, WebReach, open_web
 PAUSES_S = (0.2, 1.0, 3.0)
 """Between connections that brought nothing more; after the last one the transfer is given up."""
 MAX_RESTARTS = 5
-"""How often a transfer is begun again from the first byte."""
+"""Times that a transfer is begun again from the first byte."""
 OVERLAP_BYTES = 16 * 1024
-"""What a server that does not name its versions by strong tags has to repeat."""
+"""Bytes that a server that does not name its versions by strong tags has to repeat."""
 FRESH_S = 10.0
 """A file that was changed so shortly before it was asked for may still be growing: it is asked about again."""
 SETTLED_S = 3.0
-"""How long such a file has to be unchanged."""
+"""Time for which such a file has to be unchanged."""
 CHANGING_RETRY_S = 10.0
 
 
 class Sink(Protocol):
-    """Where the file goes; every method may raise, which ends the transfer."""
+    """Destination of the file; every method may raise, which ends the transfer."""
 
     @property
     def size(self) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 MOST_CALLERS = 10_000
 """Callers whose rates are remembered; the one that has asked for nothing the longest is forgotten first."""
 BURST_S = 10.0
-"""What an allowance gathers in so many seconds may be used at once."""
+"""Seconds' worth of an allowance that may be used at once."""
 MINUTE_S = 60.0
 
 

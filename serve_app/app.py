@@ -110,13 +110,13 @@ REFUSALS: dict[Callable[..., Any], set[int]] = {
     search_api.search_own_scenes: {404},
     search_api.search_by_picture: {404},
 }
-"""What some routes may answer beside the errors that all routes of their kind have."""
+"""Error answers of some routes beside those that all routes of their kind have."""
 
 ANSWERS: dict[Callable[..., Any], dict[int | str, dict[str, Any]]] = {
     transcript_api.read_own_transcript: transcript_api.DESCRIPTION,
     health_api.ready: health_api.DESCRIPTION,
 }
-"""How answers of routes are described that FastAPI cannot know of."""
+"""Descriptions of the routes' answers that FastAPI cannot know of."""
 MODELS: dict[Callable[..., Any], type[BaseModel] | None] = {
     transcript_api.read_own_transcript: None,
     videos_api.read_own_video: VideoDetail,
@@ -124,14 +124,14 @@ MODELS: dict[Callable[..., Any], type[BaseModel] | None] = {
     search_api.search_by_picture: FoundScenes,
     search_api.similar_scenes: SimilarScenes,
 }
-"""What answers say that their routes write themselves."""
+"""Descriptions of answers that their routes write themselves."""
 ROUTE_CLASSES: dict[Callable[..., Any], type[UserRoute]] = {videos_api.submit_videos: BulkRoute}
 """Routes whose bodies may be larger than those of their kind."""
 BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_api.search_by_picture: search_api.PICTURE_BODY}
-"""How bodies are described that are not JSON."""
+"""Descriptions of bodies that are not JSON."""
 
 ENGINE_WAIT_S = 5.0
-"""How long the search engine may take to say that it is there."""
+"""Time that the search engine may take to say that it is there."""
 
 
 class _Api(FastAPI):

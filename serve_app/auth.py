@@ -28,7 +28,7 @@ ANONYMOUS_ROLE = "anon"
 SHARED_SECRET_ALGORITHM = "HS256"
 PUBLIC_KEY_ALGORITHMS = ("ES256", "RS256")
 LEEWAY = timedelta(seconds=5)
-"""How far this machine's clock may be from the issuer's."""
+"""Largest difference between this machine's clock and the issuer's."""
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key of at least the hash's size."""
 _THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")

@@ -33,7 +33,7 @@ VERIFYING_THREADS = 4
 WAITING_PER_TURN = 2
 """Requests that may wait for each of an owner's turns; further ones are refused at once."""
 WAIT_S = 2.0
-"""How long a request waits for its owner's turn before it is refused."""
+"""Longest wait of a request for its owner's turn before it is refused."""
 SEARCH_THREADS = 8
 """Searches that run at once in a replica."""
 SEARCHES_WAITING = 16
@@ -47,7 +47,7 @@ READING_THREADS = 6
 READS_AT_ONCE = 2
 """Of one owner; each holds a database session."""
 OWNER_WAIT_S = 10.0
-"""How long what an owner reads or changes waits for its turn: it costs little while it waits."""
+"""Longest wait for its turn of what an owner reads or changes: it costs little while it waits."""
 READS_WAITING = 32
 """Reads of an owner that may wait for a turn: no more requests of one owner come this far by default."""
 READING_SHARE = 0.5
@@ -61,7 +61,7 @@ CHANGES_AT_ONCE = 1
 CHANGES_WAITING = 32
 """Changes of an owner that may wait for their turn."""
 REFUSAL_S = 0.5
-"""How long a refusal is held back, so that a caller that asks again at once costs little."""
+"""Time for which a refusal is held back, so that a caller that asks again at once costs little."""
 HELD_REFUSALS = 32
 """Refusals of a caller that are held back at once; further ones are answered immediately."""
 IPV6_NETWORK = 64
@@ -226,7 +226,7 @@ class SearchTurns(OwnerThreads):
 
 
 class OwnersWork:
-    """Where the work of the owners' routes runs, searches apart."""
+    """Threads for the work of the owners' routes, searches apart."""
 
     def __init__(self) -> None:
         reads = Most(READS_AT_ONCE, READS_WAITING, OWNER_WAIT_S)

@@ -22,9 +22,9 @@ from cluster.settings import Settings
 from serve_app.answer_headers import HEADERS
 
 ANSWER_SLACK_S = 10.0
-"""How much longer than the request's own limit its answer may take to be sent."""
+"""Time beyond the request's own limit that its answer may take to be sent."""
 CLOSE_S = 5.0
-"""How long a connection that is being closed may take to accept the last of what it was sent."""
+"""Time that a connection that is being closed may take to accept the last of what it was sent."""
 SWEEP_S = 1.0
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's address and headers together; those that are complete are held to ``limits``."""
@@ -180,7 +180,7 @@ class LimitedConnection(HttpToolsProtocol):
             self._refuse(408, late)
 
     def _late(self, now: float) -> str | None:
-        """What took too long."""
+        """The limit that was exceeded."""
         limits = self.shared.limits
         if self._body_since is not None:
             late, what = self._body_is_late(now), "The body of the request did not come in time."
@@ -249,7 +249,7 @@ def watch_connections(limits: ConnectionLimits) -> None:
 
 
 def _most_files() -> int:
-    """How many this process may open, once it has asked for as many as the system allows."""
+    """Number of files that this process may open, once it has asked for as many as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # where less is allowed than said
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

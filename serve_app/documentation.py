@@ -34,7 +34,7 @@ FILES = {
     "favicon.svg": (_OURS / "favicon.svg", "image/svg+xml"),
     "start.js": (_OURS / "start.js", "text/javascript"),
 }
-"""What the page loads, by its name below ``/docs/``."""
+"""Files that the page loads, by their names below ``/docs/``."""
 _PAGE = (_OURS / "page.html").read_text(encoding="utf-8")
 
 

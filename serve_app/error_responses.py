@@ -39,9 +39,9 @@ _SENTENCES = {
     405: "This method is not for this address; the Allow header names those that are.",
 }
 EVERYWHERE = {413, 414, 429, 431, 504}
-"""What every route may answer, whatever it does: the limits around the application."""
+"""Statuses that every route may answer, whatever it does: the limits around the application."""
 GUARDED = {400, 401, 503}
-"""What every route with a token may answer beside: the guard, the parameters, the database."""
+"""Statuses that every route with a token may answer beside: the guard, the parameters, the database."""
 _HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
 """The header that comes with an error."""
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ bearer_scheme = HTTPBearer(
 
 
 CALLER = "heimdex.caller"
-"""Where in a request's scope is who sends it, where that is known already."""
+"""Key in a request's scope of the caller, where that is known already."""
 Caller = UUID | HTTPException
 """The user whom a valid token names, or what is wrong with the token."""
 

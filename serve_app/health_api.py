@@ -16,7 +16,7 @@ from serve_app.parts import ApiParts
 
 KINDS = (SCHEDULER_KIND, *WorkerKind)
 ANSWER_S = 8.0
-"""How long the database and the search engine together may take to say that they are there."""
+"""Time that the database and the search engine together may take to say that they are there."""
 
 
 class Alive(BaseModel):

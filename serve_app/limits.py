@@ -37,7 +37,7 @@ class ApiLimits:
 
 
 DEFAULT_LIMITS = ApiLimits(max_body_bytes=8 * 1024**2, request_timeout_s=30.0, submissions_per_minute=6000)
-"""What the settings are unless they are set."""
+"""Limits that apply unless they are set."""
 
 
 class LimitedRequests:

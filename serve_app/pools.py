@@ -4,11 +4,11 @@ from cluster.store.database import Pool, open_pool
 from serve_app.limits import DEFAULT_LIMITS
 
 DATABASE_WAIT_S = 5.0
-"""How long a request waits for a database session before it is answered with 503."""
+"""Longest wait of a request for a database session before it is answered with 503."""
 SEARCH_TIMEOUT_S = 3.0
-"""How long a statement of a search may run, and each list of the search engine."""
+"""Time that a statement of a search may run, and each list of the search engine."""
 HEALTH_TIMEOUT_S = 3.0
-"""How long the database may take to say that it is there."""
+"""Time that the database may take to say that it is there."""
 
 
 def open_api_pool(url: str, request_timeout_s: float = DEFAULT_LIMITS.request_timeout_s) -> Pool:

@@ -18,7 +18,7 @@ LIFESPAN_S = 300.0
 EARLY_S = 60.0
 """A cached set that expires within this time is fetched again while it is still in use."""
 PATIENCE_S = 1.0
-"""How long a token waits for a key that the cached set lacks, since that fetch began."""
+"""Longest wait of a token for a key that the cached set lacks, since that fetch began."""
 ABANDONED_S = 60.0
 """A fetch that takes longer, from an issuer that sends byte by byte, keeps no other from beginning."""
 

@@ -51,7 +51,7 @@ class WorkerKind(StrEnum):
 
 @dataclass(frozen=True)
 class Deadline:
-    """How long one call of a stage may run: a fixed part, and for each of its videos a part that grows with it.
+    """Deadline of one call of a stage: a fixed part, and for each of its videos a part that grows with it.
 
     ``per_video_s``: seconds for each second of video while the call's speed is unknown (``actors.deadlines`` measures
     it); ``least_per_video_s``: what a second of video is always given.
@@ -62,7 +62,7 @@ class Deadline:
     least_per_video_s: float = 0.0
 
     def added_s(self, duration_s: float | None) -> float:
-        """What a video of ``duration_s`` adds to the fixed part; nothing while its duration is unknown."""
+        """Seconds that a video of ``duration_s`` adds to the fixed part; nothing while its duration is unknown."""
         return self.per_video_s * (duration_s or 0.0)
 
 
@@ -78,7 +78,7 @@ DEADLINES: dict[Stage, Deadline] = {
 
 
 class Blame(StrEnum):
-    """What the failure of an attempt counts as; errors and crashes count apart."""
+    """Cause that the failure of an attempt is counted under; errors and crashes count apart."""
 
     VIDEO = "video"
     """The video is unreadable: never tried again."""
@@ -115,7 +115,7 @@ class Setbacks:
 
 @dataclass(frozen=True)
 class RetryRule:
-    """When a failed attempt is followed by another one, and how soon.
+    """Rule for whether a failed attempt is followed by another one, and how soon.
 
     Errors, crashes and interruptions are counted apart, each up to its own limit; what a source was waited for is
     limited by its sum. After all crashes but the last, a video runs alone: no other video shares its worker, so that

@@ -42,7 +42,7 @@ SETTLED = frozenset({VideoStatus.READY, VideoStatus.FAILED, VideoStatus.CANCELLE
 """Statuses that no longer change automatically."""
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 PRIORITY_STEP_S = 600
-"""What one step of priority is worth in seconds of waiting."""
+"""Seconds of waiting that one step of priority is worth."""
 URGENT_AHEAD = 2.0
 """Videos' worth of run that an owner may be ahead of the others while videos of its go first as urgent."""
 
@@ -103,5 +103,5 @@ class ClaimedVideo:
 
     @property
     def due_at(self) -> datetime:
-        """What orders an owner's videos: the time since which it waits, with its priority counted as waiting."""
+        """Key that orders an owner's videos: the time since which it waits, with its priority counted as waiting."""
         return self.queued_at - timedelta(seconds=PRIORITY_STEP_S * self.priority)

@@ -26,7 +26,7 @@ _BATCH = 64
 _MEND = "set HEIMDEX_TEXT_MODEL to a directory with a sentence-transformers model, or to bundled"
 
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""What sentence-transformers calls the prompt of what is searched, in this order."""
+"""Names in sentence-transformers of the prompt of what is searched, in this order."""
 _E5 = re.compile(r"(^|[/_-])e5-(small|base|large)(?!.*instruct)")
 
 
