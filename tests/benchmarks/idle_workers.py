@@ -32,7 +32,7 @@ CALLS = (*MAKES, "discard", "list_downloads")
 
 @dataclass(frozen=True)
 class IdlePlan:
-    """Stands for ``actors.worker_kinds.WorkerPlan``: so many workers of each kind, so many videos on the way."""
+    """In place of ``actors.worker_kinds.WorkerPlan``: so many workers of each kind, so many videos on the way."""
 
     media_workers: int
     others: int
@@ -112,7 +112,7 @@ class _Method:
 
 
 class _Handle:
-    """Stands for the handle of a ``StageActor``."""
+    """In place of the handle of a ``StageActor``."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,6 +1,6 @@
-"""Videos of any length with known words and cuts: scenes of the demo's clips, put together anew and encoded as usual.
+"""Videos of any length with known words and cuts: scenes of the demo's clips, recombined and encoded as usual.
 
-A scene lasts four to seven seconds and holds one sentence, so whoever knows which scenes were joined knows the truth.
+A scene lasts four to seven seconds and holds one sentence, so the list of joined scenes gives the truth.
 """
 
 import itertools

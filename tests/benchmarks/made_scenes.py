@@ -1,6 +1,6 @@
 """Scenes by the million for the search benchmarks: what they say, what that means and what they show, and queries.
 
-Words are as frequent as in English: the bundled text model knows its own from the most frequent on. Vectors lie in
+Words are as frequent as in English: the bundled text model knows its own from the most frequent on. Vectors form
 clusters as real ones do: topics, some of them popular, around them videos, around these their scenes, in few
 dimensions of many, with noise in all of them. They are the same whenever they are made.
 """
@@ -36,8 +36,8 @@ _STOP_WORDS = 200
 
 _DIMENSIONS = 32
 _MIDDLE, _VIDEO, _SCENE, _NOISE = 0.8, 0.6, 0.35, 0.3
-"""How far all lie from the origin, videos from their topic, scenes from their video, and how much is noise, where
-topics lie 1 apart from their middle.
+"""Distances of all from the origin, of videos from their topic, of scenes from their video, and of the noise, where
+topics are 1 apart from their middle.
 """
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ Numbers = NDArray[np.int64]
 
 
 class VectorSpace:
-    """Where the vectors of one model lie."""
+    """The vector space of one model."""
 
     def __init__(self, width: int) -> None:
         rng = np.random.default_rng([SEED, width])

@@ -2,7 +2,7 @@
 
 ``python -m tests.benchmarks.one_after_another FOLDER`` loads the models, then answers each line of standard input, a
 JSON array of files, by a line with what it found and what that took. Every library has the threads that it takes by
-itself.
+default.
 """
 
 import json

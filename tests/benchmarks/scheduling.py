@@ -165,7 +165,7 @@ def _wrong(url: str) -> list[str]:
 
 
 def _on_ray(url: str, videos: int, say: Callable[[str], None]) -> list[str]:
-    """The same with workers on Ray, and what Ray's calls take when nobody makes anything of them."""
+    """The same with workers on Ray, and the rate of Ray's calls alone, when their answers are not used."""
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, namespace="bench")
     try:
         calls = asyncio.run(_bare_calls())

@@ -177,7 +177,7 @@ def _bare(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _same_work(clips: Sequence[MadeClip], ours: Found, bare: dict[str, Any]) -> tuple[str, str | None]:
-    """Whether the models by themselves were given as many key frames, and heard no less."""
+    """Whether the models alone were given as many key frames, and recognised no less."""
     scenes = sum(len(video["scenes"]) for video in ours)
     said = [clip.words for clip in clips]
     wer, bare_wer = error_rate(said, [video["words"] for video in ours]), error_rate(said, bare["words"])
