@@ -1,4 +1,4 @@
-"""Stands between Postgres and its clients; cuts a session when a write is committed but its answer not yet passed on.
+"""A proxy in front of Postgres; cuts a session when a write is committed but its answer not yet passed on.
 
 The client then sees an error of something that succeeded. What it makes of it is the caller's to watch.
 """

@@ -1,6 +1,6 @@
 """A pytest plugin that writes down how tests ended and which sources they ran on, for ``guards_trial``.
 
-Stands alone: it is copied to where the tests of another tree find it. ``GUARDS_WITNESS`` names the file that it writes.
+Self-contained: copied to where the tests of another tree find it. ``GUARDS_WITNESS`` names the file that it writes.
 """
 
 import json

@@ -48,7 +48,7 @@ class Hostile:
 
 @dataclass(frozen=True)
 class HostileFile:
-    """A file that lies ready at ``uri``."""
+    """A file that is ready at ``uri``."""
 
     name: str
     uri: str
@@ -82,4 +82,4 @@ TOO_MUCH_MEMORY = (
     r"|announces more than can be held in memory)"
 )
 ANY_DAMAGE = "|".join([UNREADABLE, NO_STREAMS, UNDECODABLE, CUT_OFF, TOO_LONG, TOO_FAST, TOO_MUCH_MEMORY])
-"""What may be said of a file of which nobody can tell what is left of it."""
+"""Refusals allowed for a file of which it is unknown what is left."""

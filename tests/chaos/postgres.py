@@ -59,7 +59,7 @@ class _PostgresTroubles:
         return True
 
     def _terminate_backend(self) -> bool:
-        """One that is at work, half of the time."""
+        """In half of the calls, only one that is running a query or a transaction."""
         only_busy = self._load.rng.random() < 0.5
         with connect(self._server.url, autocommit=True) as connection:
             row = connection.execute(

@@ -1,6 +1,6 @@
-"""What each video of a chaos run is made to do: told by the seed and its number alone, so that its end is known before.
+"""The plan of each video of a chaos run: derived from the seed and its number alone, so that its end is known before.
 
-A video fails in one stage for a number of times, or never. Whoever plays a scheduler asks ``plan_of`` what happens;
+A video fails in one stage for a number of times, or never. A played scheduler asks ``plan_of`` what happens;
 ``misfits`` compares how the videos ended with how they must.
 """
 

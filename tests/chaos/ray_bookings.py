@@ -45,12 +45,12 @@ class Struck:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing befalls it but what is done from outside."""
+        """Whether its only faults are those injected from outside."""
         return self.uri.startswith(HEALTHY)
 
 
 def strike(pool: Pool, stages: Mapping[int, Stage | None]) -> list[Struck]:
-    """Those of the attempts that are under way, as they stand now."""
+    """Those of the attempts that are under way, in their current state."""
     rows = [row for row in _standing(pool, list(stages)) if not row["ended"]]
     return [Struck(r["lease_token"], r["video_id"], r["uri"], _charged(r), stages[r["lease_token"]]) for r in rows]
 

@@ -47,7 +47,7 @@ ALONE: list[tuple[str, Stage]] = [
     ("segv", Stage.SCENE_DETECTION),
 ]
 ALONE += [("sigkill", Stage.INDEXING), ("exit", Stage.INDEXING)]
-"""Deaths by a video's own doing, in stages where it shares a call with nobody."""
+"""Deaths by a video's own doing, in stages where it shares a call with no other video."""
 REPORTED: list[tuple[str, Stage]] = [
     (fault, stage) for fault in ("raise", "malformed") for stage in Stage if stage is not Stage.FINALIZING
 ]
@@ -74,7 +74,7 @@ class RaySize:
     cluster_kills: int = 5
 
     def kills(self, rng: random.Random) -> list[str]:
-        """What is killed in which order; the ends of whole clusters lie evenly apart."""
+        """What is killed in which order; the ends of whole clusters are evenly spaced."""
         kinds = ["worker"] * self.worker_kills + ["node"] * self.node_kills + ["scheduler"] * self.scheduler_kills
         rng.shuffle(kinds)
         share = (len(kinds) + self.cluster_kills) / (self.cluster_kills + 1)

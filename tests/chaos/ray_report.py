@@ -1,4 +1,4 @@
-"""What a chaos run of Ray amounts to: counts, and every violation that can be told once it is over."""
+"""The report of a chaos run of Ray: counts, and every violation that can be found once it is over."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

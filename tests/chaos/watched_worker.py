@@ -1,6 +1,6 @@
 """The process that takes media files, watched from outside; killed and replaced as a pool would do it.
 
-Owns how a file's end is told: by the worker's own answer, or by what became of the worker. Leaves to ``media`` which
+Owns how a file's end is found: by the worker's own answer, or by what became of the worker. Leaves to ``media`` which
 ends are violations.
 """
 
@@ -45,7 +45,7 @@ class WatchedWorker:
     """A worker that takes one file after another."""
 
     def __init__(self, scratch: Path, limits: MediaLimits, deadline_s: float) -> None:
-        """What is fetched lies in ``scratch``; a file that is not done after ``deadline_s`` is given up."""
+        """Fetched files are stored in ``scratch``; a file that is not done after ``deadline_s`` is given up."""
         self._command = [sys.executable, "-m", "tests.chaos.media_worker", str(scratch), json.dumps(asdict(limits))]
         self.deadline_s = deadline_s
         self._process: subprocess.Popen[str] | None = None
