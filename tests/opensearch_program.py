@@ -98,7 +98,7 @@ def find_maven() -> str:
 def find_java(environment: Mapping[str, str] = os.environ) -> Path:
     """The home of a Java that is new enough: a named one, else an installed one, else that of PATH.
 
-    Each is asked for its version, since names and places tell little. Raises NotInstalled when none is new enough.
+    Each is asked for its version, since names and places say little. Raises NotInstalled when none is new enough.
     """
     found = set()
     for program in _java_programs(environment):

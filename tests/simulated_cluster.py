@@ -277,7 +277,7 @@ def _value(call: str, recorded: Recorded) -> Any:
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting, tells the loop how long it would have."""
+    """Instead of waiting, reports to the loop how long it would have."""
 
     waited_s: float = 0.0
 

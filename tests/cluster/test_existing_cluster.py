@@ -145,7 +145,7 @@ def test_what_was_left_there_is_processed_whatever_its_storage_does(
 
 
 def assert_no_attempt_was_used_up(url: str) -> None:
-    """Waiting for a storage that is busy is nobody's failure."""
+    """Waiting for a storage that is busy does not count as a failure."""
     with connect(url) as connection:
         rows = connection.execute(
             "SELECT video_id, failures, postponed_s FROM video_processing WHERE video_id = ANY (%s)",

@@ -28,7 +28,7 @@ PATIENCE_S = 120.0
 MOMENT_S = 5.0
 ATTEMPTS = 3
 VIDEOS = 40
-"""Whatever every one of them left behind would be more than what may come and go."""
+"""So many that one thing left behind by each would be more than what may come and go."""
 MORE_CONNECTIONS = 13
 """The pools of the scheduler and of the tests open up to 8 each as they are needed, and begin with 2 and 1."""
 MORE_OF_A_WORKER = 1 + (WORKERS - 1)

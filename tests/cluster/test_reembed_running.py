@@ -1,4 +1,4 @@
-"""Other models for a cluster that is up: what serves and what embeds follows by itself, without a restart."""
+"""Other models for a cluster that is up: what serves and what embeds follows automatically, without a restart."""
 
 from pathlib import Path
 from typing import Any

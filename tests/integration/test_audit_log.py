@@ -1,4 +1,4 @@
-"""The audit log: who did what to which object, and that nobody changes what it says."""
+"""The audit log: who did what to which object, and that no session changes what it says."""
 
 import logging
 import os

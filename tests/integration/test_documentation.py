@@ -1,4 +1,4 @@
-"""The page /docs in a real browser: it shows the routes and asks nobody but this server for anything."""
+"""The page /docs in a real browser: it shows the routes and requests nothing from any other server."""
 
 import json
 import re

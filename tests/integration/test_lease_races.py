@@ -1,6 +1,6 @@
 """Leases where two meet: each is stopped in the middle of what it does, and the other one comes by.
 
-How the queue behaves when nobody is in the way is ``test_video_queue``'s.
+The queue without another session in the way is ``test_video_queue``'s.
 """
 
 from collections.abc import Callable, Iterator

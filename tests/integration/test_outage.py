@@ -45,7 +45,7 @@ def test_a_database_that_is_away_is_503_and_recovers(
 
 
 def allow_connections(server_url: str, pool: Pool, allowed: bool) -> None:
-    """Close a database to everybody and end its sessions, or open it again."""
+    """Close a database to all connections and end its sessions, or open it again."""
     assert isinstance(pool.conninfo, str)
     name = conninfo_to_dict(pool.conninfo)["dbname"]
     assert isinstance(name, str)

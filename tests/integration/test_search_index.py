@@ -165,7 +165,7 @@ def test_only_the_scope_is_searched(pool: Pool, index: SearchIndex) -> None:
     now = datetime.now(UTC)
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET created_at = now() - interval '3 days' WHERE owner_id = %s", (BOB,))
-        connection.execute("UPDATE search_changes SET version = nextval('search_versions')")  # nobody else changes that
+        connection.execute("UPDATE search_changes SET version = nextval('search_versions')")  # changed by no other test
     scopes: list[tuple[Scope, set[UUID]]] = [
         (Scope(ALICE), set(mine)),
         (Scope(BOB), set(theirs)),

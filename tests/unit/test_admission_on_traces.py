@@ -2,7 +2,7 @@
 
 ``recorded_runs.json`` holds, by kind of batch, the length of each video and the run of each of its calls in seconds:
 24 clips of 22 s, and 8 of 6 to 90 s. Other programs used the same cores meanwhile, so pictures took longer than speech;
-on idle cores it is the other way round, which ``QUIET`` and the silent clips of one second stand for.
+on idle cores it is the other way round, which ``QUIET`` and the silent clips of one second represent.
 """
 
 import json
