@@ -1,4 +1,4 @@
-"""What becomes of a test that needs a part which this machine lacks."""
+"""The outcome of a test that needs a part which this machine lacks."""
 
 import os
 from typing import NoReturn

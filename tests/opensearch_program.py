@@ -44,7 +44,7 @@ class Archive:
         return f"{self.group}:{self.name}:{self.version}:zip"
 
     def path_in(self, repository: Path) -> Path:
-        """Where Maven keeps it in a local repository."""
+        """Its path in a local repository of Maven's."""
         folder = repository.joinpath(*self.group.split("."), self.name, self.version)
         return folder / f"{self.name}-{self.version}.zip"
 

@@ -68,7 +68,7 @@ class RealOpenSearch:
 
     @property
     def log(self) -> Path:
-        """What the server has said since its last start."""
+        """The server's log since its last start."""
         return self.folder / "server.log"
 
     def is_running(self) -> bool:

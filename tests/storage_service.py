@@ -67,7 +67,7 @@ class StorageService:
         return self._part(request, path, content)
 
     def _part(self, request: str, path: str, content: bytes) -> tuple[str, bytes]:
-        """What is asked for: all of it, or from some byte on."""
+        """The requested part: all of it, or from some byte on."""
         head, first = OK, 0
         if wanted := _RANGE.search(request):
             self.resumed.add(path)

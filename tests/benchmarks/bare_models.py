@@ -1,4 +1,4 @@
-"""What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
+"""The least work for some videos on any cluster: the decoder and the models, and nothing around them.
 
 ``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Silero compute where speech
 is, Whisper the utterances of all files, the vision model the key frames, and the text

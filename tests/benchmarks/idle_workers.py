@@ -92,7 +92,7 @@ class IdleScheduler(VideoScheduler):
 
 
 def _load() -> LoadedWorker:
-    """What a worker on Ray holds."""
+    """The contents of a worker on Ray."""
     calls: dict[str, Callable[..., Any]] = {name: partial(_answer, name) for name in CALLS}
     shared = {name: partial(_answer_all, name) for name in BATCH_LIMITS}
     return LoadedWorker(calls | shared, batched=frozenset(shared))

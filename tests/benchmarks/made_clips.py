@@ -22,10 +22,10 @@ from cluster.demo import clips, truth
 FPS = 25
 SOUND_HZ = 48_000
 SCENE_S = 5.7
-"""How long a scene is on the average."""
+"""Average length of a scene."""
 SIZE = (1280, 720)
 ENCODER = {"preset": "veryfast", "crf": "23"}
-"""What cameras and editors make of it: B-frames and the loop filter on."""
+"""As cameras and editors encode: B-frames and the loop filter on."""
 
 Samples = NDArray[np.float32]
 

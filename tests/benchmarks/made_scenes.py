@@ -30,7 +30,7 @@ _WORDS_PER_TOPIC = 20
 _WORDS_PER_SCENE = 25
 _LONGEST_QUERY = 4
 _ON_TOPIC, _ON_TOPIC_WHEN_ASKED = 0.5, 0.8
-"""How many of the words are the topic's own, in scenes and in queries."""
+"""Share of the words that are the topic's own, in scenes and in queries."""
 _STOP_WORDS = 200
 """So many of the most frequent words say nothing of a topic."""
 
@@ -66,7 +66,7 @@ class VectorSpace:
         return rows.astype(np.float32)
 
     def asked_by(self, text: str) -> Floats:
-        """What is asked for by a query: like a scene that is not there, always the same for the same text."""
+        """The vector of a query: like a scene that is not there, always the same for the same text."""
         rng = np.random.default_rng([SEED, zlib.crc32(text.encode())])
         return self.of_videos(_draw(rng, _POPULARITY, 1), rng, scenes=1)[0]
 
@@ -140,7 +140,7 @@ def english_words() -> list[str]:
 
 
 def _zipf(count: int) -> NDArray[np.float64]:
-    """How likely it is that one of the first is drawn, of so many with the frequencies of Zipf and Mandelbrot."""
+    """The probability that one of the first is drawn, of so many with the frequencies of Zipf and Mandelbrot."""
     shares = 1 / (np.arange(count) + 2.7)
     return np.cumsum(shares) / shares.sum()
 

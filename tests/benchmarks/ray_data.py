@@ -35,7 +35,7 @@ class LoadedRounds:
     _ids: Sequence[Sequence[str]]
 
     def process(self, number: int) -> Spent:
-        """What a round took, of the clock alone."""
+        """The time of a round, by the clock alone."""
         return Spent(self._ask({"begin": number}), math.nan)
 
     def written(self, number: int) -> Rows:

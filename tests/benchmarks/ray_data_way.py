@@ -36,7 +36,7 @@ VIDEOS_PER_BATCH = 5
 MOST_BLOCKS = 200
 """As Ray Data partitions rows by default."""
 SHARE_OF_CPUS = 0.2
-"""What Ray reserves for each of the four actors; their own threads are what the plan says."""
+"""CPUs that Ray reserves for each of the four actors; their own threads are as the plan says."""
 LEASE_S = 3600.0
 POLL_S = 0.02
 

@@ -142,7 +142,7 @@ class Bare:
 
 
 _held: list[Any] = []
-"""What such a process has loaded."""
+"""The models that such a process has loaded."""
 
 
 def _load(scenes_url: str, scenes: list[LackingScene]) -> None:

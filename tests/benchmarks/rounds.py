@@ -17,7 +17,7 @@ Output = TypeVar("Output")
 
 @dataclass(frozen=True)
 class Spent:
-    """What one round took: by the clock, and of all CPUs by this process, its threads and its ended children.
+    """The cost of one round: by the clock, and of all CPUs by this process, its threads and its ended children.
 
     ``cpu_s`` is not a number where it was not counted.
     """
@@ -88,7 +88,7 @@ def in_turn(sides: Sequence[Side[Any]], rounds: int, say: Callable[[str], None] 
 
 
 def timed(work: Callable[[], Output]) -> tuple[Output, Spent]:
-    """What ``work`` returns and what it took."""
+    """The result of ``work`` and what it took."""
     cpu_s, began_s = _cpu_s(), time.monotonic()
     output = work()
     return output, Spent(time.monotonic() - began_s, _cpu_s() - cpu_s)

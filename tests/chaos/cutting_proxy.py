@@ -40,7 +40,7 @@ _ROWS = re.compile(rb"(COMMIT|(?:INSERT 0|UPDATE|DELETE|SELECT) [1-9]\d*)\0")
 
 
 def kind_of(statement: bytes) -> str | None:
-    """Which write a statement is; None: none of the queue's."""
+    """The kind of write that a statement is; None: none of the queue's."""
     return next((kind for kind, words in WRITES.items() if words in statement), None)
 
 

@@ -16,7 +16,7 @@ PACKAGES = {"actors", "cluster", "serve_app", "sql", "tests"}
 
 
 class Witness:
-    """What was seen: ``failures`` with the phase and the kinds of the exception, ``uncollected``, ``sources``."""
+    """The observations: ``failures`` with the phase and the kinds of the exception, ``uncollected``, ``sources``."""
 
     def __init__(self) -> None:
         self.passed: list[str] = []

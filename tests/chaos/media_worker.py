@@ -178,7 +178,7 @@ def _status(name: str) -> int:
 
 
 def _threads(expected: int) -> int:
-    """How many there are; one that was waited for may be on its way out for a moment longer."""
+    """Number of threads; one that was waited for may be on its way out for a moment longer."""
     end_s = time.monotonic() + LEAVES_WITHIN_S
     while (threads := _status("Threads")) > expected and time.monotonic() < end_s:
         time.sleep(0.01)

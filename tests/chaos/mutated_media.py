@@ -21,7 +21,7 @@ from tests.media_files import Shot, tone
 BESIDE = Path(__file__).parents[3] / "shared" / "media"
 """Real files that may be stored beside the repository; nothing depends on them."""
 SMALL_SHARE = 0.7
-"""How many of the mutated files come from the small ones; they are through in no time."""
+"""Share of the mutated files that come from the small ones; they are through in no time."""
 HEAD_BYTES = 4096
 """Half of all damage is done here or as near to the end: that is where headers and indexes are."""
 EXTREMES = [bytes.fromhex(word) for word in ("00000000", "00000001", "7fffffff", "80000000", "ffffffff", "0000ffff")]

@@ -26,7 +26,7 @@ LONGEST_AWAY_S = 0.5
 
 @dataclass(frozen=True)
 class PostgresSize:
-    """How often Postgres is troubled, and its clients beside it."""
+    """Numbers of the faults of Postgres, and of its clients beside it."""
 
     videos: int = 25_000
     immediate_stops: int = 20
@@ -37,7 +37,7 @@ class PostgresSize:
 
 
 class _PostgresTroubles:
-    """What is done to the server and to its sessions."""
+    """Faults of the server and of its sessions."""
 
     def __init__(self, load: Load, server: EmbeddedPostgres, proxy: CuttingProxy) -> None:
         self._load = load

@@ -27,7 +27,7 @@ from tests.chaos.queue_worker import WorkerConfig, until_answered
 
 BULK_OWNERS = 8
 FIRST_OWNERS_SHARE = 0.6
-"""What one owner submits of everything."""
+"""Share of all submissions that is one owner's."""
 FIRST_SHARE = 0.9
 """Share of the videos that is submitted before the schedulers start."""
 CHUNK = 20
@@ -41,7 +41,7 @@ OWNERS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class LoadSize:
-    """How much, by how many."""
+    """The size of a load: how much, by how many."""
 
     seed: int
     videos: int

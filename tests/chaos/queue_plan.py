@@ -38,7 +38,7 @@ class Plan:
     scenes: int
 
     def fails(self, stage: Stage, setbacks: Setbacks) -> StageFailure | None:
-        """What goes wrong in the stage of an attempt that was preceded by ``setbacks``."""
+        """The failure of the stage in an attempt that was preceded by ``setbacks``; None: it succeeds."""
         suffered = {Blame.VIDEO: 0, Blame.ERROR: setbacks.errors, Blame.CRASH: setbacks.crashes}
         if self.blame is None or stage is not self.stage or suffered[self.blame] >= self.times:
             return None

@@ -66,7 +66,7 @@ class Nursery:
         return ended
 
     def cpu_s(self) -> float:
-        """What all that have ended used."""
+        """CPU seconds that all ended processes used."""
         seconds: float = self._ask("cpu_s")
         return seconds
 

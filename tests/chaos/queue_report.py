@@ -113,7 +113,7 @@ def report(load: Load, pool: Pool, seconds: float) -> Counts:
 
 
 class _Log:
-    """What the schedulers wrote down of themselves."""
+    """The log of the schedulers."""
 
     def __init__(self, path: Path) -> None:
         self.refused: Counter[str] = Counter()

@@ -24,7 +24,7 @@ class _Sleeper:
 
 
 class Sleepers:
-    """Who sleeps, by name."""
+    """The sleeping schedulers, by name."""
 
     def __init__(self, pool: Pool, rng: random.Random, lease_s: float) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""What every kill hit, and how the queue booked it: a crash for a worker, an interruption for all else.
+"""The attempts that every kill hit, and how the queue booked it: a crash for a worker, an interruption for all else.
 
 An attempt is known by its lease token; how it ended is read from the audit. Who is killed is ``ray_kills``'.
 """
@@ -80,7 +80,7 @@ class Bookings:
 
     @property
     def crashes(self) -> Counter[UUID]:
-        """How many crashes each healthy video must have been charged with."""
+        """Number of crashes that each healthy video must have been charged with."""
         return Counter(self._crashed.values())
 
     def settle(self, kind: str, struck: Sequence[Struck], *, certain: bool, hurriedly: bool = False) -> None:

@@ -26,7 +26,7 @@ IDLE_SHARE = 0.2
 SPARED_FROM = 2
 """So many crashes may be charged to a healthy video from outside."""
 BACK_WITHIN_S = 180.0
-"""How long a killed scheduler may take until it claims again, while there is something to claim."""
+"""Time that a killed scheduler may take until it claims again, while there is something to claim."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Troubles:
         self.done: Counter[str] = Counter()
         self.struck_stages: Counter[str] = Counter()
         self.idle_kills: list[datetime] = []
-        """When workers were killed that were at nothing; one may have been sent a call meanwhile."""
+        """Times at which workers were killed that were at nothing; one may have been sent a call meanwhile."""
         self.shared: list[set[str]] = []
         """For each life with two schedulers, the names that their leases carry."""
         self.violations = self.bookings.violations

@@ -58,7 +58,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Scene:
-    """Where it happens."""
+    """The environment of a run."""
 
     pool: Pool
     url: str

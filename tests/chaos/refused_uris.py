@@ -166,7 +166,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the list."""
+    """The outcome of the list."""
 
     cases: int
     violations: list[str]

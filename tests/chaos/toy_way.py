@@ -106,14 +106,14 @@ class ToyPlan:
 
 @dataclass(frozen=True)
 class Occupation:
-    """What a worker is at: a stage, and the attempts that share the call, each as video id and lease token."""
+    """The work of a worker: a stage, and the attempts that share the call, each as video id and lease token."""
 
     stage: Stage
     attempts: tuple[tuple[UUID, int], ...]
 
 
 def occupations(journal_dir: Path) -> dict[int, Occupation]:
-    """What each worker process says that it is at; what processes said that are gone is still there."""
+    """The journal's occupation of each worker process; those of processes that are gone are still there."""
     found: dict[int, Occupation] = {}
     for path in journal_dir.iterdir():
         if path.suffix:
@@ -148,7 +148,7 @@ class _ToyLoader:
 
 @dataclass(frozen=True)
 class _Said:
-    """What travels with a toy video along its way, in place of sound and pictures."""
+    """The data that travel with a toy video along its way, in place of sound and pictures."""
 
     uri: str
     key: str
@@ -268,7 +268,7 @@ class _Toys:
             return self._dealt(said, stage)
 
     def _dealt(self, said: _Said, stage: Stage) -> str | None:
-        """What the URI says for this stage: nothing, the end of the process, an error, or a wrong answer."""
+        """The URI's fault for this stage: nothing, the end of the process, an error, or a wrong answer."""
         time.sleep(self._plan.pause_s)
         fault, where, _ = said.uri.removeprefix("toy://").split("/")
         return _DEEDS[fault]() if where == stage.value else None

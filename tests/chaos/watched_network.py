@@ -27,7 +27,7 @@ Answers = Sequence[str]
 
 @dataclass
 class Watch:
-    """Where the traps are and what they saw; ``asked`` counts look-ups by name."""
+    """Addresses of the traps and what they saw; ``asked`` counts look-ups by name."""
 
     port: int = 0
     server_port: int = 0

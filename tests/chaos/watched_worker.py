@@ -27,7 +27,7 @@ PIPES_OF_KEPT = 6
 
 @dataclass(frozen=True)
 class Ending:
-    """How a file ended. ``outcome``: "ready", the name of an error of the cluster's, "defect", "hung" or "died"."""
+    """The end of a file. ``outcome``: "ready", the name of an error of the cluster's, "defect", "hung" or "died"."""
 
     outcome: str
     message: str
@@ -58,7 +58,7 @@ class WatchedWorker:
         return self._process.pid if self._process else None
 
     def take(self, uri: str, meanwhile: Callable[[], None] | None = None) -> Ending:
-        """How ``uri`` ended; ``meanwhile`` happens while it is read."""
+        """The end of ``uri``; ``meanwhile`` happens while it is read."""
         process = self._process = self._process or self._started()
         given, answers = _pipes(process)
         aside = threading.Thread(target=meanwhile) if meanwhile else None

@@ -1,4 +1,4 @@
-"""What one request may cost, on a real server and a real database; and that every error has the same shape."""
+"""The limits of one request, on a real server and a real database; and that every error has the same shape."""
 
 import asyncio
 import io

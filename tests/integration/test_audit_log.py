@@ -43,7 +43,7 @@ def queue(pool: Pool) -> VideoQueue:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the audit logger said, line by line."""
+    """The output of the audit logger, line by line."""
     caplog.set_level(logging.INFO, "heimdex.audit")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "heimdex.audit"]
 

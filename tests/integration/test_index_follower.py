@@ -42,7 +42,7 @@ def videos(pool: Pool) -> list[UUID]:
 
 
 def tides(engine: FollowedOpenSearch) -> list[UUID]:
-    """What is found by words, and by pictures, which must be the same."""
+    """The videos found by words, and by pictures, which must be the same."""
     index = engine.searched()
     by_words = found(index.words(parse_words("tide"), Scope(ALICE), 10))
     assert set(by_words) == set(found(index.nearest(By.PICTURE, seen("the sea"), Scope(ALICE), 10)))

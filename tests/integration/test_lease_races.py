@@ -152,7 +152,7 @@ def test_a_stale_token_keeps_no_transcript(pool: Pool, stale: ClaimedVideo) -> N
 
 
 def writes(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str, tuple[str, Callable[[], object]]]:
-    """Where a write is stopped, and the write."""
+    """The place at which a write is stopped, and the write."""
     return {
         "run": (
             "video_stage_runs",

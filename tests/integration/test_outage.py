@@ -1,4 +1,4 @@
-"""What a caller sees when the database breaks a session or goes away: nothing, or 503 until it is back."""
+"""A caller's view when the database breaks a session or goes away: nothing, or 503 until it is back."""
 
 from api_client import ADMIN, ALICE, ApiMaker, headers
 from psycopg import sql

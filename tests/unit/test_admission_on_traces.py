@@ -93,7 +93,7 @@ def test_throughput_is_that_of_claiming_everything(name: str, count: int) -> Non
 
 
 def test_claiming_everything_would_wait_long_in_between() -> None:
-    """What the bound is for: the same figure without it."""
+    """The reason for the bound: the same figure without it."""
     sent = batch("clips", 150)
     run(sent, work_s=EVERYTHING_S)
     assert fmean(video.processing_s for video in sent) > 10 * fmean(video.recorded.run_s for video in sent)

@@ -1,4 +1,4 @@
-"""What a connection may do before its request is complete: real sockets, on a real uvicorn as Serve's proxy runs it."""
+"""Limits of a connection before its request is complete: real sockets, on a real uvicorn as Serve's proxy runs it."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What one request may cost, around an application that does nothing; on a real server: ``test_api_limits``."""
+"""The limits of one request, around an application that does nothing; on a real server: ``test_api_limits``."""
 
 import asyncio
 import json
