@@ -42,7 +42,7 @@ ENCODER_OPTIONS = {
 
 @dataclass(frozen=True)
 class Clip:
-    """What a file shows: a shot of its own between cuts, a beep at each of ``beeps_s``.
+    """The contents of a file: a shot of its own between cuts, a beep at each of ``beeps_s``.
 
     Times of cuts and beeps count from the clip's beginning; ``pictures_from_s`` and ``sound_from_s`` are where the
     streams' time-stamps begin. ``jump``: from this time on the time-stamps of both streams are shifted by so much.
@@ -142,7 +142,7 @@ def join(path: Path, *parts: Path) -> Path:
 
 
 def onsets_s(windows: Sequence[tuple[float, NDArray[np.int16]]], rate_hz: int) -> list[float]:
-    """When the beeps begin in windows of sound, each given with its start."""
+    """Times at which the beeps begin in windows of sound, each given with its start."""
     found: list[float] = []
     loud_s = -math.inf
     step = rate_hz // 200

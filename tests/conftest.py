@@ -135,7 +135,7 @@ def pool(database_url: str, pytestconfig: pytest.Config) -> Iterator[Pool]:
 
 @pytest.fixture(scope="session")
 def opensearch() -> Iterator[RealOpenSearch]:
-    """Not started before a test asks for it. Whoever kills it starts it again."""
+    """Not started before a test asks for it. A test that kills it starts it again."""
     with ExitStack() as stack:
         try:
             server = stack.enter_context(

@@ -1,4 +1,4 @@
-"""What the copies of a decoder process hold, for tests of how many there are at once."""
+"""The contents of a decoder process's copies, for tests of how many there are at once."""
 
 from collections.abc import Iterable
 from contextlib import suppress

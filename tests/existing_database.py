@@ -114,7 +114,7 @@ class Snapshot:
 
 
 def take_snapshot(url: str) -> Snapshot:
-    """What is in the tables of the existing system now; ours are left out."""
+    """The contents of the existing system's tables now; ours are left out."""
     rows: dict[str, dict[str, dict[str, str | None]]] = {}
     columns: dict[str, list[str]] = {}
     with connect(url) as connection:
@@ -135,7 +135,7 @@ def take_snapshot(url: str) -> Snapshot:
 
 
 def changes_between(before: Snapshot, after: Snapshot, written: Collection[str] = ()) -> list[str]:
-    """What differs, sorted, each as a sentence.
+    """The differences, sorted, each as a sentence.
 
     ``written``: columns ("videos.status") whose values may have changed. Rows that were added to ``GROWING`` tables,
     and our own columns of ``video_scenes``, are no change.

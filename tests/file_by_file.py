@@ -1,4 +1,4 @@
-"""What faster-whisper itself recognises, file by file with the bundled model: what ours is compared with.
+"""Recognition by faster-whisper itself, file by file with the bundled model: what ours is compared with.
 
 In the same run, since processors add up the model's 8-bit numbers in different ways: of the words of the real voices,
 0.1231 are wrong on an Intel Xeon and 0.1265 on an AMD EPYC (2026-11-28 and 2026-11-30).

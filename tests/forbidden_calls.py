@@ -50,7 +50,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *arguments: Any) -> tuple[int, int]:
-    """What the call answers and its errno; of a call that this architecture has not, that it is not implemented."""
+    """The result of the call and its errno; of a call that this architecture has not, that it is not implemented."""
     number = NUMBERS[name][COLUMN]
     return (-1, 38) if number is None else call_by_number(number, *arguments)
 

@@ -41,7 +41,7 @@ _SET_FLAGS, _SET_ADDRESS, _UP = 0x8914, 0x8916, 1
 
 @dataclass(frozen=True)
 class Request:
-    """What is fetched. ``is_checked``: by the check before a connection. ``opened``: networks besides ``OPENED``."""
+    """A fetch. ``is_checked``: by the check before a connection. ``opened``: networks besides ``OPENED``."""
 
     uris: list[str] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)

@@ -6,14 +6,14 @@ from cluster.manifest import Manifest, read_manifest
 
 
 def read(folder: Path, name: str, content: str | bytes) -> Manifest:
-    """What a manifest with this content holds."""
+    """The parsed manifest with this content."""
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read_manifest(str(path))
 
 
 def rows(folder: Path, name: str, content: str | bytes) -> list[tuple[str, str | None]]:
-    """What is submitted of a manifest that has no bad row."""
+    """The submissions of a manifest that has no bad row."""
     manifest = read(folder, name, content)
     assert manifest.bad_rows == []
     return [(str(Path(each.uri).relative_to(folder)), each.language) for each in manifest.submissions]

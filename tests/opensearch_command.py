@@ -1,6 +1,6 @@
 """``make opensearch``: a real OpenSearch for development, until Ctrl-C or SIGTERM.
 
-Its data stay in the cache folder for the next time; nobody will miss them, since Postgres is the only truth.
+Its data stay in the cache folder for the next time; they may be lost, since Postgres is the single source of truth.
 """
 
 import argparse

@@ -44,7 +44,7 @@ class Archive:
         return f"{self.group}:{self.name}:{self.version}:zip"
 
     def path_in(self, repository: Path) -> Path:
-        """Where Maven keeps it in a local repository."""
+        """Its path in a local repository of Maven's."""
         folder = repository.joinpath(*self.group.split("."), self.name, self.version)
         return folder / f"{self.name}-{self.version}.zip"
 
@@ -98,7 +98,7 @@ def find_maven() -> str:
 def find_java(environment: Mapping[str, str] = os.environ) -> Path:
     """The home of a Java that is new enough: a named one, else an installed one, else that of PATH.
 
-    Each is asked for its version, since names and places tell little. Raises NotInstalled when none is new enough.
+    Each is asked for its version, since names and places say little. Raises NotInstalled when none is new enough.
     """
     found = set()
     for program in _java_programs(environment):

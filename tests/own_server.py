@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 
 class Server(Protocol):
-    """What can be started in a folder."""
+    """A server that can be started in a folder."""
 
     def start(self) -> object: ...
 

@@ -1,4 +1,4 @@
-"""What the stages make of a file: duration, scenes and sound on its one clock, for tests that know what is right."""
+"""The stages' results for a file: duration, scenes and sound on its one clock, for tests that know what is right."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ LIMITS = MediaLimits(max_duration_s=43_200, max_pixels=1_000_000, max_fps=240, m
 
 @dataclass(frozen=True)
 class Read:
-    """What the stages make of a file."""
+    """The stages' results for a file."""
 
     info: MediaInfo
     windows: list[SpeechWindow]
@@ -58,7 +58,7 @@ def read(path: Path) -> Read:
 
 @dataclass(frozen=True)
 class Expected:
-    """How long a player shows a file, when pictures change, when it beeps."""
+    """The time for which a player shows a file, and the times at which pictures change and it beeps."""
 
     duration_s: float
     cuts_s: tuple[float, ...] = ()

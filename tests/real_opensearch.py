@@ -1,7 +1,7 @@
 """A real OpenSearch with its k-NN plugin on 127.0.0.1, for development and tests: started, ended, killed.
 
 Its program comes from ``opensearch_program``; ``make opensearch`` is ``opensearch_command``'s. It refuses to run as
-root: then it runs as whoever owns its data, ``nobody`` at first.
+root: then it runs as the owner of its data, ``nobody`` at first.
 """
 
 import fcntl
@@ -68,7 +68,7 @@ class RealOpenSearch:
 
     @property
     def log(self) -> Path:
-        """What the server has said since its last start."""
+        """The server's log since its last start."""
         return self.folder / "server.log"
 
     def is_running(self) -> bool:

@@ -54,7 +54,7 @@ def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Web]:
 
 
 def answer(head: str, body: bytes = b"") -> Script:
-    """The same answer to everybody; ``head`` in lines."""
+    """The same answer to every client; ``head`` in lines."""
     return lambda connection, _: connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
 
 

@@ -32,11 +32,11 @@ from cluster.contracts.videos import PRIORITY_STEP_S, URGENT_AHEAD, ClaimedVideo
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TWO_CORES = {WorkerKind.MEDIA: 2, WorkerKind.TRANSCRIBER: 1, WorkerKind.EMBEDDER: 1, WorkerKind.WRITER: 1}
 CLAIM_S = 0.01
-"""How long a claim takes."""
+"""Time that a claim takes."""
 BETWEEN_CALLS_S = 0.005
-"""How long a call takes beside its run, by Ray."""
+"""Time that a call takes beside its run, by Ray."""
 LEDGER_S = 0.02
-"""How long a stage is committed as begun before its first call is given to a pool."""
+"""Time from the commit of a stage as begun to the first call that is given to a pool."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def _value(call: str, recorded: Recorded) -> Any:
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting, tells the loop how long it would have."""
+    """Instead of waiting, reports to the loop how long it would have."""
 
     waited_s: float = 0.0
 

@@ -21,7 +21,7 @@ _RANGE = re.compile(r"^range: *bytes=(\d+)-", re.IGNORECASE | re.MULTILINE)
 
 @dataclass
 class StorageService:
-    """``troubles``: by path, what befalls each request for it in turn; after that, and between (""), it is served.
+    """``troubles``: by path, the fault of each request for it in turn; after that, and between (""), it is served.
 
     Troubles: "busy" (503, come back in a second), "cut" (ends after half of what is left), "gzip", "chunked", "page".
     """
@@ -67,7 +67,7 @@ class StorageService:
         return self._part(request, path, content)
 
     def _part(self, request: str, path: str, content: bytes) -> tuple[str, bytes]:
-        """What is asked for: all of it, or from some byte on."""
+        """The requested part: all of it, or from some byte on."""
         head, first = OK, 0
         if wanted := _RANGE.search(request):
             self.resumed.add(path)

@@ -85,7 +85,7 @@ def _sound(track: Track, frequency_hz: float, seconds: float) -> Samples:
 
 
 def track_of(samples: Samples, rate_hz: int) -> int | None:
-    """Which track's tone this is; None for silence."""
+    """The track whose tone this is; None for silence."""
     if not np.abs(samples.astype(int)).max(initial=0) > 300:
         return None
     spectrum = np.abs(np.fft.rfft(samples.astype(float)))

@@ -1,8 +1,8 @@
-"""What a cluster cannot do without for some videos: the decoder and the models, and nothing around them.
+"""The least work for some videos on any cluster: the decoder and the models, and nothing around them.
 
 ``python -m tests.benchmarks.bare_models FILE...`` decodes every picture and all sound, has Silero compute where speech
 is, Whisper the utterances of all files, the vision model the key frames, and the text
-model what was said; prints the seconds of CPU of each as JSON, how many key frames there were, and what was heard. All
+model what was said; prints the seconds of CPU of each as JSON, the number of key frames, and the recognised words. All
 in one thread: what more threads cost is not the models' own time.
 """
 

@@ -27,14 +27,14 @@ from tests.chaos import queue as killed_queue
 BATCH = 1000
 JOBS_AT_ONCE = 10
 PER = 1000
-"""What is reported is what so many videos or jobs take."""
+"""Number of videos or jobs that the reported figures are for."""
 WAITING = (1_000, 100_000)
 SEED = 6
 
 
 @dataclass(frozen=True)
 class _Size:
-    """How much a round works off: videos in batches, videos one at a time, jobs."""
+    """The load of a round: videos in batches, videos one at a time, jobs."""
 
     videos: int
     single_videos: int
@@ -137,13 +137,13 @@ class _Rate:
         return _per_thousand(spent, jobs)
 
     def at(self, waiting: int) -> str:
-        """How fast videos are worked off while so many wait."""
+        """The rate at which videos are worked off while so many wait."""
         spent = self.ours(waiting, min(waiting, 20 * BATCH), BATCH)
         cpu_ms = spent.cpu_s * 1000 / PER
         return f"of {waiting:,} waiting videos: {PER / spent.wall_s:,.0f} a second, CPU {cpu_ms:.3f} ms each"
 
     def bare(self, videos: int) -> str:
-        """What the same changes of the same rows cost in statements that do nothing else."""
+        """The cost of the same changes of the same rows in statements that do nothing else."""
         fill(self.server.url, videos)
         with connect(self.server.url, autocommit=True) as connection:
             ids = [

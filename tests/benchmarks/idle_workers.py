@@ -32,7 +32,7 @@ CALLS = (*MAKES, "discard", "list_downloads")
 
 @dataclass(frozen=True)
 class IdlePlan:
-    """Stands for ``actors.worker_kinds.WorkerPlan``: so many workers of each kind, so many videos on the way."""
+    """In place of ``actors.worker_kinds.WorkerPlan``: so many workers of each kind, so many videos on the way."""
 
     media_workers: int
     others: int
@@ -92,7 +92,7 @@ class IdleScheduler(VideoScheduler):
 
 
 def _load() -> LoadedWorker:
-    """What a worker on Ray holds."""
+    """The contents of a worker on Ray."""
     calls: dict[str, Callable[..., Any]] = {name: partial(_answer, name) for name in CALLS}
     shared = {name: partial(_answer_all, name) for name in BATCH_LIMITS}
     return LoadedWorker(calls | shared, batched=frozenset(shared))
@@ -112,7 +112,7 @@ class _Method:
 
 
 class _Handle:
-    """Stands for the handle of a ``StageActor``."""
+    """In place of the handle of a ``StageActor``."""
 
     def __init__(self, name: str) -> None:
         self._name = name

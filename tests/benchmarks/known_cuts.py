@@ -24,7 +24,7 @@ FLOOR_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Found:
-    """What a program says of a video."""
+    """A program's answer for a video."""
 
     cuts_s: Sequence[float]
     key_frames: int = 0
@@ -40,7 +40,7 @@ def video(quick: bool) -> Iterator[tuple[str, MadeClip]]:
 
 
 def run(module: str, *arguments: str) -> Found:
-    """What one of the programs beside this file prints."""
+    """The output of one of the programs beside this file."""
     command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
     return Found(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 

@@ -1,4 +1,4 @@
-"""What a figure was measured on: the day, the processor, the versions."""
+"""The environment of a measurement: the day, the processor, the versions."""
 
 import platform
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Videos of any length with known words and cuts: scenes of the demo's clips, put together anew and encoded as usual.
+"""Videos of any length with known words and cuts: scenes of the demo's clips, recombined and encoded as usual.
 
-A scene lasts four to seven seconds and holds one sentence, so whoever knows which scenes were joined knows the truth.
+A scene lasts four to seven seconds and holds one sentence, so the list of joined scenes gives the truth.
 """
 
 import itertools
@@ -22,10 +22,10 @@ from cluster.demo import clips, truth
 FPS = 25
 SOUND_HZ = 48_000
 SCENE_S = 5.7
-"""How long a scene is on the average."""
+"""Average length of a scene."""
 SIZE = (1280, 720)
 ENCODER = {"preset": "veryfast", "crf": "23"}
-"""What cameras and editors make of it: B-frames and the loop filter on."""
+"""As cameras and editors encode: B-frames and the loop filter on."""
 
 Samples = NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """Scenes by the million for the search benchmarks: what they say, what that means and what they show, and queries.
 
-Words are as frequent as in English: the bundled text model knows its own from the most frequent on. Vectors lie in
+Words are as frequent as in English: the bundled text model knows its own from the most frequent on. Vectors form
 clusters as real ones do: topics, some of them popular, around them videos, around these their scenes, in few
 dimensions of many, with noise in all of them. They are the same whenever they are made.
 """
@@ -30,14 +30,14 @@ _WORDS_PER_TOPIC = 20
 _WORDS_PER_SCENE = 25
 _LONGEST_QUERY = 4
 _ON_TOPIC, _ON_TOPIC_WHEN_ASKED = 0.5, 0.8
-"""How many of the words are the topic's own, in scenes and in queries."""
+"""Share of the words that are the topic's own, in scenes and in queries."""
 _STOP_WORDS = 200
 """So many of the most frequent words say nothing of a topic."""
 
 _DIMENSIONS = 32
 _MIDDLE, _VIDEO, _SCENE, _NOISE = 0.8, 0.6, 0.35, 0.3
-"""How far all lie from the origin, videos from their topic, scenes from their video, and how much is noise, where
-topics lie 1 apart from their middle.
+"""Distances of all from the origin, of videos from their topic, of scenes from their video, and of the noise, where
+topics are 1 apart from their middle.
 """
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ Numbers = NDArray[np.int64]
 
 
 class VectorSpace:
-    """Where the vectors of one model lie."""
+    """The vector space of one model."""
 
     def __init__(self, width: int) -> None:
         rng = np.random.default_rng([SEED, width])
@@ -66,7 +66,7 @@ class VectorSpace:
         return rows.astype(np.float32)
 
     def asked_by(self, text: str) -> Floats:
-        """What is asked for by a query: like a scene that is not there, always the same for the same text."""
+        """The vector of a query: like a scene that is not there, always the same for the same text."""
         rng = np.random.default_rng([SEED, zlib.crc32(text.encode())])
         return self.of_videos(_draw(rng, _POPULARITY, 1), rng, scenes=1)[0]
 
@@ -140,7 +140,7 @@ def english_words() -> list[str]:
 
 
 def _zipf(count: int) -> NDArray[np.float64]:
-    """How likely it is that one of the first is drawn, of so many with the frequencies of Zipf and Mandelbrot."""
+    """The probability that one of the first is drawn, of so many with the frequencies of Zipf and Mandelbrot."""
     shares = 1 / (np.arange(count) + 2.7)
     return np.cumsum(shares) / shares.sum()
 

@@ -16,7 +16,7 @@ from tests.benchmarks.answering import answer
 
 KEY_FRAME_PX = 288
 THREADS = 1
-"""What the plan gives a media worker on two cores."""
+"""As many as the plan gives a media worker on two cores."""
 LIMITS = MediaLimits(max_duration_s=3600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**10)
 
 

@@ -66,7 +66,7 @@ def _wrong(clip: MadeClip, ours: Found, theirs: Found) -> str | None:
 
 
 def _save_images(clip: MadeClip) -> float:
-    """What three pictures of every scene cost that PySceneDetect's command writes."""
+    """CPU seconds for the three pictures of every scene that PySceneDetect's command writes."""
     with tempfile.TemporaryDirectory() as folder:
         command = [known_cuts.SCENEDETECT, "-q", "-i", str(clip.path), "-o", folder, "detect-adaptive", "save-images"]
         return timed(lambda: subprocess.run(command, check=True))[1].cpu_s

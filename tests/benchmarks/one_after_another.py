@@ -1,8 +1,8 @@
-"""What a person would write instead: the same libraries and models, one video after the other in one script.
+"""The script that a person would write instead: the same libraries and models, one video after the other.
 
 ``python -m tests.benchmarks.one_after_another FOLDER`` loads the models, then answers each line of standard input, a
 JSON array of files, by a line with what it found and what that took. Every library has the threads that it takes by
-itself.
+default.
 """
 
 import json

@@ -65,7 +65,7 @@ class OpenSearchEngine:
         return filled
 
     def note_changes(self) -> None:
-        """As whoever writes scenes does; these were copied into Postgres."""
+        """As the writer of scenes does; these were copied into Postgres."""
         with self._pool.connection() as connection:
             connection.execute(
                 "INSERT INTO search_changes (video_id, version, most_scenes) SELECT video_id, "

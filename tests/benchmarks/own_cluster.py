@@ -44,7 +44,7 @@ class OwnCluster:
 
     @property
     def http_url(self) -> str:
-        """Where its HTTP endpoints are."""
+        """The URL of its HTTP endpoints."""
         state = json.loads((Path(self.environment["HEIMDEX_DATA_DIR"]) / "cluster.json").read_text())
         return str(state["http_url"])
 

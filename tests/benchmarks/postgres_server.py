@@ -36,7 +36,7 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
 
 
 def server_cpu_s(server: EmbeddedPostgres) -> float:
-    """What all processes of the server have used so far, those that have ended included."""
+    """CPU seconds that all processes of the server have used so far, those that have ended included."""
     file = read_postmaster_file(server.data_dir)
     assert file is not None
     postmaster = psutil.Process(file.pid)

@@ -1,6 +1,6 @@
 """A Whisper of any size with random weights: as much work as the real one, where no model hub can be reached.
 
-What it hears is nonsense; how long it takes is not, as long as the number of tokens is given.
+Its words are nonsense; its run time is realistic, as long as the number of tokens is given.
 """
 
 import json

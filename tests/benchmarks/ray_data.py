@@ -35,7 +35,7 @@ class LoadedRounds:
     _ids: Sequence[Sequence[str]]
 
     def process(self, number: int) -> Spent:
-        """What a round took, of the clock alone."""
+        """The time of a round, by the clock alone."""
         return Spent(self._ask({"begin": number}), math.nan)
 
     def written(self, number: int) -> Rows:
@@ -93,7 +93,7 @@ def written(pool: Pool, ids: Sequence[str]) -> Rows:
 
 
 def judged(ours: Rows, theirs: Rows) -> tuple[str, str | None]:
-    """Whether both wrote the same scenes, and heard the same but for a word here and there."""
+    """Whether both wrote the same scenes, and recognised the same words but for one here and there."""
     cosines, different = [], 0
     words = [[" ".join(row.pop("transcript_segment") for row in rows) for rows in side] for side in (ours, theirs)]
     for mine, other in zip(ours, theirs, strict=True):

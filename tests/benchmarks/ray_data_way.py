@@ -32,11 +32,11 @@ from cluster.store.submissions import submit
 from cluster.store.video_queue import Finish, VideoQueue
 
 VIDEOS_PER_BATCH = 5
-"""Rounds are multiples of it: a batch that waits for another round's videos would wait for ever."""
+"""Rounds are multiples of it: a batch that waits for another round's videos would wait indefinitely."""
 MOST_BLOCKS = 200
-"""As Ray Data parts rows by itself."""
+"""As Ray Data partitions rows by default."""
 SHARE_OF_CPUS = 0.2
-"""What Ray reserves for each of the four actors; their own threads are what the plan says."""
+"""CPUs that Ray reserves for each of the four actors; their own threads are as the plan says."""
 LEASE_S = 3600.0
 POLL_S = 0.02
 

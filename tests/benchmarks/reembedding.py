@@ -1,6 +1,6 @@
 """Re-embedding with Ray Data against the models alone, on the same key frames and texts in the same batches.
 
-Ours begins once all actors have loaded their models: until then nobody can read scenes. Key frames are pictures of the
+Ours begins once all actors have loaded their models: until then no scenes can be read. Key frames are pictures of the
 demo's clips, as JPEG files; the models alone, in a process per CPU, find them decoded.
 ``python -m tests.benchmarks.reembedding``
 """
@@ -142,7 +142,7 @@ class Bare:
 
 
 _held: list[Any] = []
-"""What such a process has loaded."""
+"""The models that such a process has loaded."""
 
 
 def _load(scenes_url: str, scenes: list[LackingScene]) -> None:

@@ -17,9 +17,9 @@ Output = TypeVar("Output")
 
 @dataclass(frozen=True)
 class Spent:
-    """What one round took: by the clock, and of all CPUs by this process, its threads and its ended children.
+    """The cost of one round: by the clock, and of all CPUs by this process, its threads and its ended children.
 
-    ``cpu_s`` is not a number where nobody counted.
+    ``cpu_s`` is not a number where it was not counted.
     """
 
     wall_s: float
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def in_turn(sides: Sequence[Side[Any]], rounds: int, say: Callable[[str], None] = lambda _: None) -> list[list[Spent]]:
-    """Time all sides ``rounds`` times in turn. Whoever compares has run each once before: nothing is cold."""
+    """Time all sides ``rounds`` times in turn. The caller has run each once before: nothing is cold."""
     spent: list[list[Spent]] = [[] for _ in sides]
     for number in range(rounds):
         for side, into in zip(sides, spent, strict=True):
@@ -88,7 +88,7 @@ def in_turn(sides: Sequence[Side[Any]], rounds: int, say: Callable[[str], None] 
 
 
 def timed(work: Callable[[], Output]) -> tuple[Output, Spent]:
-    """What ``work`` returns and what it took."""
+    """The result of ``work`` and what it took."""
     cpu_s, began_s = _cpu_s(), time.monotonic()
     output = work()
     return output, Spent(time.monotonic() - began_s, _cpu_s() - cpu_s)

@@ -1,4 +1,4 @@
-"""How many videos a second the scheduler takes from claim to READY when its stages do nothing, ledger included.
+"""Videos a second that the scheduler takes from claim to READY when its stages do nothing, ledger included.
 
 The real scheduler on a real Postgres with its default durability; the workers answer at once, in its own process. Once
 few videos wait and once a million, in turn. Then the same on Ray, held against what Ray's bare calls take.
@@ -33,7 +33,7 @@ IN_PROCESS = IdlePlan(media_workers=64, others=64, max_in_flight=512)
 ON_RAY = IdlePlan(media_workers=4, others=1, max_in_flight=128)
 CALLS_PER_VIDEO = 9
 PER = 1000
-"""What is reported is what so many videos take."""
+"""Number of videos that the reported figures are for."""
 LEASE_S = 60.0
 POLL_S = 0.05
 STOP_S = 10.0
@@ -107,7 +107,7 @@ def _rates(spent: Sequence[Spent]) -> str:
 
 
 def _spent(url: str, schedulers: Schedulers, plan: IdlePlan, videos: int) -> Spent:
-    """What a thousand take, by the database's clock: from the first claim until so many as are asked for are READY."""
+    """Cost of a thousand, by the database's clock: from the first claim until so many as are asked for are READY."""
     with open_pool(url, max_size=1, name="bench") as pool:
         began = _one(pool, "SELECT clock_timestamp() AS value")
         cpu_s = time.process_time()
@@ -165,7 +165,7 @@ def _wrong(url: str) -> list[str]:
 
 
 def _on_ray(url: str, videos: int, say: Callable[[str], None]) -> list[str]:
-    """The same with workers on Ray, and what Ray's calls take when nobody makes anything of them."""
+    """The same with workers on Ray, and the rate of Ray's calls alone, when their answers are not used."""
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, namespace="bench")
     try:
         calls = asyncio.run(_bare_calls())

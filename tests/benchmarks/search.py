@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _filling(quick: bool, models: Models) -> str:
-    """What fills indexes: documents for OpenSearch, and vectors of other models."""
+    """Measurements of filling indexes: documents for OpenSearch, and vectors of other models."""
 
     def say(text: str) -> None:
         print(f"filling: {text}", file=sys.stderr, flush=True)

@@ -51,7 +51,7 @@ class Asked:
 
 @dataclass
 class Filled:
-    """How long it took to store the scenes, and each index: what it took and its size."""
+    """Seconds that storing the scenes took, and for each index what it took and its size."""
 
     stored_s: float = 0.0
     indexes: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class SearchEngine(Protocol):
         ...
 
     def count(self, asked: Asked) -> int:
-        """How many scenes have the words."""
+        """Number of scenes that have the words."""
         ...
 
 

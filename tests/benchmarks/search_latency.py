@@ -1,4 +1,4 @@
-"""How long a search takes by HTTP, and what of it is the models' and what the bare engine's.
+"""Latency of a search by HTTP, and the shares of the models and of the bare engine in it.
 
 Query by query in turn: the engine's three lists without anything around them, the two models alone, the whole request,
 and the same request once more, for which the models need not be asked. What a query reads from disk, all find read.
@@ -36,7 +36,7 @@ _TOKEN_LIFETIME = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Latencies:
-    """What each part of each query took, in ms: by part one figure a query, in the queries' order."""
+    """Time of each part of each query, in ms: by part one figure a query, in the queries' order."""
 
     ms: Mapping[str, Sequence[float]]
 
@@ -61,7 +61,7 @@ class SearchClient:
         self._connection.close()
 
     def search(self, query: str) -> int:
-        """How many scenes were found."""
+        """Number of scenes found."""
         self._connection.request("GET", f"/v1/search?{urlencode({'q': query})}", headers=self._headers)
         response = self._connection.getresponse()
         body = response.read()
@@ -72,7 +72,7 @@ class SearchClient:
 
 @dataclass(frozen=True)
 class Parties:
-    """Who takes part."""
+    """The parties to a measurement."""
 
     engine: SearchEngine
     client: SearchClient
@@ -81,7 +81,7 @@ class Parties:
     spaces: Mapping[By, VectorSpace]
 
     def asked(self, query: str) -> Asked:
-        """What the engine gets of a query."""
+        """The form of a query that the engine gets."""
         keys = {By.MEANING: self.text.key, By.PICTURE: self.vision.key}
         vectors = {by: QueryVector(keys[by], space.asked_by(query)) for by, space in self.spaces.items()}
         return Asked(parse_words(query), vectors, Scope(MOST))
@@ -109,7 +109,7 @@ def measure_latency(parties: Parties, queries: Sequence[str], say: Callable[[str
 
 
 def _around(parties: Parties, query: str) -> dict[str, Callable[[], object]]:
-    """What is timed beside the engine, by what it is called."""
+    """Calls that are timed beside the engine, by name."""
     search = partial(parties.client.search, query)
     return {MODELS: partial(_encode, parties, query), WHOLE: search, AGAIN: search}
 

@@ -1,4 +1,4 @@
-"""How many of the ten nearest scenes an engine finds, held against comparing all of them."""
+"""Recall of an engine: how many of the ten nearest scenes it finds, held against comparing all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tests.benchmarks.search_engines import SearchEngine
 NEAREST = 10
 REACH = 0.98
 OWNERS = {MOST: "89 %", TENTH: "10 %", HUNDREDTH: "1 %"}
-"""Who asks, and how many of all scenes are theirs."""
+"""Owners that ask, and their share of all scenes."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the search benchmarks found, as people read it."""
+"""The results of the search benchmarks, as people read them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -82,7 +82,7 @@ def search_server(url: str, engine: EngineAddress | None) -> Iterator[int]:
 
 
 def main(url: str, engine_url: str | None = None) -> None:
-    """Serve until told to end."""
+    """Serve until stopped by a signal."""
     vision, text = bundled_models()
     spaces = vector_spaces()
     seen, meant = _SeenElsewhere(vision, spaces[By.PICTURE]), _MeantElsewhere(text, spaces[By.MEANING])

@@ -28,7 +28,7 @@ from tests.benchmarks.words import LEAST_CHANCE, chance_of_more_wrong, error_rat
 
 CLIPS, CLIPS_QUICK = 64, 16
 TRIED = 12
-"""How many clips tell which of faster-whisper's ways is the quicker one."""
+"""Number of clips that show which of faster-whisper's ways is the quicker one."""
 SHORTEST_S, LONGEST_S = 2.0, 6.0
 FASTER = 0.06
 """By how much a sentence is read faster in every further round."""
@@ -115,7 +115,7 @@ class _Halves:
 
 
 def _among_others(transcriber: Transcriber, chosen: Sequence[Clip]) -> list[str]:
-    """What is heard in each clip beside other neighbours."""
+    """The words recognised in each clip beside other neighbours."""
     order = random.Random(1).sample(range(len(chosen)), len(chosen))
     heard = dict(zip(order, _together(transcriber, [chosen[number] for number in order]), strict=True))
     return [heard[number] for number in range(len(chosen))]

@@ -30,9 +30,9 @@ from tests.benchmarks.rounds import Comparison, Spent
 CLIPS, CLIPS_QUICK = 150, 24
 CLIP_S = 22.0
 DIFFERENT = 10
-"""How many of the clips differ; the others are the same files again."""
+"""Number of clips that differ; the others are the same files again."""
 RUNS_LONG = 3.0
-"""How many times its run a video may take from its first worker to READY, and an urgent one its time alone."""
+"""Multiple of its run that a video may take from its first worker to READY, and an urgent one of its time alone."""
 SHARES_APART = 2.0
 """By how many points ``queue_time_pct`` and the ledger's share of waiting before the first stage may differ."""
 EVERYTHING_S = "1000000"
@@ -47,7 +47,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a batch, in seconds but for the shares, which are of 100."""
+    """Figures of a batch, in seconds but for the shares, which are of 100."""
 
     processing_s: float
     run_s: float

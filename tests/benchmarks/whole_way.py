@@ -33,7 +33,7 @@ from tests.benchmarks.words import LEAST_CHANCE, chance_of_more_wrong, error_rat
 SHORTEST_S, LONGEST_S = 5.0, 60.0
 CLIPS, CLIPS_QUICK = 20, 5
 WARMING_UP = 5
-"""How many of the shortest clips each side does beforehand."""
+"""Number of the shortest clips that each side does beforehand."""
 TINY, TINY_QUICK = 2000, 100
 TINY_S, TINY_SIZE = 1.0, (160, 90)
 REACH_SCRIPT, REACH_RAY_DATA, REACH_TINY, REACH_LIGHT = 2.5, 1.2, 1.0, 0.85
@@ -177,7 +177,7 @@ def _bare(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _same_work(clips: Sequence[MadeClip], ours: Found, bare: dict[str, Any]) -> tuple[str, str | None]:
-    """Whether the models by themselves were given as many key frames, and heard no less."""
+    """Whether the models alone were given as many key frames, and recognised no less."""
     scenes = sum(len(video["scenes"]) for video in ours)
     said = [clip.words for clip in clips]
     wer, bare_wer = error_rate(said, [video["words"] for video in ours]), error_rate(said, bare["words"])
@@ -187,7 +187,7 @@ def _same_work(clips: Sequence[MadeClip], ours: Found, bare: dict[str, Any]) -> 
 
 
 def _found(pool: Pool, ids: Sequence[str]) -> Found:
-    """What the cluster stored: words, scenes with their key frames' times, and embeddings."""
+    """The results that the cluster stored: words, scenes with their key frames' times, and embeddings."""
     found = []
     with pool.connection() as reads:
         for video_id in ids:

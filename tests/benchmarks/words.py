@@ -1,4 +1,4 @@
-"""How well what was heard agrees with what was said."""
+"""Agreement of the recognised words with the spoken ones."""
 
 import math
 import re

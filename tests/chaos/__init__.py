@@ -1,4 +1,4 @@
-"""What is killed, cut off and fed with rubbish, and what must hold all the same. Each part runs by itself."""
+"""Runs that kill, cut off and feed rubbish, and the invariants that must hold all the same. Each part runs alone."""
 
 from cluster.ray_node import prepare_ray
 

@@ -57,7 +57,7 @@ LANGUAGE sql STABLE SET enable_seqscan = off AS $$
                OR l.session = current_setting('application_name') AND (mark IS NULL OR mark = l.lease_token::text)))
 $$;
 
--- Whether the attempt's lease ends in this very transaction, whoever ends it.
+-- Whether the attempt's lease ends in this very transaction, whichever session ends it.
 CREATE FUNCTION chaos.ends_now(wanted_video uuid, wanted_attempt integer) RETURNS boolean
 LANGUAGE sql STABLE SET enable_seqscan = off AS $$
     SELECT EXISTS (

@@ -102,7 +102,7 @@ class Signer:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What all tokens of a run have in common. ``trap``: an origin that nobody may ask for anything."""
+    """Values common to all tokens of a run. ``trap``: an origin that must receive no request."""
 
     secret: str
     user_id: UUID

@@ -40,7 +40,7 @@ def change_atoms(data: bytes, path: str, change: Change) -> bytes:
 
 
 def patched(data: bytes, at: int, new: bytes) -> bytes:
-    """``data`` with ``new`` in place of what lies at ``at``."""
+    """``data`` with ``new`` in place of the bytes at ``at``."""
     return data[:at] + new + data[at + len(new) :]
 
 

@@ -1,4 +1,4 @@
-"""What a scheduler and an owner do until one of them dies, and how it is told when: the processes of ``crash_points``.
+"""Actions of a scheduler and an owner until one dies, and how its moment is set: the processes of ``crash_points``.
 
 Points are found by watching the driver itself: every statement that changes something, and every commit after one.
 """
@@ -24,7 +24,7 @@ from tests.chaos.queue_plan import Plan, submission_of
 from tests.chaos.queue_worker import Scheduler, WorkerConfig
 
 LEASE_S = 600.0
-"""Nobody's lease expires by itself, however slow the machine is: so that each time the same is written."""
+"""So long that no lease expires on its own, however slow the machine is: so that each time the same is written."""
 SHORT_LEASE_S = 0.02
 OWNER = UUID(int=11)
 
@@ -33,7 +33,7 @@ _CHANGES = re.compile(rb"\b(INSERT INTO|UPDATE|DELETE FROM)\s", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class CrashConfig:
-    """What one process is told: ``dies_at`` is the number of the point, None: it lives and tells of all of them."""
+    """Configuration of one process: ``dies_at`` is the number of the point; None: it lives and reports all of them."""
 
     worker: WorkerConfig
     scenario: str

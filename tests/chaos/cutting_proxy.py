@@ -1,4 +1,4 @@
-"""Stands between Postgres and its clients; cuts a session when a write is committed but its answer not yet passed on.
+"""A proxy in front of Postgres; cuts a session when a write is committed but its answer not yet passed on.
 
 The client then sees an error of something that succeeded. What it makes of it is the caller's to watch.
 """
@@ -40,7 +40,7 @@ _ROWS = re.compile(rb"(COMMIT|(?:INSERT 0|UPDATE|DELETE|SELECT) [1-9]\d*)\0")
 
 
 def kind_of(statement: bytes) -> str | None:
-    """Which write a statement is; None: none of the queue's."""
+    """The kind of write that a statement is; None: none of the queue's."""
     return next((kind for kind, words in WRITES.items() if words in statement), None)
 
 

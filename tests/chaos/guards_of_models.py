@@ -1,4 +1,4 @@
-"""The guards of which models are searched: one per space, changed whole, and nobody writes by another."""
+"""The guards of the searched models: one per space, changed whole, and no process writes by another."""
 
 from tests.chaos.guards_trial import Guard
 

@@ -1,6 +1,6 @@
 """The guards along a video's way: how attempts are bounded, whose fault a failure is, what is given up and cleaned up.
 
-Those whose tests need a Ray stand at the end.
+Those whose tests need a Ray are at the end.
 """
 
 from tests.chaos.guards_trial import Guard

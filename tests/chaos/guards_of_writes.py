@@ -1,4 +1,4 @@
-"""The guards of what is written about a claimed video: by whoever holds its lease, once, and whole."""
+"""The guards of writes about a claimed video: by the holder of its lease, once, and whole."""
 
 from tests.chaos.guards_trial import Guard
 

@@ -1,4 +1,4 @@
-"""How a guard is removed: a copy of the working tree, one change in it, and the tests that must notice.
+"""Removal of a guard: a copy of the working tree, one change in it, and the tests that must notice.
 
 Owns the copy, the change, the pytest process with its bound in time, and the proof that it ran on the copy's sources.
 What a guard is and which there are is the tables'; what counts as a violation is ``guards``'.
@@ -68,7 +68,7 @@ class StaleGuard(Exception):
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of the tests; ``status`` is pytest's, None when they had to be ended."""
+    """The outcome of the tests; ``status`` is pytest's, None when they had to be ended."""
 
     status: int | None
     output: str

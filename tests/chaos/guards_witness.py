@@ -1,6 +1,6 @@
 """A pytest plugin that writes down how tests ended and which sources they ran on, for ``guards_trial``.
 
-Stands alone: it is copied to where the tests of another tree find it. ``GUARDS_WITNESS`` names the file that it writes.
+Self-contained: copied to where the tests of another tree find it. ``GUARDS_WITNESS`` names the file that it writes.
 """
 
 import json
@@ -16,7 +16,7 @@ PACKAGES = {"actors", "cluster", "serve_app", "sql", "tests"}
 
 
 class Witness:
-    """What was seen: ``failures`` with the phase and the kinds of the exception, ``uncollected``, ``sources``."""
+    """The observations: ``failures`` with the phase and the kinds of the exception, ``uncollected``, ``sources``."""
 
     def __init__(self) -> None:
         self.passed: list[str] = []

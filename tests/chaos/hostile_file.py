@@ -1,4 +1,4 @@
-"""What a hostile file is, and what may become of it: the words that the lists of such files are written in.
+"""Hostile files and their allowed outcomes: the words that the lists of such files are written in.
 
 The lists are in ``hostile_places``, ``hostile_mp4``, ``hostile_containers``, ``hostile_pictures`` and
 ``hostile_sound``; ``hostile_media`` lays their files out.
@@ -18,7 +18,7 @@ Make = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Becomes:
-    """What must become of a file: READY where ``ready``, else refused with a sentence that matches ``refusal``."""
+    """The required outcome of a file: READY where ``ready``, else refused with a sentence that matches ``refusal``."""
 
     ready: bool
     refusal: str | None
@@ -39,7 +39,7 @@ def either(sentence: str) -> Becomes:
 
 @dataclass(frozen=True)
 class Hostile:
-    """How a file is made at a path, what must become of it, and what happens while it is read."""
+    """A file: how it is made at a path, what must become of it, and what happens while it is read."""
 
     make: Callable[[Path], object]
     becomes: Becomes
@@ -48,7 +48,7 @@ class Hostile:
 
 @dataclass(frozen=True)
 class HostileFile:
-    """A file that lies ready at ``uri``."""
+    """A file that is ready at ``uri``."""
 
     name: str
     uri: str
@@ -56,7 +56,7 @@ class HostileFile:
     meanwhile: Callable[[], None] | None = None
 
     def faults(self, ending: Ending) -> Iterator[str]:
-        """How ``ending`` differs from what must become of the file, where it was read to an end."""
+        """Differences of ``ending`` from what must become of the file, where it was read to an end."""
         if ending.outcome == "ready" and not self.becomes.ready:
             yield "must be refused, became ready"
         if ending.outcome == InvalidVideo.__name__ and not re.fullmatch(self.becomes.refusal or "(?!)", ending.message):
@@ -82,4 +82,4 @@ TOO_MUCH_MEMORY = (
     r"|announces more than can be held in memory)"
 )
 ANY_DAMAGE = "|".join([UNREADABLE, NO_STREAMS, UNDECODABLE, CUT_OFF, TOO_LONG, TOO_FAST, TOO_MUCH_MEMORY])
-"""What may be said of a file of which nobody can tell what is left of it."""
+"""Refusals allowed for a file of which it is unknown what is left."""

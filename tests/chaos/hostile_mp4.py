@@ -101,7 +101,7 @@ def _compressed_index(path: Path) -> None:
 
 
 def _elsewhere(path: Path) -> None:
-    """Samples that are said to lie in another file."""
+    """Samples that are said to be in another file."""
     alias = atom(
         b"alis", _words(0), bytes(150), struct.pack(">hh", 18, 12), b"/etc/passwd\0", struct.pack(">hh", -1, 0)
     )

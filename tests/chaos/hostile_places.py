@@ -1,4 +1,4 @@
-"""Files that are hostile by what they are or where they lie: no media, links, pipes, playlists, strange names."""
+"""Files that are hostile by what they are or where they are: no media, links, pipes, playlists, strange names."""
 
 import gzip
 import io
@@ -60,7 +60,7 @@ def _endless(path: Path) -> None:
 
 
 def _cut_off_soon(path: Path) -> None:
-    time.sleep(0.3)  # by then it is being read; nothing tells when
+    time.sleep(0.3)  # by then it is being read; nothing reports when
     with path.open("r+b") as file:
         file.truncate(1_000_000)
 

@@ -17,7 +17,7 @@ LIVE = {"live": "1"}
 
 
 def _sound(sounds: list[Sound], start_s: float = 0.0, rate_hz: int = 16_000) -> Make:
-    """Sound at any time, in a file whose header does not tell how long it lasts."""
+    """Sound at any time, in a file whose header does not say how long it lasts."""
     recipe = Recipe(SIZE, start_s=start_s, audio_codec="pcm_s16le", rate_hz=rate_hz, options=LIVE)
     return lambda path: write_video(path, SHOTS, sounds, recipe)
 

@@ -43,6 +43,6 @@ ATTACKS = [
 
 
 def honest(path: Path) -> Script:
-    """The file, to everybody."""
+    """The file, to every client."""
     content = path.read_bytes()
     return answer(f"HTTP/1.1 200 OK\nContent-Length: {len(content)}", content)

@@ -1,4 +1,4 @@
-"""What must hold in a database whatever was killed: checked over all of its rows, once nothing is on its way any more.
+"""Invariants of a database, whatever was killed: checked over all of its rows, once nothing is on its way any more.
 
 ``watch`` installs ``audit.sql``, which notes while it happens what cannot be seen afterwards; ``violations`` names what
 is wrong then, with examples. What should have become of a single video is for those to say who submitted it.
@@ -166,7 +166,7 @@ CHECKS: dict[str, str] = {
         WHERE v.status IN ('READY', 'CANCELLED')
     """,
 }
-"""What is wrong -> the rows in which it shows; every check is empty where all is well."""
+"""Violation -> the query of the rows in which it shows; every check is empty where all is well."""
 
 
 def watch(url: str, *, owner_cap: int | None = None, attributed: bool = False) -> None:
@@ -196,7 +196,7 @@ def failing(pool: Pool, checks: Iterable[str], rule: RetryRule | None = None) ->
 
 
 def _noted(pool: Pool) -> Iterator[str]:
-    """What the audit noted while it happened."""
+    """Violations that the audit noted while they happened."""
     with pool.connection() as connection:
         cursor = connection.execute(
             """

@@ -15,7 +15,7 @@ MODEL = "chaos"
 
 
 def media(token: int) -> MediaInfo:
-    """What a probe would find."""
+    """The result of a probe."""
     return MediaInfo(
         duration_s=DURATION_S,
         start_s=0.0,

@@ -59,7 +59,7 @@ class Counts:
 
 
 def run(seed: int, mutated: int, handmade: bool = True, progress: Callable[[str], None] | None = None) -> Counts:
-    """Run the hand-made files and ``mutated`` others made from ``seed``; ``progress`` is told how each one ended."""
+    """Run the hand-made files and ``mutated`` others made from ``seed``; ``progress`` gets how each one ended."""
     verdict = Verdict(progress)
     with tempfile.TemporaryDirectory(prefix="heimdex-media-") as name:
         folder = Path(name)

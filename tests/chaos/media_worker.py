@@ -1,4 +1,4 @@
-"""A process that stands for a media worker: it takes one file after another along the stages that read media.
+"""A process in place of a media worker: it takes one file after another along the stages that read media.
 
 Run by ``watched_worker``, which kills it when it overruns and starts another. One line of JSON comes in for each
 file and one goes out: how the file ended, and what it left behind in this process and in the decoder that is kept for
@@ -71,7 +71,7 @@ class Walk:
 
 
 class WatchedDecoders:
-    """The decoder process, and what its copies hold: looked at while they work, since a broken one tells nothing."""
+    """The decoder process, and what its copies hold: looked at while they work, since a broken one reports nothing."""
 
     def __init__(self, process: DecoderProcess) -> None:
         self.process = process
@@ -110,7 +110,7 @@ def _data_limit(process: psutil.Process) -> tuple[int, int]:
 
 
 def check_info(info: MediaInfo, limits: MediaLimits) -> None:
-    """Whatever is written into the database is a finite number within the limits."""
+    """Check that each number written into the database is finite and within the limits."""
     stated = [info.start_s, info.fps, *([] if info.duration_s is None else [info.duration_s])]
     assert all(math.isfinite(number) for number in stated), f"not finite: {info}"
     assert info.width > 0, info
@@ -121,7 +121,7 @@ def check_info(info: MediaInfo, limits: MediaLimits) -> None:
 
 
 def check_sound(windows: Iterable[SpeechWindow], limits: MediaLimits) -> None:
-    """``windows`` lie one after the other and hold together what the limit allows."""
+    """``windows`` follow one another and hold together what the limit allows."""
     end_s, total_s = -math.inf, 0.0
     for window in windows:
         assert math.isfinite(window.start_s), window.start_s
@@ -167,7 +167,7 @@ def _answer(walk: Walk, uri: str) -> dict[str, Any]:
 
 
 def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts anew
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
 
 
 def _status(name: str) -> int:
@@ -178,7 +178,7 @@ def _status(name: str) -> int:
 
 
 def _threads(expected: int) -> int:
-    """How many there are; one that was waited for may be on its way out for a moment longer."""
+    """Number of threads; one that was waited for may be on its way out for a moment longer."""
     end_s = time.monotonic() + LEAVES_WITHIN_S
     while (threads := _status("Threads")) > expected and time.monotonic() < end_s:
         time.sleep(0.01)

@@ -1,6 +1,6 @@
 """Whole media files, and what becomes of them when bytes are changed by chance.
 
-Owns the sources (the bundled clips, small files of many containers and codecs made on the spot, whatever media lies
+Owns the sources (the bundled clips, small files of many containers and codecs made on the spot, any media stored
 beside the repository) and the kinds of damage. The same seed makes the same files.
 """
 
@@ -19,11 +19,11 @@ from cluster.demo import clips
 from tests.media_files import Shot, tone
 
 BESIDE = Path(__file__).parents[3] / "shared" / "media"
-"""Real files that may lie beside the repository; nothing depends on them."""
+"""Real files that may be stored beside the repository; nothing depends on them."""
 SMALL_SHARE = 0.7
-"""How many of the mutated files come from the small ones; they are through in no time."""
+"""Share of the mutated files that come from the small ones; they are through in no time."""
 HEAD_BYTES = 4096
-"""Half of all damage is done here or as near to the end: that is where headers and indexes lie."""
+"""Half of all damage is done here or as near to the end: that is where headers and indexes are."""
 EXTREMES = [bytes.fromhex(word) for word in ("00000000", "00000001", "7fffffff", "80000000", "ffffffff", "0000ffff")]
 
 Mutation = Callable[[bytearray, random.Random], str]

@@ -1,4 +1,4 @@
-"""What ``make chaos`` consists of: each part in its full size, and what it says of itself in a line of the table."""
+"""The parts of ``make chaos``: each in its full size, and what it says of itself in a line of the table."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ LONGEST_AWAY_S = 0.5
 
 @dataclass(frozen=True)
 class PostgresSize:
-    """How often Postgres is troubled, and its clients beside it."""
+    """Numbers of the faults of Postgres, and of its clients beside it."""
 
     videos: int = 25_000
     immediate_stops: int = 20
@@ -37,7 +37,7 @@ class PostgresSize:
 
 
 class _PostgresTroubles:
-    """What is done to the server and to its sessions."""
+    """Faults of the server and of its sessions."""
 
     def __init__(self, load: Load, server: EmbeddedPostgres, proxy: CuttingProxy) -> None:
         self._load = load
@@ -59,7 +59,7 @@ class _PostgresTroubles:
         return True
 
     def _terminate_backend(self) -> bool:
-        """One that is at work, half of the time."""
+        """In half of the calls, only one that is running a query or a transaction."""
         only_busy = self._load.rng.random() < 0.5
         with connect(self._server.url, autocommit=True) as connection:
             row = connection.execute(

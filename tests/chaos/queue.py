@@ -19,7 +19,7 @@ from tests.chaos.queue_processes import nursery
 from tests.chaos.queue_report import Counts, report
 
 SETTINGS = {"fsync": "off", "max_connections": "200", "max_wal_size": "4GB"}
-"""Nobody will miss the database when the machine goes down; but what is committed must outlive the server."""
+"""The database may be lost when the machine goes down; but what is committed must outlive the server."""
 TERMINATIONS_PER_KILL = 0.05
 
 

@@ -27,9 +27,9 @@ from tests.chaos.queue_worker import WorkerConfig, until_answered
 
 BULK_OWNERS = 8
 FIRST_OWNERS_SHARE = 0.6
-"""What one owner submits of everything."""
+"""Share of all submissions that is one owner's."""
 FIRST_SHARE = 0.9
-"""What is submitted before anybody works."""
+"""Share of the videos that is submitted before the schedulers start."""
 CHUNK = 20
 LAST_TROUBLE = 0.93
 SAME_NAME_SHARE = 0.7
@@ -41,7 +41,7 @@ OWNERS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class LoadSize:
-    """How much, by how many."""
+    """The size of a load: how much, by how many."""
 
     seed: int
     videos: int
@@ -181,7 +181,7 @@ class Load:
         return self._ask(submit, self._pool, self._owner(), *self._new(chunk))
 
     def _submit_lone(self) -> bool:
-        """One video of somebody who has no other, and when it was submitted."""
+        """One video of an owner who has no other, and when it was submitted."""
         owner = UUID(int=self._ids.getrandbits(128), version=4)
         submissions, ids = self._new(1)
 
@@ -278,7 +278,7 @@ class Load:
             self._start(None)
 
     def _wind_up(self) -> None:
-        """Wake whoever is stopped, so that it tries what it still wants to write; then let everybody hand back."""
+        """Wake the stopped schedulers, so that they try what they still want to write; then let all hand back."""
         self._wake(self._stopped.pop_all())
         for pid in self._slots.values():
             self._nursery.signal(pid, signal.SIGTERM)

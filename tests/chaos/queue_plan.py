@@ -1,6 +1,6 @@
-"""What each video of a chaos run is made to do: told by the seed and its number alone, so that its end is known before.
+"""The plan of each video of a chaos run: derived from the seed and its number alone, so that its end is known before.
 
-A video fails in one stage for a number of times, or never. Whoever plays a scheduler asks ``plan_of`` what happens;
+A video fails in one stage for a number of times, or never. A played scheduler asks ``plan_of`` what happens;
 ``misfits`` compares how the videos ended with how they must.
 """
 
@@ -38,7 +38,7 @@ class Plan:
     scenes: int
 
     def fails(self, stage: Stage, setbacks: Setbacks) -> StageFailure | None:
-        """What goes wrong in the stage of an attempt that was preceded by ``setbacks``."""
+        """The failure of the stage in an attempt that was preceded by ``setbacks``; None: it succeeds."""
         suffered = {Blame.VIDEO: 0, Blame.ERROR: setbacks.errors, Blame.CRASH: setbacks.crashes}
         if self.blame is None or stage is not self.stage or suffered[self.blame] >= self.times:
             return None

@@ -60,13 +60,13 @@ class Nursery:
         os.kill(pid, number)
 
     def ended(self) -> dict[int, int]:
-        """Those that ended by themselves since the last time, with their statuses."""
+        """Those that ended on their own since the last time, with their statuses."""
         ended = {int(pid): status for pid, status in self._ask("ended").items()}
         self._alive -= ended.keys()
         return ended
 
     def cpu_s(self) -> float:
-        """What all that have ended used."""
+        """CPU seconds that all ended processes used."""
         seconds: float = self._ask("cpu_s")
         return seconds
 
@@ -90,7 +90,7 @@ class Nursery:
 
 @contextmanager
 def nursery() -> Iterator[Nursery]:
-    """A nursery that leaves nobody behind."""
+    """A nursery that leaves no process behind."""
     opened = Nursery()
     try:
         yield opened
@@ -106,7 +106,7 @@ def main() -> None:
     for module in MODULES:
         importlib.import_module(module)
     logging.disable(logging.WARNING)  # that sessions break is what they are for
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until whoever is forked can handle it
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until a forked child can handle it
     children: set[int] = set()
     try:
         for line in sys.stdin:

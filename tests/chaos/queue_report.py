@@ -1,4 +1,4 @@
-"""What a chaos run of the queue amounts to: counts, and every violation that can be told once it is over."""
+"""The report of a chaos run of the queue: counts, and every violation that can be found once it is over."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ GROUP BY 1 HAVING count(DISTINCT other.claim) > %s
 """
 
 _OUT_OF_ORDER = f"""
--- First attempts at videos that were there before anybody claimed: an owner's are taken in order of when they are due.
+-- First attempts at videos that were there before the first claim: an owner's are taken in order of when they are due.
 SELECT owner_id, claim FROM (
     SELECT v.owner_id, l.claim, min(v.due_at) AS earliest,
            max(max(v.due_at)) OVER (PARTITION BY v.owner_id ORDER BY l.claim
@@ -41,7 +41,7 @@ WHERE earliest < latest_before
 """
 
 _NOT_AS_SETTLED = """
--- A scheduler was told that this attempt ended so.
+-- The answer to a scheduler was that this attempt ended so.
 SELECT told.lease_token, told.ended, c.after
 FROM unnest(%s::bigint[], %s::text[]) AS told (lease_token, ended)
 LEFT JOIN chaos.leases AS l ON l.lease_token = told.lease_token
@@ -113,7 +113,7 @@ def report(load: Load, pool: Pool, seconds: float) -> Counts:
 
 
 class _Log:
-    """What the schedulers wrote down of themselves."""
+    """The log of the schedulers."""
 
     def __init__(self, path: Path) -> None:
         self.refused: Counter[str] = Counter()
@@ -134,5 +134,5 @@ class _Log:
             self._settled[int(token)] = _SETTLED_AS[what]
 
     def settled(self) -> tuple[list[int], list[str]]:
-        """Lease tokens, and how a scheduler was told that their attempts ended."""
+        """Lease tokens, and how their attempts ended by the answers to a scheduler."""
         return list(self._settled), list(self._settled.values())

@@ -1,6 +1,6 @@
 """Schedulers that sleep past their leases: which are stopped, and when each is to be woken.
 
-Half of them sleep for a while; the others until somebody else works on one of their videos, so that what they still
+Half of them sleep for a while; the others until another scheduler works on one of their videos, so that what they still
 want to write meets a lease that is alive, and not theirs. Stopping and waking is the caller's.
 """
 
@@ -24,7 +24,7 @@ class _Sleeper:
 
 
 class Sleepers:
-    """Who sleeps, by name."""
+    """The sleeping schedulers, by name."""
 
     def __init__(self, pool: Pool, rng: random.Random, lease_s: float) -> None:
         self._pool = pool
@@ -57,7 +57,7 @@ class Sleepers:
         return due
 
     def pop_all(self) -> list[str]:
-        """All of them; nobody sleeps any longer."""
+        """All of them; none sleeps any longer."""
         names = list(self._asleep)
         self._asleep.clear()
         return names

@@ -1,7 +1,7 @@
 """Schedulers without Ray, to be killed: each a process that claims, keeps the ledger, writes results, settles.
 
 What a stage does is decided by ``queue_plan``; what is written, and in which order, is as ``actors.attempt`` and
-``actors.video_path`` do it. Only: nobody stops working when a heartbeat says that the lease is lost, so that each stale
+``actors.video_path`` do it. Only: none stops working when a heartbeat says that the lease is lost, so that each stale
 write is tried and the fence has to refuse it. Starting processes is ``queue_processes``'.
 """
 
@@ -48,7 +48,7 @@ STUBBORN_SHARE = 0.9
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What one process is told. ``session`` names this process, ``scheduler`` its leases: also after a restart."""
+    """Configuration of one process. ``session`` names this process, ``scheduler`` its leases: also after a restart."""
 
     url: str
     seed: int
@@ -83,7 +83,7 @@ class Way:
 
 
 class Scheduler:
-    """Works until it is killed or told to stop."""
+    """Works until it is killed or asked to stop."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
@@ -112,7 +112,7 @@ class Scheduler:
             self._reap()
             try:
                 claimed = self.claim()
-            except DatabaseUnavailable:  # what it may have claimed nobody knows of: its lease will expire
+            except DatabaseUnavailable:  # its answer, if it claimed, is lost: the lease will expire
                 time.sleep(RETRY_S)
                 continue
             self.walk(claimed)

@@ -1,4 +1,4 @@
-"""What every kill hit, and how the queue booked it: a crash for a worker, an interruption for all else.
+"""The attempts that every kill hit, and how the queue booked it: a crash for a worker, an interruption for all else.
 
 An attempt is known by its lease token; how it ended is read from the audit. Who is killed is ``ray_kills``'.
 """
@@ -45,12 +45,12 @@ class Struck:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing befalls it but what is done from outside."""
+        """Whether its only faults are those injected from outside."""
         return self.uri.startswith(HEALTHY)
 
 
 def strike(pool: Pool, stages: Mapping[int, Stage | None]) -> list[Struck]:
-    """Those of the attempts that are under way, as they stand now."""
+    """Those of the attempts that are under way, in their current state."""
     rows = [row for row in _standing(pool, list(stages)) if not row["ended"]]
     return [Struck(r["lease_token"], r["video_id"], r["uri"], _charged(r), stages[r["lease_token"]]) for r in rows]
 
@@ -80,7 +80,7 @@ class Bookings:
 
     @property
     def crashes(self) -> Counter[UUID]:
-        """How many crashes each healthy video must have been charged with."""
+        """Number of crashes that each healthy video must have been charged with."""
         return Counter(self._crashed.values())
 
     def settle(self, kind: str, struck: Sequence[Struck], *, certain: bool, hurriedly: bool = False) -> None:

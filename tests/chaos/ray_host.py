@@ -1,6 +1,6 @@
-"""A Ray cluster of several nodes on 127.0.0.1 in a process of its own, which does what it is told, line by line.
+"""A Ray cluster of several nodes on 127.0.0.1 in a process of its own, which executes commands, line by line.
 
-Whoever tells it has nothing of Ray in it, so all of this can be killed at any time. When the input ends, the session,
+The sender has no Ray in it, so all of this can be killed at any time. When the input ends, the session,
 which is the whole cluster, is killed. What to kill, and when, is ``ray_kills``'.
 """
 

@@ -47,7 +47,7 @@ ALONE: list[tuple[str, Stage]] = [
     ("segv", Stage.SCENE_DETECTION),
 ]
 ALONE += [("sigkill", Stage.INDEXING), ("exit", Stage.INDEXING)]
-"""Deaths by a video's own doing, in stages where it shares a call with nobody."""
+"""Deaths by a video's own doing, in stages where it shares a call with no other video."""
 REPORTED: list[tuple[str, Stage]] = [
     (fault, stage) for fault in ("raise", "malformed") for stage in Stage if stage is not Stage.FINALIZING
 ]
@@ -57,7 +57,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RaySize:
-    """How many videos, of which some are at fault themselves, how many nodes for workers, what is killed.
+    """Numbers of videos, of which some are at fault themselves, of nodes for workers, and of kills.
 
     ``media`` workers, and ``others`` of every other kind, belong to each scheduler.
     """
@@ -74,7 +74,7 @@ class RaySize:
     cluster_kills: int = 5
 
     def kills(self, rng: random.Random) -> list[str]:
-        """What is killed in which order; the ends of whole clusters lie evenly apart."""
+        """The kills in their order; the ends of whole clusters are evenly spaced."""
         kinds = ["worker"] * self.worker_kills + ["node"] * self.node_kills + ["scheduler"] * self.scheduler_kills
         rng.shuffle(kinds)
         share = (len(kinds) + self.cluster_kills) / (self.cluster_kills + 1)
@@ -130,7 +130,7 @@ class _Course:
             self._hold.touch()
 
     def _look(self, kills: int) -> int:
-        """How many videos have ended. Raises _Stuck when for long nothing has changed."""
+        """Number of videos that have ended. Raises _Stuck when for long nothing has changed."""
         self._troubles.check_comebacks()
         with self._pool.connection() as connection:
             row = connection.execute(

@@ -1,6 +1,6 @@
 """The processes of a Ray cluster as the operating system sees them, and the cluster's own end of a ``ray_host``.
 
-All processes of a cluster belong to the session of its host, whoever is their parent by now. Workers tell by their
+All processes of a cluster belong to the session of its host, whatever their parent is by now. Workers show by their
 title whether a method runs in them.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 ANSWER_S = 300.0
 END_S = 30.0
-_NO_PRESTART = {"RAY_prestart_worker_first_driver": "0"}  # a process for each CPU that nobody needs
+_NO_PRESTART = {"RAY_prestart_worker_first_driver": "0"}  # else: a process for each CPU, all unused
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 

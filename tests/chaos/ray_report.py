@@ -1,4 +1,4 @@
-"""What a chaos run of Ray amounts to: counts, and every violation that can be told once it is over."""
+"""The report of a chaos run of Ray: counts, and every violation that can be found once it is over."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tests.chaos.toy_way import FAULTS, SCENES
 ENOUGH_TO_SHARE = 40
 MOST_NAMED = 20
 NOTICED_WITHIN_S = 5.0
-"""How much later than the death of a worker the run that it had been sent is closed."""
+"""Time between the death of a worker and the close of the run that it had been sent, at most."""
 
 _ENDS = f"""
 SELECT v.*, (SELECT count(*) FROM video_scenes AS s WHERE s.video_id = v.id) AS scenes,
@@ -91,7 +91,7 @@ def report(seed: int, troubles: Troubles, pool: Pool, seconds: float) -> Counts:
 
 
 def _wrong(row: dict[str, Any], troubles: Troubles) -> Iterator[str]:
-    """What is wrong with a video, whose end is known from its URI and from the kills that hit it."""
+    """Violations of a video, whose end is known from its URI and from the kills that hit it."""
     uri = str(row["storage_path"])
     fault, stage, _ = uri.removeprefix("toy://").split("/")
     healthy = fault == "none"

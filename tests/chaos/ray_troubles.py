@@ -1,6 +1,6 @@
-"""What is done to a Ray cluster at work: workers, nodes, schedulers, and all of it killed with SIGKILL, and put right.
+"""Faults of a running Ray cluster: workers, nodes, schedulers, and all of it killed with SIGKILL, and started again.
 
-A kill that found nobody alive and at work is none: it answers False and is tried again. A healthy video is spared by
+A kill that found no live and busy target is none: it answers False and is tried again. A healthy video is spared by
 those who kill workers once two crashes are charged to it, and a faulty one always, so that the cluster's own limits
 hold for the run as they are. How often and when is ``ray_kills``'; how it must be booked ``ray_bookings``'.
 """
@@ -26,7 +26,7 @@ IDLE_SHARE = 0.2
 SPARED_FROM = 2
 """So many crashes may be charged to a healthy video from outside."""
 BACK_WITHIN_S = 180.0
-"""How long a killed scheduler may take until it claims again, while there is something to claim."""
+"""Time that a killed scheduler may take until it claims again, while there is something to claim."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Troubles:
         self.done: Counter[str] = Counter()
         self.struck_stages: Counter[str] = Counter()
         self.idle_kills: list[datetime] = []
-        """When workers were killed that were at nothing; one may have been sent a call meanwhile."""
+        """Times at which workers were killed that were at nothing; one may have been sent a call meanwhile."""
         self.shared: list[set[str]] = []
         """For each life with two schedulers, the names that their leases carry."""
         self.violations = self.bookings.violations
@@ -105,7 +105,7 @@ class Troubles:
             self.violations.append(f"{found} workers are alive in the end instead of {wanted[0]} to {wanted[1]}")
 
     def check_comebacks(self) -> None:
-        """Whoever was killed must claim again by itself."""
+        """A killed scheduler must claim again on its own."""
         for scheduler in self._schedulers:
             if scheduler.silent_since_s is None:
                 continue

@@ -58,7 +58,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Scene:
-    """Where it happens."""
+    """The environment of a run."""
 
     pool: Pool
     url: str
@@ -79,7 +79,7 @@ class _Scene:
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def settle(self) -> None:
-        """What nobody follows any more is swept, as the scheduler does."""
+        """Sweep changes that no attempt follows any more, as the scheduler does."""
         with self.pool.connection() as connection:
             connection.execute("UPDATE search_changes SET due_at = clock_timestamp()")
         IndexFollower(self.pool, open_client(self.address)).follow_due()
@@ -123,7 +123,7 @@ def _scene(counts: Counts) -> Iterator[_Scene]:
 
 
 def _takes_s(scene: _Scene, model: str, counts: Counts) -> float:
-    """How long the command takes when nobody kills it."""
+    """Seconds that the command takes when it is not killed."""
     began_s = time.monotonic()
     if scene.reembed(model).wait() != 0:
         counts.violations.append("a re-embedding that nobody killed failed")
@@ -199,7 +199,7 @@ def _search(scene: _Scene, done: threading.Event, counts: Counts) -> None:
 
 
 def main() -> int:
-    """Run it by itself, and print what was counted."""
+    """Run it alone, and print what was counted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=10)

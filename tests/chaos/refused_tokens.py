@@ -44,7 +44,7 @@ UNHURRIED = replace(DEFAULT_LIMITS, requests_per_minute=10**9, searches_per_minu
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the tokens; a case is one request."""
+    """The outcome of the tokens; a case is one request."""
 
     cases: int
     violations: list[str]

@@ -1,7 +1,7 @@
 """URIs that a user may not make this machine read, and the proof that none of them connects to anything.
 
 Owns the list, and what counts as a violation: another outcome than ``InvalidVideo``, a connection, a message that
-tells a password or is not one line, a file left behind. Leaves watching to ``watched_network``.
+shows a password or is not one line, a file left behind. Leaves watching to ``watched_network``.
 """
 
 import random
@@ -166,7 +166,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the list."""
+    """The outcome of the list."""
 
     cases: int
     violations: list[str]

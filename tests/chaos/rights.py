@@ -40,7 +40,7 @@ RIGHTS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """How many objects of the catalogue were tried with every role, and what is open."""
+    """Numbers of the catalogue's objects that were tried with every role, and what is open."""
 
     functions: int
     relations: int

@@ -102,7 +102,7 @@ class Indexed:
             connection.execute("UPDATE videos SET status = 'READY' WHERE id = %s", (video.id,))
 
     def settle(self) -> None:
-        """What nobody follows any more is swept, as the scheduler does."""
+        """Sweep changes that no attempt follows any more, as the scheduler does."""
         with self.pool.connection() as connection:
             connection.execute("UPDATE search_changes SET due_at = clock_timestamp()")
         self.sweep.sweep()
@@ -282,7 +282,7 @@ def _heimdex(indexed: Indexed, *arguments: str) -> "subprocess.Popen[bytes]":
 
 
 def main() -> int:
-    """Run it by itself, and print what was counted."""
+    """Run it alone, and print what was counted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--videos", type=int, default=200)

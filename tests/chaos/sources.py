@@ -32,7 +32,7 @@ POLL_S = 0.05
 BETWEEN_REQUESTS_S = 0.25
 PATIENCE_S = 120.0
 ENDS_WITHIN_S = 15.0
-"""How long a cancelled attack may still be seen on the disk."""
+"""Time for which a cancelled attack may still be seen on the disk."""
 FACTOR = 2.0
 LEAST_S = {"video": 1.0, "search": 0.1, "readyz": 0.1}
 """Figures below this are taken for it: what a busy machine adds to them is no attack's doing."""
@@ -62,7 +62,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Counts:
-    """What was measured, by attack; ``violations``: a sentence for each."""
+    """Measurements by attack; ``violations``: a sentence for each."""
 
     clips: int
     figures: dict[str, Compared]
@@ -76,7 +76,7 @@ class Counts:
 
 @dataclass
 class Owner:
-    """What an owner does by HTTP; ``submitted``: the ids of its videos."""
+    """An owner's requests by HTTP; ``submitted``: the ids of its videos."""
 
     client: httpx.Client
     submitted: list[str] = field(default_factory=list)
@@ -204,7 +204,7 @@ def _p95(seconds: Sequence[float]) -> float:
 
 
 def left_by(attack: Attack, scratch: Path) -> list[str]:
-    """What a cancelled attack has not given back."""
+    """Leftovers that a cancelled attack has not given back."""
     end_s = time.monotonic() + ENDS_WITHIN_S
     while (left := [path for path in scratch.rglob("*") if path.is_file()]) and time.monotonic() < end_s:
         time.sleep(POLL_S)

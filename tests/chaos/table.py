@@ -29,7 +29,7 @@ class Row:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write the whole file anew."""
+    """Write the whole file again."""
     lines = [
         _line(COLUMNS),
         _line(["---"] * len(COLUMNS)),

@@ -45,7 +45,7 @@ class Issuer:
 
     @property
     def fetches(self) -> int:
-        """How often the key set was asked for."""
+        """Number of requests for the key set."""
         return self.paths.count(KEY_SET_PATH)
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Workers that take no time, on the real way of a video: everything but the models and the media is the product's.
 
-A video's URI says what befalls it: ``toy://FAULT/STAGE/NUMBER``, or ``toy://none/none/NUMBER`` for a healthy one.
-Workers may keep a journal: a file each, which says what the process is at right now, for whoever is about to kill it.
+A video's URI names its fault: ``toy://FAULT/STAGE/NUMBER``, or ``toy://none/none/NUMBER`` for a healthy one.
+Workers may keep a journal: a file each, which says what the process is at right now, for the test that is to kill it.
 """
 
 import ctypes
@@ -42,7 +42,7 @@ FAULTS: dict[str, str] = {
     "cuda": "DeviceFailure",
     "malformed": "MalformedResult",
 }
-"""What may befall a stage, and the type of the error that must then be told."""
+"""Faults of a stage, and the type of the error that must then be reported."""
 SCENES = 3
 HOLD = "hold.all"
 """A file in the journal's folder: while it is there, every worker stays at what it is at."""
@@ -55,7 +55,7 @@ def toy_uri(number: int, fault: str = "none", stage: str = "none") -> str:
 
 
 def left_in(scratch: Path) -> list[str]:
-    """Downloads that nobody has removed or swept away in time."""
+    """Downloads that were not removed or swept away in time."""
     end_s = time.monotonic() + SWEPT_WITHIN_S
     while (left := sorted(path.name for path in scratch.iterdir())) and time.monotonic() < end_s:
         time.sleep(0.5)
@@ -64,7 +64,7 @@ def left_in(scratch: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ToyPlan:
-    """Stands for ``actors.worker_kinds.WorkerPlan``.
+    """In place of ``actors.worker_kinds.WorkerPlan``.
 
     ``pause_s``: how long each stage takes; ``others``: how many workers of each kind but the media workers; ``cpus``:
     what each reserves; ``journal_dir``: where workers say what they are at, for which ``share_calls`` must be false:
@@ -106,14 +106,14 @@ class ToyPlan:
 
 @dataclass(frozen=True)
 class Occupation:
-    """What a worker is at: a stage, and the attempts that share the call, each as video id and lease token."""
+    """The work of a worker: a stage, and the attempts that share the call, each as video id and lease token."""
 
     stage: Stage
     attempts: tuple[tuple[UUID, int], ...]
 
 
 def occupations(journal_dir: Path) -> dict[int, Occupation]:
-    """What each worker process says that it is at; what processes said that are gone is still there."""
+    """The journal's occupation of each worker process; those of processes that are gone are still there."""
     found: dict[int, Occupation] = {}
     for path in journal_dir.iterdir():
         if path.suffix:
@@ -148,7 +148,7 @@ class _ToyLoader:
 
 @dataclass(frozen=True)
 class _Said:
-    """What travels with a toy video along its way, in place of sound and pictures."""
+    """The data that travel with a toy video along its way, in place of sound and pictures."""
 
     uri: str
     key: str
@@ -257,7 +257,7 @@ class _Toys:
             said = _Said.of(video.read_text()) if video.exists() else None  # its worker died while it made the folder
             shutil.rmtree(folder)
             if said is not None:
-                self._dealt(said, Stage.FINALIZING)  # charged to nobody: not in the journal
+                self._dealt(said, Stage.FINALIZING)  # charged to no video: not in the journal
 
     def list_downloads(self) -> list[str]:
         return [path.name for path in self._plan.scratch_dir.iterdir()] if self._plan.scratch_dir.exists() else []
@@ -268,7 +268,7 @@ class _Toys:
             return self._dealt(said, stage)
 
     def _dealt(self, said: _Said, stage: Stage) -> str | None:
-        """What the URI says for this stage: nothing, the end of the process, an error, or a wrong answer."""
+        """The URI's fault for this stage: nothing, the end of the process, an error, or a wrong answer."""
         time.sleep(self._plan.pause_s)
         fault, where, _ = said.uri.removeprefix("toy://").split("/")
         return _DEEDS[fault]() if where == stage.value else None

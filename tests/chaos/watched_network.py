@@ -1,6 +1,6 @@
 """A network that is watched: made-up names, one server that may be reached, and a record of what should not have been.
 
-Owns three witnesses. Listeners on 127.0.0.1 and ::1 that nobody may reach; the sockets' own ``connect``, which also
+Owns three witnesses. Listeners on 127.0.0.1 and ::1 that no fetch may reach; the sockets' own ``connect``, which also
 sees what no listener could (169.254.169.254) and lets nothing leave this machine; and a web server on 127.0.0.3, the
 one address that is allowed, whose redirects lead elsewhere. Leaves what is fetched to those who use it.
 """
@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 SERVER = "127.0.0.3"
 PUBLIC = "93.184.215.14"
-"""Somebody's public address; nothing ever gets there."""
+"""A public address; nothing ever gets there."""
 
 Answers = Sequence[str]
 """The addresses of a name."""
@@ -27,7 +27,7 @@ Answers = Sequence[str]
 
 @dataclass
 class Watch:
-    """Where the traps are and what they saw; ``asked`` counts look-ups by name."""
+    """Addresses of the traps and what they saw; ``asked`` counts look-ups by name."""
 
     port: int = 0
     server_port: int = 0

@@ -1,6 +1,6 @@
 """The process that takes media files, watched from outside; killed and replaced as a pool would do it.
 
-Owns how a file's end is told: by the worker's own answer, or by what became of the worker. Leaves to ``media`` which
+Owns how a file's end is found: by the worker's own answer, or by what became of the worker. Leaves to ``media`` which
 ends are violations.
 """
 
@@ -27,7 +27,7 @@ PIPES_OF_KEPT = 6
 
 @dataclass(frozen=True)
 class Ending:
-    """How a file ended. ``outcome``: "ready", the name of an error of the cluster's, "defect", "hung" or "died"."""
+    """The end of a file. ``outcome``: "ready", the name of an error of the cluster's, "defect", "hung" or "died"."""
 
     outcome: str
     message: str
@@ -45,7 +45,7 @@ class WatchedWorker:
     """A worker that takes one file after another."""
 
     def __init__(self, scratch: Path, limits: MediaLimits, deadline_s: float) -> None:
-        """What is fetched lies in ``scratch``; a file that is not done after ``deadline_s`` is given up."""
+        """Fetched files are stored in ``scratch``; a file that is not done after ``deadline_s`` is given up."""
         self._command = [sys.executable, "-m", "tests.chaos.media_worker", str(scratch), json.dumps(asdict(limits))]
         self.deadline_s = deadline_s
         self._process: subprocess.Popen[str] | None = None
@@ -58,7 +58,7 @@ class WatchedWorker:
         return self._process.pid if self._process else None
 
     def take(self, uri: str, meanwhile: Callable[[], None] | None = None) -> Ending:
-        """How ``uri`` ended; ``meanwhile`` happens while it is read."""
+        """The end of ``uri``; ``meanwhile`` happens while it is read."""
         process = self._process = self._process or self._started()
         given, answers = _pipes(process)
         aside = threading.Thread(target=meanwhile) if meanwhile else None

@@ -24,7 +24,7 @@ def whole_bytes(path: Path) -> bytes:
 
 @cache
 def mp4(sound: bool = False, movflags: str = "") -> bytes:
-    """A whole MP4 of 1.2 s whose index lies at the end, unless ``movflags`` say otherwise."""
+    """A whole MP4 of 1.2 s whose index is at the end, unless ``movflags`` say otherwise."""
     options = {"movflags": movflags} if movflags else {}
     return _written("video.mp4", [Sound(0.0, tone(1.2))] if sound else [], Recipe(options=options))
 

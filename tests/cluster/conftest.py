@@ -32,7 +32,7 @@ def cluster_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def s3_settings() -> Iterator[dict[str, str]]:
-    """How to reach an S3 server on 127.0.0.1, as the usual variables."""
+    """The usual variables that lead to an S3 server on 127.0.0.1."""
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()

@@ -16,14 +16,14 @@ from typing import Any
 
 TIMEOUT_S = 5.0
 METRICS = b"# HELP"
-"""What Ray measures of itself is public on this machine: its metrics ports know no token."""
+"""Ray's own metrics are public on this machine: its metrics ports know no token."""
 OPEN_PATHS = ("/", "/metrics", "/api/version", "/api/jobs/", "/nodes?view=summary", "/api/serve/applications/")
 USER_PATHS = ("/v1/videos", "/v1/admin/overview", "/v1/search?q=red", "/v1/admin/quarantine")
 JOB = {"entrypoint": "id", "runtime_env": {}}
 
 
 def tried(places: dict[str, Any]) -> Iterator[str]:
-    """What succeeded."""
+    """The attempts that succeeded."""
     for path in places["files"]:
         yield from _succeeded(f"read {path}", partial(_open, path, os.O_RDONLY))
         yield from _succeeded(f"write {path}", partial(_open, path, os.O_WRONLY | os.O_APPEND))

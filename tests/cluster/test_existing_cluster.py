@@ -39,7 +39,7 @@ TROUBLES = {
 
 
 def path_of(number: int) -> str:
-    """What ``storage_path`` says of the video with this number."""
+    """The ``storage_path`` of the video with this number."""
     return f"{(ANNA, BEN, CARA, DORA)[number % 4]}/clip-{number}.mp4"
 
 
@@ -145,7 +145,7 @@ def test_what_was_left_there_is_processed_whatever_its_storage_does(
 
 
 def assert_no_attempt_was_used_up(url: str) -> None:
-    """Waiting for a storage that is busy is nobody's failure."""
+    """Waiting for a storage that is busy does not count as a failure."""
     with connect(url) as connection:
         rows = connection.execute(
             "SELECT video_id, failures, postponed_s FROM video_processing WHERE video_id = ANY (%s)",
@@ -156,7 +156,7 @@ def assert_no_attempt_was_used_up(url: str) -> None:
 
 
 def retried_by_its_owner(heimdex: CommandLine, url: str, stored: Path) -> None:
-    """What failed elsewhere, and was not taken over, is tried when its owner asks for it."""
+    """A video that failed elsewhere, and was not taken over, is tried when its owner asks for it."""
     store(stored, path_of(LATER), CLIP.read_bytes())
     with api(heimdex, DORA) as client:
         answer = client.post(f"/v1/videos/{clip(LATER)}/retry")

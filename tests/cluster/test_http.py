@@ -31,7 +31,7 @@ def test_alive_and_ready(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("path", ["/-/routes", "/-/healthz", "/healthz", "/docs", "/nothing", "/v1/videos?page=0"])
 def test_answer_has_the_headers_whoever_makes_it(http: httpx.Client, path: str) -> None:
-    """What begins with ``/-/`` is answered by Serve's proxy."""
+    """A path that begins with ``/-/`` is answered by Serve's proxy."""
     sent = http.get(path).headers
     assert (sent["x-content-type-options"], sent["x-frame-options"]) == ("nosniff", "DENY")
     assert sent["referrer-policy"] == "no-referrer"

@@ -1,4 +1,4 @@
-"""What does not stop the others: half-open connections by the thousand, against the proxy of a real Ray Serve."""
+"""Attacks that do not stop others: half-open connections by the thousand, against the proxy of a real Ray Serve."""
 
 import resource
 import select

@@ -28,7 +28,7 @@ PATIENCE_S = 120.0
 MOMENT_S = 5.0
 ATTEMPTS = 3
 VIDEOS = 40
-"""Whatever every one of them left behind would be more than what may come and go."""
+"""So many that one thing left behind by each would be more than what may come and go."""
 MORE_CONNECTIONS = 13
 """The pools of the scheduler and of the tests open up to 8 each as they are needed, and begin with 2 and 1."""
 MORE_OF_A_WORKER = 1 + (WORKERS - 1)
@@ -41,7 +41,7 @@ DEADLY = [toy_uri(3, "sigkill", Stage.DOWNLOADING), toy_uri(4, "hang", Stage.TRA
 
 @dataclass(frozen=True)
 class Held:
-    """What is held: worker processes, object references of the scheduler, bytes of Ray's object store, files."""
+    """Held resources: worker processes, object references of the scheduler, bytes of Ray's object store, files."""
 
     workers: int
     references: int
@@ -72,7 +72,7 @@ def held(scratch: Path) -> Held:
 
 
 def settled(scratch: Path, is_back: Callable[[Held], bool]) -> Held:
-    """What is held once all is back, or once patience has ended."""
+    """The resources held once all is back, or once patience has ended."""
     end_s = time.monotonic() + PATIENCE_S
     while not is_back(now := held(scratch)) and time.monotonic() < end_s:
         time.sleep(0.5)

@@ -54,7 +54,7 @@ def test_other_account_reaches_nothing_of_a_cluster(heimdex: CommandLine, cluste
 
 
 def tried_by_another_account(places: dict[str, Any]) -> list[str]:
-    """What succeeded. The account runs a Python that it reaches, whichever ours is."""
+    """The attempts that succeeded. The account runs a Python that it reaches, whichever ours is."""
     done = subprocess.run(
         [*AS_NOBODY, python_for_all(), "-"],
         input=SCRIPT.read_text().replace("json.load(sys.stdin)", repr(places)),

@@ -1,4 +1,4 @@
-"""What dies on the way: the video is taken up again, and the ledger says what happened."""
+"""Processes that die on the way: the video is taken up again, and the ledger says what happened."""
 
 import json
 import os

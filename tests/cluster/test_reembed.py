@@ -99,7 +99,7 @@ def assert_no_difference(settings: Settings, pool: Pool, url: str, indexes: int)
     """All indexes of the engine that the settings name are true to Postgres, and there are so many."""
     if settings.search_engine is not None:
         client = open_client(settings.search_engine)
-        with pool.connection() as connection:  # nobody else follows here
+        with pool.connection() as connection:  # no other follower here
             connection.execute("UPDATE search_changes SET due_at = clock_timestamp()")
         IndexFollower(pool, client).follow_due()
         rows = SearchIndexes(pool, url, client, settings.search_engine).rows()
@@ -111,7 +111,7 @@ def assert_no_difference(settings: Settings, pool: Pool, url: str, indexes: int)
 
 
 def nearest(service: SearchService, by: By) -> float:
-    """The similarity of what is found first, which tells by which model it was looked for."""
+    """The similarity of what is found first, which shows by which model it was looked for."""
     (hit,) = service.search(SearchRequest(Scope(OWNER), QUERY, by=frozenset({by}), limit=1)).hits
     return round(hit.match.similarities[by], 4)
 
@@ -277,7 +277,7 @@ def test_killed_it_goes_on_where_it_was(
     command = [sys.executable, "-m", "cluster.cli", "reembed", "--vision", str(others.vision)]
     key = load_vision_model(str(others.vision), None, "cpu", 1).key
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    while not vectors_of(pool, key):  # there is nobody who could tell
+    while not vectors_of(pool, key):  # no signal reports it
         assert first.poll() is None
         threading.Event().wait(0.01)
     first.send_signal(signal.SIGKILL)

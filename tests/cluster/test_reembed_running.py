@@ -1,4 +1,4 @@
-"""Other models for a cluster that is up: what serves and what embeds follows by itself, without a restart."""
+"""Other models for a cluster that is up: what serves and what embeds follows automatically, without a restart."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def other(cluster_folder: Path) -> Path:
 
 
 def vectors(pool: Pool) -> dict[str, int]:
-    """How many scenes have a vector, by model."""
+    """Number of scenes that have a vector, by model."""
     with pool.connection() as connection:
         rows = connection.execute("SELECT model FROM scene_vector_tables WHERE space = 'picture'").fetchall()
     return {row["model"]: len(stored_vectors(pool, By.PICTURE, row["model"])) for row in rows}

@@ -133,7 +133,7 @@ def _context(trusted: Path, own: Path | None) -> ssl.SSLContext:
 
 
 def _answer(address: str, context: ssl.SSLContext | None) -> bytes:
-    """What a gRPC server answers to the start of HTTP/2; nothing when it closes the connection."""
+    """The answer of a gRPC server to the start of HTTP/2; nothing when it closes the connection."""
     host, port = address.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         try:

@@ -1,4 +1,4 @@
-"""What a media worker of a real Ray has of its environment: nothing that may be secret, wherever it is looked for."""
+"""The environment of a media worker of a real Ray: nothing that may be secret, wherever it is looked for."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -127,7 +127,7 @@ class History:
     def _run(self, video: Video, attempt: int, stage: str, outcome: str, ready_at: datetime) -> Run:
         factor = {"transcription": 0.12, "scene_detection": 0.06, "scene_processing": 0.01}.get(stage, 0.001)
         run_s = factor * video.duration_s * self._random.uniform(0.7, 1.3) + 0.05
-        if outcome == "lost":  # whoever died could not say how long it had run
+        if outcome == "lost":  # a dead worker could not report how long it had run
             run_s = 0.0
         wait_s = self._random.expovariate(1 / 2.0)
         device = "cuda:0" if stage in ("transcription", "scene_processing") else "cpu"

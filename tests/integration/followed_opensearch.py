@@ -46,7 +46,7 @@ class FollowedOpenSearch:
         return self.searched()
 
     def searched(self) -> OpenSearchIndex:
-        """What the index says of what it has by now; the languages are asked for anew."""
+        """The index with all that was written so far; the languages are asked for again."""
         self.client.indices.refresh(index=self.alias)
         return OpenSearchIndex(self.client, self.alias)
 

@@ -1,4 +1,4 @@
-"""What the metrics must be, computed in plain Python from the rows.
+"""The expected metrics, computed in plain Python from the rows.
 
 Shares nothing with the SQL: loops, ``statistics`` and numpy's percentiles instead of aggregates and joins.
 """

@@ -1,4 +1,4 @@
-"""What the bundled clips say, in other words: each with the one scene that says it."""
+"""The bundled clips' speech in other words: each with the one scene that says it."""
 
 PARAPHRASES: tuple[tuple[str, str, int], ...] = (
     ("an animal that goes without drinking in hot weather", "caravan.webm", 0),

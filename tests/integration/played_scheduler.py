@@ -24,7 +24,7 @@ from cluster.store.database import Pool
 from tests.benchmarks.idle_workers import IdlePlan, IdleScheduler, _Handle
 
 RUNS_S = {"read_speech": 0.02, "transcribe": 0.3, "detect": 0.1, "describe": 0.02, "write": 0.01}
-"""How long calls run for each video; the others take no time."""
+"""Seconds that calls run for each video; the others take no time."""
 TWO_CORES = IdlePlan(media_workers=2, others=1, max_in_flight=128)
 PATIENCE_S = 60.0
 SOURCE_ANSWERS = threading.Event()

@@ -96,7 +96,7 @@ def attempt(
 ) -> list[str]:
     """Process the video; ``during`` may meddle with the attempt's task meanwhile. Raises what the attempt raises.
 
-    Returns the troubles that it told of.
+    Returns the troubles that it reported.
     """
     troubles: list[str] = []
 

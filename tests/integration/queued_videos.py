@@ -127,7 +127,7 @@ def until_somebody_waits(pool: Pool, sessions: int = 1) -> None:
 
 @contextmanager
 def paused(url: str, table: str, event: str) -> Iterator[None]:
-    """Whoever does this to a row of the table stops there until the end of the block; others are not held up."""
+    """A session that does this to a row of the table stops there until the end of the block; others are not held up."""
     with connect(url, autocommit=True) as connection:
         connection.execute(
             "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "

@@ -21,7 +21,7 @@ VISION, TEXT = WordVectors(), WordMeanings()
 
 @dataclass(frozen=True)
 class Scene:
-    """What is said, what is to be seen, and its tags."""
+    """A scene's speech, its picture in words, and its tags."""
 
     said: str
     shown: str = "nothing"
@@ -73,12 +73,12 @@ def add_video(
 
 
 def seen(text: str, model: str = VISION.key) -> QueryVector:
-    """What the picture list is asked for."""
+    """The query vector of the picture list."""
     return QueryVector(model, VISION.encode_texts([text])[0])
 
 
 def meant(text: str) -> QueryVector:
-    """What the meaning list is asked for."""
+    """The query vector of the meaning list."""
     return QueryVector(TEXT.key, TEXT.encode([text])[0])
 
 

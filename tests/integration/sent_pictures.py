@@ -1,4 +1,4 @@
-"""What Schemathesis sends where the OpenAPI document asks for a picture: it knows no format but JSON by itself."""
+"""Pictures that Schemathesis sends where the OpenAPI document asks for one: on its own it knows no format but JSON."""
 
 import schemathesis
 from api_client import make_picture

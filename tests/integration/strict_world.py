@@ -1,4 +1,4 @@
-"""What changed in an existing database, by column and row, and the videos of ours that the tests put beside its own."""
+"""Changes in an existing database, by column and row, and the videos of ours that the tests put beside its own."""
 
 import re
 from collections import Counter
@@ -32,7 +32,7 @@ TELLING_COLUMNS = (
     "thumbnail_url", "exif_metadata", "location_latitude", "location_longitude", "location_name", "camera_make",
     "camera_model",
 )  # fmt: skip
-"""What these columns of an existing Heimdex hold of a video goes."""
+"""Columns of an existing Heimdex whose contents are removed with a video."""
 FORGOTTEN = PROCESSED | {"filename", *TELLING_COLUMNS}
 """Those that forgetting writes."""
 OF_SCENES = ("video_scenes", "scene_exports", "scene_person_embeddings")
@@ -69,13 +69,13 @@ def unexpected(
 
 
 def shape_changes(before: Snapshot, after: Snapshot) -> list[str]:
-    """How tables' columns and the labels of ``video_status`` differ; our own columns of ``video_scenes`` may be new."""
+    """Changes of tables' columns and of ``video_status``' labels; our own columns of ``video_scenes`` may be new."""
     empty: dict[str, dict[str, dict[str, str | None]]] = {table: {} for table in before.rows}
     return changes_between(replace(before, rows=empty), replace(after, rows=empty))
 
 
 def added(before: Snapshot, after: Snapshot) -> dict[str, int]:
-    """How many rows are new, by table; tables without any are left out."""
+    """Number of new rows, by table; tables without any are left out."""
     return Counter({table: len(after.rows[table].keys() - before.rows[table].keys()) for table in GROWING}) + Counter()
 
 

@@ -1,4 +1,4 @@
-"""What holds models follows those that are active, whatever the settings said when it was started."""
+"""Holders of models follow the active ones, whatever the settings said when they were started."""
 
 import threading
 from collections.abc import Callable

@@ -130,7 +130,7 @@ def get(api: TestClient, path: str, **parameters: Any) -> Any:
 
 
 def kind(value: Any) -> Any:
-    """What a JSON value is made of: its keys and types, of a list its first item's."""
+    """The structure of a JSON value: its keys and types, of a list its first item's."""
     if isinstance(value, dict):
         return {key: kind(item) for key, item in value.items()}
     if isinstance(value, list):

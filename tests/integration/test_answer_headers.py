@@ -1,4 +1,4 @@
-"""What every answer carries, whatever makes it, and what a 405 names."""
+"""The headers of every answer, whatever makes it, and the methods that a 405 names."""
 
 from collections.abc import Iterator
 from dataclasses import replace

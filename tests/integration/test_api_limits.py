@@ -1,4 +1,4 @@
-"""What one request may cost, on a real server and a real database; and that every error has the same shape."""
+"""The limits of one request, on a real server and a real database; and that every error has the same shape."""
 
 import asyncio
 import io
@@ -299,7 +299,7 @@ def test_six_large_pictures_at_once_are_decoded_two_at_a_time(make_api: ApiMaker
             largest_bytes.append(sum(found))
 
     def search(number: int, address: str) -> int:
-        user = UUID(int=number)  # as six owners: each is limited by himself
+        user = UUID(int=number)  # as six owners: each is limited separately
         return httpx.post(
             f"http://{address}/v1/search/image", content=file.getvalue(), headers=headers(user)
         ).status_code

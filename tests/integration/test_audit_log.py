@@ -1,4 +1,4 @@
-"""The audit log: who did what to which object, and that nobody changes what it says."""
+"""The audit log: who did what to which object, and that no session changes what it says."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ def queue(pool: Pool) -> VideoQueue:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the audit logger said, line by line."""
+    """The output of the audit logger, line by line."""
     caplog.set_level(logging.INFO, "heimdex.audit")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "heimdex.audit"]
 

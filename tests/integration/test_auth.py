@@ -107,7 +107,7 @@ def test_a_secret_and_public_keys_may_be_trusted_at_once(issuer: Issuer) -> None
 
 
 def test_a_public_key_is_never_taken_for_a_secret(issuer: Issuer) -> None:
-    """The classic confusion: HS256 over the text of the RSA public key, which everybody has."""
+    """The classic confusion: HS256 over the text of the RSA public key, which every caller has."""
     public = RSA_KEY.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

@@ -1,4 +1,4 @@
-"""What one caller may ask for on any route, and that nobody else notices who asks for more."""
+"""The limits of one caller on any route, and that other callers do not notice one who asks for more."""
 
 import asyncio
 import threading
@@ -42,7 +42,7 @@ def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(answer: Any) -> bool:
-    """Whether it is the answer to somebody who asked for too much."""
+    """Whether it is the answer to a caller who asked for too much."""
     if answer.status_code != 429:
         return False
     assert list(answer.json()) == ["detail"]

@@ -1,4 +1,4 @@
-"""What owners do with their videos: submit them once, cancel them in any state, let them be tried again.
+"""The actions of owners on their videos: submit them once, cancel them in any state, let them be tried again.
 
 Which HTTP answers come of it is ``test_videos_api``'s and ``test_quarantine_api``'s.
 """

@@ -11,7 +11,7 @@ def test_killed_and_woken_schedulers_lose_nothing_and_write_nothing_stale() -> N
     assert counts.violations == []
     assert (counts.troubles["kill"], counts.troubles["stop"]) == (20, 6)
     assert sum(counts.ended.values()) == counts.videos == 1500
-    assert counts.refused  # somebody came back too late, and was told
+    assert counts.refused  # a scheduler came back too late, and its write was refused
 
 
 def test_postgres_that_stops_at_once_and_commits_without_an_answer_lose_nothing() -> None:

@@ -135,7 +135,7 @@ def test_functions_with_the_owners_rights_have_a_pinned_path(database_url: str) 
     assert all('search_path=""' in row["proconfig"] for row in rows)
 
 
-# The roles at work
+# The roles in use
 
 
 def test_reader_reads_everything_and_writes_nothing(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The page /docs in a real browser: it shows the routes and asks nobody but this server for anything."""
+"""The page /docs in a real browser: it shows the routes and requests nothing from any other server."""
 
 import json
 import re
@@ -94,7 +94,7 @@ def browse(chromium: str, page: str, port: int, folder: Path) -> "subprocess.Com
 
 
 def requested(log: Path, origin: str) -> set[str]:
-    """What pages of an origin had the browser ask for, of its network log; its own business is left out."""
+    """URLs that pages of an origin had the browser request, from its network log; its own requests are left out."""
     text = log.read_text()
     try:
         whole: dict[str, Any] = json.loads(text)

@@ -1,4 +1,4 @@
-"""What attempts leave on the nodes: removed between two calls, waited for a moment only, swept away later."""
+"""Files that attempts leave on the nodes: removed between two calls, waited for a moment only, swept away later."""
 
 import asyncio
 from typing import Any, cast

@@ -115,7 +115,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 class CutOff(Exception):
-    """Stands for a killed process."""
+    """In place of a killed process."""
 
 
 @pytest.mark.parametrize("step", ["forget", "_remove_pictures", "erase_videos", "erase_rest"])

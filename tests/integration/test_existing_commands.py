@@ -63,7 +63,7 @@ class Strict:
 
 @dataclass(frozen=True)
 class Case:
-    """What is typed, its exit status, words of its output, and what it may change."""
+    """A command line, its exit status, words of its output, and what it may change."""
 
     typed: str
     status: int = 0

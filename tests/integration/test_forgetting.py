@@ -1,4 +1,4 @@
-"""Forgetting: nothing tells any more what was said and shown, what was counted stays, and nobody writes it again."""
+"""Forgetting: nothing shows any more what was said and shown, what was counted stays, and no writer stores it again."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def queue(pool: Pool) -> VideoQueue:
 
 
 def ended_video(pool: Pool, owner_id: UUID, said: str, status: str = "READY") -> UUID:
-    """A video that has ended and was measured, whose error and stage runs tell where it came from."""
+    """A video that has ended and was measured, whose error and stage runs show where it came from."""
     (scene,) = add_video(pool, owner_id, [Scene(said, said)])
     video_id: UUID = only(pool, "SELECT video_id FROM video_scenes WHERE id = %s", scene)["video_id"]
     with pool.connection() as connection:

@@ -1,4 +1,4 @@
-"""Whether the process is alive and whether the cluster behind it can work, asked by whoever watches it."""
+"""Whether the process is alive and whether the cluster behind it can work, as monitoring asks for it."""
 
 from functools import partial
 

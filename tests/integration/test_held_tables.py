@@ -1,4 +1,4 @@
-"""Another session that keeps a table to itself: it is not waited for so long that all others stand still."""
+"""Another session that keeps a table locked: it is not waited for so long that all others stop."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""``verify`` notices whatever differs between index and scenes, and a repair mends that and nothing else."""
+"""``verify`` notices every difference between index and scenes, and a repair fixes that and nothing else."""
 
 import threading
 from collections.abc import Iterator

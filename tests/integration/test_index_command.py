@@ -22,7 +22,7 @@ from cluster.store.opensearch_documents import document_id
 def engine(
     pool: Pool, database_url: str, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FollowedOpenSearch]:
-    """With the commands told of it, the models in use, and a video that is in line."""
+    """With its URL in the commands' settings, the models in use, and a video that is in line."""
     with followed_opensearch(pool, database_url, opensearch_url) as followed:
         add_models(pool)
         add_video(pool, OWNER, [Scene("low tide"), Scene("high tide")])

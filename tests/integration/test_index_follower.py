@@ -42,7 +42,7 @@ def videos(pool: Pool) -> list[UUID]:
 
 
 def tides(engine: FollowedOpenSearch) -> list[UUID]:
-    """What is found by words, and by pictures, which must be the same."""
+    """The videos found by words, and by pictures, which must be the same."""
     index = engine.searched()
     by_words = found(index.words(parse_words("tide"), Scope(ALICE), 10))
     assert set(by_words) == set(found(index.nearest(By.PICTURE, seen("the sea"), Scope(ALICE), 10)))
@@ -89,7 +89,7 @@ def test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back(pool: Pool
         (documents,) = read_documents(connection, [video], MODELS)
     engine.follower.follow(video)
     assert forget(pool, [video], ALICE) == [video]
-    assert engine.changes.due(10) == [video]  # left to nobody's attempt
+    assert engine.changes.due(10) == [video]  # no attempt follows it
     engine.follower.follow_all(engine.changes.due(10))
     assert tides(engine) == []
     assert send(engine.client, [(index, document) for document in documents]) == {}

@@ -1,6 +1,6 @@
 """Leases where two meet: each is stopped in the middle of what it does, and the other one comes by.
 
-How the queue behaves when nobody is in the way is ``test_video_queue``'s.
+The queue without another session in the way is ``test_video_queue``'s.
 """
 
 from collections.abc import Callable, Iterator
@@ -152,7 +152,7 @@ def test_a_stale_token_keeps_no_transcript(pool: Pool, stale: ClaimedVideo) -> N
 
 
 def writes(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str, tuple[str, Callable[[], object]]]:
-    """Where a write is stopped, and the write."""
+    """The place at which a write is stopped, and the write."""
     return {
         "run": (
             "video_stage_runs",

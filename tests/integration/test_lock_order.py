@@ -1,4 +1,4 @@
-"""Whoever locks several leases locks them in the order of their tokens, so that nobody waits for each other."""
+"""Sessions that lock several leases lock them in the order of their tokens, so that none wait for each other."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from cluster.store.video_queue import Finish, VideoQueue
 
 @pytest.fixture
 def pool(database_url: str) -> Iterator[Pool]:
-    """Sessions that read rows as they lie, not along an index, whose order would hide one that is missing."""
+    """Sessions that read rows as they are stored, not along an index, whose order would hide one that is missing."""
     with connect(database_url, autocommit=True) as connection:
         name = connection.info.dbname
         for scan in ("indexscan", "bitmapscan", "indexonlyscan"):
@@ -43,12 +43,12 @@ def test_leases_are_locked_in_the_order_of_their_tokens(pool: Pool, locker: str)
     queue = VideoQueue(pool, "first", 60.0)
     enqueue(pool, 2)
     first, second = sorted(queue.claim(2), key=lambda video: video.lease_token)
-    queue.heartbeat([first.lease_token])  # what is written anew lies behind the rest
+    queue.heartbeat([first.lease_token])  # a row that is written again is stored behind the rest
     lock = "SELECT FROM video_leases WHERE lease_token = %s FOR UPDATE"
     with ThreadPoolExecutor(1) as threads:
         with pool.connection() as blocker:
             blocker.execute(lock, (first.lease_token,))
             locking = threads.submit(lockers(pool, queue, [second, first])[locker])
             until_somebody_waits(pool)
-            blocker.execute(f"{lock} NOWAIT", (second.lease_token,))  # whoever waits for the first holds no later one
+            blocker.execute(f"{lock} NOWAIT", (second.lease_token,))  # who waits for the first holds no later one
         locking.result(timeout=10)

@@ -32,7 +32,7 @@ SERIES = [
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Connection[DictRow]]:
-    """One transaction for a whole test: now() stands still, edges can be hit to the microsecond."""
+    """One transaction for a whole test: now() does not change, edges can be hit to the microsecond."""
     with connect(database_url) as connection:
         yield connection
         connection.rollback()

@@ -1,4 +1,4 @@
-"""What is no fault of the video: the attempt waits, or tells of it and is none."""
+"""Infrastructure failures: the attempt waits, or reports the failure and is not counted."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -197,7 +197,7 @@ def _pictures(notebook: nbformat.NotebookNode) -> int:
 
 
 def _complaints(notebook: nbformat.NotebookNode) -> list[str]:
-    """What the kernel wrote to standard error: warnings."""
+    """The kernel's output on standard error: warnings."""
     return [output.text for output in _outputs(notebook) if output.get("name") == "stderr"]
 
 

@@ -23,9 +23,9 @@ ERRORS_OF = {
     "/v1/admin/reprocess-embeddings": {"409"},
     "/v1/videos/{video_id}/reprocess": {"409", "415", "429"},
 }
-"""What only some routes answer with."""
+"""Statuses that only some routes answer with."""
 EVERYWHERE = {"413", "414", "429", "431", "504"}
-"""What the limits around the application answer with, on every route."""
+"""Statuses that the limits around the application answer with, on every route."""
 
 
 @pytest.fixture

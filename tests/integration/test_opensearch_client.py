@@ -1,4 +1,4 @@
-"""OpenSearch behind TLS and a password, as clusters have it: who may not is told, and what to set."""
+"""OpenSearch behind TLS and a password, as clusters have it: a refusal is reported, and what to set."""
 
 import base64
 import http.client

@@ -1,4 +1,4 @@
-"""What a caller sees when the database breaks a session or goes away: nothing, or 503 until it is back."""
+"""A caller's view when the database breaks a session or goes away: nothing, or 503 until it is back."""
 
 from api_client import ADMIN, ALICE, ApiMaker, headers
 from psycopg import sql
@@ -45,7 +45,7 @@ def test_a_database_that_is_away_is_503_and_recovers(
 
 
 def allow_connections(server_url: str, pool: Pool, allowed: bool) -> None:
-    """Close a database to everybody and end its sessions, or open it again."""
+    """Close a database to all connections and end its sessions, or open it again."""
     assert isinstance(pool.conninfo, str)
     name = conninfo_to_dict(pool.conninfo)["dbname"]
     assert isinstance(name, str)

@@ -1,4 +1,4 @@
-"""What an owner may ask for: submissions, retries and reprocessing within a minute, and quotas of all that."""
+"""The limits of an owner: submissions, retries and reprocessing within a minute, and quotas of all that."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -218,7 +218,7 @@ MEASURES: list[tuple[OwnerQuotas, str]] = [
 def test_a_measured_video_beyond_a_quota_fails_in_metadata(
     pool: Pool, queue: VideoQueue, given: OwnerQuotas, named: str
 ) -> None:
-    """What is not known when it is submitted is judged when it is, before it costs more."""
+    """A measure that is unknown at submission is judged once it is known, before it costs more."""
     submit(pool, ALICE, [Submission(uri="s3://bucket/a.mp4")] * 3, limits=SubmissionLimits(quotas=given))
     charges, workers = QuotaCharges(pool, given), Workers()
     workers.info = replace(INFO, duration_s=HOUR_S)

@@ -1,4 +1,4 @@
-"""What one owner reads and changes at once costs the others neither a database session nor the event loop."""
+"""One owner's reads and changes at once cost the others neither a database session nor the event loop."""
 
 import json
 import threading

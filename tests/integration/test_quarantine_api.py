@@ -1,4 +1,4 @@
-"""What admins do about videos that failed or are not wanted: see why, let them be tried again, cancel them."""
+"""The actions of admins on videos that failed or are not wanted: see why, let them be tried again, cancel them."""
 
 from typing import Any
 from uuid import UUID, uuid4

@@ -121,7 +121,7 @@ def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
 
 
 def rows_read(pool: Pool) -> int:
-    """How many rows of videos and of their processing were read by anybody, this pool's only session included."""
+    """Number of rows of videos and of their processing read by all sessions, this pool's only one included."""
     with pool.connection() as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
         connection.commit()
@@ -280,7 +280,7 @@ def test_a_higher_priority_goes_first(pool: Pool, queue: VideoQueue) -> None:
 
 
 def test_priority_is_worth_a_time_and_no_more(pool: Pool, queue: VideoQueue) -> None:
-    """What is of lower priority overtakes once it has waited that long: nothing waits for ever."""
+    """A video of lower priority overtakes once it has waited that long: none waits indefinitely."""
     steps = 10
     patient, impatient = send(pool, ANNA, priority=-5), send(pool, ANNA, priority=-5)
     wait(pool, patient, timedelta(seconds=steps * PRIORITY_STEP_S + 60))

@@ -193,7 +193,7 @@ def starting(folder: Path, *arguments: str, until: str) -> Iterator[tuple["subpr
 
 
 def running_in(folder: Path, what: str = "") -> list[psutil.Process]:
-    """Java processes of a server, whoever started them."""
+    """Java processes of a server, by whichever process they were started."""
     words = [str(folder / "config"), what]
     processes = [(process, " ".join(process.info["cmdline"] or [])) for process in psutil.process_iter(["cmdline"])]
     return [process for process, line in processes if "java" in line and all(word in line for word in words)]

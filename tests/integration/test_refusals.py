@@ -1,4 +1,4 @@
-"""What a database may refuse at any time, or hide: said in one sentence, with nothing half done."""
+"""Changes that a database may refuse, and rows that it may hide: said in one sentence, with nothing half done."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

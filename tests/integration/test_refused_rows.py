@@ -33,7 +33,7 @@ REFUSALS = {
     "skip": "RETURN NULL",
     "undo": "NEW.status := OLD.status; RETURN NEW",
 }
-"""What the trigger does."""
+"""The actions of the trigger."""
 WAIT = "PERFORM pg_sleep(100); RETURN NEW"
 
 

@@ -1,4 +1,4 @@
-"""How videos stand and what became of them, as progress, summaries and --json read it."""
+"""The states of videos and what became of them, as progress, summaries and --json read it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

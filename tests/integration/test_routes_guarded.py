@@ -1,4 +1,4 @@
-"""What all routes together promise: admins' are closed to users, a search has an end, a name is one line.
+"""The promises of all routes together: admins' are closed to users, a search has an end, a name is one line.
 
 Who passes a route is ``test_doors``', what a request may cost ``test_request_limits``'.
 """

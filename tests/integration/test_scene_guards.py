@@ -1,4 +1,4 @@
-"""Scenes: whose they are when somebody searches, and that a video has one in each place."""
+"""Scenes: whose they are in a search, and that a video has one in each place."""
 
 from uuid import UUID
 

@@ -151,7 +151,7 @@ def test_a_misspelling_finds_what_was_meant(pool: Pool, api: TestClient) -> None
     assert ids_of(answer) == [str(lighthouse)]
     assert [(mark["start"], mark["end"]) for mark in answer["items"][0]["marks"]] == [(4, 14), (15, 21)]
     assert search(api, q="lighthouse", by="words")["corrected"] is None
-    # What another owner's videos say is nobody else's business.
+    # What another owner's videos say is not shown to this one.
     assert search(api, q="lighthoose", by="words")["corrected"] == "lighthouse"
     unlike = search(api, q="xylophone", by="words")
     assert (unlike["corrected"], unlike["items"]) == (None, [])

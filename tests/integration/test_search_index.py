@@ -1,4 +1,4 @@
-"""What every search engine promises, on each of them: words with their operators, nearest vectors, and the scope."""
+"""The promises of every search engine, tested on each: words with their operators, nearest vectors, and the scope."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ ALICES = Scope(ALICE)
 
 @pytest.fixture(params=[(EMBEDDING_DIM, MEANING_DIM), (1152, 1024)], ids=["short", "long"])
 def lengths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many numbers the models of the scenes make."""
+    """Vector lengths of the scenes' models."""
     of_pictures, of_meanings = request.param
     monkeypatch.setattr(VISION, "dimensions", of_pictures)
     monkeypatch.setattr(TEXT, "dimensions", of_meanings)
@@ -165,7 +165,7 @@ def test_only_the_scope_is_searched(pool: Pool, index: SearchIndex) -> None:
     now = datetime.now(UTC)
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET created_at = now() - interval '3 days' WHERE owner_id = %s", (BOB,))
-        connection.execute("UPDATE search_changes SET version = nextval('search_versions')")  # nobody else changes that
+        connection.execute("UPDATE search_changes SET version = nextval('search_versions')")  # changed by no other test
     scopes: list[tuple[Scope, set[UUID]]] = [
         (Scope(ALICE), set(mine)),
         (Scope(BOB), set(theirs)),

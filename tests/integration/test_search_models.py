@@ -1,4 +1,4 @@
-"""Which models are searched by: one per space, changed in one moment, and nobody writes by another."""
+"""The models that searches use: one per space, changed in one moment, and no process writes by another."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

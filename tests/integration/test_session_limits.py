@@ -1,4 +1,4 @@
-"""A process that stopped in the middle of a transaction holds nobody up for long."""
+"""A process that stopped in the middle of a transaction holds no other session up for long."""
 
 import pytest
 from psycopg.errors import LockNotAvailable

@@ -269,7 +269,7 @@ class _Flaky(StageLedger):
 
 
 async def _written(writer: LedgerWriter, *entries: OpenRun | ClosedRun) -> list[object]:
-    """What each entry is answered."""
+    """The answer to each entry."""
     serving = asyncio.create_task(writer.serve())
     try:
         added = [writer.add(entry) for entry in entries]

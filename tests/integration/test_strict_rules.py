@@ -1,4 +1,4 @@
-"""What the rules of an existing database refuse: one sentence, nothing half written, and never a failed search."""
+"""Refusals by the rules of an existing database: one sentence, nothing half written, and never a failed search."""
 
 import logging
 from collections.abc import Iterator

@@ -244,7 +244,7 @@ def test_no_web_role_queues_a_video(strict: Pool, existing_url: str, role: str) 
 def test_row_with_table_grants_is_fetched_as_adopted(
     strict: Pool, existing_url: str, settings: Settings, tmp_path: Path
 ) -> None:
-    """As whoever has been granted the table may write it: without an origin, it has the narrowest."""
+    """As a role that has been granted the table may write it: without an origin, it has the narrowest."""
     secret = store(tmp_path / "secret.mp4", b"a secret")
     with connect(existing_url) as connection:
         video_id = uuid4()

@@ -1,4 +1,4 @@
-"""What owners do while something else happens to the same videos, each stopped in the middle."""
+"""Actions of owners while something else happens to the same videos, each stopped in the middle."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -35,7 +35,7 @@ WITHOUT = {"up", "down", "process", "demo", "reembed"}
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended, and what it printed."""
+    """The end of a command, and its output."""
 
     status: int
     out: str
@@ -116,7 +116,7 @@ def check(text: str) -> None:
 
 
 def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
-    """How each command is called, so that it shows what others wrote; ``--json`` beside it where it takes that."""
+    """The calls of each command with which it shows what others wrote; ``--json`` beside it where it takes that."""
     bad, video = folder / f"rows {NASTY.replace('/', '')}.jsonl", folder / NASTY.replace("/", "")
     bad.write_text(json.dumps({"uri": f"http://host/{NASTY}"}) + "\n" + json.dumps({NASTY: 1}) + "\n")
     video.write_bytes(b"")

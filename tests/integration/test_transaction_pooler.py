@@ -1,4 +1,4 @@
-"""What the product does through a real PgBouncer that keeps no session."""
+"""The product behind a real PgBouncer that keeps no session."""
 
 import os
 import subprocess

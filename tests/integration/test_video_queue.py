@@ -364,7 +364,7 @@ def test_a_heartbeat_is_not_held_up_by_a_long_write_of_scenes(pool: Pool, queue:
             beat = threads.submit(queue.heartbeat, [writing.lease_token, beside.lease_token])
             assert beat.result(timeout=10) == {writing.lease_token, beside.lease_token}
             expire(pool, writing)
-            assert recovery(pool, "first").reap() == []  # who writes is at work: the lease is passed over
+            assert recovery(pool, "first").reap() == []  # the writer is running: the lease is passed over
             assert not written.done()
         written.result(timeout=10)
 
@@ -532,7 +532,7 @@ def test_a_listener_says_when_its_session_is_lost(pool: Pool, database_url: str)
 
 @pytest.fixture
 def closable(database_url: str, postgres_server: EmbeddedPostgres) -> Iterator[tuple[Pool, Callable[[bool], None]]]:
-    """A pool, and a switch that shuts its database to everybody or opens it again, as a restart does."""
+    """A pool, and a switch that shuts its database to all connections or opens it again, as a restart does."""
     name = conninfo_to_dict(database_url)["dbname"]
     assert isinstance(name, str)
 

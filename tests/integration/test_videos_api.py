@@ -1,4 +1,4 @@
-"""A user's own videos over HTTP: submitting, listing, looking at one; nobody else's."""
+"""A user's own videos over HTTP: submitting, listing, looking at one; no other user's."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -166,7 +166,7 @@ def test_what_waits_or_is_worked_on_can_be_cancelled_and_tried_again(api: TestCl
             (claimed,),
         )
     for video_id in (waiting, claimed):
-        for _ in range(2):  # again, as whoever did not get the answer would
+        for _ in range(2):  # again, as a caller that did not get the answer would
             answer = act(api, video_id, "cancel")
             assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (
                 200,

@@ -1,4 +1,4 @@
-"""Who is alive, as schedulers say of themselves and others read it."""
+"""The live schedulers and their workers, as schedulers announce them and others read it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How many videos are claimed: as much work as keeps the workers busy, and few of unknown length."""
+"""Number of videos that are claimed: as much work as keeps the workers busy, and few of unknown length."""
 
 from datetime import UTC, datetime
 from uuid import UUID

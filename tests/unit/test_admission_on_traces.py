@@ -2,7 +2,7 @@
 
 ``recorded_runs.json`` holds, by kind of batch, the length of each video and the run of each of its calls in seconds:
 24 clips of 22 s, and 8 of 6 to 90 s. Other programs used the same cores meanwhile, so pictures took longer than speech;
-on idle cores it is the other way round, which ``QUIET`` and the silent clips of one second stand for.
+on idle cores it is the other way round, which ``QUIET`` and the silent clips of one second represent.
 """
 
 import json
@@ -93,7 +93,7 @@ def test_throughput_is_that_of_claiming_everything(name: str, count: int) -> Non
 
 
 def test_claiming_everything_would_wait_long_in_between() -> None:
-    """What the bound is for: the same figure without it."""
+    """The reason for the bound: the same figure without it."""
     sent = batch("clips", 150)
     run(sent, work_s=EVERYTHING_S)
     assert fmean(video.processing_s for video in sent) > 10 * fmean(video.recorded.run_s for video in sent)

@@ -1,4 +1,4 @@
-"""How often, and how much at once, a caller may ask; what is remembered of callers is bounded."""
+"""Rates and bursts of a caller's requests; the memory of callers is bounded."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ class Clock:
 
 
 def taken(rates: Rates, caller: object, tries: int) -> int:
-    """How many of the requests were within the caller's rate."""
+    """Number of the requests that were within the caller's rate."""
     found = 0
     for _ in range(tries):
         try:

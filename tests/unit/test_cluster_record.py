@@ -1,4 +1,4 @@
-"""The record of which cluster is up: whole at every moment, whoever reads it; of one that died it is no cluster."""
+"""The record of which cluster is up: whole at every moment for every reader; of one that died it is no cluster."""
 
 import json
 from dataclasses import replace

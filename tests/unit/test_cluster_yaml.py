@@ -24,7 +24,7 @@ def config() -> dict[str, Any]:
 
 @pytest.fixture
 def prepared(config: dict[str, Any]) -> dict[str, Any]:
-    """What `ray up` makes of the file before it asks the provider for machines."""
+    """The file as `ray up` completes it before it asks the provider for machines."""
     filled: dict[str, Any] = prepare_config(config)
     return filled
 

@@ -1,4 +1,4 @@
-"""What a connection may do before its request is complete: real sockets, on a real uvicorn as Serve's proxy runs it."""
+"""Limits of a connection before its request is complete: real sockets, on a real uvicorn as Serve's proxy runs it."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ PATIENT = ConnectionLimits(most=20, header_s=60.0, body_pause_s=60.0, request_s=
 
 
 async def reading(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers once the body is complete; to /unread at once; to /long with more than anybody takes."""
+    """Answers once the body is complete; to /unread at once; to /long with more than any client takes."""
     more = scope["path"] != "/unread"
     while more:
         message = await receive()

@@ -61,7 +61,7 @@ def bearer(user_id: UUID) -> str:
 
 
 def statuses(client: TestClient, path: str) -> list[int]:
-    """Of nobody, a user and an admin."""
+    """Of a caller without a token, a user and an admin."""
     senders = [{}, {"Authorization": bearer(USER)}, {"Authorization": bearer(ADMIN)}]
     return [client.post(path, headers=headers).status_code for headers in senders]
 
@@ -78,7 +78,7 @@ def test_who_does_not_pass_is_not_read(client: TestClient) -> None:
 
 
 def test_who_does_not_pass_is_not_even_listened_to(client: TestClient) -> None:
-    """FastAPI by itself would read the body first."""
+    """FastAPI on its own would read the body first."""
     heard: list[Message] = []
     sent: list[Message] = []
 

@@ -1,4 +1,4 @@
-"""What an edit list leaves out is not there: durations, cuts and sound are those that a player shows."""
+"""Parts that an edit list leaves out are not there: durations, cuts and sound are those that a player shows."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What an existing Heimdex stored of a transcript, in the shapes that its versions wrote."""
+"""Transcripts that an existing Heimdex stored, in the shapes that its versions wrote."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a fetch looks at while it copies, whatever the scheme: the time, and the room there is."""
+"""Checks of a fetch while it copies, whatever the scheme: the time, and the room there is."""
 
 import shutil
 import threading

@@ -10,7 +10,7 @@ ANNA, BERT, MALLORY = UUID(int=1), UUID(int=2), UUID(int=3)
 
 
 def fill(slots: FetchSlots, owner: UUID, node: str = "node") -> int:
-    """How many downloads the owner may begin, one after the other."""
+    """Number of downloads that the owner may begin, one after the other."""
     count = 0
     while slots.may_begin(node, owner):
         slots.begin(node, owner)

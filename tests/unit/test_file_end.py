@@ -19,7 +19,7 @@ CUT_OFF = r"^only \d\.\d s of 3(5999|6000)\.\d s could be read: the file is cut 
 
 
 def read(path: Path) -> tuple[MediaInfo, float | None]:
-    """What the probe says, and where the last scene ends."""
+    """The probe's result, and the end of the last scene."""
     video = LocalVideo(path, path.stat().st_size, temporary=False)
     info = MediaReader(LIMITS).probe(video)
     [*_, last] = SceneDetector(96, 8, LIMITS, threads=1).detect(video, info)
@@ -38,7 +38,7 @@ def overstated(path: Path) -> Path:
 
 
 def _durations(suffix: str, data: bytes) -> list[tuple[int, bytes]]:
-    """Where a header states a duration, and what it says for ten hours."""
+    """Offsets at which a header states a duration, and its bytes for ten hours."""
     if suffix in (".mkv", ".webm"):
         tags = [(at.start(), b"DURATIOX") for at in re.finditer(rb"DURATIOND\x87", data)]
         return [(data.index(b"\x44\x89\x88") + 3, struct.pack(">d", STATED_S * 1000)), *tags]

@@ -92,7 +92,7 @@ MADE = {
     "vfork": (), "timer_create": (0, 0, bytes(8)), "userfaultfd": (1,), "personality": (0xFFFFFFFF,), "setsid": (),
     "adjtimex": (bytes(256),), "unshare": (0x10000000,),
 }  # fmt: skip
-"""What a process makes or changes of itself."""
+"""Calls that make or change something of the process itself."""
 
 
 @pytest.mark.parametrize("name", sorted(_on_files(b"", b"")))

@@ -166,7 +166,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def calls(tmp_path: Path) -> dict[str, Callable[..., Any]]:
-    """What a media worker answers."""
+    """The calls that a media worker answers."""
     return dict(_MediaLoader(MediaConfig(MEDIA_LIMITS, LIMITS, 64, 1))().calls)
 
 

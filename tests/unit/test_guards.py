@@ -1,4 +1,4 @@
-"""The table of guards fits the sources, and whoever removes them sees a guard that nobody would miss."""
+"""The table of guards fits the sources, and the trial of their removal shows a guard that no test would miss."""
 
 import ast
 import subprocess

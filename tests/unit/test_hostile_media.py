@@ -62,7 +62,7 @@ def worker(tmp_path: Path) -> Iterator[WatchedWorker]:
 
 
 def violations(video: Path, ending: Ending) -> list[str]:
-    """What is said against a file that should become ready."""
+    """Violations of a file that should become ready."""
     verdict = Verdict()
     verdict.judge_handmade(HostileFile("video", str(video), READY), ending)
     return verdict.counts(SEED).violations

@@ -49,7 +49,7 @@ def _text(name: str, commit: str) -> str:
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """What the client asks of a hub: a repository's files at a revision, and each of them."""
+    """The part of a hub that the client asks for: a repository's files at a revision, and each of them."""
 
     protocol_version = "HTTP/1.1"
 
@@ -106,7 +106,7 @@ def hub() -> Iterator[str]:
 
 
 def found(kind: str, hub: str, cache: Path, *names: str) -> list[str]:
-    """What is found under each name by a process of its own, since the client reads its settings when imported."""
+    """The files found under each name by a process of its own, since the client reads its settings when imported."""
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": "1"}
     program = [sys.executable, "-c", ASK[kind] + LOOP, *names]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)

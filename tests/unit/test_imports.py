@@ -1,4 +1,4 @@
-"""What the commands import before they do anything."""
+"""The imports of the commands before they do anything."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The lines of defence around FFmpeg, each by itself: what one lets through, the next one must not."""
+"""The lines of defence around FFmpeg, each alone: what one lets through, the next one must not."""
 
 import ctypes
 import io
@@ -65,7 +65,7 @@ def test_a_playlist_that_got_through_leads_to_no_other_host(tmp_path: Path, monk
         path.write_text(PLAYLIST.replace("{port}", str(server.server_address[1])))
         with pytest.raises(InvalidVideo):
             reader().probe(local(path))
-        socket.create_connection(("127.0.0.1", server.server_address[1])).close()  # comes after whoever came before
+        socket.create_connection(("127.0.0.1", server.server_address[1])).close()  # comes after any earlier connection
         while server.connected == 0:
             time.sleep(0.01)
         assert server.connected == 1

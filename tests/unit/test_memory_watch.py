@@ -1,4 +1,4 @@
-"""What a media file may take of a process's memory, and that nothing else is held to it."""
+"""The limit of a process's memory for a media file, and that nothing else is held to it."""
 
 import gc
 import resource

@@ -1,4 +1,4 @@
-"""Whatever the layout, what is said in any channel is heard; ordinary layouts are mixed as FFmpeg mixes them."""
+"""Speech in any channel of any layout is kept in the mix; ordinary layouts are mixed as FFmpeg mixes them."""
 
 import struct
 from collections.abc import Iterator, Sequence

@@ -150,7 +150,7 @@ def took_s(text: str) -> float:
 
 @pytest.fixture(scope="module")
 def plain_s() -> float:
-    """How long a million ordinary characters take."""
+    """Seconds that a million ordinary characters take."""
     return max(took_s("the boat is at sea, " * 50_000), 0.05)
 
 

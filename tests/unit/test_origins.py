@@ -1,4 +1,4 @@
-"""What is fetched for a submission is what its origin may have, and nothing else."""
+"""Fetches for a submission read what its origin may have, and nothing else."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a command prints whose libraries print too: its answer alone on standard output."""
+"""The output of a command whose libraries print too: its answer alone on standard output."""
 
 import json
 import subprocess

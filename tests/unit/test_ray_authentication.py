@@ -1,4 +1,4 @@
-"""Ray without its token authentication would execute anybody's code: the cluster refuses to run with it off."""
+"""Ray without its token authentication would execute any caller's code: the cluster refuses to run with it off."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a Ray node is started with, without starting one."""
+"""The ports of a Ray node, without starting one."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""One item ahead, in order, and what goes wrong while one is made is told where it is wanted."""
+"""One item ahead, in order, and an error while one is made is raised where it is wanted."""
 
 import threading
 from collections.abc import Iterator

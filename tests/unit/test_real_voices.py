@@ -28,7 +28,7 @@ from tests.file_by_file import recognised_file_by_file
 
 RATE = SPEECH_RATE_HZ
 VOICES = 14
-"""How many are shuffled: all would take minutes."""
+"""Number of voices that are shuffled: all would take minutes."""
 MOST_WORSE = 0.005
 """So much more of the words than file by file may differ from the reference."""
 REPORTED = SHARED_MEDIA / "reported"

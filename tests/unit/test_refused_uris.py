@@ -1,4 +1,4 @@
-"""What must not be read is refused, and nobody is connected to on the way: URIs, and files that name URIs."""
+"""Forbidden sources are refused, and no connection is made on the way: URIs, and files that name URIs."""
 
 from dataclasses import replace
 from ipaddress import ip_network

@@ -1,4 +1,4 @@
-"""The words' times tell loops from chants."""
+"""The words' times distinguish loops from chants."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What the commands print at the end: tables whose sums are right, on the stream where each belongs."""
+"""The commands' output at the end: tables whose sums are right, on the stream where each belongs."""
 
 import io
 from typing import Any

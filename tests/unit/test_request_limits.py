@@ -1,4 +1,4 @@
-"""What one request may cost, around an application that does nothing; on a real server: ``test_api_limits``."""
+"""The limits of one request, around an application that does nothing; on a real server: ``test_api_limits``."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def answer_of(
     path: str = "/",
     query: bytes = b"",
 ) -> list[Message]:
-    """All that is sent, to somebody who sends the parts of a body, then nothing more, and waits five seconds."""
+    """All that is sent, to a client that sends the parts of a body, then nothing more, and waits five seconds."""
     sent: list[Message] = []
     left = list(parts)
 

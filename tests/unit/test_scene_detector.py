@@ -1,4 +1,4 @@
-"""Scenes tile the video, lie where the pictures say, and each has a picture of its own."""
+"""Scenes tile the video, are where the pictures say, and each has a picture of its own."""
 
 from pathlib import Path
 

@@ -182,7 +182,7 @@ def test_key_frames_smaller_than_the_models_input_are_refused() -> None:
     ("start_s", "end_s", "text"),
     [
         (0.0, 1.0, "one"),
-        (1.0, 2.0, "two"),  # its middle lies on the cut: it belongs to the scene that begins there
+        (1.0, 2.0, "two"),  # its middle is on the cut: it belongs to the scene that begins there
         (2.0, 3.0, "three"),
         (0.0, 9.0, "one two three"),
         (3.0, 9.0, ""),

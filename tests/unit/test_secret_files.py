@@ -26,7 +26,7 @@ COMPANIONS = {
     "HEIMDEX_STORAGE_ROOT": "https://storage.example.org",
     "HEIMDEX_JWT_SECRET": VALUES["jwt_secret"],
 }
-"""What the settings of the secrets need beside them."""
+"""Settings that those of the secrets need beside them."""
 
 
 @pytest.fixture(autouse=True)

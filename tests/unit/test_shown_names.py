@@ -1,4 +1,4 @@
-"""Names and URIs as people see them: one line, whatever bytes somebody put into them to move a terminal's cursor."""
+"""Names and URIs as people see them: one line, whatever bytes are in them to move a terminal's cursor."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How much sound a Whisper is given."""
+"""Amount of sound that a Whisper is given."""
 
 from hypothesis import given
 from hypothesis import strategies as some

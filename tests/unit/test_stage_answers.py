@@ -1,4 +1,4 @@
-"""What a worker makes of what a stage answered or raised, without Ray: checked, blamed on somebody, storable."""
+"""How a worker handles answers and errors of a stage, without Ray: checked, each error with its blame, storable."""
 
 import gc
 import os

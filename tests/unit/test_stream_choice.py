@@ -1,4 +1,4 @@
-"""Which track is heard: the pictures' own program, the main sound, the asked language, one that is not silent."""
+"""The track that is chosen: the pictures' own program, the main sound, the asked language, one that is not silent."""
 
 import unicodedata
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a submission may say, wherever it comes from."""
+"""The rules of a submission's contents, wherever it comes from."""
 
 from typing import Any
 

@@ -61,7 +61,7 @@ JOINED = [(suffix, kind) for suffix in ("ts", "mpg", "flv", "webm", "ogv") for k
 
 
 def joined(pieces: list[Clip]) -> Expected:
-    """What pieces show one after the other, each until its last stream ends."""
+    """The expected contents of pieces one after the other, each until its last stream ends."""
     begin_s, cuts_s, beeps_s = 0.0, [], []
     for piece in pieces:
         zero_s = min(piece.pictures_from_s, piece.sound_from_s)

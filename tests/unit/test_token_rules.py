@@ -1,4 +1,4 @@
-"""What the verifier by itself makes of tokens: none that is bad names a user, whichever way it is bad.
+"""Tokens in the verifier alone: none that is bad names a user, whichever way it is bad.
 
 The same tokens against every route are ``test_refused_tokens``'.
 """
@@ -70,7 +70,7 @@ def test_a_key_is_for_one_algorithm(issuer: Issuer) -> None:
 
 @pytest.mark.parametrize("stated", ["HS256", "RS256", "ES256"])
 def test_a_symmetric_key_that_was_published_signs_nothing(issuer: Issuer, stated: str) -> None:
-    """Everybody could read it in the key set and sign with it, whatever the header calls the algorithm."""
+    """Every caller could read it in the key set and sign with it, whatever the header calls the algorithm."""
     published = base64.urlsafe_b64encode(PUBLISHED).rstrip(b"=").decode()
     issuer.keys.append({"kty": "oct", "kid": "oct", "alg": "HS256", "k": published})
     header = json.dumps({"alg": stated, "kid": "oct"}).encode()

@@ -228,7 +228,7 @@ def test_a_model_that_is_not_there_is_named_with_the_mend(
 
 def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(
         ConfigurationError,
         match=r"hub could not be reached; set HEIMDEX_WHISPER_MODEL to a dir.* or to bundled",

@@ -95,7 +95,7 @@ def read_by_ffmpeg(text: str, name: str) -> SHOWN:
 
 
 def displayed(text: str, name: str) -> str:
-    """What FFmpeg's decoder would show on one line, markup taken out."""
+    """The text that FFmpeg's decoder would show on one line, markup taken out."""
     with av.open(io.BytesIO(text.encode()), "r", format=name) as container:
         decoded: list[Any] = [part for packet in container.demux(subtitles=0) for part in packet.decode()]
     return " ".join(part.dialogue.decode().replace("\\N", " ").replace("\n", " ") for part in decoded)

@@ -1,4 +1,4 @@
-"""What a submission says travels to the workers that need it."""
+"""The contents of a submission travel to the workers that need them."""
 
 import asyncio
 from collections.abc import Sequence

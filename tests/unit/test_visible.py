@@ -30,7 +30,7 @@ PLAIN = ["a b~", "Über die Brücke", "海", "می\u200cخواهم", "👩\u200d
 
 @pytest.fixture
 def records() -> Iterator[io.StringIO]:
-    """What a log of this process says, guarded."""
+    """The guarded output of a log of this process."""
     factory, hook = logging.getLogRecordFactory(), sys.excepthook
     guard_output()
     stream = io.StringIO()

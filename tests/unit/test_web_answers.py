@@ -1,4 +1,4 @@
-"""What a web server says of a file is understood: when to come back, how it is encoded, that it is a page."""
+"""The answers of a web server about a file are understood: when to come back, how it is encoded, that it is a page."""
 
 import gzip
 import http.client

@@ -61,7 +61,7 @@ def test_public_addresses_may_be_read(address: str) -> None:
         ("fd00::1", "10.0.0.0/8 fd00::/8", True),
         ("127.0.0.1", "::/0", False),
         ("64:ff9b::10.1.2.3", "10.0.0.0/8", True),
-        # An address that stands for another opens nothing by itself.
+        # An address that represents another opens nothing on its own.
         ("::ffff:10.1.2.3", "10.0.0.0/8", False),
         ("::ffff:127.0.0.1", "::/0", False),
         ("64:ff9b::7f00:1", "::/0", False),
@@ -173,7 +173,7 @@ def test_proxies_of_the_environment_are_not_used(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for videos.test, signed by itself, with its key."""
+    """A self-signed certificate for videos.test, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "videos.test")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""How a query is read: operators where they make sense, words everywhere else."""
+"""Parsing of a query: operators where they make sense, words everywhere else."""
 
 import pytest
 
