@@ -71,7 +71,7 @@ class ActiveModel(Generic[Model]):
         self._loaded = {first.key: first}
 
     def current(self, stand: Stand) -> Model:
-        """The model that is active in ``stand``. One that is not loaded yet is waited for."""
+        """The active model of these states. One that is not loaded yet is waited for."""
         active = stand[State.ACTIVE][self._by]
         with self._lock:
             if active.key not in self._loaded:

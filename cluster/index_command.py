@@ -63,7 +63,7 @@ def verify(
 
 @app.command()
 def rebuild() -> None:
-    """Build the index anew. Searches are answered throughout: by the old one until the new one is complete."""
+    """Build the index again. Searches are answered meanwhile: by the old one until the new one is complete."""
     settings = load_settings()
     with _opened(settings) as (pool, url):
         if settings.search_engine is None:

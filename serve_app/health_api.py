@@ -82,7 +82,7 @@ def _probe_of(request: Request) -> ReadinessProbe:
 async def ready(response: Response, probe: Annotated[ReadinessProbe, Depends(_probe_of)]) -> Readiness:
     """Whether database and search engine answer, and a scheduler and workers of every kind were seen lately.
 
-    What stands in their way, a full disk for example, is said beside.
+    What keeps them from working, a full disk for example, is said beside.
     """
     states = await probe.states()
     all_ready = all(state.ready for state in states.values())

@@ -19,7 +19,7 @@ def list_quarantine(
     page: Page = 1,
     page_size: PageSize = 50,
 ) -> Quarantine:
-    """The videos of everybody that FAILED, latest first, and why."""
+    """All owners' videos that FAILED, latest first, and why."""
     videos, total = quarantine(parts.pool, page_size, (page - 1) * page_size, stage=stage)
     items = [vars(video) for video in videos]
     return Quarantine.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
@@ -32,5 +32,5 @@ def retry_videos(user_id: CurrentUser, parts: Parts, body: Choice | None = None)
 
 
 def cancel_videos(body: ChosenVideos, user_id: CurrentUser, parts: Parts) -> Cancelled:
-    """Cancel videos of anybody that wait or are on their way."""
+    """Cancel videos of any owner that wait or are on their way."""
     return Cancelled(cancelled=cancel(parts.pool, body.ids, by=admin(user_id)))

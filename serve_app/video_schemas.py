@@ -31,7 +31,7 @@ class VideoWarning(BaseModel):
 
 
 class Video(BaseModel):
-    """A video and how its processing stands; ``rtf`` is processing time over duration."""
+    """A video and the state of its processing; ``rtf`` is processing time over duration."""
 
     id: UUID
     uri: str | None

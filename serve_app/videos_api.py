@@ -125,7 +125,7 @@ def read_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Res
 
 
 def cancel_own_video(video_id: VideoId, user_id: CurrentUser, parts: Parts) -> Video:
-    """Cancel a video that waits or is on its way; one that is CANCELLED stays so. Whoever works on it stops."""
+    """Cancel a video that waits or is on its way; one that is CANCELLED stays so. An attempt that runs is stopped."""
     cancel(parts.pool, [video_id], user_id, _owner(parts, user_id))
     video = _own_video(parts, user_id, video_id)
     if video["status"] != VideoStatus.CANCELLED:

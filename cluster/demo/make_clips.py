@@ -1,7 +1,7 @@
 """Make the demo's clips and the truth beside them: `python -m cluster.demo.make_clips OUT` (needs flite).
 
 Owns timing, narration and encoding. Pictures and times follow from the screenplay alone; the bytes differ
-with the encoders' versions. What is shown and said stands in `screenplay`.
+with the encoders' versions. What is shown and said is in `screenplay`.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A scheduler dies right before and right after each of its writes; another one finishes the work.
 
-Nobody lists the writes: one that survives plays each scenario first and tells at how many points it could have died.
+The writes are not listed: one that survives plays each scenario first and reports at how many points it could die.
 ``python -m tests.chaos.crash_points``
 """
 

@@ -2,7 +2,7 @@
 
 ``python -m tests.chaos.ray_kills --seed 1``. The schedulers, their actors and pools are the cluster's own, the workers
 those of ``toy_way``. Kills are spread over the run by how many videos have ended; workers hold still when they are
-ahead of it, so that there is work under way whenever somebody is killed.
+ahead of it, so that there is work under way whenever a process is killed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""``make chaos``: everything that may befall the cluster befalls it, and what must hold is counted.
+"""``make chaos``: faults are injected into the cluster, and violated invariants are counted.
 
 Each part runs in a process of its own and says how it goes; a table of all parts is printed and kept in
 ``tests/chaos.md``. Parts that are not chosen keep the line of their last run, with its seed and commit.

@@ -1,4 +1,4 @@
-"""The search engine under fire: killed while videos are indexed, and whoever builds its index anew killed meanwhile.
+"""Faults of the search engine: killed while videos are indexed, as is the process that builds its index again.
 
 Afterwards ``heimdex index verify`` must find no difference, and while indexes are built no search may have failed.
 ``python -m tests.chaos.search_faults --seed 1``

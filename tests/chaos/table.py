@@ -6,7 +6,7 @@ from pathlib import Path
 
 HEAD = """# Chaos
 
-What befell the cluster, and how often something that must hold did not: no video lost or invented, none finalized
+Faults injected, and how often an invariant was violated: no video lost or invented, none finalized
 twice, no stale write accepted, the stage that failed named truthfully, the ledger consistent, nothing left behind.
 Made by `make chaos`; the seed makes a run's choices again, not its timing. A `+` behind the commit: with changes that
 were not committed.
