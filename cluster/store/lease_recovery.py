@@ -105,7 +105,7 @@ class LeaseRecovery:
         self._pool = pool
         self._scheduler = scheduler
         self._max_interruptions = rule.max_interruptions
-        self._refused: RefusedRows[int] = RefusedRows("video cannot be taken back", "lease_token")
+        self._refused: RefusedRows[int] = RefusedRows("video cannot be taken back", "lease")
 
     @property
     def trouble(self) -> str | None:

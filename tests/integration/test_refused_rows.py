@@ -270,12 +270,12 @@ def test_a_refused_lease_is_kept_and_taken_back_once_allowed(
     assert runs(strict, video.id)["downloading"]["outcome"] == "running"
     assert 0 < lease_of(strict, video.id)["left_s"] <= FIRST_DELAY_S
     assert reaper.reap() == []
-    assert caplog.text.count(f"lease_token={video.lease_token}") == 1
+    assert caplog.text.count(f"lease={video.lease_token}") == 1
     assert reaper.trouble is not None
     expire(strict, video)
     assert reaper.reap() == []
     assert FIRST_DELAY_S < lease_of(strict, video.id)["left_s"] <= 2 * FIRST_DELAY_S
-    assert caplog.text.count(f"lease_token={video.lease_token}") == 1
+    assert caplog.text.count(f"lease={video.lease_token}") == 1
     allow(strict)
     assert reaper.reap() == [video.id]
     assert row(strict, video.id)["status"] == ("FAILED" if spent else "PENDING")
