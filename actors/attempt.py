@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from actors.batch_writer import BatchWriter, LedgerWriter
+from actors.batch_writer import LONGEST_PUT_OFF_S, BatchWriter, LedgerWriter
 from actors.deadlines import Deadlines
 from actors.downloads import Downloads
 from actors.engine_outage import EngineOutage, is_engine_away
@@ -30,6 +30,7 @@ from cluster.contracts.errors import (
     NodeLost,
     NoSpace,
     QuotaExceeded,
+    StatementTimeout,
     WorkerCrash,
     WorkerLost,
 )
@@ -288,13 +289,19 @@ class Attempt:
         return await self._parts.downloads.remove(download_key(self.video), self._node_id)
 
     async def _until_database_answers(self, write: Any, *arguments: Any) -> None:
-        """Back-pressure: while the database is away nothing is decided, until the lease is lost."""
+        """Back-pressure: while the database is away nothing is decided, until the lease is lost.
+
+        Where it takes too long over this one video, the tries become rare: each keeps a thread from the others.
+        """
+        delay_s = DATABASE_RETRY_S
         while True:
             try:
                 await asyncio.to_thread(write, *arguments)
             except DatabaseUnavailable as error:
-                logger.warning("%s waits: %s", self.video.filename, error)
-                await asyncio.sleep(DATABASE_RETRY_S)
+                is_slow = isinstance(error, StatementTimeout)
+                delay_s = min(2 * delay_s, LONGEST_PUT_OFF_S) if is_slow else DATABASE_RETRY_S
+                logger.warning("%s: a write waits for %g s: %s", self.video.id, delay_s, error)
+                await asyncio.sleep(delay_s)
             else:
                 return
 

@@ -1,7 +1,7 @@
 """Batches what attempts write to the database: everything that came up during one write goes into the next.
 
 The order is kept, across batches and within one: when an entry is written, so is every entry before it that was not
-refused.
+refused, or put off because the database took too long over it alone.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost, StatementTimeout
 from cluster.contracts.videos import ClaimedVideo
+from cluster.store.refusals import sentence_of
 from cluster.store.stage_ledger import BegunVideo, ClosedRun, OpenRun, StageLedger
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 BETWEEN_WRITES_S = 0.01
 """While many videos are on their way, a write is for several of them; one that is alone does not wait."""
 RETRY_DELAY_S = 0.5
+LONGEST_PUT_OFF_S = 60.0
+"""An entry over which the database takes too long is tried again after a second, two, four and so on up to this."""
 
 
 class Fenced(Protocol):
@@ -36,6 +39,7 @@ Entry = TypeVar("Entry", bound=Fenced)
 class _Waiting(Generic[Entry]):
     entry: Entry
     written: "asyncio.Future[None]"
+    put_off_s: float = 0.5
 
 
 class BatchWriter(Generic[Entry]):
@@ -66,8 +70,12 @@ class BatchWriter(Generic[Entry]):
             batch, self._waiting = self._waiting, []
             try:
                 _answer(batch, await self._until_written(batch))
-            except Exception:
-                logger.exception("the database refuses a batch; its entries are written one by one")
+            except Exception as error:
+                logger.warning(
+                    "the database refuses a batch of %d; they are written one by one: %s",
+                    len(batch),
+                    sentence_of(error),
+                )
                 await self._write_each(batch)
             next_s = time.monotonic() + BETWEEN_WRITES_S
 
@@ -76,15 +84,31 @@ class BatchWriter(Generic[Entry]):
         for waiting in batch:
             try:
                 _answer([waiting], await self._until_written([waiting]))
+            except StatementTimeout as error:
+                self._put_off(waiting, error)
             except Exception as error:
                 if not waiting.written.done():
                     waiting.written.set_exception(error)
 
+    def _put_off(self, waiting: _Waiting[Entry], error: StatementTimeout) -> None:
+        """Something waits on the row of this one video, such as a trigger: the others are written meanwhile."""
+        waiting.put_off_s = min(2 * waiting.put_off_s, LONGEST_PUT_OFF_S)
+        logger.warning("%s: a write waits for %g s: %s", waiting.entry.video.id, waiting.put_off_s, error)
+        asyncio.get_running_loop().call_later(waiting.put_off_s, self._add_again, waiting)
+
+    def _add_again(self, waiting: _Waiting[Entry]) -> None:
+        if not waiting.written.done():  # its attempt was not cancelled meanwhile
+            self._waiting.append(waiting)
+            self._work.set()
+
     async def _until_written(self, batch: list[_Waiting[Entry]]) -> set[int]:
+        """The tokens that are still held. Raises StatementTimeout, for which the database must not be away."""
         entries = [waiting.entry for waiting in batch]
         while True:
             try:
                 return await asyncio.to_thread(self._write, entries)
+            except StatementTimeout:
+                raise
             except DatabaseUnavailable as error:
                 logger.warning("%d writes wait: %s", len(entries), error)
                 await asyncio.sleep(RETRY_DELAY_S)

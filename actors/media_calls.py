@@ -42,6 +42,8 @@ Probe = Callable[[LocalVideo, str | None], MediaInfo]
 ReadSpeech = Callable[[LocalVideo, MediaInfo], Iterator[SpeechWindow]]
 Detect = Callable[[LocalVideo, MediaInfo], Iterator[SceneBlock]]
 NAMES = "probe", "read_speech", "detect"
+SLACK_S = 60.0
+"""Read beyond a file's longest duration before that is noticed, at most."""
 
 
 def decoding_calls(limits: MediaLimits, key_frame_px: int, threads: int) -> Calls:
@@ -150,7 +152,7 @@ def _checked_block(block: Any, limits: MediaLimits) -> SceneBlock:
 
 def _are_within(limits: MediaLimits, *times_s: float | None) -> bool:
     """Whether times or lengths of a file can be those of one that is as long as is allowed."""
-    return all(time_s is None or abs(time_s) <= 2 * limits.max_duration_s for time_s in times_s)
+    return all(time_s is None or abs(time_s) <= 2 * limits.max_duration_s + SLACK_S for time_s in times_s)
 
 
 def _is_array(array: NDArray[Any], kind: type, dimensions: int) -> bool:

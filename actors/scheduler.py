@@ -53,6 +53,7 @@ from cluster.store.lease_recovery import LeaseRecovery
 from cluster.store.opensearch import open_client
 from cluster.store.owner_requests import QuotaCharges
 from cluster.store.queue_signals import can_listen, notifications
+from cluster.store.refusals import sentence_of
 from cluster.store.stage_ledger import DatabaseClock, StageLedger
 from cluster.store.video_queue import VideoQueue
 from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState
@@ -236,7 +237,7 @@ class VideoScheduler:
         try:
             result = await step
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # below are the values of a row
+            reason = f"{type(error).__name__}: {sentence_of(error)}"
             if self._failing.get(event) != reason:
                 logger.log(
                     logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.ERROR,

@@ -186,7 +186,7 @@ def _take_over(pool: Pool, videos: Sequence[LeftVideo], statuses: Sequence[str],
 def _refusal(video: LeftVideo, limits: FetchLimits) -> tuple[str, str] | None:
     """Why a video is not taken over, in general and in particular."""
     if len(video.path) > MAX_URI:
-        return "its storage path is too long", f"{shown(video.path[:100])}... is longer than {MAX_URI} characters"
+        return "its storage path is too long", f"{shown(video.path)[:100]}... is longer than {MAX_URI} characters"
     if not is_relative(video.path):
         return "its storage path is not relative", "its storage path is not relative to the storage root"
     if is_of_another_owner(video.path, video.owner_id):

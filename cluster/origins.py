@@ -22,7 +22,7 @@ def limits_for(uri: str, origin: Origin, owner_id: UUID, limits: FetchLimits) ->
         InvalidVideo: nothing of this origin may have it; the sentence says what is allowed.
     """
     if len(uri) > MAX_URI:
-        raise InvalidVideo(f"where it is, is said in more than {MAX_URI} characters: {shown(uri[:100])}...")
+        raise InvalidVideo(f"where it is, is said in more than {MAX_URI} characters: {shown(uri)[:100]}...")
     if origin.by_operator:
         check_folder(uri, owner_id)
         return limits

@@ -25,7 +25,7 @@ EXPECTED = {
     "get_search_timeseries(integer)": "d60e8c78e2e26a6f09398c398b0ad2f6",
     "get_throughput_timeseries(integer)": "0d2818c81ad774d436a9521c2188d4c1",
     "heimdex_plausible_ms(anyelement)": "26a33ce57364408304e1c64d0d05b6dc",
-    "heimdex_plausible_seconds(anyelement)": "f2c6b4dd019529cc041f7bedec8418de",
+    "heimdex_plausible_seconds(anyelement)": "84374a7c619b35c789b39ade7abfc7ee",
     "heimdex_plausible_time(timestamp with time zone)": "ec9feb88e5159a44841ac922ff5b4b9f",
     "heimdex_user_activity(integer,uuid)": "a1771fdece8407b313cb989384f0c294",
     "heimdex_users_total()": "8dcd8401726d2364a5597f31debc0980",

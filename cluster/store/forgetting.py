@@ -33,6 +33,8 @@ from cluster.video_uris import video_name
 REMOVALS = 2
 """At once, and again when no worker can still be writing."""
 AGAIN_AFTER = timedelta(minutes=30)
+MAX_LETTERS = 20_000_000
+"""Of a video, in which words are looked for; 12 hours of speech have some 650,000."""
 
 TELLING_OF_SEARCHES = ("search_metadata",)
 """Of an existing Heimdex: the same of its searches."""
@@ -83,7 +85,7 @@ WITH chosen AS MATERIALIZED (
     FROM named WHERE q.id = named.id
 ), scenes AS (
     DELETE FROM video_scenes AS s USING forgotten AS f WHERE s.video_id = f.id
-    RETURNING s.video_id, {SCENE_TEXT} AS text
+    RETURNING s.id, s.video_id, {SCENE_TEXT} AS text
 ), transcripts AS (
     DELETE FROM video_transcripts AS t USING forgotten AS f WHERE t.video_id = f.id
 ), results AS (
@@ -102,7 +104,13 @@ WITH chosen AS MATERIALIZED (
     INSERT INTO forgotten_pictures (video_id) SELECT id FROM forgotten ON CONFLICT (video_id) DO NOTHING
 )
 SELECT f.id, f.owner_id,
-       ARRAY(SELECT s.text FROM scenes AS s WHERE s.video_id = f.id) AS texts
+       ARRAY(
+           SELECT left(s.text, {MAX_LETTERS} - s.before::integer)
+           FROM (SELECT text, coalesce(sum(length(text)) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING
+                                                               AND 1 PRECEDING), 0) AS before
+                 FROM scenes WHERE video_id = f.id) AS s
+           WHERE s.before < {MAX_LETTERS}
+       ) AS texts
 FROM forgotten AS f
 """
 

@@ -148,7 +148,7 @@ class IndexCheck:
         with engine_errors():
             self._client.delete_by_query(
                 index=self._index.writer,
-                body={"query": {"bool": {"filter": ours, "must_not": numbered}}},
+                body={"query": {"bool": {"filter": [ours, {"exists": {"field": "index"}}], "must_not": numbered}}},
                 conflicts="proceed",
             )
 

@@ -5,6 +5,7 @@ the stage.
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from psycopg.rows import DictRow, dict_row
 from cluster.contracts.stages import RetryRule
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
-from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
+from cluster.store.refusals import BRIEFLY, ONE_BY_ONE_S, REFUSALS, SKIPPED, WITHIN_TURN, RefusedRows, sentence_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ WITH held AS MATERIALIZED (
     FROM held JOIN video_stage_runs AS r ON r.video_id = held.video_id AND r.outcome = 'running'
     ORDER BY r.video_id, r.ready_at DESC, r.stage
 ), verdict AS (
-    SELECT v.id, held.lease_token, v.status = 'PROCESSING' AS processing,
+    SELECT v.id, held.lease_token, (v.status = 'PROCESSING') IS TRUE AS processing,
            p.interruptions + %(counted)s AS interruptions,
            %(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent,
            coalesce(s.stage, nullif(v.processing_stage, 'queued'), 'failed') AS stage,
@@ -137,14 +138,17 @@ class LeaseRecovery:
         }
         refused: dict[int, str] = {}
         try:
-            rows = self._execute(chosen, locking, parameters)
+            rows = self._execute(WITHIN_TURN, chosen, locking, parameters)
         except REFUSALS as error:
             logger.debug("taking back refused by the database; leases are taken back one by one", exc_info=error)
             rows = []
+            end_s = time.monotonic() + ONE_BY_ONE_S
             for token in self._tokens(chosen, parameters):
+                if limit is not None and time.monotonic() > end_s:
+                    break  # what is left has still expired at the next look
                 one = f"{chosen} AND lease_token = %(token)s"
                 try:
-                    rows += self._execute(one, locking, {**parameters, "token": token}, BRIEFLY)
+                    rows += self._execute(BRIEFLY, one, locking, {**parameters, "token": token})
                 except REFUSALS as refusal:
                     refused[token] = sentence_of(refusal)
         refused |= {row["lease_token"]: SKIPPED for row in rows if not row["taken_back"]}
@@ -159,8 +163,8 @@ class LeaseRecovery:
         with self._pool.autocommitted() as connection:
             connection.execute(_SET_ASIDE, {"tokens": list(reasons), "delays": delays})
 
-    def _execute(self, chosen: str, locking: str, parameters: Mapping[str, object], before: str = "") -> list[DictRow]:
-        statement = before + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
+    def _execute(self, within: str, chosen: str, locking: str, parameters: Mapping[str, object]) -> list[DictRow]:
+        statement = within + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=dict_row)  # one message: no process is stopped in between
             cursor.execute(statement, parameters)

@@ -24,7 +24,7 @@ def plausible(column: str) -> str:
 
 
 SECONDS = "public.heimdex_plausible_seconds(v.duration_s)"
-"""The duration of the video ``v``, from 1e-3 to 1e7 seconds, else NULL."""
+"""The duration of the video ``v``, from 1e-9 to 1e7 seconds, else NULL."""
 PROCESSING_MS = "public.heimdex_plausible_ms(v.processing_duration_ms)"
 """Processing time of the video ``v``, from 0 ms to 24 days, else NULL."""
 STARTED_AT = f"""CASE WHEN {plausible("v.processing_started_at")} > clock_timestamp() - interval '576 hours'

@@ -24,6 +24,10 @@ REFUSALS = (DatabaseError, StatementTimeout)
 """Errors that a change of one row may raise while the connection lasts; a trigger that waits ends in a timeout."""
 BRIEFLY = "SET LOCAL statement_timeout = 2000; "
 """Before a statement about one row, in the same message: what holds it up holds up others for two seconds at most."""
+WITHIN_TURN = "SET LOCAL statement_timeout = 10000; "
+"""The same before a statement about rows of several owners, also behind a pooler, where sessions have no timeout."""
+ONE_BY_ONE_S = 10.0
+"""Time for trying rows one by one; the next look goes on with the others."""
 MESSAGE_LENGTH = 500
 SKIPPED = "a trigger of the table videos skips the change"
 """The reason of a row that an UPDATE left as it was, without an error."""
@@ -31,8 +35,8 @@ SKIPPED = "a trigger of the table videos skips the change"
 Key = TypeVar("Key")
 
 
-def sentence_of(error: DatabaseError | StatementTimeout) -> str:
-    """The database's message in one line, without secrets, at most ``MESSAGE_LENGTH`` characters."""
+def sentence_of(error: Exception) -> str:
+    """The message in one line of at most ``MESSAGE_LENGTH`` characters, without secrets and the values of a row."""
     message = error.diag.message_primary if isinstance(error, DatabaseError) else None
     return redacted(" ".join((message or str(error)).split()))[:MESSAGE_LENGTH]
 

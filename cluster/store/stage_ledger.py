@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import ClientCursor, Connection
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from cluster.contracts.media import MediaInfo
@@ -20,6 +21,7 @@ from cluster.contracts.results import StageReport
 from cluster.contracts.stages import REQUIRES, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.database import Pool
+from cluster.store.refusals import WITHIN_TURN
 
 _OPEN = """
 -- Begin stage runs; a run whose lease is lost is not written. The video shows the stage that began last.
@@ -162,11 +164,14 @@ def _held(connection: Connection[dict[str, Any]], tokens: Sequence[int]) -> set[
     """Those of the leases that are held. KEY SHARE keeps a lease from being taken back meanwhile, and lets heartbeats
     prolong it.
     """
-    rows = connection.execute(
-        "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) ORDER BY lease_token FOR KEY SHARE",
+    cursor = ClientCursor(connection, row_factory=dict_row)
+    cursor.execute(
+        WITHIN_TURN
+        + "SELECT lease_token FROM video_leases WHERE lease_token = ANY (%s) ORDER BY lease_token FOR KEY SHARE",
         (list(tokens),),
     )
-    return {row["lease_token"] for row in rows}
+    cursor.nextset()
+    return {row["lease_token"] for row in cursor}
 
 
 def _open(connection: Connection[dict[str, Any]], runs: Sequence[OpenRun]) -> None:

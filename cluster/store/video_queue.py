@@ -6,6 +6,7 @@ owners do ``submissions``', stage runs the ledger's, scenes ``scenes``'.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
 from cluster.store.bounded_texts import FILENAME, PATH
 from cluster.store.database import Pool
 from cluster.store.plausible_times import STARTED_AT
-from cluster.store.refusals import BRIEFLY, REFUSALS, SKIPPED, RefusedRows, sentence_of
+from cluster.store.refusals import BRIEFLY, ONE_BY_ONE_S, REFUSALS, SKIPPED, WITHIN_TURN, RefusedRows, sentence_of
 from cluster.video_uris import video_name
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ WITH RECURSIVE owners AS (
 ), chosen AS (
     SELECT video_id, owner_id, turn, due_at FROM candidates ORDER BY turn, due_at, video_id LIMIT %(limit)s
 ){urgent}, waiting AS MATERIALIZED (
-    SELECT v.id, p.owner_id, v.status = 'PENDING' AS pending
+    SELECT v.id, p.owner_id, (v.status = 'PENDING') IS TRUE AS pending
     FROM {all_chosen} AS c
     JOIN videos AS v ON v.id = c.video_id
     JOIN video_processing AS p ON p.video_id = c.video_id
@@ -169,7 +170,7 @@ _URGENT = """, urgent_owners AS (
 )"""
 """Urgent videos claimed beyond the limit: of each owner those of the highest priority, which is above the usual."""
 _ALL_CHOSEN = "(TABLE chosen UNION ALL TABLE urgent)"
-_CLAIM_ONE = BRIEFLY + _CLAIM.format(only=" AND p.video_id = %(video)s", urgent="", all_chosen="chosen")
+_CLAIM_ONE = _CLAIM.format(only=" AND p.video_id = %(video)s", urgent="", all_chosen="chosen")
 
 _HEARTBEAT = """
 -- Prolong every lease that this scheduler holds; the answer says which it still holds. Leases are locked in order of
@@ -354,8 +355,11 @@ class VideoQueue:
         """
         claimed: list[ClaimedVideo] = []
         refused: set[UUID] = set()
+        end_s = time.monotonic() + self._lease_s / 4  # what is claimed has no heartbeat before this returns
         try:
             for _ in range(_CLAIM_ROUNDS):
+                if time.monotonic() > end_s:
+                    break
                 owners = Counter(video.owner_id for video in claimed)
                 left = {owner: cap - owners[owner] for owner, cap in caps.items()} | dict.fromkeys(refused, 0)
                 beyond = max(len(claimed) - limit, 0)
@@ -366,7 +370,7 @@ class VideoQueue:
         except (DatabaseError, DatabaseUnavailable) as error:
             if not claimed:
                 raise
-            logger.warning("claim broken off: %s (claimed=%d)", error, len(claimed))
+            logger.warning("claim broken off: %s (claimed=%d)", sentence_of(error), len(claimed))
         return claimed
 
     @property
@@ -418,15 +422,18 @@ class VideoQueue:
         if parameters["urgent"]:
             parts = {"urgent": _URGENT, "all_chosen": _ALL_CHOSEN}
         try:
-            rows = self._locked(_CLAIM.format(only="", **parts), parameters)
+            rows = self._locked(WITHIN_TURN + _CLAIM.format(only="", **parts), parameters)
         except REFUSALS as error:
             logger.debug("claim refused by the database; its videos are claimed one by one", exc_info=error)
         else:
             yield rows
             return
-        for chosen in self._locked(_CHOSEN_IDS.format(only="", **parts), parameters):
+        end_s = time.monotonic() + ONE_BY_ONE_S
+        for chosen in self._locked(WITHIN_TURN + _CHOSEN_IDS.format(only="", **parts), parameters):
+            if time.monotonic() > end_s:
+                break
             try:
-                yield self._locked(_CLAIM_ONE, {**parameters, "limit": 1, "video": chosen["id"]})
+                yield self._locked(BRIEFLY + _CLAIM_ONE, {**parameters, "limit": 1, "video": chosen["id"]})
             except REFUSALS as error:
                 refused[chosen["id"]] = sentence_of(error)
                 yield [{**chosen, "lease_token": None}]
@@ -475,7 +482,10 @@ class VideoQueue:
             "workers": [each.worker for each in done],
         }
         with self._pool.autocommitted() as connection:
-            return {row["lease_token"] for row in connection.execute(_FINISH, parameters)}
+            cursor = ClientCursor(connection, row_factory=dict_row)
+            cursor.execute(WITHIN_TURN + _FINISH, parameters)
+            cursor.nextset()
+            return {row["lease_token"] for row in cursor}
 
     def fail(self, video: ClaimedVideo, stage: str, failure: StageFailure) -> None:
         """Make the video FAILED in ``stage`` for good. Raises LeaseLost."""
@@ -492,9 +502,10 @@ class VideoQueue:
 
     def _fenced(self, statement: str, video: ClaimedVideo, **parameters: object) -> None:
         with self._pool.autocommitted() as connection:
-            cursor = ClientCursor(connection)  # two statements in one message: no process is stopped in between
-            cursor.execute(statement, {"id": video.id, "token": video.lease_token, **parameters})
-            cursor.nextset()
+            cursor = ClientCursor(connection)  # all statements in one message: no process is stopped in between
+            cursor.execute(WITHIN_TURN + statement, {"id": video.id, "token": video.lease_token, **parameters})
+            while cursor.nextset():
+                pass
             if cursor.rowcount == 0:
                 raise LeaseLost(f"the lease of {video.filename} is lost")
 

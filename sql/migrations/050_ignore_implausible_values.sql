@@ -11,9 +11,6 @@ BEGIN
     FOR old IN
         SELECT p.oid FROM pg_catalog.pg_proc AS p
         WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN (
-            'heimdex_plausible_time',
-            'heimdex_plausible_seconds',
-            'heimdex_plausible_ms',
             'get_admin_overview_metrics',
             'get_throughput_timeseries',
             'get_search_timeseries',
@@ -40,23 +37,23 @@ $$;
 -- number, since an existing table may have numeric, of which not every value is a double precision.
 
 -- A time that intervals, JSON and Python can hold, and that a clock may have said: from 1970 to a day from now.
-CREATE FUNCTION public.heimdex_plausible_time(timestamptz)
+CREATE OR REPLACE FUNCTION public.heimdex_plausible_time(timestamptz)
 RETURNS timestamptz
 LANGUAGE sql STABLE
 AS $$
     SELECT CASE WHEN $1 BETWEEN 'epoch'::timestamptz AND now() + interval '24 hours' THEN $1 END
 $$;
 
--- The duration of a video, in seconds: from a millisecond to 115 days.
-CREATE FUNCTION public.heimdex_plausible_seconds(anyelement)
+-- The duration of a video, in seconds: above zero, as far as it can divide, up to 115 days.
+CREATE OR REPLACE FUNCTION public.heimdex_plausible_seconds(anyelement)
 RETURNS double precision
 LANGUAGE sql IMMUTABLE
 AS $$
-    SELECT CASE WHEN $1 BETWEEN 0.001 AND 10000000 THEN $1::double precision END
+    SELECT CASE WHEN $1 BETWEEN 0.000000001 AND 10000000 THEN $1::double precision END
 $$;
 
 -- How long processing or a search took, in milliseconds: up to 24 days, so that an integer holds it.
-CREATE FUNCTION public.heimdex_plausible_ms(anyelement)
+CREATE OR REPLACE FUNCTION public.heimdex_plausible_ms(anyelement)
 RETURNS double precision
 LANGUAGE sql IMMUTABLE
 AS $$

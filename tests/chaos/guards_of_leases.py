@@ -16,6 +16,27 @@ _OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_whi
 
 _CLAIM = [
     Guard(
+        "a claim ends before its leases expire",
+        "cluster/store/video_queue.py",
+        "                if time.monotonic() > end_s:\n                    break\n                owners",
+        "                owners",
+        (f"{_REFUSED}test_a_claim_beside_triggers_that_wait_returns_before_its_leases_expire",),
+    ),
+    Guard(
+        "a write that waits is put off",
+        "actors/batch_writer.py",
+        "            except StatementTimeout:\n                raise\n",
+        "",
+        (f"{_REFUSED}test_a_write_that_waits_holds_up_no_other[end]",),
+    ),
+    Guard(
+        "a write that was put off is tried again",
+        "actors/batch_writer.py",
+        "            self._waiting.append(waiting)\n            self._work.set()\n",
+        "            self._work.set()\n",
+        (f"{_REFUSED}test_a_write_that_waits_holds_up_no_other[begin]",),
+    ),
+    Guard(
         "a claim skips what is locked",
         QUEUE,
         "FOR UPDATE OF v, p SKIP LOCKED",

@@ -103,7 +103,7 @@ _CHECKS = [
     Guard(
         "figures: an impossible duration counts as none",
         PLAUSIBLE,
-        "CASE WHEN $1 BETWEEN 0.001 AND 10000000 THEN $1::double precision END",
+        "CASE WHEN $1 BETWEEN 0.000000001 AND 10000000 THEN $1::double precision END",
         "$1::double precision",
         (
             "tests/integration/test_odd_rows.py::test_a_damaged_duration_counts_as_none_in_every_figure[NaN]",

@@ -214,7 +214,7 @@ _REMAINS = [
     Guard(
         "an attempt waits for a database that is away",
         ATTEMPT,
-        "                await asyncio.sleep(DATABASE_RETRY_S)",
+        "                await asyncio.sleep(delay_s)",
         "                raise",
         ("tests/integration/test_no_fault_of_the_video.py::test_a_failure_is_written_down_once_the_database_answers",),
     ),

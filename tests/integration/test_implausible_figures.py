@@ -248,7 +248,7 @@ def test_processing_time_of_the_rules_bounds_is_counted(api: TestClient, odd: Po
 
 def test_duration_is_shown_within_the_rules_bounds(api: TestClient, odd: Pool) -> None:
     add(odd)
-    for value, shown in {"0.001": 0.001, "10000000": 1e7, "0.0009": None, "10000001": None}.items():
+    for value, shown in {"0.000000001": 1e-9, "10000000": 1e7, "0.0000000009": None, "10000001": None}.items():
         put(odd, "videos", "duration_s", value)
         videos = {UUID(video["id"]): video["duration_s"] for video in get(api, USER)["recent_videos"]}
         assert videos[UUID("00000000-0000-4000-8000-000000000001")] == shown, value

@@ -87,6 +87,13 @@ def test_claim_of_a_long_text_holds_its_beginning(long: Pool) -> None:
         limits_for(claimed.uri, Origin.ADOPTED, CARA, FetchLimits(10**6, 1.0))
 
 
+def test_no_half_of_a_password_is_shown_of_a_long_uri() -> None:
+    uri = f"ftp://user:{'S' * 95}@host/" + "a" * MAX_URI
+    with pytest.raises(InvalidVideo, match="more than 4096 characters") as caught:
+        limits_for(uri, Origin.COMMAND, CARA, FetchLimits(10**6, 1.0))
+    assert "SSS" not in str(caught.value)
+
+
 def test_transcript_of_a_long_text_is_its_beginning(long: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.store.transcripts.MAX_LETTERS", 1000)
     read = read_transcript(long, CARA, VIDEO)

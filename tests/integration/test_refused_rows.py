@@ -107,20 +107,65 @@ def test_a_refused_video_is_set_aside_and_claimed_once_allowed(
     assert row(strict, refused)["status"] == "READY"
 
 
-def test_a_trigger_that_waits_holds_up_no_other(existing_url: str, strict: Pool) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statements that a trigger of one row may hold up take 0.3 s at most."""
+    for name in (
+        "video_queue.WITHIN_TURN",
+        "video_queue.BRIEFLY",
+        "lease_recovery.WITHIN_TURN",
+        "lease_recovery.BRIEFLY",
+        "stage_ledger.WITHIN_TURN",
+    ):
+        monkeypatch.setattr(f"cluster.store.{name}", "SET LOCAL statement_timeout = 300; ")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_trigger_that_waits_holds_up_no_other(strict: Pool, queue: VideoQueue) -> None:
     sent = send(strict, ANNA, 2)
-    with open_pool(existing_url, max_size=1, name="tests", statement_timeout_s=0.5) as impatient:
-        queue = VideoQueue(impatient, "first", 60.0)
-        refuse(strict, "wait", sent[0])
-        (video,) = queue.claim(10)
-        assert (video.id, queue.claim(10)) == (sent[1], [])
-        allow(strict)
-        (waited,) = queue.claim(10)
-        refuse(strict, "wait", sent[0])
-        expire(strict, video, waited)
-        assert recovery(impatient, "second").reap() == [video.id]
-        allow(strict)
-        assert recovery(impatient, "second").reap() == [waited.id]
+    refuse(strict, "wait", sent[0])
+    (video,) = queue.claim(10)
+    assert (video.id, queue.claim(10)) == (sent[1], [])
+    allow(strict)
+    (waited,) = queue.claim(10)
+    refuse(strict, "wait", sent[0])
+    expire(strict, video, waited)
+    assert recovery(strict, "second").reap() == [video.id]
+    allow(strict)
+    assert recovery(strict, "second").reap() == [waited.id]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_claim_beside_triggers_that_wait_returns_before_its_leases_expire(strict: Pool) -> None:
+    """What is claimed has no heartbeat before the claim returns."""
+    (honest,) = send(strict, DORA)
+    refuse(strict, "wait", *(send(strict, owner)[0] for owner in (ANNA, BEN, CARA, EMIL)))
+    queue = VideoQueue(strict, "first", 2.0)
+    assert [video.id for video in queue.claim(2)] == [honest]
+    assert lease_of(strict, honest)["left_s"] > 1.0
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("way", ["begin", "end"])
+def test_a_write_that_waits_holds_up_no_other(existing_url: str, strict: Pool, way: str) -> None:
+    slow, *others = send(strict, ANNA, 6)
+    status = "PROCESSING" if way == "begin" else "READY"
+    begun = "OLD.processing_started_at IS NULL AND NEW.processing_started_at IS NOT NULL" if way == "begin" else "true"
+    with strict.connection() as connection:
+        connection.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {WAIT}; END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE ON videos FOR EACH ROW
+                WHEN (OLD.id = '{slow}' AND NEW.status = '{status}' AND {begun}) EXECUTE FUNCTION refuse();
+            """.encode()
+        )
+    with scheduling(existing_url):
+        until_ready(strict, others)
+        assert row(strict, slow)["status"] == "PROCESSING"
+        with strict.connection() as connection:
+            connection.execute("DROP TRIGGER refuse ON videos")
+        until_ready(strict, [slow])
+    assert row(strict, slow)["interruptions"] == 0
 
 
 @pytest.mark.parametrize("refusal", ["exception", "skip"])
