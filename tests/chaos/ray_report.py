@@ -19,7 +19,9 @@ NOTICED_WITHIN_S = 5.0
 _ENDS = f"""
 SELECT v.*, (SELECT count(*) FROM video_scenes AS s WHERE s.video_id = v.id) AS scenes,
        ARRAY(SELECT finished_at FROM video_stage_runs AS r
-             WHERE r.video_id = v.id AND r.error_type = 'WorkerLost' ORDER BY 1) AS crashed_at
+             WHERE r.video_id = v.id AND r.error_type = 'WorkerLost' ORDER BY 1) AS crashed_at,
+       ARRAY(SELECT r.finished_at FROM video_stage_runs AS r
+             WHERE r.video_id = v.id AND r.error_type = 'WorkerLost' AND r.stage = 'downloading') AS fetcher_died_at
 FROM {VIDEOS} AS v ORDER BY v.storage_path
 """
 
@@ -74,7 +76,8 @@ def report(seed: int, troubles: Troubles, pool: Pool, seconds: float) -> Counts:
     claims = totals["by_scheduler"] or {}
     shared = [[claims.get(name, 0) for name in sorted(names)] for names in troubles.shared]
     wrong = [*troubles.violations, *violations(pool, RULE)]
-    wrong += [line for row in rows for line in _wrong(row, troubles)][:MOST_NAMED]
+    ended_fetchers = [at for row in rows if not _is_healthy(row) for at in row["fetcher_died_at"]]
+    wrong += [line for row in rows for line in _wrong(row, troubles, ended_fetchers)][:MOST_NAMED]
     wrong += [f"two schedulers did not share the work: {numbers} claims" for numbers in shared if _is_unshared(numbers)]
     statuses = [row["status"] for row in rows]
     return Counts(
@@ -90,19 +93,29 @@ def report(seed: int, troubles: Troubles, pool: Pool, seconds: float) -> Counts:
     )
 
 
-def _wrong(row: dict[str, Any], troubles: Troubles) -> Iterator[str]:
-    """Violations of a video, whose end is known from its URI and from the kills that hit it."""
+def _is_healthy(row: dict[str, Any]) -> bool:
+    return str(row["storage_path"]).startswith("toy://none/")
+
+
+def _wrong(row: dict[str, Any], troubles: Troubles, ended_fetchers: list[datetime]) -> Iterator[str]:
+    """Violations of a video, whose end is known from its URI and from the kills that hit it.
+
+    ``ended_fetchers``: times at which faulty videos ended their fetcher, a crash of each video that it was downloading.
+    """
     uri = str(row["storage_path"])
     fault, stage, _ = uri.removeprefix("toy://").split("/")
-    healthy = fault == "none"
+    healthy = _is_healthy(row)
+    dealt = troubles.bookings.crashes[row["id"]]
+    by_chance = sum(_is_after_one_of(at, troubles.idle_kills) for at in row["crashed_at"])
+    by_chance += sum(_is_close_to_one_of(at, ended_fetchers) for at in row["fetcher_died_at"])
     expected = ("READY", "completed", None) if healthy else ("FAILED", stage, FAULTS[fault])
     found = (row["status"], row["processing_stage"], row["error_type"])
+    if healthy and by_chance and RULE.max_crashes <= row["crashes"] <= dealt + by_chance:
+        return
     if found != expected:
         yield f"{row['id']} {uri} ended {found} instead of {expected}: {row['error_message']}"
     if healthy and row["scenes"] != SCENES:
         yield f"{row['id']} has {row['scenes']} scenes instead of {SCENES}"
-    dealt = troubles.bookings.crashes[row["id"]]
-    by_chance = sum(_is_after_one_of(at, troubles.idle_kills) for at in row["crashed_at"])
     if healthy and (row["failures"] or not dealt <= row["crashes"] <= dealt + by_chance):
         charged = f"{row['failures']} errors and {row['crashes']} crashes (at {list(map(str, row['crashed_at']))})"
         yield f"{row['id']} is charged with {charged} instead of 0 and {dealt}"
@@ -111,3 +124,7 @@ def _wrong(row: dict[str, Any], troubles: Troubles) -> Iterator[str]:
 def _is_after_one_of(moment: datetime, kills: list[datetime]) -> bool:
     """Whether a worker thought idle may have been sent a call just when it was killed."""
     return any(0 <= (moment - kill).total_seconds() <= NOTICED_WITHIN_S for kill in kills)
+
+
+def _is_close_to_one_of(moment: datetime, ends: list[datetime]) -> bool:
+    return any(abs((moment - end).total_seconds()) < 1 for end in ends)
