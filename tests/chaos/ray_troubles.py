@@ -55,7 +55,7 @@ class Troubles:
         self.done: Counter[str] = Counter()
         self.struck_stages: Counter[str] = Counter()
         self.idle_kills: list[datetime] = []
-        """Times at which workers were killed that were at nothing; one may have been sent a call meanwhile."""
+        """Times at which a worker was killed that was idle, or a fetcher: it may have been sent a call meanwhile."""
         self.shared: list[set[str]] = []
         """For each life with two schedulers, the names that their leases carry."""
         self.violations = self.bookings.violations
@@ -145,6 +145,8 @@ class Troubles:
                 return False
             killed = signal_to(pid, signal.SIGKILL)
         self._forget(pid)
+        if occupation.stage is Stage.DOWNLOADING:  # of several videos, of which some may not be in the journal yet
+            self.idle_kills.append(datetime.now(UTC))
         self.struck_stages[occupation.stage] += 1
         self._settle("worker", struck, certain=True)
         return self._count("busy worker", killed)
