@@ -223,7 +223,7 @@ class VideoScheduler:
             if time.monotonic() - looked_s >= POLL_S:  # videos end far more often than leases expire
                 looked_s = time.monotonic()
                 await self._or_logged("taking back expired leases", asyncio.to_thread(self._recovery.reap))
-                self._look()
+                await self._or_logged("looking for workers", self._look_again())
             if await self._or_logged("claim", self._claim()):
                 await asyncio.sleep(BETWEEN_CLAIMS_S)
             with contextlib.suppress(TimeoutError):
@@ -293,6 +293,9 @@ class VideoScheduler:
         self._more_waits = self._urgent_waits = True
         self._fetchers.follow_nodes()
         self._workers.update((kind, pool.loaded) for kind, pool in self._pools.items())
+
+    async def _look_again(self) -> None:
+        self._look()
 
     def _look_now(self) -> None:
         self._look()

@@ -1,7 +1,7 @@
 -- What others write makes no more documents and no more tables than a cluster needs.
 
 -- Users of an existing database may write scenes of any index. A video has documents of the scenes 0 to 99,999 in an
--- index of a search engine: of a larger count, emptying them would fill the memory of whoever does it. Counts from
+-- index of a search engine: of a larger count, emptying them would fill a process's memory. Counts from
 -- before are made those of the scenes that are there (029 counted rows, whose indexes may leave gaps).
 UPDATE public.search_changes AS c
 SET most_scenes = found.most

@@ -82,7 +82,7 @@ _CLAIM = [
         ),
     ),
     Guard(
-        "refused videos take nobody's place",
+        "refused videos take no other's place",
         QUEUE,
         "SET available_at = clock_timestamp() + make_interval(secs => r.delay_s), error",
         "SET error",

@@ -148,6 +148,23 @@ def test_a_video_submitted_during_a_claim_is_claimed_next(
     assert time_of(pool, later[0]) < PATIENCE_S / 2
 
 
+def test_a_look_at_workers_that_fails_ends_no_scheduler(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, failed = PlayedScheduler._look, threading.Event()
+
+    def fails_once(self: PlayedScheduler) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("Ray is away")
+        look(self)
+
+    monkeypatch.setattr(PlayedScheduler, "_look", fails_once)
+    with scheduling(database_url):
+        until_ready(pool, send(pool, 1))
+    assert failed.is_set()
+
+
 def test_a_slow_download_saves_its_owner_no_turns_up(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
