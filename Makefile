@@ -52,10 +52,10 @@ notebook: $(INSTALLED) ## open the capacity analysis
 	@$(BIN)/jupyter lab notebooks/capacity_analysis.ipynb
 
 opensearch: $(INSTALLED) ## a real OpenSearch on 127.0.0.1 until Ctrl-C, for development (PORT=9200)
-	@$(BIN)/python -m tests.opensearch_command $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m tests.support.opensearch_command $(if $(PORT),--port $(PORT))
 
 audit: $(INSTALLED) ## known vulnerabilities of every pinned package, from OSV's advisory database
-	@$(BIN)/python -m tests.audit_command
+	@$(BIN)/python -m tests.support.audit_command
 
 sbom: $(INSTALLED) ## what is installed, with licences, as sbom.json (CycloneDX)
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \

@@ -10,20 +10,20 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings
+from cluster.cli.terminal import out, run, say
+from cluster.cli.watch import watch_lines
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Origin
-from cluster.launch import existing_database_url
-from cluster.manifest import read_manifest
-from cluster.private_files import set_private_umask
-from cluster.ray_driver import RAY_NAMESPACE
-from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings
+from cluster.files.manifest import read_manifest
+from cluster.runtime.launch import existing_database_url
+from cluster.runtime.ray_driver import RAY_NAMESPACE
+from cluster.security.private_files import set_private_umask
+from cluster.security.visible import guard_output
 from cluster.settings import load_settings
-from cluster.store.database import open_pool
-from cluster.store.results import read_results
-from cluster.store.submissions import submit
-from cluster.terminal import out, run, say
-from cluster.visible import guard_output
-from cluster.watch import watch_lines
+from cluster.store.postgres.connections import open_pool
+from cluster.store.queue.submissions import submit
+from cluster.store.videos.progress import read_results
 
 app = typer.Typer(add_completion=False)
 

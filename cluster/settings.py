@@ -1,7 +1,7 @@
 """Every setting, read once from HEIMDEX_* and checked at start.
 
-``load_settings`` is the only reader of the environment. The composition roots (``cluster.launch``, ``cluster.cli``,
-``serve_app.app.build_app``) read it and hand parts on; no object keeps the whole.
+``load_settings`` is the only reader of the environment. The composition roots (``cluster.runtime.launch``,
+``cluster.cli.main``, ``serve_app.app.build_app``) read it and hand parts on; no object keeps the whole.
 """
 
 import difflib
@@ -22,10 +22,10 @@ from cluster.contracts.database_url import DatabaseUrl, DatabaseUrls, with_user_
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.quotas import DAY_H, MOST_PERIOD_H, OwnerQuotas
 from cluster.contracts.search import By, EngineAddress
-from cluster.data_folder import check_data_folder
-from cluster.private_files import make_once, make_private_parents
-from cluster.secret_files import SUFFIX, with_secrets_read
-from cluster.uri_prefixes import UriPrefix
+from cluster.contracts.uri_prefixes import UriPrefix
+from cluster.security.data_folder import check_data_folder
+from cluster.security.private_files import make_once, make_private_parents
+from cluster.security.secret_files import SUFFIX, with_secrets_read
 
 PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"

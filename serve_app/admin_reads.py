@@ -6,8 +6,8 @@ from uuid import UUID
 from fastapi import Request
 
 from cluster.contracts.audit import Action, ObjectKind, admin
-from cluster.store.audit_log import note
-from cluster.store.database import Pool
+from cluster.store.postgres.audit_log import note
+from cluster.store.postgres.connections import Pool
 
 AGAIN_AFTER_S = 3600.0
 """An admin page asks for the same figures every few seconds."""

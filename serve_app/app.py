@@ -18,116 +18,108 @@ from ray.serve import Application, Deployment
 from starlette.types import ASGIApp
 
 from cluster import __version__
-from cluster.active_models import ModelName
-from cluster.audit_lines import audit_to_stderr
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas
 from cluster.contracts.search import EngineAddress
-from cluster.fetch_limits import http_rules
-from cluster.private_files import set_private_umask
-from cluster.query_models import ModelLoaders, QueryModels
-from cluster.search import SearchService, Weights
+from cluster.contracts.uri_prefixes import HttpRules
+from cluster.files.fetch_limits import http_rules
+from cluster.search.active_models import ModelName
+from cluster.search.query_models import ModelLoaders, QueryModels
+from cluster.search.service import SearchService, Weights
+from cluster.security.audit_lines import audit_to_stderr
+from cluster.security.private_files import set_private_umask
+from cluster.security.visible import guard_output
 from cluster.settings import load_settings
-from cluster.store.opensearch import check_engine, open_client
-from cluster.store.search_engines import index_opener
-from cluster.uri_prefixes import HttpRules
-from cluster.visible import guard_output
-from serve_app import (
-    admin_api,
-    api_document,
-    embedding_jobs_api,
-    error_responses,
-    health_api,
-    quarantine_api,
-    search_api,
-    transcript_api,
-    videos_api,
-)
+from cluster.store.opensearch.client import check_engine, open_client
+from cluster.store.search.engines import index_opener
+from serve_app import api_document, error_responses
 from serve_app.admin_reads import AdminReads
 from serve_app.answer_headers import AnswerHeaders
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.callers import CallerLimits, OwnersWork, SearchTurns
-from serve_app.documentation import add_documentation
 from serve_app.guards import AdminRoute, BulkRoute, UserRoute, bearer_scheme
-from serve_app.health_api import ReadinessProbe
 from serve_app.json_answers import answering
 from serve_app.limits import ApiLimits, LimitedRequests
 from serve_app.parts import ApiParts
 from serve_app.pools import SEARCH_TIMEOUT_S, open_api_pool, open_health_pool, open_search_pool
-from serve_app.search_schemas import FoundScenes, SimilarScenes
-from serve_app.uri_patterns import uri_pattern
-from serve_app.video_schemas import VideoDetail
+from serve_app.routes import admin, embedding_jobs, health, quarantine, transcripts, videos
+from serve_app.routes import search as search_routes
+from serve_app.routes.documentation import add_documentation
+from serve_app.routes.health import ReadinessProbe
+from serve_app.schemas.search import FoundScenes, SimilarScenes
+from serve_app.schemas.uri_patterns import uri_pattern
+from serve_app.schemas.videos import VideoDetail
 
 Route = tuple[str, str, Callable[..., Any], int]
 
 ADMIN_ROUTES: list[Route] = [
-    ("GET", "/v1/admin/overview", admin_api.overview, 200),
-    ("GET", "/v1/admin/timeseries/throughput", admin_api.throughput, 200),
-    ("GET", "/v1/admin/timeseries/throughput-v2", admin_api.precise_throughput, 200),
-    ("GET", "/v1/admin/timeseries/search", admin_api.searches, 200),
-    ("GET", "/v1/admin/users", admin_api.users, 200),
-    ("GET", "/v1/admin/users/{user_id}", admin_api.user_detail, 200),
-    ("GET", "/v1/admin/performance/latency", admin_api.processing_latency, 200),
-    ("GET", "/v1/admin/performance/rtf", admin_api.rtf_distribution, 200),
-    ("GET", "/v1/admin/performance/queue", admin_api.queue_analysis, 200),
-    ("GET", "/v1/admin/failures/by-stage", admin_api.failures_by_stage, 200),
-    ("GET", "/v1/admin/failures/quarantine", quarantine_api.list_quarantine, 200),
-    ("POST", "/v1/admin/failures/retry", quarantine_api.retry_videos, 200),
-    ("POST", "/v1/admin/videos/cancel", quarantine_api.cancel_videos, 200),
-    ("POST", "/v1/admin/reprocess-embeddings", embedding_jobs_api.start_embedding, 202),
-    ("GET", "/v1/admin/reprocess-embeddings", embedding_jobs_api.read_latest_embedding, 200),
-    ("GET", "/v1/admin/reprocess-embeddings/{job_id}", embedding_jobs_api.read_embedding, 200),
+    ("GET", "/v1/admin/overview", admin.overview, 200),
+    ("GET", "/v1/admin/timeseries/throughput", admin.throughput, 200),
+    ("GET", "/v1/admin/timeseries/throughput-v2", admin.precise_throughput, 200),
+    ("GET", "/v1/admin/timeseries/search", admin.searches, 200),
+    ("GET", "/v1/admin/users", admin.users, 200),
+    ("GET", "/v1/admin/users/{user_id}", admin.user_detail, 200),
+    ("GET", "/v1/admin/performance/latency", admin.processing_latency, 200),
+    ("GET", "/v1/admin/performance/rtf", admin.rtf_distribution, 200),
+    ("GET", "/v1/admin/performance/queue", admin.queue_analysis, 200),
+    ("GET", "/v1/admin/failures/by-stage", admin.failures_by_stage, 200),
+    ("GET", "/v1/admin/failures/quarantine", quarantine.list_quarantine, 200),
+    ("POST", "/v1/admin/failures/retry", quarantine.retry_videos, 200),
+    ("POST", "/v1/admin/videos/cancel", quarantine.cancel_videos, 200),
+    ("POST", "/v1/admin/reprocess-embeddings", embedding_jobs.start_embedding, 202),
+    ("GET", "/v1/admin/reprocess-embeddings", embedding_jobs.read_latest_embedding, 200),
+    ("GET", "/v1/admin/reprocess-embeddings/{job_id}", embedding_jobs.read_embedding, 200),
 ]
 USER_ROUTES: list[Route] = [
-    ("POST", "/v1/videos", videos_api.submit_videos, 202),
-    ("GET", "/v1/videos", videos_api.list_own_videos, 200),
-    ("GET", "/v1/videos/{video_id}", videos_api.read_own_video, 200),
-    ("GET", "/v1/videos/{video_id}/transcript", transcript_api.read_own_transcript, 200),
-    ("DELETE", "/v1/videos/{video_id}", videos_api.forget_own_video, 204),
-    ("POST", "/v1/videos/{video_id}/cancel", videos_api.cancel_own_video, 200),
-    ("POST", "/v1/videos/{video_id}/retry", videos_api.retry_own_video, 200),
-    ("POST", "/v1/videos/{video_id}/reprocess", videos_api.reprocess_own_video, 200),
-    ("GET", "/v1/search", search_api.search_own_scenes, 200),
-    ("POST", "/v1/search/image", search_api.search_by_picture, 200),
-    ("GET", "/v1/scenes/{scene_id}/similar", search_api.similar_scenes, 200),
+    ("POST", "/v1/videos", videos.submit_videos, 202),
+    ("GET", "/v1/videos", videos.list_own_videos, 200),
+    ("GET", "/v1/videos/{video_id}", videos.read_own_video, 200),
+    ("GET", "/v1/videos/{video_id}/transcript", transcripts.read_own_transcript, 200),
+    ("DELETE", "/v1/videos/{video_id}", videos.forget_own_video, 204),
+    ("POST", "/v1/videos/{video_id}/cancel", videos.cancel_own_video, 200),
+    ("POST", "/v1/videos/{video_id}/retry", videos.retry_own_video, 200),
+    ("POST", "/v1/videos/{video_id}/reprocess", videos.reprocess_own_video, 200),
+    ("GET", "/v1/search", search_routes.search_own_scenes, 200),
+    ("POST", "/v1/search/image", search_routes.search_by_picture, 200),
+    ("GET", "/v1/scenes/{scene_id}/similar", search_routes.similar_scenes, 200),
 ]
 OPEN_ROUTES: list[Route] = [
-    ("GET", "/healthz", health_api.alive, 200),
-    ("GET", "/readyz", health_api.ready, 200),
-    ("GET", "/health", health_api.alive, 200),
-    ("GET", "/health/ready", health_api.ready, 200),
+    ("GET", "/healthz", health.alive, 200),
+    ("GET", "/readyz", health.ready, 200),
+    ("GET", "/health", health.alive, 200),
+    ("GET", "/health/ready", health.ready, 200),
 ]
 
 REFUSALS: dict[Callable[..., Any], set[int]] = {
-    embedding_jobs_api.start_embedding: {409},
-    quarantine_api.retry_videos: {409},
-    quarantine_api.cancel_videos: {409},
-    videos_api.submit_videos: {409},
-    videos_api.cancel_own_video: {409},
-    videos_api.retry_own_video: {409, 429},
-    videos_api.reprocess_own_video: {409, 429},
-    videos_api.forget_own_video: {409},
-    search_api.search_own_scenes: {404},
-    search_api.search_by_picture: {404},
+    embedding_jobs.start_embedding: {409},
+    quarantine.retry_videos: {409},
+    quarantine.cancel_videos: {409},
+    videos.submit_videos: {409},
+    videos.cancel_own_video: {409},
+    videos.retry_own_video: {409, 429},
+    videos.reprocess_own_video: {409, 429},
+    videos.forget_own_video: {409},
+    search_routes.search_own_scenes: {404},
+    search_routes.search_by_picture: {404},
 }
 """Error answers of some routes beside those that all routes of their kind have."""
 
 ANSWERS: dict[Callable[..., Any], dict[int | str, dict[str, Any]]] = {
-    transcript_api.read_own_transcript: transcript_api.DESCRIPTION,
-    health_api.ready: health_api.DESCRIPTION,
+    transcripts.read_own_transcript: transcripts.DESCRIPTION,
+    health.ready: health.DESCRIPTION,
 }
 """Descriptions of the routes' answers that FastAPI cannot know of."""
 MODELS: dict[Callable[..., Any], type[BaseModel] | None] = {
-    transcript_api.read_own_transcript: None,
-    videos_api.read_own_video: VideoDetail,
-    search_api.search_own_scenes: FoundScenes,
-    search_api.search_by_picture: FoundScenes,
-    search_api.similar_scenes: SimilarScenes,
+    transcripts.read_own_transcript: None,
+    videos.read_own_video: VideoDetail,
+    search_routes.search_own_scenes: FoundScenes,
+    search_routes.search_by_picture: FoundScenes,
+    search_routes.similar_scenes: SimilarScenes,
 }
 """Descriptions of answers that their routes write themselves."""
-ROUTE_CLASSES: dict[Callable[..., Any], type[UserRoute]] = {videos_api.submit_videos: BulkRoute}
+ROUTE_CLASSES: dict[Callable[..., Any], type[UserRoute]] = {videos.submit_videos: BulkRoute}
 """Routes whose bodies may be larger than those of their kind."""
-BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_api.search_by_picture: search_api.PICTURE_BODY}
+BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_routes.search_by_picture: search_routes.PICTURE_BODY}
 """Descriptions of bodies that are not JSON."""
 
 ENGINE_WAIT_S = 5.0

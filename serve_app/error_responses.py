@@ -24,7 +24,7 @@ from cluster.contracts.errors import (
     SearchTooSlow,
     SearchUnavailable,
 )
-from serve_app.schemas import Problem
+from serve_app.schemas.admin import Problem
 
 RETRY_AFTER_S = "5"
 SHOWN_MISTAKES = 5

@@ -1,8 +1,8 @@
 """What one request may cost: bytes of its address, headers and body, and time.
 
 Pure ASGI, around the whole application, so that nothing is read or waited for beyond the limits, whatever the route.
-How much one owner may submit is ``videos_api``'s, how often a caller may ask ``callers``', how long a statement may run
-the database pool's, how long a connection may take to send a request ``connections``'.
+How much one owner may submit is ``routes.videos``'s, how often a caller may ask ``callers``', how long a statement may
+run the database pool's, how long a connection may take to send a request ``connections``'.
 """
 
 import asyncio

@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas, SubmissionLimits
-from cluster.search import SearchService
-from cluster.store.database import Pool
-from cluster.store.worker_registry import SEEN_WITHIN_S
-from cluster.uri_prefixes import HttpRules, UriPrefix
+from cluster.contracts.uri_prefixes import HttpRules, UriPrefix
+from cluster.search.service import SearchService
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.worker_registry import SEEN_WITHIN_S
 from serve_app.auth import TokenVerifier
 from serve_app.limits import DEFAULT_LIMITS, ApiLimits
-from serve_app.strict_values import Digits
+from serve_app.schemas.strict_values import Digits
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The database sessions of the HTTP side, apart by what they are for: searches and health do not wait for the rest."""
 
-from cluster.store.database import Pool, open_pool
+from cluster.store.postgres.connections import Pool, open_pool
 from serve_app.limits import DEFAULT_LIMITS
 
 DATABASE_WAIT_S = 5.0

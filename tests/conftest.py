@@ -15,16 +15,16 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from psycopg import sql
 
-from cluster.ray_node import prepare_ray
-from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
-from cluster.store.embedded_roles import SUPERUSER
-from cluster.store.migrations import apply_migrations
-from tests.database_roles import as_role
-from tests.existing_database import existing_database, make_template
-from tests.missing_part import skip_but_on_ci
-from tests.opensearch_program import NotInstalled
-from tests.own_server import running
-from tests.real_opensearch import QUICK_START, RealOpenSearch
+from cluster.runtime.ray_node import prepare_ray
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.postgres.embedded_roles import SUPERUSER
+from cluster.store.postgres.migrations import apply_migrations
+from tests.support.database_roles import as_role
+from tests.support.existing_database import existing_database, make_template
+from tests.support.missing_part import skip_but_on_ci
+from tests.support.opensearch_program import NotInstalled
+from tests.support.own_server import running
+from tests.support.real_opensearch import QUICK_START, RealOpenSearch
 
 # Some servers of the tests run as another account and read what the tests write.
 UMASK = 0o022
@@ -105,7 +105,7 @@ def bare_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def existing_server() -> Iterator[EmbeddedPostgres]:
-    """A server with the roles and the database of ``tests.existing_database``; started when a test asks for it."""
+    """A server with the roles and the database of ``existing_database``; started when a test asks for it."""
     with running(lambda folder: EmbeddedPostgres(folder / "postgres", UNSAFE_BUT_FAST)) as server:
         make_template(server.url)
         yield server

@@ -1,7 +1,7 @@
 """Downloads of one node: files brought here, each in a folder of its own, stopped and removed again.
 
-Several run at once, each in the thread of its caller. Leaves what may be fetched, and how, to ``cluster.storage``; no
-media library is loaded here, and nothing of a file is read but its first bytes.
+Several run at once, each in the thread of its caller. Leaves what may be fetched, and how, to
+``cluster.files.storage``; no media library is loaded here, and nothing of a file is read but its first bytes.
 """
 
 import shutil
@@ -13,9 +13,9 @@ from uuid import UUID
 from cluster.contracts.errors import Interrupted
 from cluster.contracts.media import LocalVideo
 from cluster.contracts.videos import Origin
-from cluster.disk_space import DiskSpace, Reservation
-from cluster.origins import limits_for
-from cluster.storage import Copy, FetchLimits, fetch
+from cluster.files.disk_space import DiskSpace, Reservation
+from cluster.files.origins import limits_for
+from cluster.files.storage import Copy, FetchLimits, fetch
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Fetcher:
     def fetch(self, uri: str, key: str, owner_id: UUID | None = None, origin: Origin = Origin.COMMAND) -> LocalVideo:
         """Copy ``uri`` to this node; ``key`` (a video's and attempt's) names its folder.
 
-        Raises as ``cluster.storage.fetch`` does, ``Interrupted`` when it is discarded meanwhile, and ``InvalidVideo``
-        for what a submission of that origin, of ``owner_id``, may not have. Then nothing of it is left.
+        Raises as ``cluster.files.storage.fetch`` does, ``Interrupted`` when it is discarded meanwhile, and
+        ``InvalidVideo`` for what a submission of that origin, of ``owner_id``, may not have. Then nothing of it is
+        left.
         """
         limits = self._limits
         if owner_id is not None:

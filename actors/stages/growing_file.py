@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.contracts.errors import InvalidVideo, SourceChanging
 from cluster.contracts.media import LocalVideo
-from cluster.video_uris import local_path, shown
+from cluster.contracts.uris import local_path, shown
 
 FRESH_S = 5.0
 """A file that was written to so shortly ago and cannot be read may not be complete."""

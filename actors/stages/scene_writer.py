@@ -19,8 +19,8 @@ from PIL import Image
 from cluster.contracts.errors import NoSpace, TransientFailure
 from cluster.contracts.media import MediaWarning, SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
-from cluster.redaction import store_reason
-from cluster.scene_pictures import ScenePictures
+from cluster.files.scene_pictures import ScenePictures
+from cluster.security.redaction import store_reason
 
 THUMBNAIL_WIDTH_PX = 320
 THUMBNAIL_QUALITY = 80

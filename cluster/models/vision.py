@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.demo import bundled_vision_directory
+from cluster.models.bundled import bundled_vision_directory
 from cluster.models.device_errors import device_errors
 from cluster.models.labels import CLIP_SCALE, LabelScale, SigmoidScale
 from cluster.models.read_ahead import read_ahead

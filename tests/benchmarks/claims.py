@@ -18,8 +18,8 @@ from typing import Any
 
 import procrastinate
 
-from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
-from cluster.store.video_queue import Finish, VideoQueue
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.queue.video_queue import Finish, VideoQueue
 from tests.benchmarks.postgres_server import database_beside, fill, postgres_server, server_cpu_s
 from tests.benchmarks.rounds import Comparison, Spent, timed
 from tests.chaos import queue as killed_queue

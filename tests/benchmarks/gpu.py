@@ -84,7 +84,7 @@ def _heading(device: str) -> str:
 
 
 def _bundled() -> Path:
-    from cluster.demo import bundled_whisper_directory
+    from cluster.models.bundled import bundled_whisper_directory
 
     return bundled_whisper_directory()
 

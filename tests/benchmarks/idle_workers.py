@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from actors.fetch_slots import FetchLimit
-from actors.fetchers import Fetchers
-from actors.pools import Pool
-from actors.scheduler import VideoScheduler
-from actors.stage_actor import LoadedWorker, StageReply, WorkerInfo
-from actors.worker_kinds import BATCH_LIMITS, DEFERRED, MAKES, Placement
+from actors.scheduler.scheduler import VideoScheduler
+from actors.workers.catalog import BATCH_LIMITS, DEFERRED, MAKES
+from actors.workers.configs import Placement
+from actors.workers.fetch_slots import FetchLimit
+from actors.workers.fetchers import Fetchers
+from actors.workers.pool import Pool
+from actors.workers.worker import LoadedWorker, StageReply, WorkerInfo
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import WorkerKind
@@ -32,7 +33,7 @@ CALLS = (*MAKES, "discard", "list_downloads")
 
 @dataclass(frozen=True)
 class IdlePlan:
-    """In place of ``actors.worker_kinds.WorkerPlan``: so many workers of each kind, so many videos on the way."""
+    """In place of ``actors.workers.catalog.WorkerPlan``: so many workers of each kind, so many videos on the way."""
 
     media_workers: int
     others: int

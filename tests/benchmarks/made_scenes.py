@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cluster.contracts.search import By
 from cluster.models.sources import BUNDLED
 from cluster.models.text import model_directory
-from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
+from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 MOST, TENTH, HUNDREDTH = (UUID(int=number) for number in (1, 2, 3))
 """Owners of 89, 10 and 1 % of the videos."""

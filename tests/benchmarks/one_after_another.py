@@ -20,7 +20,7 @@ from PIL import Image
 from scenedetect import AdaptiveDetector, detect
 from sentence_transformers import SentenceTransformer
 
-from cluster.demo import bundled_vision_directory, bundled_whisper_directory, labels_file
+from cluster.models.bundled import bundled_vision_directory, bundled_whisper_directory, labels_file
 from cluster.models.text import model_directory
 from tests.benchmarks.answering import answer
 

@@ -10,14 +10,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.contracts.search import By, EngineAddress, ModelKeys
-from cluster.store.database import Pool
-from cluster.store.index_follower import MOST_BYTES
-from cluster.store.opensearch import open_client
-from cluster.store.opensearch_documents import index_body, read_documents
-from cluster.store.opensearch_index import OpenSearchIndex, nearest_search
-from cluster.store.search_changes import page_of_videos
-from cluster.store.search_index import SearchIndex
-from cluster.store.search_indexes import SCENES_PER_PAGE, SENDERS, SearchIndexes, alias_of
+from cluster.store.index.outbox import page_of_videos
+from cluster.store.opensearch.client import open_client
+from cluster.store.opensearch.documents import index_body, read_documents
+from cluster.store.opensearch.index import OpenSearchIndex, nearest_search
+from cluster.store.opensearch.rebuild import SCENES_PER_PAGE, SENDERS, SearchIndexes, alias_of
+from cluster.store.opensearch.sync import MOST_BYTES
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.postgres_index import SearchIndex
 from tests.benchmarks.made_scenes import Scenery, vector_spaces
 from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn
 from tests.benchmarks.search_engines import Asked, Filled, PostgresEngine

@@ -79,7 +79,7 @@ def own_cluster(folder: Path, **settings: str) -> Iterator[OwnCluster]:
 
 
 def _heimdex(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "-m", "cluster.cli", *arguments]
+    command = [sys.executable, "-m", "cluster.cli.main", *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"heimdex {arguments[0]} ended with {done.returncode}")

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 
-from cluster.store.database import EmbeddedPostgres, connect
-from cluster.store.migrations import apply_migrations
-from cluster.store.postmaster import read_postmaster_file
-from tests.own_server import running
+from cluster.store.postgres.connections import EmbeddedPostgres, connect
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.postgres.postmaster import read_postmaster_file
+from tests.support.own_server import running
 
 OWNERS = 3
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cluster.plan import Hardware, plan_workers
+from cluster.runtime.plan import Hardware, plan_workers
 from cluster.settings import Settings
-from cluster.store.database import Pool, open_pool
-from cluster.store.embedded import EmbeddedPostgres
-from cluster.store.migrations import apply_migrations
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.postgres.embedded import EmbeddedPostgres
+from cluster.store.postgres.migrations import apply_migrations
 from tests.benchmarks.answering import answering
 from tests.benchmarks.rounds import Spent
 from tests.benchmarks.words import error_rate

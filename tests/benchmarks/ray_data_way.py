@@ -22,14 +22,14 @@ from uuid import UUID
 
 import ray
 
-from actors.media_calls import decoding_calls
-from actors.worker_kinds import WorkerPlan
+from actors.workers.catalog import WorkerPlan
+from actors.workers.media_calls import decoding_calls
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.storage import locate
-from cluster.store.database import Pool, open_pool
-from cluster.store.submissions import submit
-from cluster.store.video_queue import Finish, VideoQueue
+from cluster.files.storage import locate
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import Finish, VideoQueue
 
 VIDEOS_PER_BATCH = 5
 """Rounds are multiples of it: a batch that waits for another round's videos would wait indefinitely."""

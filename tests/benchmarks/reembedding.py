@@ -22,22 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
-from actors.worker_kinds import KEY_FRAMES_PER_BATCH
+from actors.workers.configs import KEY_FRAMES_PER_BATCH
 from cluster.contracts.search import By
+from cluster.files.scene_pictures import ScenePictures
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.ray_driver import ray_of_this_process
-from cluster.reembedder import read_key_frame
-from cluster.scene_pictures import ScenePictures
+from cluster.reembed.worker import read_key_frame
+from cluster.runtime.ray_driver import ray_of_this_process
 from cluster.settings import load_settings
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.scene_vectors import EVERY_ID, LackingScene, SceneVectors
-from cluster.store.search_models import IndexedModel, Models, SearchModels
-from cluster.store.vector_tables import find_tables
+from cluster.store.index.embeddings import EVERY_ID, LackingScene, SceneVectors
+from cluster.store.index.model_registry import IndexedModel, Models, SearchModels
+from cluster.store.index.vector_tables import find_tables
+from cluster.store.postgres.connections import Pool, connect, open_pool
 from tests.benchmarks.postgres_server import postgres_server
 from tests.benchmarks.rounds import Comparison, Side, Spent, in_turn
-from tests.cluster.stored_scenes import store_clips
-from tests.stored_vectors import stored_vectors
+from tests.support.stored_scenes import store_clips
+from tests.support.stored_vectors import stored_vectors
 
 REACH = 0.85
 LEAST_COSINE = 0.999
@@ -89,7 +89,7 @@ class Stored:
 
     def reembed(self) -> Spent:
         """All scenes by the product's pipeline, from when its actors are ready."""
-        from cluster.reembedding import Hands, Reembedding
+        from cluster.reembed.passes import Hands, Reembedding
 
         _forget_vectors(self.pool, self.models)
         hands = Hands.free(load_settings(device="cpu"))

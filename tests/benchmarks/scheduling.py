@@ -16,11 +16,11 @@ from typing import Any
 
 import ray
 
-from actors.scheduler import SchedulerConfig, VideoScheduler
-from actors.stage_actor import remote_stage_actor
+from actors.scheduler.scheduler import SchedulerConfig, VideoScheduler
+from actors.workers.worker import remote_stage_actor
 from cluster.contracts.stages import RetryRule
-from cluster.store.database import Pool, open_pool
-from cluster.store.migrations import apply_migrations
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.postgres.migrations import apply_migrations
 from tests.benchmarks.idle_workers import LOCAL, IdlePlan, IdleScheduler
 from tests.benchmarks.postgres_server import database_beside, fill, postgres_server
 from tests.benchmarks.rounds import Comparison, Spent

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from cluster.contracts.search import By, EngineAddress, QueryVector, TextEncoder
-from cluster.query_models import VisionEncoder
-from cluster.search import LIST_DEPTH
-from cluster.store.database import open_pool
-from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.search.query_models import VisionEncoder
+from cluster.search.service import LIST_DEPTH
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.connections import open_pool
 from tests.benchmarks import reembedding
 from tests.benchmarks.machine import machine
 from tests.benchmarks.made_scenes import MOST, Scenery
@@ -28,8 +28,8 @@ from tests.benchmarks.search_latency import Parties, SearchClient, measure_commo
 from tests.benchmarks.search_recall import OWNERS, Recall, exactly_nearest, measure_recall
 from tests.benchmarks.search_report import Found, section
 from tests.benchmarks.search_server import bundled_models, search_server
-from tests.own_server import running
-from tests.real_opensearch import RealOpenSearch
+from tests.support.own_server import running
+from tests.support.real_opensearch import RealOpenSearch
 
 KEPT = Path(__file__).with_name("search.md")
 SIZES, SIZE_QUICK = (100_000, 1_000_000), 5_000

@@ -11,9 +11,11 @@ from psycopg import Connection, sql
 from psycopg.rows import DictRow
 
 from cluster.contracts.search import By, QueryVector, Scope, WordsQuery
-from cluster.search import LIST_DEPTH
-from cluster.store.database import EmbeddedPostgres, Pool, connect
-from cluster.store.search_index import (
+from cluster.search.service import LIST_DEPTH
+from cluster.store.index.vector_tables import make_table
+from cluster.store.index.vocabulary import trigrams
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect
+from cluster.store.search.postgres_index import (
     PLAN_WORDS,
     WALKING_ON,
     PostgresSearchIndex,
@@ -23,8 +25,6 @@ from cluster.store.search_index import (
     scenes_that_fit,
     walk_along_index,
 )
-from cluster.store.vector_tables import make_table
-from cluster.store.vocabulary import trigrams
 from tests.benchmarks.made_scenes import (
     HUNDREDTH,
     MOST,

@@ -19,8 +19,8 @@ from uuid import UUID
 import numpy as np
 
 from cluster.contracts.search import By, QueryVector, Scope, TextEncoder, parse_words
-from cluster.query_models import VisionEncoder
-from cluster.search import LIST_DEPTH
+from cluster.search.query_models import VisionEncoder
+from cluster.search.service import LIST_DEPTH
 from serve_app.auth import mint_token
 from tests.benchmarks.made_scenes import MOST, Scenery, VectorSpace
 from tests.benchmarks.search_engines import Asked, SearchEngine

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.contracts.search import By
-from cluster.search import LIST_DEPTH
+from cluster.search.service import LIST_DEPTH
 from tests.benchmarks.search_engines import Filled
 from tests.benchmarks.search_latency import AGAIN, BARE, MODELS, REACH, WHOLE, CommonWord, Latencies
 from tests.benchmarks.search_recall import NEAREST, OWNERS, Recall

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 import numpy as np
 import uvicorn
 
-from cluster.active_models import ModelName
 from cluster.contracts.search import By, EngineAddress, TextEncoder
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.query_models import Embedding, ModelLoaders, Picture, QueryModels, VisionEncoder
-from cluster.search import SearchService
-from cluster.store.search_engines import index_opener
+from cluster.search.active_models import ModelName
+from cluster.search.query_models import Embedding, ModelLoaders, Picture, QueryModels, VisionEncoder
+from cluster.search.service import SearchService
+from cluster.store.search.engines import index_opener
 from serve_app.app import build_api
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts

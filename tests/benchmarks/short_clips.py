@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 from cluster.contracts.results import Transcript
-from cluster.demo import bundled_whisper_directory, clips, truth
+from cluster.demo import clips, truth
+from cluster.models.bundled import bundled_whisper_directory
 from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
 from tests.benchmarks.words import LEAST_CHANCE, chance_of_more_wrong, error_rate
 

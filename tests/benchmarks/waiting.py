@@ -21,8 +21,8 @@ from uuid import UUID
 import psutil
 
 from cluster.contracts.videos import HIGHEST_PRIORITY, Submission
-from cluster.store.database import Pool, open_pool
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.queue.submissions import submit
 from tests.benchmarks.made_clips import make_clips
 from tests.benchmarks.own_cluster import own_cluster
 from tests.benchmarks.rounds import Comparison, Spent

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from cluster.store.database import Pool, open_pool
+from cluster.store.postgres.connections import Pool, open_pool
 from tests.benchmarks import ray_data
 from tests.benchmarks.answering import answering
 from tests.benchmarks.made_clips import MadeClip, make_clips, make_pieces

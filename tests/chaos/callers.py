@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.benchmarks.own_cluster import OwnCluster, own_cluster
 from tests.chaos.hostile_sources import honest
 from tests.chaos.sources import ATTACKER, Compared, Counts, Progress, make_clip, measure, owner_of
-from tests.scripted_web import serving
+from tests.support.scripted_web import serving
 
 ATTACKS = {"16 searches of 1000 letters": "searches", "2,000 half-open connections": "connections"}
 

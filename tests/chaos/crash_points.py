@@ -19,10 +19,10 @@ from pathlib import Path
 from uuid import UUID
 
 from cluster.contracts.search import By
-from cluster.store.database import Pool, open_pool
-from cluster.store.lease_recovery import LeaseRecovery
-from cluster.store.submissions import submit
-from cluster.store.vector_tables import make_table
+from cluster.store.index.vector_tables import make_table
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.queue.lease_recovery import LeaseRecovery
+from cluster.store.queue.submissions import submit
 from tests.chaos.crash_scenarios import LEASE_S, OWNER, SCENARIOS, CrashConfig
 from tests.chaos.cutting_proxy import WRITES
 from tests.chaos.invariants import violations
@@ -31,7 +31,7 @@ from tests.chaos.queue import watched_postgres
 from tests.chaos.queue_plan import RULE, Plan, misfits, plan_of, submission_of
 from tests.chaos.queue_processes import Nursery, nursery
 from tests.chaos.queue_worker import Scheduler, WorkerConfig
-from tests.vector_lengths import EMBEDDING_DIM
+from tests.support.vector_lengths import EMBEDDING_DIM
 
 OWNER_CAP = 1000
 PAUSE_S = 0.02

@@ -17,8 +17,8 @@ from uuid import UUID, uuid5
 import psycopg
 
 from cluster.contracts.stages import Blame, Stage
-from cluster.store.reprocessing import retry
-from cluster.store.submissions import cancel, submit
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.submissions import cancel, submit
 from tests.chaos.cutting_proxy import kind_of
 from tests.chaos.queue_plan import Plan, submission_of
 from tests.chaos.queue_worker import Scheduler, WorkerConfig

@@ -20,10 +20,10 @@ from uuid import UUID
 
 from cluster.contracts.stages import DEADLINES, Deadline, RetryRule, Stage
 from cluster.contracts.videos import SETTLED, Submission
-from cluster.store.database import Pool, open_pool
-from cluster.store.embedded import EmbeddedPostgres
-from cluster.store.migrations import apply_migrations
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.postgres.embedded import EmbeddedPostgres
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.submissions import submit
 from tests.chaos.invariants import VIDEOS, violations, watch
 from tests.chaos.toy_way import FAULTS, SCENES, ToyPlan, left_in, toy_uri
 
@@ -114,7 +114,7 @@ def _database(folder: Path) -> Iterator[str]:
 @contextmanager
 def running_scheduler(plan: Any) -> Iterator[None]:
     """The product's scheduler on a thread of this process, with deadlines that a test can wait for."""
-    from actors.scheduler import SchedulerConfig, VideoScheduler
+    from actors.scheduler.scheduler import SchedulerConfig, VideoScheduler
 
     usual = dict(DEADLINES)
     DEADLINES.update(dict.fromkeys(Stage, Deadline(DEADLINE_S, 0.0)))

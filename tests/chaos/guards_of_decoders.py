@@ -3,21 +3,21 @@
 from tests.chaos.guards_of_sandbox import SANDBOXES
 from tests.chaos.guards_trial import Guard
 
-PICTURES = "cluster/picture_decoder.py"
-READING = "cluster/query_picture.py"
-PROCESS = "cluster/decoder_process.py"
-CHILD = "cluster/decoder_child.py"
-SANDBOX = "cluster/sandbox.py"
+PICTURES = "cluster/decoders/pictures.py"
+READING = "cluster/search/query_picture.py"
+PROCESS = "cluster/decoders/process.py"
+CHILD = "cluster/decoders/child.py"
+SANDBOX = "cluster/decoders/sandbox.py"
 
 _PICTURES = "tests/unit/test_pictures.py::"
 _OWNERS = "tests/unit/test_owner_decoders.py::"
 _PROCESS = "tests/unit/test_decoder_process.py::"
 
-VISIBLE = "cluster/visible.py"
-TERMINAL = "cluster/terminal.py"
-MEDIA = "actors/media_calls.py"
-KINDS = "actors/worker_kinds.py"
-ACTOR = "actors/stage_actor.py"
+VISIBLE = "cluster/security/visible.py"
+TERMINAL = "cluster/cli/terminal.py"
+MEDIA = "actors/workers/media_calls.py"
+KINDS = "actors/workers/catalog.py"
+ACTOR = "actors/workers/worker.py"
 _MEDIA = "tests/unit/test_media_calls.py::"
 _ANSWERS = "tests/unit/test_hostile_answers.py::"
 _VISIBLE = "tests/unit/test_visible.py::"
@@ -96,7 +96,7 @@ DECODERS = [
     ),
     Guard(
         "decoders open no socket",
-        "cluster/system_calls.py",
+        "cluster/decoders/system_calls.py",
         "        (_RETURN, 0, 0, _FAIL | errno.EPERM),\n    ]\n    return b",
         "        (_RETURN, 0, 0, _ALLOW),\n    ]\n    return b",
         (f"{_PROCESS}test_decoder_opens_no_socket",),
@@ -110,21 +110,21 @@ DECODERS = [
     ),
     Guard(
         "decoders of an owner's small files read no file of another owner",
-        "cluster/owner_decoders.py",
+        "cluster/decoders/owner_decoders.py",
         "                if kept.owner_id == owner_id:\n",
         "                if kept.owner_id:\n",
         (f"{_OWNERS}test_files_of_two_owners_never_share_a_decoder",),
     ),
     Guard(
         "a decoder that failed is not asked again",
-        "cluster/owner_decoders.py",
+        "cluster/decoders/owner_decoders.py",
         "if kept.copy.is_open and kept.calls",
         "if kept.calls",
         (f"{_OWNERS}test_a_file_that_cannot_be_decoded_ends_its_decoder",),
     ),
     Guard(
         "a decoder that holds much memory is not asked again",
-        "cluster/owner_decoders.py",
+        "cluster/decoders/owner_decoders.py",
         " and kept.copy.memory_bytes <= MAX_KEPT_BYTES:",
         ":",
         (f"{_OWNERS}test_decoder_that_holds_much_memory_is_replaced",),
@@ -180,7 +180,7 @@ DECODERS = [
     ),
     Guard(
         "what another system wrote is no markup",
-        "cluster/queue_commands.py",
+        "cluster/cli/queue_commands.py",
         'in_markup(video.stage or "")',
         'video.stage or ""',
         ("tests/unit/test_foreign_rows_in_tables.py::test_quarantine_shows_a_foreign_row_as_it_is",),
@@ -250,14 +250,14 @@ DECODERS = [
     ),
     Guard(
         "fields of a decoder's answer are of their types",
-        "cluster/answer_format.py",
+        "cluster/decoders/answer_format.py",
         "        if wrong is not None:\n",
         "        if wrong == kind:\n",
         (f"{_ANSWERS}test_hostile_answer_is_refused_and_takes_no_memory[object of other fields]",),
     ),
     Guard(
         "numbers of a decoder's answer are finite",
-        "cluster/answer_format.py",
+        "cluster/decoders/answer_format.py",
         " and math.isfinite(value)",
         "",
         (f"{_ANSWERS}test_hostile_answer_is_refused_and_takes_no_memory[object of no number]",),

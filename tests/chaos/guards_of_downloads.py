@@ -2,14 +2,14 @@
 
 from tests.chaos.guards_trial import Guard
 
-DEADLINE = "cluster/deadline.py"
-SPACE = "cluster/disk_space.py"
-COPY = "cluster/copied_file.py"
-STORAGE = "cluster/storage.py"
+DEADLINE = "cluster/files/deadline.py"
+SPACE = "cluster/files/disk_space.py"
+COPY = "cluster/files/copied_file.py"
+STORAGE = "cluster/files/storage.py"
 FETCHER = "actors/stages/fetcher.py"
-FETCHERS = "actors/fetchers.py"
-SLOTS = "actors/fetch_slots.py"
-QUEUE = "cluster/store/video_queue.py"
+FETCHERS = "actors/workers/fetchers.py"
+SLOTS = "actors/workers/fetch_slots.py"
+QUEUE = "cluster/store/queue/video_queue.py"
 
 _CLOCK = "tests/unit/test_fetch_clock.py::"
 _DISK = "tests/unit/test_disk_space.py::"
@@ -160,14 +160,14 @@ DOWNLOADS = [
     ),
     Guard(
         "a slow download saves no turns up",
-        "actors/scheduler.py",
+        "actors/scheduler/scheduler.py",
         "            self._shares.leave(video.lease_token)\n            self._wake.set()\n",
         "            self._wake.set()\n",
         ("tests/integration/test_waiting.py::test_a_slow_download_saves_its_owner_no_turns_up",),
     ),
     Guard(
         "a video whose file is slow to come takes no room",
-        "actors/admission.py",
+        "actors/scheduler/admission.py",
         "        self.note_ended(token)\n        self._slow[token] = video\n",
         "        self._slow[token] = video\n",
         ("tests/unit/test_admission.py::test_a_video_whose_file_is_slow_to_come_takes_no_room",),

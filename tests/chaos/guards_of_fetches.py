@@ -2,15 +2,15 @@
 
 from tests.chaos.guards_trial import Guard
 
-STORAGE = "cluster/storage.py"
-COPY = "cluster/copied_file.py"
-DEADLINE = "cluster/deadline.py"
-WEB = "cluster/web_source.py"
-ANSWER = "cluster/web_answer.py"
-BODY = "cluster/web_body.py"
-TRANSFER = "cluster/web_transfer.py"
-ATTEMPT = "actors/attempt.py"
-QUEUE = "cluster/store/video_queue.py"
+STORAGE = "cluster/files/storage.py"
+COPY = "cluster/files/copied_file.py"
+DEADLINE = "cluster/files/deadline.py"
+WEB = "cluster/files/web_source.py"
+ANSWER = "cluster/files/web_answer.py"
+BODY = "cluster/files/web_body.py"
+TRANSFER = "cluster/files/web_transfer.py"
+ATTEMPT = "actors/attempt/attempt.py"
+QUEUE = "cluster/store/queue/video_queue.py"
 GROWING = "actors/stages/growing_file.py"
 
 _LOCAL = "tests/unit/test_storage.py::"

@@ -2,7 +2,7 @@
 
 from tests.chaos.guards_trial import Guard
 
-PRIVATE = "cluster/private_files.py"
+PRIVATE = "cluster/security/private_files.py"
 _TESTS = "tests/unit/test_private_files.py::"
 
 HOSTS = [
@@ -43,7 +43,7 @@ HOSTS = [
     ),
     Guard(
         "a download never opens what is there already",
-        "cluster/storage.py",
+        "cluster/files/storage.py",
         "            path.unlink(missing_ok=True)  # of a worker that was killed meanwhile\n"
         '            file = os.fdopen(open_new_descriptor(path), "r+b", buffering=0)\n',
         '            file = path.open("w+b", buffering=0)\n',
@@ -51,14 +51,14 @@ HOSTS = [
     ),
     Guard(
         "the mode of a home directory is not changed",
-        "cluster/data_folder.py",
+        "cluster/security/data_folder.py",
         "not is_home(folder) and ",
         "",
         (f"{_TESTS}test_data_folder_that_is_a_home_keeps_its_mode",),
     ),
     Guard(
         "the cluster's record holds no password",
-        "cluster/launch.py",
+        "cluster/runtime/launch.py",
         "database_url=without_password(state.database_url)",
         "database_url=state.database_url",
         (f"{_TESTS}test_record_holds_no_password",),

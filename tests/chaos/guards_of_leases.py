@@ -2,9 +2,9 @@
 
 from tests.chaos.guards_trial import Guard
 
-QUEUE = "cluster/store/video_queue.py"
-RECOVERY = "cluster/store/lease_recovery.py"
-LEDGER = "cluster/store/stage_ledger.py"
+QUEUE = "cluster/store/queue/video_queue.py"
+RECOVERY = "cluster/store/queue/lease_recovery.py"
+LEDGER = "cluster/store/queue/stage_runs.py"
 LEASES_SQL = "sql/migrations/022_add_durable_queue.sql"
 
 _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
@@ -17,21 +17,21 @@ _OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_whi
 _CLAIM = [
     Guard(
         "a claim ends before its leases expire",
-        "cluster/store/video_queue.py",
+        "cluster/store/queue/video_queue.py",
         "                if time.monotonic() > end_s:\n                    break\n                owners",
         "                owners",
         (f"{_REFUSED}test_a_claim_beside_triggers_that_wait_returns_before_its_leases_expire",),
     ),
     Guard(
         "a write that waits is put off",
-        "actors/batch_writer.py",
+        "actors/attempt/batch_writer.py",
         "            except StatementTimeout:\n                raise\n",
         "",
         (f"{_REFUSED}test_a_write_that_waits_holds_up_no_other[end]",),
     ),
     Guard(
         "a write that was put off is tried again",
-        "actors/batch_writer.py",
+        "actors/attempt/batch_writer.py",
         "            self._waiting.append(waiting)\n            self._work.set()\n",
         "            self._work.set()\n",
         (f"{_REFUSED}test_a_write_that_waits_holds_up_no_other[begin]",),
@@ -170,7 +170,7 @@ _HEARTBEAT = [
     ),
     Guard(
         "order of locks: cancelling",
-        "cluster/store/submissions.py",
+        "cluster/store/queue/submissions.py",
         "WHERE video_id = ANY (%(ids)s) ORDER BY lease_token FOR UPDATE",
         "WHERE video_id = ANY (%(ids)s) FOR UPDATE",
         (f"{_ORDERS}test_leases_are_locked_in_the_order_of_their_tokens[cancel]",),
@@ -260,7 +260,7 @@ _TAKING_BACK = [
     ),
     Guard(
         "a video that a trigger keeps PROCESSING keeps its lease: cancelling",
-        "cluster/store/submissions.py",
+        "cluster/store/queue/submissions.py",
         "DELETE FROM video_leases AS l USING cancelled AS c WHERE l.video_id = c.id",
         "DELETE FROM video_leases AS l USING chosen AS c WHERE l.video_id = c.id",
         (f"{_REFUSED}test_a_video_whose_end_is_refused_keeps_its_lease[_cancel-skip]",),
@@ -274,21 +274,21 @@ _TAKING_BACK = [
     ),
     Guard(
         "a refused row is tried at growing intervals",
-        "cluster/store/refusals.py",
+        "cluster/store/postgres/refusals.py",
         "min(2 * known.delay_s, LONGEST_DELAY_S)",
         "FIRST_DELAY_S",
         (f"{_REFUSED}test_intervals_double_up_to_the_longest_and_reasons_are_logged_once",),
     ),
     Guard(
         "refusals are forgotten after a while",
-        "cluster/store/refusals.py",
+        "cluster/store/postgres/refusals.py",
         "        self._drop_old(now_s)\n",
         "",
         (f"{_REFUSED}test_intervals_double_up_to_the_longest_and_reasons_are_logged_once",),
     ),
     Guard(
         "times that Python lacks are read",
-        "cluster/store/database.py",
+        "cluster/store/postgres/connections.py",
         '    connection.adapters.register_loader("timestamptz", AnyTime)\n',
         "",
         (f"{_TIMES}test_rows_are_read_whatever_times_they_have",),

@@ -2,13 +2,13 @@
 
 from tests.chaos.guards_trial import Guard
 
-MODELS = "cluster/store/search_models.py"
-VECTORS = "cluster/store/scene_vectors.py"
-SCENES = "cluster/store/scenes.py"
-HOLDERS = "cluster/active_models.py"
+MODELS = "cluster/store/index/model_registry.py"
+VECTORS = "cluster/store/index/embeddings.py"
+SCENES = "cluster/store/videos/scenes.py"
+HOLDERS = "cluster/search/active_models.py"
 
 _TESTS = "tests/integration/test_search_models.py::"
-TABLES = "cluster/store/vector_tables.py"
+TABLES = "cluster/store/index/vector_tables.py"
 _LENGTHS = "tests/integration/test_vector_tables.py::"
 _HOLDERS = "tests/integration/test_active_models.py::"
 

@@ -2,15 +2,15 @@
 
 from tests.chaos.guards_trial import Guard
 
-ORIGINS = "cluster/origins.py"
-PREFIXES = "cluster/uri_prefixes.py"
-ROOT = "cluster/storage_root.py"
-QUEUE = "cluster/store/video_queue.py"
-AGAIN = "cluster/store/reprocessing.py"
-SUBMISSIONS = "cluster/store/submissions.py"
-API = "serve_app/videos_api.py"
-PICTURES = "cluster/scene_pictures.py"
-REDACTION = "cluster/redaction.py"
+ORIGINS = "cluster/files/origins.py"
+PREFIXES = "cluster/contracts/uri_prefixes.py"
+ROOT = "cluster/files/storage_root.py"
+QUEUE = "cluster/store/queue/video_queue.py"
+AGAIN = "cluster/store/queue/reprocessing.py"
+SUBMISSIONS = "cluster/store/queue/submissions.py"
+API = "serve_app/routes/videos.py"
+PICTURES = "cluster/files/scene_pictures.py"
+REDACTION = "cluster/security/redaction.py"
 MIGRATION = "sql/migrations/041_add_submission_origin.sql"
 
 _UNIT = "tests/unit/test_origins.py::"
@@ -31,7 +31,7 @@ _FETCHED = [
     ),
     Guard(
         "a media worker checks what an origin may have",
-        "actors/worker_kinds.py",
+        "actors/workers/catalog.py",
         "                limits = limits_for(uri, origin, owner_id, limits)\n",
         "                pass\n",
         (
@@ -164,7 +164,7 @@ _QUEUED = [
     ),
     Guard(
         "files of rows are not removed",
-        "cluster/forget_command.py",
+        "cluster/cli/forget_command.py",
         "                limits_for(video.uri, Origin(video.origin), owner_id, limits)\n",
         "",
         (f"{_UNIT}test_file_that_is_not_fetched_is_not_removed",),
@@ -181,7 +181,7 @@ _READ = [
     ),
     Guard(
         "key frames are read as pictures of their video",
-        "cluster/reembedder.py",
+        "cluster/reembed/worker.py",
         '    return read_whole_picture(pictures.read(scene.key_frame_url or "", scene.video_id))\n',
         "    import fsspec\n\n"
         '    return read_whole_picture(fsspec.open(scene.key_frame_url or "", "rb").open().read())\n',
@@ -189,14 +189,14 @@ _READ = [
     ),
     Guard(
         "thumbnails of other owners",
-        "cluster/thumbnails.py",
+        "cluster/cli/thumbnails.py",
         "            check_folder(scene.url, scene.owner_id)\n",
         "            pass\n",
         ("tests/integration/test_adopting.py::test_thumbnail_of_another_owner_is_not_copied",),
     ),
     Guard(
         "found scenes are the owner's",
-        "cluster/store/found_scenes.py",
+        "cluster/store/search/hits.py",
         " AND v.owner_id = %(owner)s AND p.forgotten_at",
         " AND p.forgotten_at",
         (
@@ -206,7 +206,7 @@ _READ = [
     ),
     Guard(
         "stage runs are the owner's",
-        "cluster/store/stage_ledger.py",
+        "cluster/store/queue/stage_runs.py",
         " AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)",
         "",
         (f"{_SHOWN}test_reads_of_another_owner_find_nothing",),
@@ -237,42 +237,42 @@ _SAID = [
     ),
     Guard(
         "tracebacks of logs",
-        "cluster/visible.py",
+        "cluster/security/visible.py",
         "self.exc_text = lines(redacted(logging.Formatter().formatException(self.exc_info)))",
         "self.exc_text = lines(logging.Formatter().formatException(self.exc_info))",
         ("tests/unit/test_redacted_logs.py::test_log_traceback_has_no_secret",),
     ),
     Guard(
         "lines of logs",
-        "cluster/visible.py",
+        "cluster/security/visible.py",
         "visible(redacted(super().getMessage()))",
         "visible(super().getMessage())",
         ("tests/unit/test_redacted_logs.py::test_log_line_has_no_secret",),
     ),
     Guard(
         "folders of this machine",
-        "actors/attempt.py",
+        "actors/attempt/attempt.py",
         "return redacted(message) if self.video.origin.by_operator else without_folders(message)",
         "return redacted(message)",
         (f"{_SHOWN}test_failure_is_written_down_without_secrets[http]",),
     ),
     Guard(
         "URIs of videos in answers",
-        "cluster/store/videos.py",
+        "cluster/store/videos/videos.py",
         '"uri": shown(video["uri"])',
         '"uri": video["uri"]',
         (f"{_SHOWN}test_http_answers_show_no_query",),
     ),
     Guard(
         "URIs of videos in --json",
-        "cluster/store/results.py",
+        "cluster/store/videos/progress.py",
         '"uri": shown(row["uri"])',
         '"uri": row["uri"]',
         (f"{_SHOWN}test_what_others_wrote_is_shown_without_secrets",),
     ),
     Guard(
         "where the storage root is",
-        "cluster/storage.py",
+        "cluster/files/storage.py",
         "            error.args = (root.hidden_in(str(error), path), *error.args[1:])\n",
         "            pass\n",
         ("tests/unit/test_storage_root.py::test_storage_root_bucket_is_read",),

@@ -4,14 +4,14 @@ caches.
 
 from tests.chaos.guards_trial import Guard
 
-REQUESTS = "cluster/store/owner_requests.py"
-AGAIN = "cluster/store/reprocessing.py"
-SUBMISSIONS_FILE = "cluster/store/submissions.py"
-FORGETTING = "cluster/store/forgetting.py"
-ERASING = "cluster/store/erasing.py"
-ATTEMPT = "actors/attempt.py"
-DEADLINES_FILE = "actors/deadlines.py"
-QUERIES = "cluster/query_models.py"
+REQUESTS = "cluster/store/queue/owner_requests.py"
+AGAIN = "cluster/store/queue/reprocessing.py"
+SUBMISSIONS_FILE = "cluster/store/queue/submissions.py"
+FORGETTING = "cluster/store/videos/deletion.py"
+ERASING = "cluster/store/videos/erasing.py"
+ATTEMPT = "actors/attempt/attempt.py"
+DEADLINES_FILE = "actors/workers/deadlines.py"
+QUERIES = "cluster/search/query_models.py"
 DOORS = "serve_app/guards.py"
 AUDIT_SQL = "sql/migrations/043_add_audit_log.sql"
 

@@ -2,10 +2,10 @@
 
 from tests.chaos.guards_trial import Guard
 
-LAUNCH = "cluster/launch.py"
-NODE = "cluster/ray_node.py"
+LAUNCH = "cluster/runtime/launch.py"
+NODE = "cluster/runtime/ray_node.py"
 SETTINGS = "cluster/settings.py"
-EMBEDDED = "cluster/store/embedded.py"
+EMBEDDED = "cluster/store/postgres/embedded.py"
 
 _RECORD = "tests/unit/test_cluster_record.py::"
 _AUTHENTICATION = "tests/unit/test_ray_authentication.py::"
@@ -15,7 +15,7 @@ _POSTGRES = "tests/integration/test_embedded.py::"
 PLACES = [
     Guard(
         "the cluster's record is replaced whole",
-        "cluster/private_files.py",
+        "cluster/security/private_files.py",
         "        draft.replace(path)",
         "        path.write_text(text)",
         (f"{_RECORD}test_a_record_that_is_being_read_is_replaced_and_never_written_into",),
@@ -71,14 +71,14 @@ PLACES = [
     ),
     Guard(
         "secrets belong to their owner alone",
-        "cluster/private_files.py",
+        "cluster/security/private_files.py",
         "os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)",
         "os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)",
         (f"{_SETTINGS}test_what_is_made_belongs_to_its_owner_alone",),
     ),
     Guard(
         "one secret, whoever asks first",
-        "cluster/private_files.py",
+        "cluster/security/private_files.py",
         "                with contextlib.suppress(FileExistsError):\n                    os.link(draft, path)",
         "                with contextlib.suppress(FileExistsError):\n                    os.replace(draft, path)\n"
         "                draft.touch()",

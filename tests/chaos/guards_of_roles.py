@@ -6,7 +6,7 @@ RIGHTS = "sql/migrations/045_add_database_roles.sql"
 SOURCES = "sql/migrations/049_restrict_rows_of_api.sql"
 LEDGER = "sql/migrations/047_restrict_ledger_of_api.sql"
 TABLES = "sql/migrations/051_bound_outbox_and_vector_tables.sql"
-EMBEDDED = "cluster/store/embedded_roles.py"
+EMBEDDED = "cluster/store/postgres/embedded_roles.py"
 
 _ROLES = "tests/integration/test_database_roles.py::"
 _ENTERED = "tests/integration/test_embedded_roles.py::"

@@ -2,10 +2,10 @@
 
 from tests.chaos.guards_trial import Guard
 
-PROCESS = "cluster/decoder_process.py"
-SANDBOX = "cluster/sandbox.py"
-CALLS = "cluster/system_calls.py"
-FORMAT = "cluster/answer_format.py"
+PROCESS = "cluster/decoders/process.py"
+SANDBOX = "cluster/decoders/sandbox.py"
+CALLS = "cluster/decoders/system_calls.py"
+FORMAT = "cluster/decoders/answer_format.py"
 
 _CALLS = "tests/unit/test_forbidden_calls.py::"
 _ANSWERS = "tests/unit/test_hostile_answers.py::"

@@ -2,12 +2,12 @@
 
 from tests.chaos.guards_trial import Guard
 
-FOLLOWER = "cluster/store/index_follower.py"
-INDEXES = "cluster/store/search_indexes.py"
-INDEX = "cluster/store/opensearch_index.py"
-FORGETTING = "cluster/store/forgetting.py"
-SCENES = "cluster/store/scenes.py"
-CHANGES = "cluster/store/search_changes.py"
+FOLLOWER = "cluster/store/opensearch/sync.py"
+INDEXES = "cluster/store/opensearch/rebuild.py"
+INDEX = "cluster/store/opensearch/index.py"
+FORGETTING = "cluster/store/videos/deletion.py"
+SCENES = "cluster/store/videos/scenes.py"
+CHANGES = "cluster/store/index/outbox.py"
 BOUNDS = "sql/migrations/051_bound_outbox_and_vector_tables.sql"
 
 _FOLLOWED = "tests/integration/test_index_follower.py::"
@@ -80,7 +80,7 @@ ENGINE = [
     ),
     Guard(
         "engine: documents of no scene go",
-        "cluster/store/index_check.py",
+        "cluster/store/opensearch/verify.py",
         "            self._delete_unnumbered(some)\n",
         "",
         (f"{_CHECKED}test_documents_of_no_scene_that_can_have_one_are_removed[-1]",),
@@ -108,7 +108,7 @@ ENGINE = [
     ),
     Guard(
         "engine: what is erased is followed",
-        "cluster/store/erasing.py",
+        "cluster/store/videos/erasing.py",
         "    WHERE c.video_id = e.id AND (c.version = c.indexed_version OR NOT EXISTS (SELECT FROM search_indexes))\n",
         "    WHERE c.video_id = e.id\n",
         (f"{_FOLLOWED}test_nothing_of_an_erased_owner_is_left_in_the_index",),

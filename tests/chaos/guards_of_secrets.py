@@ -2,8 +2,8 @@
 
 from tests.chaos.guards_trial import Guard
 
-REDACTION = "cluster/redaction.py"
-NAMED = "cluster/named_secrets.py"
+REDACTION = "cluster/security/redaction.py"
+NAMED = "cluster/security/named_secrets.py"
 
 _FORMS = "tests/unit/test_named_secrets.py::"
 

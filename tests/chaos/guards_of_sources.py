@@ -2,10 +2,10 @@
 
 from tests.chaos.guards_trial import Guard
 
-STORAGE = "cluster/storage.py"
-WEB = "cluster/web_source.py"
-URIS = "cluster/video_uris.py"
-STORAGE_ROOT = "cluster/storage_root.py"
+STORAGE = "cluster/files/storage.py"
+WEB = "cluster/files/web_source.py"
+URIS = "cluster/contracts/uris.py"
+STORAGE_ROOT = "cluster/files/storage_root.py"
 
 _LOCAL = "tests/unit/test_storage.py::"
 _PLACES = "tests/unit/test_web_source.py::"
@@ -132,7 +132,7 @@ _ADDRESSES = [
     ),
     Guard(
         "an address is own where every one can be bound",
-        "cluster/own_addresses.py",
+        "cluster/files/own_addresses.py",
         "return address in _of_interfaces()",
         "return False",
         (f"{_OWN}test_own_addresses_are_told_from_others[True]",),
@@ -219,7 +219,7 @@ _REDIRECTS = [
     ),
     Guard(
         "only the object that is named is removed",
-        "cluster/stored_files.py",
+        "cluster/files/stored_files.py",
         "driver_of(uri)\n        filesystem",
         '__import__("fsspec").core.url_to_fs(uri)\n        filesystem',
         ("tests/unit/test_storage_root.py::test_only_the_object_that_is_named_is_removed",),

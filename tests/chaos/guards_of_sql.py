@@ -7,12 +7,12 @@ PLAUSIBLE = "sql/migrations/050_ignore_implausible_values.sql"
 BASE = "sql/migrations/001_base_tables.sql"
 LEDGER = "sql/migrations/021_add_stage_runs.sql"
 FAIR = "sql/migrations/025_add_fair_queue.sql"
-DATABASE = "cluster/store/database.py"
-MIGRATIONS = "cluster/store/migrations.py"
+DATABASE = "cluster/store/postgres/connections.py"
+MIGRATIONS = "cluster/store/postgres/migrations.py"
 
 _RIGHTS = "tests/integration/test_privileges.py::"
 _MIGRATED = "tests/integration/test_migrations.py::"
-BOUNDED = "cluster/store/bounded_texts.py"
+BOUNDED = "cluster/store/postgres/bounded_texts.py"
 _LONG = "tests/integration/test_long_texts.py::"
 _FIGURES = "tests/integration/test_implausible_figures.py::"
 _SESSIONS = "tests/integration/test_database.py::"
@@ -143,7 +143,7 @@ _CHECKS = [
     ),
     Guard(
         "the quarantine: texts are cut",
-        "cluster/store/submissions.py",
+        "cluster/store/queue/submissions.py",
         "{ERROR_MESSAGE} AS error_message",
         "v.error_message",
         (f"{_FIGURES}test_texts_of_any_length_are_shown_up_to_a_bound",),
@@ -171,28 +171,28 @@ _CHECKS = [
     ),
     Guard(
         "a path that was cut is not opened",
-        "cluster/origins.py",
+        "cluster/files/origins.py",
         "    if len(uri) > MAX_URI:\n",
         "    if not uri:\n",
         (f"{_LONG}test_claim_of_a_long_text_holds_its_beginning",),
     ),
     Guard(
         "tags of a scene are counted",
-        "cluster/store/scene_text.py",
+        "cluster/store/index/scene_text.py",
         "[1:{MAX_TAGS}]",
         "",
         (f"{_LONG}test_scenes_of_a_long_text_hold_its_beginning",),
     ),
     Guard(
         "a transcript of another system has a most",
-        "cluster/store/transcripts.py",
+        "cluster/store/videos/transcripts.py",
         "left(existing.text, {MAX_LETTERS}) AS",
         "existing.text AS",
         (f"{_LONG}test_transcript_of_a_long_text_is_its_beginning",),
     ),
     Guard(
         "no half of a password is shown where a text was cut",
-        "cluster/redaction.py",
+        "cluster/security/redaction.py",
         '        text = _LAST_WORD.sub("", text)\n',
         "        pass\n",
         (f"{_FIGURES}test_no_half_of_a_password_is_shown_where_a_text_is_cut",),
@@ -234,7 +234,7 @@ _CHECKS = [
     ),
     Guard(
         "scenes are replaced and not added",
-        "cluster/store/scenes.py",
+        "cluster/store/videos/scenes.py",
         '                connection.execute("DELETE FROM video_scenes WHERE video_id = %s", (video_id,))\n',
         "",
         ("tests/integration/test_scenes.py::test_a_repeat_replaces_what_was_there",),

@@ -2,14 +2,14 @@
 
 from tests.chaos.guards_trial import Guard
 
-QUEUE = "cluster/store/video_queue.py"
-SUBMISSIONS_FILE = "cluster/store/submissions.py"
-AGAIN = "cluster/store/reprocessing.py"
-REQUESTS = "cluster/store/owner_requests.py"
+QUEUE = "cluster/store/queue/video_queue.py"
+SUBMISSIONS_FILE = "cluster/store/queue/submissions.py"
+AGAIN = "cluster/store/queue/reprocessing.py"
+REQUESTS = "cluster/store/queue/owner_requests.py"
 VIDEOS = "cluster/contracts/videos.py"
-API = "serve_app/videos_api.py"
-READS = "cluster/store/videos.py"
-INDEX = "cluster/store/search_index.py"
+API = "serve_app/routes/videos.py"
+READS = "cluster/store/videos/videos.py"
+INDEX = "cluster/store/search/postgres_index.py"
 
 _FAIR = "tests/integration/test_queue_fairness.py::"
 _OWNERS = "tests/integration/test_cancel_and_retry.py::"

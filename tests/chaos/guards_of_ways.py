@@ -6,12 +6,12 @@ Those whose tests need a Ray are at the end.
 from tests.chaos.guards_trial import Guard
 
 STAGES = "cluster/contracts/stages.py"
-ATTEMPT = "actors/attempt.py"
-WAY = "actors/video_path.py"
-WRITER = "actors/batch_writer.py"
-WORKER = "actors/stage_actor.py"
-POOLS = "actors/pools.py"
-TURNS = "actors/turns.py"
+ATTEMPT = "actors/attempt/attempt.py"
+WAY = "actors/attempt/pipeline.py"
+WRITER = "actors/attempt/batch_writer.py"
+WORKER = "actors/workers/worker.py"
+POOLS = "actors/workers/pool.py"
+TURNS = "actors/workers/turns.py"
 
 _RULES = "tests/unit/test_stages.py::"
 _FIRST = "tests/unit/test_first_failure.py::"
@@ -234,14 +234,14 @@ _REMAINS = [
     ),
     Guard(
         "the clock never goes back",
-        "cluster/store/stage_ledger.py",
+        "cluster/store/queue/stage_runs.py",
         "max(self._latest, self._zero + timedelta(seconds=time.monotonic()))",
         "self._zero + timedelta(seconds=time.monotonic())",
         (f"{_LEDGER}test_the_clock_never_goes_back_while_it_is_set_anew",),
     ),
     Guard(
         "a run is no longer than the time since it was ready",
-        "cluster/store/stage_ledger.py",
+        "cluster/store/queue/stage_runs.py",
         "min(closed.report.run_s, (closed.finished_at - closed.run.ready_at).total_seconds())",
         "closed.report.run_s",
         (f"{_LEDGER}test_a_run_longer_than_the_time_since_ready_is_cut",),
@@ -290,28 +290,28 @@ _SPEECH = [
 _DOWNLOADS = [
     Guard(
         "nobody waits long for a removal",
-        "actors/downloads.py",
+        "actors/maintenance/downloads.py",
         "await asyncio.wait({removal}, timeout=SOON_S)",
         "await asyncio.wait({removal})",
         ("tests/integration/test_downloads.py::test_a_video_is_ready_although_the_workers_of_its_node_are_busy",),
     ),
     Guard(
         "a death over a removal is nobody's",
-        "actors/downloads.py",
+        "actors/maintenance/downloads.py",
         '        except (WorkerCrash, Interrupted) as error:\n            logger.warning("%s is removed later',
         '        except Interrupted as error:\n            logger.warning("%s is removed later',
         ("tests/integration/test_downloads.py::test_a_worker_that_dies_over_a_removal_costs_the_video_nothing",),
     ),
     Guard(
         "downloads of attempts under way are not swept away",
-        "actors/downloads.py",
+        "actors/maintenance/downloads.py",
         "[key for key in keys if key not in live]",
         "keys",
         ("tests/integration/test_downloads.py::test_what_no_lease_is_for_is_swept_away",),
     ),
     Guard(
         "what cannot be swept away is left alone",
-        "actors/downloads.py",
+        "actors/maintenance/downloads.py",
         "if self._failed[key] < MAX_TRIES:",
         "if self._failed[key] >= 0:",
         ("tests/integration/test_downloads.py::test_what_kills_whoever_removes_it_is_left_alone_in_the_end",),

@@ -2,10 +2,10 @@
 
 from tests.chaos.guards_trial import Guard
 
-QUEUE = "cluster/store/video_queue.py"
-RECOVERY = "cluster/store/lease_recovery.py"
-LEDGER = "cluster/store/stage_ledger.py"
-RESULTS = "cluster/store/stage_results.py"
+QUEUE = "cluster/store/queue/video_queue.py"
+RECOVERY = "cluster/store/queue/lease_recovery.py"
+LEDGER = "cluster/store/queue/stage_runs.py"
+RESULTS = "cluster/store/queue/stage_results.py"
 
 _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
 _RACES = "tests/integration/test_lease_races.py::"
@@ -81,7 +81,7 @@ _FENCE = [
     ),
     Guard(
         "who is fenced off is told, by the ledger",
-        "actors/batch_writer.py",
+        "actors/attempt/batch_writer.py",
         "if waiting.entry.video.lease_token in held:",
         "if held is not None:",
         (f"{_LEDGER_TESTS}test_only_the_video_whose_lease_is_lost_is_told_so",),

@@ -24,7 +24,7 @@ from tests.chaos.hostile_file import (
     refused,
 )
 from tests.chaos.whole_media import vp8_pictures
-from tests.media_files import Recipe, Shot, write_pictures, write_video
+from tests.support.media_files import Recipe, Shot, write_pictures, write_video
 
 SIZE = (64, 64)
 SHOTS = [Shot(0.6, 1), Shot(0.6, 2)]

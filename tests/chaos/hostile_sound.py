@@ -9,7 +9,7 @@ import numpy as np
 from tests.chaos.containers import EBML_HEADER, INFO, SEGMENT, TRACKS, element, number
 from tests.chaos.hostile_file import NO_PICTURES, NO_STREAMS, READY, TOO_LONG, Becomes, Make, either, refused
 from tests.chaos.whole_media import transport_stream
-from tests.media_files import Recipe, Shot, Sound, tone, write_video
+from tests.support.media_files import Recipe, Shot, Sound, tone, write_video
 
 SIZE = (64, 64)
 SHOTS = [Shot(0.6, 1), Shot(0.6, 2)]

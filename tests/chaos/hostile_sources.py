@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.scripted_web import Script, answer, drip
+from tests.support.scripted_web import Script, answer, drip
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ANNOUNCED_BYTES = 100 * 10**9

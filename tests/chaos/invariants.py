@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cluster.contracts.stages import REQUIRES, RetryRule, Stage
-from cluster.store.database import Pool, connect
-from cluster.store.shown_status import SHOWN_STATUS
+from cluster.store.postgres.connections import Pool, connect
+from cluster.store.videos.shown_status import SHOWN_STATUS
 
 AUDIT_SQL = Path(__file__).with_name("audit.sql")
 TOLERANCE_MS = 50.0

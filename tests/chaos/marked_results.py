@@ -8,7 +8,7 @@ import numpy as np
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import SceneDescription, Segment, Transcript, Word, WrittenScene
 from cluster.contracts.videos import ClaimedVideo
-from tests.vector_lengths import EMBEDDING_DIM
+from tests.support.vector_lengths import EMBEDDING_DIM
 
 DURATION_S = 12.5
 MODEL = "chaos"

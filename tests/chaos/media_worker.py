@@ -22,14 +22,14 @@ from uuid import UUID
 
 import psutil
 
-from actors.media_calls import SCENES_PER_BLOCK, confined, start_decoder
 from actors.stages.fetcher import Fetcher
+from actors.workers.media_calls import SCENES_PER_BLOCK, confined, start_decoder
 from cluster.contracts.errors import HeimdexError, WorkerLost
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SceneBlock, SpeechWindow
 from cluster.contracts.stages import Stage
-from cluster.decoder_process import DecoderProcess
+from cluster.decoders.process import DecoderProcess
+from cluster.files.storage import FetchLimits
 from cluster.settings import Settings
-from cluster.storage import FetchLimits
 
 THREADS = 2
 KEY = "attempt"

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from cluster.demo import clips
-from tests.media_files import Shot, tone
+from tests.support.media_files import Shot, tone
 
 BESIDE = Path(__file__).parents[3] / "shared" / "media"
 """Real files that may be stored beside the repository; nothing depends on them."""

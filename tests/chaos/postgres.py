@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.store.database import EmbeddedPostgres, connect, open_pool
-from cluster.store.embedded import HERE
+from cluster.store.postgres.connections import EmbeddedPostgres, connect, open_pool
+from cluster.store.postgres.embedded import HERE
 from tests.chaos.cutting_proxy import ANY, WRITES, CuttingProxy, cutting_proxy
 from tests.chaos.queue import watched_postgres
 from tests.chaos.queue_load import Load, LoadSize

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.store.database import EmbeddedPostgres, open_pool
-from cluster.store.migrations import apply_migrations
+from cluster.store.postgres.connections import EmbeddedPostgres, open_pool
+from cluster.store.postgres.migrations import apply_migrations
 from tests.chaos.invariants import watch
 from tests.chaos.queue_load import Load, LoadSize
 from tests.chaos.queue_processes import nursery

@@ -17,9 +17,9 @@ from uuid import UUID
 
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.reprocessing import retry
-from cluster.store.submissions import cancel, submit
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.submissions import cancel, submit
 from tests.chaos.queue_plan import submission_of
 from tests.chaos.queue_processes import Nursery
 from tests.chaos.queue_sleepers import Sleepers

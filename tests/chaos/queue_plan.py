@@ -13,7 +13,7 @@ from uuid import UUID
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 from tests.chaos.invariants import VIDEOS
 
 ERROR_TYPES = {Blame.VIDEO: "InvalidVideo", Blame.ERROR: "TransientFailure", Blame.CRASH: "WorkerLost"}

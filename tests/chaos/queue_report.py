@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 from tests.chaos.invariants import VIDEOS, violations
 from tests.chaos.queue_load import Load
 from tests.chaos.queue_plan import RULE, misfits

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from uuid import UUID
 
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 
 LEAST_LEASES = 1.1
 MOST_LEASES = 2.0

@@ -1,8 +1,8 @@
 """Schedulers without Ray, to be killed: each a process that claims, keeps the ledger, writes results, settles.
 
-What a stage does is decided by ``queue_plan``; what is written, and in which order, is as ``actors.attempt`` and
-``actors.video_path`` do it. Only: none stops working when a heartbeat says that the lease is lost, so that each stale
-write is tried and the fence has to refuse it. Starting processes is ``queue_processes``'.
+What a stage does is decided by ``queue_plan``; what is written, and in which order, is as ``actors.attempt.attempt``
+and ``actors.attempt.pipeline`` do it. Only: none stops working when a heartbeat says that the lease is lost, so that
+each stale write is tried and the fence has to refuse it. Starting processes is ``queue_processes``'.
 """
 
 import json
@@ -22,12 +22,12 @@ from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import REQUIRES, Blame, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import open_pool
-from cluster.store.lease_recovery import LeaseRecovery
-from cluster.store.scenes import SceneStore
-from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun, StageLedger
-from cluster.store.stage_results import StageResults
-from cluster.store.video_queue import Finish, VideoQueue
+from cluster.store.postgres.connections import open_pool
+from cluster.store.queue.lease_recovery import LeaseRecovery
+from cluster.store.queue.stage_results import StageResults
+from cluster.store.queue.stage_runs import ClosedRun, DatabaseClock, OpenRun, StageLedger
+from cluster.store.queue.video_queue import Finish, VideoQueue
+from cluster.store.videos.scenes import SceneStore
 from tests.chaos.marked_results import media, scenes, transcript
 from tests.chaos.queue_plan import RULE, Plan, number_of, plan_of
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from cluster.contracts.stages import Stage
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 from tests.chaos.invariants import VIDEOS
 
 BOOKED_WITHIN_S = 90.0

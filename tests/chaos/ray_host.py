@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.contracts.stages import RetryRule
-from cluster.ray_node import free_port, prepare_ray
+from cluster.runtime.ray_node import free_port, prepare_ray
 from cluster.settings import LOOPBACK
 from tests.chaos.ray_processes import session_of
 
@@ -80,8 +80,8 @@ class Host:
         """
         import ray
 
-        from actors.scheduler import SchedulerConfig
-        from actors.scheduler_actor import start_scheduler
+        from actors.scheduler.actor import start_scheduler
+        from actors.scheduler.scheduler import SchedulerConfig
         from tests.chaos.toy_way import ToyPlan
 
         folders = {key: Path(plan[key]) for key in ("scratch_dir", "journal_dir")}

@@ -20,10 +20,10 @@ from uuid import UUID
 
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import SETTLED, Submission
-from cluster.store.database import Pool, open_pool
-from cluster.store.embedded import EmbeddedPostgres
-from cluster.store.migrations import apply_migrations
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.postgres.embedded import EmbeddedPostgres
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.submissions import submit
 from tests.chaos.invariants import watch
 from tests.chaos.ray_report import Counts, report
 from tests.chaos.ray_troubles import Troubles

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 from tests.chaos.invariants import VIDEOS, violations
 from tests.chaos.ray_host import RULE
 from tests.chaos.ray_troubles import Troubles

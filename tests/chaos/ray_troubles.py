@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.contracts.stages import Stage
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 from tests.chaos.ray_bookings import Bookings, Struck, leases_of, strike
 from tests.chaos.ray_processes import Process, RayCluster, signal_to, started, stopped
 from tests.chaos.toy_way import Occupation, ToyPlan, occupations

@@ -19,23 +19,23 @@ from uuid import UUID
 
 import psutil
 
-from cluster.active_models import ModelName
 from cluster.contracts.search import By, EngineAddress, Scope
-from cluster.query_models import ModelLoaders, QueryModels
-from cluster.search import SearchRequest, SearchService
-from cluster.store.database import Pool, open_pool
-from cluster.store.index_check import IndexCheck
-from cluster.store.index_follower import FollowedIndex, IndexFollower
-from cluster.store.opensearch import open_client
-from cluster.store.scene_vectors import SceneVectors
-from cluster.store.search_changes import SearchChanges
-from cluster.store.search_engines import index_opener
-from cluster.store.search_indexes import SearchIndexes
-from cluster.store.search_models import SearchModels, keys_of
+from cluster.search.active_models import ModelName
+from cluster.search.query_models import ModelLoaders, QueryModels
+from cluster.search.service import SearchRequest, SearchService
+from cluster.store.index.embeddings import SceneVectors
+from cluster.store.index.model_registry import SearchModels, keys_of
+from cluster.store.index.outbox import SearchChanges
+from cluster.store.opensearch.client import open_client
+from cluster.store.opensearch.rebuild import SearchIndexes
+from cluster.store.opensearch.sync import FollowedIndex, IndexFollower
+from cluster.store.opensearch.verify import IndexCheck
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.search.engines import index_opener
 from tests.benchmarks.postgres_server import postgres_server
-from tests.cluster.stored_scenes import other_vision_model, store_clips
-from tests.own_server import running
-from tests.real_opensearch import QUICK_START, RealOpenSearch
+from tests.support.own_server import running
+from tests.support.real_opensearch import QUICK_START, RealOpenSearch
+from tests.support.stored_scenes import other_vision_model, store_clips
 
 OWNER = UUID(int=7)
 COPIES = 8
@@ -75,7 +75,7 @@ class _Scene:
             "HEIMDEX_TEXT_MODEL": "bundled",
             "HEIMDEX_OPENSEARCH_URL": self.address.url,
         }
-        command = [sys.executable, "-m", "cluster.cli", "reembed", "--vision", model]
+        command = [sys.executable, "-m", "cluster.cli.main", "reembed", "--vision", model]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def settle(self) -> None:

@@ -17,10 +17,10 @@ from uuid import UUID
 
 from starlette.testclient import TestClient
 
-from cluster.search import SearchService
-from cluster.store.database import EmbeddedPostgres, Pool, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.search_engines import index_opener
+from cluster.search.service import SearchService
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.search.engines import index_opener
 from serve_app.app import ADMIN_ROUTES, USER_ROUTES, build_api
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.limits import DEFAULT_LIMITS
@@ -28,7 +28,7 @@ from serve_app.parts import ApiParts
 from serve_app.public_keys import PublicKeys
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import KEY_SET_PATH, Issuer
-from tests.integration.api_client import ADMIN, ALICE, SECRET, make_picture, query_models
+from tests.support.api_client import ADMIN, ALICE, SECRET, make_picture, query_models
 
 BODIES: dict[str, Any] = {
     "/v1/videos": {"uri": "https://example.org/a.mp4"},

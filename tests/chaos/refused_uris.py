@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from pathlib import Path
 
 from cluster.contracts.errors import InvalidVideo
-from cluster.storage import FetchLimits, fetch
+from cluster.files.storage import FetchLimits, fetch
 from tests.chaos.watched_network import PUBLIC, SERVER, Answers, Watch, watched_network
 
 LIMITS = FetchLimits(

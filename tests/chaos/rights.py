@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psycopg
 
-from cluster.store.database import EmbeddedPostgres, connect
-from cluster.store.migrations import apply_migrations
-from tests.database_roles import as_role, ordinary_role
+from cluster.store.postgres.connections import EmbeddedPostgres, connect
+from cluster.store.postgres.migrations import apply_migrations
+from tests.support.database_roles import as_role, ordinary_role
 
 OUTSIDERS = ("anon", "authenticated")
 SERVICE = "service_role"

@@ -23,25 +23,25 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.index_sweep import IndexSweep
+from actors.maintenance.index_sweep import IndexSweep
 from cluster.contracts.errors import SearchUnavailable
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
 from cluster.contracts.search import By, EngineAddress, ModelKeys, QueryVector, Scope, parse_words
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool, open_pool
-from cluster.store.forgetting import forget
-from cluster.store.index_follower import IndexFollower
-from cluster.store.opensearch import open_client
-from cluster.store.opensearch_index import OpenSearchIndex
-from cluster.store.scenes import SceneStore
-from cluster.store.search_indexes import SearchIndexes, alias_of
-from cluster.store.search_models import IndexedModel, SearchModels
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.opensearch.client import open_client
+from cluster.store.opensearch.index import OpenSearchIndex
+from cluster.store.opensearch.rebuild import SearchIndexes, alias_of
+from cluster.store.opensearch.sync import IndexFollower
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.deletion import forget
+from cluster.store.videos.scenes import SceneStore
 from tests.benchmarks.postgres_server import postgres_server
-from tests.own_server import running
-from tests.real_opensearch import QUICK_START, RealOpenSearch
-from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
+from tests.support.own_server import running
+from tests.support.real_opensearch import QUICK_START, RealOpenSearch
+from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 OWNER = UUID(int=7)
 MODELS = ModelKeys("vision@chaos", "text@chaos")
@@ -277,7 +277,7 @@ def _heimdex(indexed: Indexed, *arguments: str) -> "subprocess.Popen[bytes]":
         "HEIMDEX_OPENSEARCH_PREFIX": indexed.address.prefix,
         "HEIMDEX_DATA_DIR": str(indexed.engine.folder.parent / "data"),
     }
-    command = [sys.executable, "-m", "cluster.cli", *arguments]
+    command = [sys.executable, "-m", "cluster.cli.main", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 

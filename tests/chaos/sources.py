@@ -21,9 +21,9 @@ import httpx
 
 from tests.benchmarks.own_cluster import OwnCluster, own_cluster
 from tests.chaos.hostile_sources import ATTACKS, Attack, honest
-from tests.media_files import Shot, Sound, write_video
-from tests.scripted_web import serving
-from tests.spoken_clips import narration
+from tests.support.media_files import Shot, Sound, write_video
+from tests.support.scripted_web import serving
+from tests.support.spoken_clips import narration
 
 ATTACKER = UUID(int=666)
 CLIP_S = 10.0

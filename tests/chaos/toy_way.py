@@ -21,16 +21,17 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
-from actors.fetch_slots import FetchLimit
-from actors.stage_actor import SMALL_BYTES, LoadedWorker
-from actors.video_path import ENGINE_CALL
-from actors.worker_kinds import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES, Placement
+from actors.attempt.pipeline import ENGINE_CALL
+from actors.workers.catalog import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES
+from actors.workers.configs import Placement
+from actors.workers.fetch_slots import FetchLimit
+from actors.workers.worker import SMALL_BYTES, LoadedWorker
 from cluster.contracts.errors import DeviceFailure
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, SceneBlock, SpeechWindow
 from cluster.contracts.results import SceneDescription, Segment, Transcript, Word, WrittenScene
 from cluster.contracts.stages import Stage, WorkerKind
 from cluster.contracts.videos import Origin
-from tests.vector_lengths import EMBEDDING_DIM
+from tests.support.vector_lengths import EMBEDDING_DIM
 
 FAULTS: dict[str, str] = {
     "raise": "ValueError",
@@ -64,7 +65,7 @@ def left_in(scratch: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ToyPlan:
-    """In place of ``actors.worker_kinds.WorkerPlan``.
+    """In place of ``actors.workers.catalog.WorkerPlan``.
 
     ``pause_s``: how long each stage takes; ``others``: how many workers of each kind but the media workers; ``cpus``:
     what each reserves; ``journal_dir``: where workers say what they are at, for which ``share_calls`` must be false:
@@ -133,9 +134,9 @@ class _ToyLoader:
     plan: ToyPlan
 
     def __call__(self) -> LoadedWorker:
-        from cluster.store.database import open_pool
-        from cluster.store.scenes import SceneStore
-        from cluster.store.stage_results import StageResults
+        from cluster.store.postgres.connections import open_pool
+        from cluster.store.queue.stage_results import StageResults
+        from cluster.store.videos.scenes import SceneStore
 
         gc.disable()  # what videos took is given back without it
         pool = open_pool(self.plan.database_url, min_size=1, max_size=2, name="toy-worker")

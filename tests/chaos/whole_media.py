@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import av
 
-from tests.media_files import Recipe, Shot, Sound, tone, write_video
+from tests.support.media_files import Recipe, Shot, Sound, tone, write_video
 
 
 def whole(path: Path) -> Path:

@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-from command_line import CommandLine, make_environment
 from moto.server import ThreadedMotoServer
 
 from cluster.demo import clips
-from cluster.store.database import Pool, open_pool
+from cluster.store.postgres.connections import Pool, open_pool
+from tests.support.command_line import CommandLine, make_environment
 
 
 @pytest.fixture(scope="session")

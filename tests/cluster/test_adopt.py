@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cluster.demo import clips
-from cluster.store.database import connect
-from cluster.store.embedded import binary
-from tests.existing_database import (
+from cluster.store.postgres.connections import connect
+from cluster.store.postgres.embedded import binary
+from tests.support.existing_database import (
     CARA,
     TABLES,
     Snapshot,

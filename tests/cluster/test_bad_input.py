@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CommandLine
-from media_files import Recipe, Shot, Sound, cut_off, tone, write_video
 
 from cluster.demo import clips
+from tests.support.command_line import CommandLine
+from tests.support.media_files import Recipe, Shot, Sound, cut_off, tone, write_video
 
 SHARED_MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 

@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from command_line import CommandLine, make_environment
 
 from cluster.demo import clips
-from cluster.store.database import Pool
-from cluster.store.embedded import binary
+from cluster.store.postgres.connections import Pool
+from cluster.store.postgres.embedded import binary
+from tests.support.command_line import CommandLine, make_environment
 
 RESULT_KEYS = {
     "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from command_line import CommandLine, left_running, make_environment
-
 from cluster.demo import clips
+from tests.support.command_line import CommandLine, left_running, make_environment
 
 
 def test_the_demo_succeeds_and_leaves_nothing_running(cluster_folder: Path) -> None:

@@ -9,7 +9,7 @@ import httpx
 import jiwer
 
 from cluster.demo import clips, queries, truth
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 
 HARD_CUT_TOLERANCE_FRAMES = 2
 DISSOLVE_TOLERANCE_S = 0.5

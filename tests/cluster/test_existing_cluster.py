@@ -10,14 +10,14 @@ from uuid import UUID
 
 import httpx
 import pytest
-from command_line import CommandLine, left_running, make_environment
 from PIL import Image
-from stored_scenes import described
 
 from cluster.demo import clips, truth
-from cluster.store.database import connect
-from tests.existing_database import ANNA, BEN, CARA, DORA, clip
-from tests.storage_service import KEY, StorageService, storage_service
+from cluster.store.postgres.connections import connect
+from tests.support.command_line import CommandLine, left_running, make_environment
+from tests.support.existing_database import ANNA, BEN, CARA, DORA, clip
+from tests.support.storage_service import KEY, StorageService, storage_service
+from tests.support.stored_scenes import described
 
 SETTLED_WITHIN_S = 180.0
 CLIP = next(path for path in clips() if truth(path).spoken_queries)

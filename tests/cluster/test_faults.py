@@ -1,10 +1,10 @@
 """The short part of the fault matrix; ``make chaos`` runs all of it."""
 
 import pytest
-from small_ray import small_ray
 
 from cluster.contracts.stages import Stage
 from tests.chaos.faults import run
+from tests.support.small_ray import small_ray
 
 CASES = [
     ("raise", Stage.METADATA),

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import httpx
 import pytest
-from command_line import CommandLine
 
 from cluster.demo import clips
 from tests.chaos.hostile_sources import ATTACKS
 from tests.chaos.sources import Owner, left_by
-from tests.scripted_web import serving
+from tests.support.command_line import CommandLine
+from tests.support.scripted_web import serving
 
 ATTACKER = UUID(int=666)
 READY_WITHIN_S = 60.0

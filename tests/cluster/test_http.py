@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
-from command_line import CommandLine
 
 from cluster.demo import clips
+from tests.support.command_line import CommandLine
 
 ADMIN_PATHS = [
     "overview",

@@ -13,14 +13,14 @@ import psutil
 import pytest
 import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-from small_ray import small_ray
 
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import SETTLED, Submission
-from cluster.store.database import Pool
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
 from tests.chaos.faults import running_scheduler
 from tests.chaos.toy_way import ToyPlan, toy_uri
+from tests.support.small_ray import small_ray
 
 WORKERS = 6
 """Two for media and one of every other kind."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from small_ray import small_ray
 
-from cluster import manifest as manifests
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
-from cluster.manifest import BadRow, Manifest, read_manifest
+from cluster.files import manifest as manifests
+from cluster.files.manifest import BadRow, Manifest, read_manifest
+from tests.support.small_ray import small_ray
 
 # Ray Data's own, when it reads its own defaults.
 pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning")

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from cluster.contracts.stages import REQUIRES, Stage
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
 
 TOLERANCE_MS = 50.0
 

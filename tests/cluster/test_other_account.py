@@ -10,12 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from command_line import CommandLine, belongs_to
 
-from tests.missing_part import skip_but_on_ci
+from tests.support.command_line import CommandLine, belongs_to
+from tests.support.missing_part import skip_but_on_ci
 
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-SCRIPT = Path(__file__).with_name("other_account.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "other_account.py"
 
 
 def places_of(folder: Path, state: dict[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import ray
-from small_ray import small_ray
 
-from actors.pools import Pool
-from actors.stage_actor import SMALL_BYTES, LoadedWorker, Parts, Share, StageReply, remote_stage_actor
-from actors.turns import BatchLimit
+from actors.workers.pool import Pool
+from actors.workers.turns import BatchLimit
+from actors.workers.worker import SMALL_BYTES, LoadedWorker, Parts, Share, StageReply, remote_stage_actor
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,
@@ -28,6 +27,7 @@ from cluster.contracts.errors import (
     WorkerLost,
 )
 from cluster.contracts.stages import Blame, WorkerKind
+from tests.support.small_ray import small_ray
 
 LONG_S = 60.0
 LEAST_PRIORITY = 19
@@ -534,7 +534,7 @@ def test_what_is_deferred_waits_for_all_that_is_not(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_works_for_nobody_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.pools.ABANDONED_S", 0.2)
+    monkeypatch.setattr("actors.workers.pool.ABANDONED_S", 0.2)
 
     async def scenario(pool: Pool) -> None:
         (pid,) = pids(pool)
@@ -566,7 +566,7 @@ def test_an_item_goes_to_the_node_that_it_names() -> None:
 def test_an_item_of_a_dead_node_does_not_wait_for_ever_for_a_worker_that_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("actors.pools.STRANDED_S", 0.3)
+    monkeypatch.setattr("actors.workers.pool.STRANDED_S", 0.3)
 
     async def scenario() -> None:
         pool = Pool(WorkerKind.MEDIA, spawner(endless), 1)

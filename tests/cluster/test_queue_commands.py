@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from command_line import CommandLine, make_environment
 
 from cluster.demo import clips
-from cluster.store.database import Pool
-from cluster.store.results import read_results
+from cluster.store.postgres.connections import Pool
+from cluster.store.videos.progress import read_results
+from tests.support.command_line import CommandLine, make_environment
 
 PATIENCE_S = 180.0
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from cluster.contracts.errors import ConfigurationError, NodeLost
-from cluster.ray_driver import RayPlace, Say, in_own_process
-from cluster.ray_node import NodeOptions, RayNode, prepare_ray, start_node
+from cluster.runtime.ray_driver import RayPlace, Say, in_own_process
+from cluster.runtime.ray_node import NodeOptions, RayNode, prepare_ray, start_node
 
 LONG_S = 120.0
 

@@ -13,13 +13,13 @@ from uuid import UUID
 
 import psutil
 import pytest
-from command_line import CommandLine, left_running, make_environment
 from psycopg import OperationalError
 
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.demo import clips
-from cluster.store.database import Pool, open_pool
-from cluster.store.results import read_results, read_standings
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.videos.progress import read_results, read_standings
+from tests.support.command_line import CommandLine, left_running, make_environment
 
 SETTLED_WITHIN_S = 120.0
 UP_WITHIN_S = 240.0

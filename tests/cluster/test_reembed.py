@@ -15,28 +15,28 @@ from uuid import UUID
 import numpy as np
 import pytest
 import ray
-from small_ray import small_ray
-from stored_scenes import bundled_models, store_clips
 
-from cluster.active_models import ModelName
+from cluster.cli.reembed_command import drop_old_vectors
 from cluster.contracts.errors import ConfigurationError, ModelChanged
 from cluster.contracts.search import By, ModelKeys, Scope
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.query_models import ModelLoaders, QueryModels
-from cluster.reembed import Outcome, Wish, reembed
-from cluster.reembed_command import drop_old_vectors
-from cluster.search import SearchRequest, SearchService
+from cluster.reembed.run import Outcome, Wish, reembed
+from cluster.search.active_models import ModelName
+from cluster.search.query_models import ModelLoaders, QueryModels
+from cluster.search.service import SearchRequest, SearchService
 from cluster.settings import Settings, load_settings
-from cluster.store.database import Pool
-from cluster.store.index_check import IndexCheck
-from cluster.store.index_follower import FollowedIndex, IndexFollower
-from cluster.store.opensearch import open_client
-from cluster.store.search_engines import index_opener
-from cluster.store.search_indexes import SearchIndexes
-from cluster.store.search_models import IndexedModel, SearchModels, State
-from tests.made_models import text_model_of, vision_model_of
-from tests.stored_vectors import stored_vectors
+from cluster.store.index.model_registry import IndexedModel, SearchModels, State
+from cluster.store.opensearch.client import open_client
+from cluster.store.opensearch.rebuild import SearchIndexes
+from cluster.store.opensearch.sync import FollowedIndex, IndexFollower
+from cluster.store.opensearch.verify import IndexCheck
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.engines import index_opener
+from tests.support.made_models import text_model_of, vision_model_of
+from tests.support.small_ray import small_ray
+from tests.support.stored_scenes import bundled_models, store_clips
+from tests.support.stored_vectors import stored_vectors
 
 OWNER = UUID(int=1)
 QUERY = "a red circle in front of the sea"
@@ -274,7 +274,7 @@ def test_killed_it_goes_on_where_it_was(
         "HEIMDEX_TEXT_MODEL": "bundled",
         "HEIMDEX_RAY_ADDRESS": ray.get_runtime_context().gcs_address,
     }
-    command = [sys.executable, "-m", "cluster.cli", "reembed", "--vision", str(others.vision)]
+    command = [sys.executable, "-m", "cluster.cli.main", "reembed", "--vision", str(others.vision)]
     key = load_vision_model(str(others.vision), None, "cpu", 1).key
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     while not vectors_of(pool, key):  # no signal reports it

@@ -5,15 +5,15 @@ from typing import Any
 
 import httpx
 import pytest
-from command_line import CommandLine
-from stored_scenes import bundled_models
 
 from cluster.contracts.search import By
 from cluster.demo import clips
 from cluster.models.vision import load_vision_model
-from cluster.store.database import Pool
-from tests.made_models import vision_model_of
-from tests.stored_vectors import stored_vectors
+from cluster.store.postgres.connections import Pool
+from tests.support.command_line import CommandLine
+from tests.support.made_models import vision_model_of
+from tests.support.stored_scenes import bundled_models
+from tests.support.stored_vectors import stored_vectors
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_a_cluster_that_is_up_changes_over_and_back(
     folder = Path(heimdex.folder) / "reembed-job"
     folder.mkdir()
     done = heimdex.submit_job(
-        cluster_state["dashboard_url"], folder, "python", "-m", "cluster.reembed", "--vision", str(other)
+        cluster_state["dashboard_url"], folder, "python", "-m", "cluster.cli.reembed_command", "--vision", str(other)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{before[old]} scenes were embedded" in done.stdout

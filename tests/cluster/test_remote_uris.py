@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import boto3
-from command_line import CommandLine
 
 from cluster.demo import clips
+from tests.support.command_line import CommandLine
 
 
 def test_videos_are_fetched_over_http_and_a_missing_one_is_named(heimdex: CommandLine, web_server: str) -> None:

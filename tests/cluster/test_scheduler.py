@@ -12,20 +12,20 @@ from uuid import UUID
 import pytest
 import ray
 from ray.exceptions import RayActorError
-from small_ray import small_ray
 
-from actors.scheduler import SchedulerConfig
-from actors.scheduler_actor import SchedulerActor
+from actors.scheduler.actor import SchedulerActor
+from actors.scheduler.scheduler import SchedulerConfig
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.stages import RetryRule
 from cluster.contracts.videos import Submission
 from cluster.demo import clips
-from cluster.plan import Hardware, plan_workers
+from cluster.runtime.plan import Hardware, plan_workers
 from cluster.settings import load_settings
-from cluster.store.database import Pool
-from cluster.store.results import read_results
-from cluster.store.submissions import submit
-from cluster.store.worker_registry import seen_workers
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.worker_registry import seen_workers
+from cluster.store.videos.progress import read_results
+from tests.support.small_ray import small_ray
 
 PATIENCE_S = 120.0
 

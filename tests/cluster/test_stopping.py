@@ -5,11 +5,10 @@ import signal
 import time
 from pathlib import Path
 
-from command_line import COMMAND_TIMEOUT_S, CommandLine, left_running, make_environment
-
 from cluster.demo import clips
-from cluster.store.database import connect
-from cluster.store.embedded import EmbeddedPostgres
+from cluster.store.postgres.connections import connect
+from cluster.store.postgres.embedded import EmbeddedPostgres
+from tests.support.command_line import COMMAND_TIMEOUT_S, CommandLine, left_running, make_environment
 
 BOUND_S = 60.0
 """Ten seconds for what is in flight, and what the processes take to end on a busy machine."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import CommandLine, make_environment
 
 from cluster.demo import clips
-from cluster.ray_node import free_port
-from cluster.store.database import EmbeddedPostgres
+from cluster.runtime.ray_node import free_port
+from cluster.store.postgres.connections import EmbeddedPostgres
+from tests.support.command_line import CommandLine, make_environment
 
 ROOT = Path(__file__).parents[2]
 NODES = """

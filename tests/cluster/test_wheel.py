@@ -28,15 +28,16 @@ from importlib.util import find_spec
 from pathlib import Path
 import cluster
 from cluster import demo
+from cluster.models import bundled
 from cluster.models.labels import load_labels
-from cluster.store.migrations import all_migrations
+from cluster.store.postgres.migrations import all_migrations
 print(json.dumps({
     "home": str(Path(cluster.__file__).parent),
     "migrations": [migration.name for migration in all_migrations()],
     "clips": {clip.name: [len(demo.truth(clip).scenes), clip.stat().st_size] for clip in demo.clips()},
-    "vision_model": sorted(path.name for path in demo.bundled_vision_directory().iterdir()),
-    "labels": len(load_labels(None, "ViT-B-32")) > 0 and demo.labels_file().is_file(),
-    "serve_app": [find_spec("serve_app.app") is not None, find_spec("actors.scheduler") is not None],
+    "vision_model": sorted(path.name for path in bundled.bundled_vision_directory().iterdir()),
+    "labels": len(load_labels(None, "ViT-B-32")) > 0 and bundled.labels_file().is_file(),
+    "serve_app": [find_spec("serve_app.app") is not None, find_spec("actors.scheduler.scheduler") is not None],
     "tests": find_spec("tests") is not None,
 }))
 """

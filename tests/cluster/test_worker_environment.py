@@ -6,12 +6,13 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from small_ray import small_ray
 
-from actors.stage_actor import WorkerInfo, remote_stage_actor
-from actors.worker_kinds import MediaConfig, _MediaLoader
+from actors.workers.catalog import _MediaLoader
+from actors.workers.configs import MediaConfig
+from actors.workers.worker import WorkerInfo, remote_stage_actor
 from cluster.contracts.media import MediaLimits
-from cluster.storage import FetchLimits
+from cluster.files.storage import FetchLimits
+from tests.support.small_ray import small_ray
 
 SECRET = "a-secret-of-the-test"
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**9)

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from api_client import ADMIN, SECRET, ApiMaker, Heimdex, query_models
-from queued_videos import OWNER
 from starlette.testclient import TestClient
 
 from cluster.contracts.database_url import DatabaseRole
-from cluster.search import SearchService
-from cluster.store.database import Pool, open_pool
-from cluster.store.search_engines import index_opener
+from cluster.search.service import SearchService
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.search.engines import index_opener
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
-from tests.database_roles import as_role
+from tests.support.api_client import ADMIN, SECRET, ApiMaker, Heimdex, query_models
+from tests.support.database_roles import as_role
+from tests.support.queued_videos import OWNER
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def heimdex(database_url: str, tmp_path: Path) -> Heimdex:
     def run(
         *arguments: str, typed: bytes = b"", settings: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[bytes]":
-        command = [sys.executable, "-m", "cluster.cli", *arguments]
+        command = [sys.executable, "-m", "cluster.cli.main", *arguments]
         done = subprocess.run(
             command,
             env={**environment, **(settings or {})},

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from cluster.active_models import ActiveModel, ModelName
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By
-from cluster.store.database import Pool
-from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.search.active_models import ActiveModel, ModelName
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.connections import Pool
 
 OLD, NEW, THIRD = (ModelName("old", "tag"), ModelName("new"), ModelName("third"))
 

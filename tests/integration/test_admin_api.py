@@ -4,12 +4,12 @@ from datetime import date, datetime
 from typing import Any
 
 import pytest
-from api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 from starlette.testclient import TestClient
 
-from cluster.store.database import Pool
-from serve_app import admin_api
+from cluster.store.postgres.connections import Pool
 from serve_app.app import ADMIN_ROUTES
+from serve_app.routes import admin
+from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 
 # The examples of the specification; those of Phase 1 spelled out from its table of columns.
 VIDEO = {
@@ -148,9 +148,7 @@ def without_nulls(wanted: Any, given: Any) -> Any:
 
 
 def test_the_table_of_routes_has_the_ten_endpoints() -> None:
-    figures = [
-        (method, path) for method, path, endpoint, _ in ADMIN_ROUTES if endpoint.__module__ == admin_api.__name__
-    ]
+    figures = [(method, path) for method, path, endpoint, _ in ADMIN_ROUTES if endpoint.__module__ == admin.__name__]
     assert {(method, path.format(user_id=ALICE)) for method, path in figures} == {("GET", path) for path in EXAMPLES}
 
 

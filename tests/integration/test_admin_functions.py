@@ -1,15 +1,15 @@
 """The functions of the figures: whether they are ours is known by what they are, and what is not is restored."""
 
 import pytest
-from api_client import Heimdex
 
-from cluster.doctor import _functions
-from cluster.store import metrics
-from cluster.store.admin_functions import EXPECTED, changed_functions, restore_functions
-from cluster.store.database import connect, open_pool
-from cluster.store.migrations import apply_migrations
-from tests.existing_database import restore_existing_functions, take_snapshot
+from cluster.cli.doctor import _functions
+from cluster.store.metrics import figures
+from cluster.store.postgres.admin_functions import EXPECTED, changed_functions, restore_functions
+from cluster.store.postgres.connections import connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
 from tests.integration.test_privileges import CALLS, OF_VALUES
+from tests.support.api_client import Heimdex
+from tests.support.existing_database import restore_existing_functions, take_snapshot
 
 CHANGES = [
     "ALTER FUNCTION get_admin_overview_metrics() SECURITY DEFINER",
@@ -62,8 +62,8 @@ def test_the_existing_systems_files_after_ours_are_seen_and_undone(existing_url:
     assert restore_functions(existing_url) == found
     assert _functions(existing_url).ok
     with open_pool(existing_url, max_size=1, name="tests") as pool:
-        assert metrics.get_overview(pool)["videos_total"] == 48
-        assert metrics.get_processing_latency(pool, 30)["videos_measured"] == 12
+        assert figures.get_overview(pool)["videos_total"] == 48
+        assert figures.get_processing_latency(pool, 30)["videos_measured"] == 12
     with connect(existing_url) as connection:
         may = connection.execute(
             "SELECT bool_or(has_function_privilege(r.rolname, p.oid, 'EXECUTE')) AS may "

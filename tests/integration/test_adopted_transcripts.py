@@ -4,10 +4,10 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from cluster.contracts.results import TranscriptSource
-from cluster.store.database import connect, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.transcripts import read_transcript
-from tests.existing_database import BEN, CARA, clip
+from cluster.store.postgres.connections import connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.videos.transcripts import read_transcript
+from tests.support.existing_database import BEN, CARA, clip
 
 
 @pytest.mark.parametrize("segments", [True, False])

@@ -12,25 +12,25 @@ import pytest
 from PIL import Image
 from psycopg.conninfo import conninfo_to_dict
 
-from cluster.adopt import Report, look, take_over_left
-from cluster.adopt_command import report_json
+from cluster.cli.adopt import Report, look, take_over_left
+from cluster.cli.adopt_command import report_json
+from cluster.cli.thumbnails import Thumbnails
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, Scope, parse_words
-from cluster.fetch_limits import fetch_limits
-from cluster.scene_pictures import ScenePictures
+from cluster.files.fetch_limits import fetch_limits
+from cluster.files.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
-from cluster.store.admin_functions import changed_functions, restore_functions
-from cluster.store.adoption import Adoption
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.index_check import Kind
-from cluster.store.migrations import apply_migrations
-from cluster.store.postgres_check import PostgresCheck
-from cluster.store.search_index import PostgresSearchIndex
-from cluster.store.search_models import IndexedModel, SearchModels
-from cluster.store.submissions import quarantine
-from cluster.store.video_queue import VideoQueue
-from cluster.thumbnails import Thumbnails
-from tests.existing_database import (
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.opensearch.verify import Kind
+from cluster.store.postgres.admin_functions import changed_functions, restore_functions
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.submissions import quarantine
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.postgres_check import PostgresCheck
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from cluster.store.videos.adoption import Adoption
+from tests.support.existing_database import (
     ANNA,
     BEN,
     CARA,

@@ -5,13 +5,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from database_roles import as_role, ordinary_role
 from psycopg import Connection
 
-from cluster.store import metrics
-from cluster.store.backfill import backfill_finish_times
-from cluster.store.database import connect, open_pool
-from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.metrics import figures
+from cluster.store.postgres.backfill import backfill_finish_times
+from cluster.store.postgres.connections import connect, open_pool
+from cluster.store.postgres.migrations import all_migrations, apply_migrations
+from tests.support.database_roles import as_role, ordinary_role
 
 # Other column orders, more columns, a trigger, row-level security, policies, tables and functions of its own.
 EXISTING = """
@@ -131,7 +131,7 @@ def test_the_functions_are_right_at_once(owner_url: str) -> None:
     apply_migrations(owner_url)
     with open_pool(owner_url, max_size=2, name="tests") as pool:
         # Of 60 videos 15 have each status; READY are n = 2, 6, ... 58, of which 14 and 42 have no duration.
-        overview = metrics.get_overview(pool)
+        overview = figures.get_overview(pool)
         assert (
             overview["videos_ready_total"],
             overview["videos_failed_total"],
@@ -141,15 +141,15 @@ def test_the_functions_are_right_at_once(owner_url: str) -> None:
         assert overview["hours_ready_total"] == pytest.approx(13 * 36 / 3600)
         # Within 7 days: searches n = 1 ... 18 (9 n <= 168 h), of 10 n ms.
         assert (overview["searches_7d"], overview["avg_search_latency_ms_7d"]) == (18, 95.0)
-        assert sum(row["videos_ready"] for row in metrics.get_throughput(pool, 30)) == 15
-        assert metrics.get_processing_latency(pool, 30)["videos_measured"] == 0
-        failures = metrics.get_failures_by_stage(pool, 30)
+        assert sum(row["videos_ready"] for row in figures.get_throughput(pool, 30)) == 15
+        assert figures.get_processing_latency(pool, 30)["videos_measured"] == 0
+        failures = figures.get_failures_by_stage(pool, 30)
         assert failures == [{"processing_stage": "unknown", "failure_count": 15, "failure_pct": 100.0}]
-        users, total = metrics.get_users(pool, 7, 2, 0, "last_activity")
+        users, total = figures.get_users(pool, 7, 2, 0, "last_activity")
         assert (total, [row["videos_total"] for row in users]) == (5, [12, 12])
-        before = metrics.get_throughput_v2(pool, 30)
+        before = figures.get_throughput_v2(pool, 30)
         assert backfill_finish_times(pool, dry_run=False) == 30
-        assert metrics.get_throughput_v2(pool, 30) == before
+        assert figures.get_throughput_v2(pool, 30) == before
 
 
 def test_the_old_functions_are_gone_with_all_their_variants(owner_url: str) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from api_client import ADMIN, ALICE, ApiMaker, headers
 from starlette.testclient import TestClient
 
-from cluster.store.database import open_pool
-from serve_app import videos_api
+from cluster.store.postgres.connections import open_pool
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
+from serve_app.routes import videos
+from tests.support.api_client import ADMIN, ALICE, ApiMaker, headers
 
 OURS = "https://admin.example.org"
 PREFLIGHT = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
@@ -72,7 +72,7 @@ def test_failure_has_the_headers(make_api: ApiMaker, monkeypatch: pytest.MonkeyP
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(videos_api, "list_videos", broken)
+    monkeypatch.setattr(videos, "list_videos", broken)
     client = TestClient(make_api().app, raise_server_exceptions=False)
     answer = client.get("/v1/videos", headers=headers(ALICE))
     assert answer.status_code == 500

@@ -15,19 +15,19 @@ from uuid import UUID
 import httpx
 import psutil
 import pytest
-from api_client import ALICE, BOB, ApiMaker, headers, make_picture
 from PIL import Image
-from served_api import serving
 from starlette.types import Message
 
-from cluster import query_picture
-from cluster.picture_decoder import MAX_PIXELS, MEMORY_BYTES
-from cluster.query_picture import read_picture
+from cluster.decoders.pictures import MAX_PIXELS, MEMORY_BYTES
+from cluster.search import query_picture
+from cluster.search.query_picture import read_picture
 from cluster.settings import Settings
-from cluster.store.database import Pool, connect
+from cluster.store.postgres.connections import Pool, connect
 from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
 from serve_app.pools import open_api_pool
-from tests.decoder_copies import resident_bytes
+from tests.support.api_client import ALICE, BOB, ApiMaker, headers, make_picture
+from tests.support.decoder_copies import resident_bytes
+from tests.support.served_api import serving
 
 KIB = 1024
 SMALL = ApiLimits(max_body_bytes=64 * KIB, request_timeout_s=30.0, submissions_per_minute=5)
@@ -112,7 +112,11 @@ def test_a_length_that_lies_does_not_help(make_api: ApiMaker, length: bytes | No
             *([(b"content-length", length)] if length is not None else []),
         ],
     }
-    asyncio.run(api.app(scope, receive, send))
+
+    async def ask() -> None:
+        await api.app(scope, receive, send)
+
+    asyncio.run(ask())
     assert (sent[0]["status"], len(given)) == (413, 2)
 
 

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from played_workers import RUN_S, Workers, attempt
-from queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
-from actors.attempt import Admitted
-from actors.deadlines import ENOUGH, Deadlines
-from actors.engine_outage import EngineOutage
+from actors.attempt.attempt import Admitted
+from actors.attempt.engine_outage import EngineOutage
+from actors.workers.deadlines import ENOUGH, Deadlines
 from cluster.contracts.errors import LeaseLost, NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool
-from cluster.store.scenes import SceneStore
-from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
-from cluster.store.stage_results import StageResults
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.stage_results import StageResults
+from cluster.store.queue.stage_runs import ClosedRun, OpenRun, StageLedger
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.scenes import SceneStore
+from tests.support.played_workers import RUN_S, Workers, attempt
+from tests.support.queued_videos import MS, claim_one, everything, expire, only, recovery, row, runs, scenes, transcript
 
 
 @pytest.fixture
@@ -237,7 +237,8 @@ def test_a_cancelled_attempt_removes_its_download(
         await begun.wait()
         processing.cancel()
 
-    workers = Workers(**{call: hang})
+    workers = Workers()
+    workers.trouble = {call: hang}
     with pytest.raises(asyncio.CancelledError):
         attempt(pool, queue, video, workers, cancel)
     assert workers.calls[-1] == ("discard", "the-files-node")

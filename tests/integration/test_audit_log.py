@@ -12,10 +12,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from api_client import ADMIN, ALICE, BOB, ApiMaker, Heimdex, headers
-from database_roles import as_role, ordinary_role
-from played_workers import INFO
-from queued_videos import claim_one, only, record_media, row
 from starlette.testclient import TestClient
 
 from cluster.contracts.audit import Action, ObjectKind, admin, command_line
@@ -23,15 +19,19 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.search import By
 from cluster.contracts.stages import Blame
 from cluster.contracts.videos import Submission
+from cluster.runtime.settings_record import IS_SET, note_settings
 from cluster.settings import load_settings
-from cluster.settings_record import IS_SET, note_settings
-from cluster.store.audit_log import AuditRow, Trail, note, read_audit_log, remove_old_entries
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.forgetting import forget
-from cluster.store.reprocessing import retry
-from cluster.store.search_models import IndexedModel, SearchModels
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.audit_log import AuditRow, Trail, note, read_audit_log, remove_old_entries
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.deletion import forget
+from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, Heimdex, headers
+from tests.support.database_roles import as_role, ordinary_role
+from tests.support.played_workers import INFO
+from tests.support.queued_videos import claim_one, only, record_media, row
 
 BROKEN = StageFailure("InvalidVideo", "it is no video", Blame.VIDEO)
 

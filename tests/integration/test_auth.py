@@ -10,7 +10,6 @@ from uuid import UUID
 
 import jwt
 import pytest
-from api_client import ADMIN, ALICE, SECRET, ApiMaker, Heimdex, headers
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.testclient import TestClient
@@ -20,6 +19,7 @@ from serve_app.auth import AuthRules, TokenVerifier, mint_token
 from serve_app.error_responses import KeysUnavailable, Unauthorized
 from serve_app.public_keys import PublicKeys
 from tests.chaos.token_issuer import EC_KEY, RSA_KEY, Issuer, jwk
+from tests.support.api_client import ADMIN, ALICE, SECRET, ApiMaker, Heimdex, headers
 
 ISSUED = {"aud": "authenticated", "sub": str(ADMIN)}
 OTHER_EC_KEY = ec.generate_private_key(ec.SECP256R1())

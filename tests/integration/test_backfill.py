@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
-from database_roles import as_role, ordinary_role
 from psycopg import Connection
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.store import backfill, metrics
-from cluster.store.backfill import backfill_finish_times
-from cluster.store.database import Pool, connect, open_pool
+from cluster.store.metrics import figures
+from cluster.store.postgres import backfill
+from cluster.store.postgres.backfill import backfill_finish_times
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from tests.support.database_roles import as_role, ordinary_role
 
 OLD_ROWS = """
 INSERT INTO videos (owner_id, storage_path, filename, status, duration_s, created_at, updated_at, queued_at,
@@ -85,12 +86,12 @@ def test_ended_videos_get_their_updated_at_and_nothing_else_changes(
 
 @pytest.mark.usefixtures("old_rows")
 def test_filled_rows_count_for_throughput_as_before_and_for_no_duration(pool: Pool) -> None:
-    before = metrics.get_throughput_v2(pool, 30)
+    before = figures.get_throughput_v2(pool, 30)
     backfill_finish_times(pool, dry_run=False)
-    assert metrics.get_throughput_v2(pool, 30) == before
+    assert figures.get_throughput_v2(pool, 30) == before
     assert sum(row["videos_ready"] + row["videos_failed"] for row in before) == 40
-    assert metrics.get_processing_latency(pool, 30)["videos_measured"] == 0
-    assert metrics.get_queue_analysis(pool, 30)["videos_measured"] == 0
+    assert figures.get_processing_latency(pool, 30)["videos_measured"] == 0
+    assert figures.get_queue_analysis(pool, 30)["videos_measured"] == 0
 
 
 @pytest.mark.usefixtures("old_rows")

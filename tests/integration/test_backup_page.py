@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 from psycopg import sql
-from queued_videos import OWNER
-from searchable import TEXT, VISION, Scene, add_video
 
-from cluster import launch
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.search import By
+from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
-from cluster.store.database import EmbeddedPostgres, connect, open_pool
-from cluster.store.search_models import IndexedModel, SearchModels
-from tests.own_server import running
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.connections import EmbeddedPostgres, connect, open_pool
+from tests.support.own_server import running
+from tests.support.queued_videos import OWNER
+from tests.support.searchable import TEXT, VISION, Scene, add_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "backup.md"
 SCENES = [Scene("the tide at noon", "red circle", ("sea",)), Scene("the moon", "blue square")]
@@ -37,7 +37,7 @@ def run(script: str, folder: Path, **variables: object) -> None:
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     command = programs / "heimdex"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cluster.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cluster.cli.main "$@"\n')
     command.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")}
     environment |= {"PATH": f"{programs}:{environment['PATH']}", "BACKUP": str(folder / "backup")}

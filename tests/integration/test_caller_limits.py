@@ -10,18 +10,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from api_client import ADMIN, ALICE, BOB, ApiMaker, headers, make_picture, query_models
 from starlette.testclient import TestClient
 
 from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery
-from cluster.search import SearchService
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.search_engines import index_opener
+from cluster.search.service import SearchService
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.search.engines import index_opener
 from serve_app import callers
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from serve_app.error_responses import RateLimited
 from serve_app.limits import ApiLimits
 from serve_app.pools import open_api_pool, open_health_pool, open_search_pool
+from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers, make_picture, query_models
 
 LIMITS = ApiLimits(
     max_body_bytes=8 * 1024**2,

@@ -9,7 +9,20 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from queued_videos import (
+
+from cluster.contracts.errors import LeaseLost, SubmissionChanged
+from cluster.contracts.media import MediaInfo
+from cluster.contracts.results import StageFailure
+from cluster.contracts.stages import Blame, Setbacks, Stage
+from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.stage_results import StageResults
+from cluster.store.queue.stage_runs import OpenRun, StageLedger
+from cluster.store.queue.submissions import cancel, quarantine, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import (
     OWNER,
     begin,
     claim_one,
@@ -24,19 +37,6 @@ from queued_videos import (
     transcript,
     until_somebody_waits,
 )
-
-from cluster.contracts.errors import LeaseLost, SubmissionChanged
-from cluster.contracts.media import MediaInfo
-from cluster.contracts.results import StageFailure
-from cluster.contracts.stages import Blame, Setbacks, Stage
-from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool
-from cluster.store.reprocessing import retry
-from cluster.store.scenes import SceneStore
-from cluster.store.stage_ledger import OpenRun, StageLedger
-from cluster.store.stage_results import StageResults
-from cluster.store.submissions import cancel, quarantine, submit
-from cluster.store.video_queue import VideoQueue
 
 OTHER = UUID(int=8)
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)

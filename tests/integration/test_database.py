@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, TransientFailure
-from cluster.store.database import Pool, connect, open_pool, place
+from cluster.store.postgres.connections import Pool, connect, open_pool, place
 
 NOBODY_LISTENS = "postgresql://someone:s3cret@127.0.0.1:1/videos"
 

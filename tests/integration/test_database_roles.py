@@ -10,40 +10,40 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from queued_videos import OWNER, begin, claim_one, finish, note_begun, only, scenes, transcript, unit
-from searchable import VISION, Scene, add_video
 
+from cluster.cli.doctor_database import database_roles
+from cluster.cli.finding import Finding
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.search import By
 from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import Origin, Submission
-from cluster.doctor_database import database_roles
-from cluster.finding import Finding
 from cluster.settings import load_settings
-from cluster.store import metrics
-from cluster.store.admin_functions import DEFINED_BY
-from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
-from cluster.store.database_roles import lacking_rights, missing_roles, restore_rights, statements_for
-from cluster.store.embedded_roles import SUPERUSER
-from cluster.store.forgetting import forget
-from cluster.store.found_scenes import record_search
-from cluster.store.migrations import all_migrations, apply_again, apply_migrations
-from cluster.store.reprocessing import retry
-from cluster.store.row_security import refuse_hidden_rows
-from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
-from cluster.store.scenes import SceneStore
-from cluster.store.search_models import IndexedModel, SearchModels
-from cluster.store.stage_ledger import ClosedRun, StageLedger
-from cluster.store.submissions import cancel, submit
-from cluster.store.vector_tables import make_table
-from cluster.store.video_queue import VideoQueue
-from cluster.store.videos import list_videos
+from cluster.store.index.embeddings import EVERY_ID, SceneVector, SceneVectors
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.index.vector_tables import make_table
+from cluster.store.metrics import figures
+from cluster.store.postgres.admin_functions import DEFINED_BY
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.postgres.embedded_roles import SUPERUSER
+from cluster.store.postgres.migrations import all_migrations, apply_again, apply_migrations
+from cluster.store.postgres.roles import lacking_rights, missing_roles, restore_rights, statements_for
+from cluster.store.postgres.row_security import refuse_hidden_rows
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.stage_runs import ClosedRun, StageLedger
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.hits import record_search
+from cluster.store.videos.deletion import forget
+from cluster.store.videos.scenes import SceneStore
+from cluster.store.videos.videos import list_videos
 from tests.chaos.rights import FUNCTIONS, RELATIONS
 from tests.conftest import database_on
-from tests.database_roles import as_role
-from tests.existing_database import ANNA, OWNER_ROLE, changes_between, clip, existing_database, take_snapshot
+from tests.support.database_roles import as_role
+from tests.support.existing_database import ANNA, OWNER_ROLE, changes_between, clip, existing_database, take_snapshot
+from tests.support.queued_videos import OWNER, begin, claim_one, finish, note_begun, only, scenes, transcript, unit
+from tests.support.searchable import VISION, Scene, add_video
 
 MIGRATE, WORKER, API, READER = DatabaseRole
 ROLES = (WORKER, API, READER)
@@ -147,8 +147,8 @@ def test_reader_reads_everything_and_writes_nothing(database_url: str) -> None:
                 for statement in ("DELETE FROM {}", "TRUNCATE {}", "INSERT INTO {} DEFAULT VALUES"):
                     with pytest.raises(DENIED):
                         connection.execute(sql.SQL(statement).format(name))
-        assert metrics.get_overview(connection)["videos_total"] == 0
-        assert metrics.get_users(connection, 7, 10, 0, "hours_ready") == ([], 0)
+        assert figures.get_overview(connection)["videos_total"] == 0
+        assert figures.get_users(connection, 7, 10, 0, "hours_ready") == ([], 0)
         with pytest.raises(DENIED):
             connection.execute("CREATE TABLE public.mine ()")
 
@@ -282,7 +282,7 @@ def test_worker_takes_a_video_all_its_way(database_url: str) -> None:
         finish(queue, video)
         record_search(api, OWNER, "tide", 1, 3)
         assert [item["status"] for item in list_videos(api, OWNER, None, 10, 0)[0]] == ["READY"]
-        assert metrics.get_overview(api)["videos_ready_total"] == 1
+        assert figures.get_overview(api)["videos_ready_total"] == 1
         assert only(api, "SELECT count(*) AS n FROM search_queries")["n"] == 1
 
 

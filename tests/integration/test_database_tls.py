@@ -15,16 +15,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cluster.cli.doctor_database import database_encryption
 from cluster.contracts.errors import DatabaseUnavailable
-from cluster.doctor_database import database_encryption
 from cluster.settings import load_settings
-from cluster.store.database import EmbeddedPostgres, Encryption, advisory_lock, connect, encryption_of, open_pool
-from cluster.store.migrations import pending_migrations
-from cluster.store.queue_signals import notifications
-from cluster.store.row_security import refuse_hidden_rows
+from cluster.store.postgres.connections import (
+    EmbeddedPostgres,
+    Encryption,
+    advisory_lock,
+    connect,
+    encryption_of,
+    open_pool,
+)
+from cluster.store.postgres.migrations import pending_migrations
+from cluster.store.postgres.row_security import refuse_hidden_rows
+from cluster.store.queue.notify import notifications
 from serve_app.pools import open_api_pool
-from tests.own_server import running
-from tests.real_pgbouncer import RealPgBouncer
+from tests.support.own_server import running
+from tests.support.real_pgbouncer import RealPgBouncer
 
 
 class Certificates:

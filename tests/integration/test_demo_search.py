@@ -7,10 +7,8 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from paraphrases import PARAPHRASES
 
 from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
-from cluster.active_models import ModelName
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import Segment, Transcript, Word, WrittenScene
 from cluster.contracts.search import By, Scope
@@ -20,13 +18,15 @@ from cluster.demo.truth import TrueScene
 from cluster.models.labels import load_labels
 from cluster.models.text import TextModel, load_text_model
 from cluster.models.vision import VisionModel, load_vision_model
-from cluster.query_models import ModelLoaders, QueryModels
-from cluster.search import SearchRequest, SearchService
-from cluster.store.database import Pool
-from cluster.store.scenes import SceneStore
-from cluster.store.search_engines import index_opener
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.search.active_models import ModelName
+from cluster.search.query_models import ModelLoaders, QueryModels
+from cluster.search.service import SearchRequest, SearchService
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.engines import index_opener
+from cluster.store.videos.scenes import SceneStore
+from tests.support.paraphrases import PARAPHRASES
 
 OWNER = UUID(int=1)
 

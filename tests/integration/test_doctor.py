@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli.doctor import _storage_root, examine
+from cluster.cli.finding import Finding
 from cluster.contracts.search import By
-from cluster.doctor import _storage_root, examine
-from cluster.finding import Finding
 from cluster.models.text import load_text_model
 from cluster.settings import Settings, load_settings
-from cluster.store.database import Pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.search_models import IndexedModel, SearchModels
-from tests.cluster.stored_scenes import other_text_model
-from tests.existing_database import ANNA
-from tests.storage_service import KEY, storage_service
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.connections import Pool
+from cluster.store.postgres.migrations import apply_migrations
+from tests.support.existing_database import ANNA
+from tests.support.storage_service import KEY, storage_service
+from tests.support.stored_scenes import other_text_model
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from api_client import ApiMaker
-from served_api import serving
 from starlette.testclient import TestClient
 
-from serve_app.documentation import FILES
-from tests.missing_part import skip_but_on_ci
+from serve_app.routes.documentation import FILES
+from tests.support.api_client import ApiMaker
+from tests.support.missing_part import skip_but_on_ci
+from tests.support.served_api import serving
 
 NAME = "heimdex.example"
 """A name as a server has it in a network: Swagger UI treats `localhost` in another way."""

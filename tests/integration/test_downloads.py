@@ -4,18 +4,18 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from played_workers import Workers, attempt
-from queued_videos import claim_one, row
 
-from actors import downloads
-from actors.downloads import MAX_TRIES, Downloads
-from actors.fetchers import Fetchers
-from actors.stage_actor import StageReply
-from actors.video_path import download_key
+from actors.attempt.pipeline import download_key
+from actors.maintenance import downloads
+from actors.maintenance.downloads import MAX_TRIES, Downloads
+from actors.workers.fetchers import Fetchers
+from actors.workers.worker import StageReply
 from cluster.contracts.errors import WorkerLost
 from cluster.contracts.results import StageReport
-from cluster.store.database import Pool
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.played_workers import Workers, attempt
+from tests.support.queued_videos import claim_one, row
 
 REPORT = StageReport(0.0, 1, "10.0.0.1", "fetcher-1", "cpu", 0.0)
 

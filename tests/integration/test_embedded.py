@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.store.database import EmbeddedPostgres, connect, running_url
-from cluster.store.embedded import binary
+from cluster.store.postgres.connections import EmbeddedPostgres, connect, running_url
+from cluster.store.postgres.embedded import binary
 
-START = "import sys; from pathlib import Path; from cluster.store.database import EmbeddedPostgres as E; "
+START = "import sys; from pathlib import Path; from cluster.store.postgres.connections import EmbeddedPostgres as E; "
 START += "print(E(Path(sys.argv[1]), {'fsync': 'off'}).start())"
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster import launch
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
+from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
-from cluster.store.database import EmbeddedPostgres, connect, running_url, running_urls
-from cluster.store.embedded import binary
-from cluster.store.embedded_roles import SUPERUSER, are_guarded, password_file
-from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.postgres.connections import EmbeddedPostgres, connect, running_url, running_urls
+from cluster.store.postgres.embedded import binary
+from cluster.store.postgres.embedded_roles import SUPERUSER, are_guarded, password_file
+from cluster.store.postgres.migrations import all_migrations, apply_migrations
 
 FAST = {"fsync": "off"}
 

@@ -6,13 +6,13 @@ from contextlib import suppress
 from uuid import UUID, uuid4
 
 import pytest
-from api_client import ADMIN, ALICE, headers
 from starlette.testclient import TestClient
 
-from actors.embedding_runner import EmbeddingRunner
+from actors.maintenance.embedding_runner import EmbeddingRunner
 from cluster.settings import as_environment, load_settings
-from cluster.store.database import Pool
-from cluster.store.embedding_jobs import EmbeddingJobs, JobState
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.embedding_jobs import EmbeddingJobs, JobState
+from tests.support.api_client import ADMIN, ALICE, headers
 
 PATH = "/v1/admin/reprocess-embeddings"
 COUNTS = """print('{"embedded": 7, "failed": 1, "lacking": 2}')"""

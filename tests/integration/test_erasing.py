@@ -7,25 +7,25 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ALICE, BOB, headers
-from queued_videos import enqueue, only
-from searchable import Scene, add_video
 from starlette.testclient import TestClient
 
-from cluster import erasure
+from cluster.cli import erasure
 from cluster.contracts.errors import TransientFailure
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Submission
-from cluster.scene_pictures import ScenePictures
+from cluster.files.scene_pictures import ScenePictures
 from cluster.settings import Settings
-from cluster.store.audit_log import read_audit_log
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.erasing import next_videos
-from cluster.store.forgetting import forget
-from cluster.store.migrations import apply_migrations
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
-from tests.existing_database import ANNA, BEN, TABLES, take_snapshot
+from cluster.store.postgres.audit_log import read_audit_log
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.deletion import forget
+from cluster.store.videos.erasing import next_videos
+from tests.support.api_client import ALICE, BOB, headers
+from tests.support.existing_database import ANNA, BEN, TABLES, take_snapshot
+from tests.support.queued_videos import enqueue, only
+from tests.support.searchable import Scene, add_video
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -9,8 +9,26 @@ from uuid import UUID
 
 import pytest
 import typer.main
-from queued_videos import OWNER
-from strict_world import (
+from typer.testing import CliRunner
+
+from cluster.cli.main import app
+from cluster.contracts.errors import HeimdexError
+from cluster.models.text import load_text_model
+from cluster.models.vision import load_vision_model
+from cluster.store.postgres.connections import EmbeddedPostgres, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from tests.support.existing_database import (
+    ANNA,
+    CARA,
+    STRANGER,
+    Snapshot,
+    clip,
+    existing_database,
+    restore_existing_functions,
+    take_snapshot,
+)
+from tests.support.queued_videos import OWNER
+from tests.support.strict_world import (
     CANCELLED,
     FAILED,
     FINISHED,
@@ -22,24 +40,6 @@ from strict_world import (
     own,
     shape_changes,
     unexpected,
-)
-from typer.testing import CliRunner
-
-from cluster.cli import app
-from cluster.contracts.errors import HeimdexError
-from cluster.models.text import load_text_model
-from cluster.models.vision import load_vision_model
-from cluster.store.database import EmbeddedPostgres, open_pool
-from cluster.store.migrations import apply_migrations
-from tests.existing_database import (
-    ANNA,
-    CARA,
-    STRANGER,
-    Snapshot,
-    clip,
-    existing_database,
-    restore_existing_functions,
-    take_snapshot,
 )
 
 NOWHERE = UUID(int=0xDEAD)

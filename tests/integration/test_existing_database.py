@@ -5,8 +5,15 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from cluster.store.database import connect
-from tests.existing_database import ANNA, STRANGER, changes_between, clip, restore_existing_functions, take_snapshot
+from cluster.store.postgres.connections import connect
+from tests.support.existing_database import (
+    ANNA,
+    STRANGER,
+    changes_between,
+    clip,
+    restore_existing_functions,
+    take_snapshot,
+)
 
 REFUSED = [
     ("INSERT INTO user_profiles (user_id) VALUES (%(stranger)s)", psycopg.errors.NotNullViolation),

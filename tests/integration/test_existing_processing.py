@@ -5,28 +5,28 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import metrics_reference as reference
 import pytest
-from api_client import ADMIN, SECRET, headers
-from played_workers import attempt
-from real_workers import RealWorkers
 from starlette.testclient import TestClient
-from strict_world import FORGOTTEN, PROCESSED, STATE, added, read_world, unexpected
 
-from cluster.adopt import take_over_left
+from cluster.cli.adopt import take_over_left
+from cluster.cli.search_command import open_search
 from cluster.contracts.videos import Submission
 from cluster.demo import clips, truth
-from cluster.plan import Hardware, plan_workers
-from cluster.search_command import open_search
+from cluster.runtime.plan import Hardware, plan_workers
 from cluster.settings import Settings, load_settings
-from cluster.store import metrics
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.metrics import figures
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
-from tests.existing_database import ANNA, CARA, clip, take_snapshot
+from tests.support import metrics_reference as reference
+from tests.support.api_client import ADMIN, SECRET, headers
+from tests.support.existing_database import ANNA, CARA, clip, take_snapshot
+from tests.support.played_workers import attempt
+from tests.support.real_workers import RealWorkers
+from tests.support.strict_world import FORGOTTEN, PROCESSED, STATE, added, read_world, unexpected
 
 CLIP = next(path for path in clips() if truth(path).spoken_queries)
 SAID = truth(CLIP).spoken_queries[0].query
@@ -155,6 +155,6 @@ def _found(api: TestClient, owner: UUID) -> set[UUID]:
 def _assert_figures(url: str) -> None:
     world = read_world(url)
     with connect(url) as connection:
-        assert metrics.get_processing_latency(connection, 1) == pytest.approx(reference.processing_latency(world, 1))
-        assert metrics.get_queue_analysis(connection, 1) == pytest.approx(reference.queue_analysis(world, 1))
-        assert metrics.get_overview(connection) == pytest.approx(reference.overview(world))
+        assert figures.get_processing_latency(connection, 1) == pytest.approx(reference.processing_latency(world, 1))
+        assert figures.get_queue_analysis(connection, 1) == pytest.approx(reference.queue_analysis(world, 1))
+        assert figures.get_overview(connection) == pytest.approx(reference.overview(world))

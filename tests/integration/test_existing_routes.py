@@ -5,14 +5,33 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import metrics_reference as reference
 import pytest
-from api_client import ADMIN, SECRET, headers, make_picture, query_models
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from strict_world import (
+
+from cluster.search.service import SearchService
+from cluster.store.postgres.connections import EmbeddedPostgres, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.search.engines import index_opener
+from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.parts import ApiParts
+from tests.support import metrics_reference as reference
+from tests.support.api_client import ADMIN, SECRET, headers, make_picture, query_models
+from tests.support.existing_database import (
+    ANNA,
+    BEN,
+    CARA,
+    DORA,
+    EMIL,
+    STRANGER,
+    Snapshot,
+    clip,
+    existing_database,
+    take_snapshot,
+)
+from tests.support.strict_world import (
     CANCELLED,
     FAILED,
     FINISHED,
@@ -25,25 +44,6 @@ from strict_world import (
     read_world,
     shape_changes,
     unexpected,
-)
-
-from cluster.search import SearchService
-from cluster.store.database import EmbeddedPostgres, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.search_engines import index_opener
-from serve_app.auth import AuthRules, TokenVerifier
-from serve_app.parts import ApiParts
-from tests.existing_database import (
-    ANNA,
-    BEN,
-    CARA,
-    DORA,
-    EMIL,
-    STRANGER,
-    Snapshot,
-    clip,
-    existing_database,
-    take_snapshot,
 )
 
 NOWHERE = UUID(int=0xDEAD)

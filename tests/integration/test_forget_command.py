@@ -6,11 +6,11 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from queued_videos import OWNER, only
 
 from cluster.contracts.videos import Origin, Submission
-from cluster.store.database import Pool
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from tests.support.queued_videos import OWNER, only
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

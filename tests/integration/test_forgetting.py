@@ -5,22 +5,22 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ADMIN, ALICE, BOB, headers
-from queued_videos import claim_one, enqueue, everything, only, row, scenes, transcript
-from searchable import Scene, add_video
 from starlette.testclient import TestClient
 
-from actors.picture_sweep import PictureSweep
+from actors.maintenance.picture_sweep import PictureSweep
 from cluster.contracts.errors import LeaseLost
-from cluster.scene_pictures import ScenePictures
-from cluster.store.database import Pool
-from cluster.store.forgetting import REMOVALS, ForgottenPictures, find_own, forget
-from cluster.store.reprocessing import retry
-from cluster.store.scenes import SceneStore
-from cluster.store.stage_results import StageResults
-from cluster.store.submissions import quarantine
-from cluster.store.video_queue import VideoQueue
-from cluster.store.vocabulary import Vocabulary
+from cluster.files.scene_pictures import ScenePictures
+from cluster.store.index.vocabulary import Vocabulary
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.stage_results import StageResults
+from cluster.store.queue.submissions import quarantine
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.deletion import REMOVALS, ForgottenPictures, find_own, forget
+from cluster.store.videos.scenes import SceneStore
+from tests.support.api_client import ADMIN, ALICE, BOB, headers
+from tests.support.queued_videos import claim_one, enqueue, everything, only, row, scenes, transcript
+from tests.support.searchable import Scene, add_video
 
 FIGURES = ("overview", "performance/latency", "performance/rtf", "performance/queue", "failures/by-stage",
            "timeseries/throughput", "timeseries/throughput-v2", "users")  # fmt: skip

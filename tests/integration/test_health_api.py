@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from api_client import ApiMaker
 from starlette.testclient import TestClient
 
 from cluster.contracts.search import EngineAddress
-from cluster.store.database import Pool
-from cluster.store.opensearch import check_engine, open_client
+from cluster.store.opensearch.client import check_engine, open_client
+from cluster.store.postgres.connections import Pool
+from tests.support.api_client import ApiMaker
 
 
 def test_ready_means_that_every_kind_of_worker_was_seen(make_api: ApiMaker, pool: Pool) -> None:

@@ -8,12 +8,12 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
-from cluster.store import migrations, update_triggers
-from cluster.store.backfill import backfill_finish_times
-from cluster.store.database import connect, open_pool
-from cluster.store.forgetting import forget
-from cluster.store.migrations import apply_migrations, pending_migrations
-from tests.existing_database import changes_between, clip, take_snapshot
+from cluster.store.postgres import migrations, update_triggers
+from cluster.store.postgres.backfill import backfill_finish_times
+from cluster.store.postgres.connections import connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations, pending_migrations
+from cluster.store.videos.deletion import forget
+from tests.support.existing_database import changes_between, clip, take_snapshot
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ADMIN, ApiMaker, headers
 from psycopg import sql
 from starlette.testclient import TestClient
 
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.results import recent_times
-from tests.existing_database import CARA
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.videos.progress import recent_times
+from tests.support.api_client import ADMIN, ApiMaker, headers
+from tests.support.existing_database import CARA
 
 IMPOSSIBLE_TIMES = ["0044-03-15 BC", "1969-12-31", "-infinity", "infinity", "294276-12-31", "3000-01-01"]
 IMPOSSIBLE_SECONDS = ["NaN", "Infinity", "-Infinity", "1e308", "-1e308", "5e-324", "1e-300", "1e10", "-5", "0"]

@@ -5,17 +5,17 @@ from uuid import UUID
 
 import pytest
 from psycopg import sql
-from queued_videos import claim_one, expire, finish, note_begun, recovery, row
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, RetryRule
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool
-from cluster.store.results import read_results, read_standings, recent_times
-from cluster.store.scene_vectors import _MADE
-from cluster.store.submissions import quarantine
-from cluster.store.video_queue import VideoQueue
-from cluster.store.videos import list_videos
+from cluster.store.index.embeddings import _MADE
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import quarantine
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.progress import read_results, read_standings, recent_times
+from cluster.store.videos.videos import list_videos
+from tests.support.queued_videos import claim_one, expire, finish, note_begun, recovery, row
 
 IMPOSSIBLE = ["1990-01-01", "0044-03-15 BC", "-infinity", "infinity", "294276-12-31"]
 UNREADABLE = StageFailure("InvalidVideo", "it is empty", blame=Blame.VIDEO)

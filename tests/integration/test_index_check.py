@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from api_client import ALICE, BOB
-from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
-from searchable import Scene, add_video
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import Scope, parse_words
-from cluster.store.database import Pool
-from cluster.store.forgetting import forget
-from cluster.store.index_check import IndexCheck, Kind, Verdict
-from cluster.store.index_follower import FollowedIndex
-from cluster.store.opensearch_documents import document_id
-from cluster.store.postgres_check import PostgresCheck
+from cluster.store.opensearch.documents import document_id
+from cluster.store.opensearch.sync import FollowedIndex
+from cluster.store.opensearch.verify import IndexCheck, Kind, Verdict
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.postgres_check import PostgresCheck
+from cluster.store.videos.deletion import forget
+from tests.support.api_client import ALICE, BOB
+from tests.support.followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
+from tests.support.searchable import Scene, add_video
 
 SCENES = [Scene("low tide", tags=("sea",)), Scene("high tide", tags=("sea", "sky")), Scene("", tags=("moon",))]
 

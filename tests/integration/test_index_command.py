@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_client import Heimdex
-from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
-from queued_videos import OWNER
-from searchable import Scene, add_video
 
-from cluster.store.database import Pool
-from cluster.store.opensearch_documents import document_id
+from cluster.store.opensearch.documents import document_id
+from cluster.store.postgres.connections import Pool
+from tests.support.api_client import Heimdex
+from tests.support.followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
+from tests.support.queued_videos import OWNER
+from tests.support.searchable import Scene, add_video
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def with_engine(
     }
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "cluster.cli", *arguments]
+        command = [sys.executable, "-m", "cluster.cli.main", *arguments]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         return done

@@ -7,25 +7,25 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from api_client import ALICE, BOB
-from followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
 from opensearchpy import OpenSearch
-from searchable import Scene, add_video, found, seen
 
-from cluster import erasure
+from cluster.cli import erasure
 from cluster.contracts.errors import ConfigurationError, DocumentRefused, EngineTimeout, SearchUnavailable
 from cluster.contracts.search import By, EngineAddress, Scope, parse_words
 from cluster.settings import Settings
-from cluster.store.adoption import Adoption
-from cluster.store.database import Pool
-from cluster.store.forgetting import forget
-from cluster.store.index_check import IndexCheck
-from cluster.store.index_follower import FollowedIndex, IndexFollower, send
-from cluster.store.opensearch import open_client
-from cluster.store.opensearch_documents import Document, read_documents
-from cluster.store.opensearch_index import OpenSearchIndex
-from cluster.store.search_changes import SearchChanges, raise_version
-from tests.real_opensearch import RealOpenSearch
+from cluster.store.index.outbox import SearchChanges, raise_version
+from cluster.store.opensearch.client import open_client
+from cluster.store.opensearch.documents import Document, read_documents
+from cluster.store.opensearch.index import OpenSearchIndex
+from cluster.store.opensearch.sync import FollowedIndex, IndexFollower, send
+from cluster.store.opensearch.verify import IndexCheck
+from cluster.store.postgres.connections import Pool
+from cluster.store.videos.adoption import Adoption
+from cluster.store.videos.deletion import forget
+from tests.support.api_client import ALICE, BOB
+from tests.support.followed_opensearch import MODELS, FollowedOpenSearch, followed_opensearch
+from tests.support.real_opensearch import RealOpenSearch
+from tests.support.searchable import Scene, add_video, found, seen
 
 TIDES = [Scene("low tide", "the sea"), Scene("high tide", "the sea")]
 
@@ -176,7 +176,7 @@ def test_many_scenes_are_followed_video_by_video(
 ) -> None:
     for _ in range(3):
         add_video(pool, ALICE, TIDES)
-    monkeypatch.setattr("cluster.store.search_changes.DOCUMENTS_AT_ONCE", 3)
+    monkeypatch.setattr("cluster.store.index.outbox.DOCUMENTS_AT_ONCE", 3)
     most = 0
 
     def counted(client: OpenSearch, documents: list[tuple[FollowedIndex, Document]]) -> dict[UUID, str]:
@@ -184,7 +184,7 @@ def test_many_scenes_are_followed_video_by_video(
         most = max(most, len(documents))
         return send(client, documents)
 
-    monkeypatch.setattr("cluster.store.index_follower.send", counted)
+    monkeypatch.setattr("cluster.store.opensearch.sync.send", counted)
     assert engine.follower.follow_all([*videos(pool), UUID(int=1)]) == {}
     assert (most, engine.changes.backlog().pending) == (2, 0)
 
@@ -216,7 +216,7 @@ def test_what_changes_while_it_is_followed_is_followed_too(
                 raise_version(connection, video, 2)
         return send(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("cluster.store.index_follower.send", changed_meanwhile)
+    monkeypatch.setattr("cluster.store.opensearch.sync.send", changed_meanwhile)
     engine.follower.follow(video)
     assert found(engine.searched().words(parse_words("tide"), Scope(ALICE), 10)) == scenes[:1]
     assert engine.changes.backlog().pending == 0
@@ -283,7 +283,7 @@ def test_emptied_documents_are_purged_when_no_write_can_be_so_late(
 
     engine.follower.purge()
     assert documents() == 2 * len(scenes)
-    monkeypatch.setattr("cluster.store.index_follower.LATEST_WRITE", "0s")
+    monkeypatch.setattr("cluster.store.opensearch.sync.LATEST_WRITE", "0s")
     engine.follower.purge()
     assert documents() == len(scenes)
 

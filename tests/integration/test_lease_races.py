@@ -9,7 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 from psycopg import sql
-from queued_videos import (
+
+from cluster.contracts.errors import LeaseLost
+from cluster.contracts.media import MediaInfo
+from cluster.contracts.results import StageFailure, StageReport
+from cluster.contracts.stages import Blame, Outcome, RetryRule, Stage
+from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.queue.stage_results import StageResults
+from cluster.store.queue.stage_runs import ClosedRun, OpenRun, StageLedger
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.queued_videos import (
     OWNER,
     begin,
     claim_one,
@@ -25,17 +36,6 @@ from queued_videos import (
     transcript,
     until_somebody_waits,
 )
-
-from cluster.contracts.errors import LeaseLost
-from cluster.contracts.media import MediaInfo
-from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.stages import Blame, Outcome, RetryRule, Stage
-from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
-from cluster.store.stage_results import StageResults
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)
 INFO = MediaInfo(1.0, 0.0, 25.0, 640, 360, 0, "h264", None, 4096)

@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from psycopg import sql
-from queued_videos import enqueue, recovery, until_somebody_waits
 
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.stage_ledger import OpenRun, StageLedger
-from cluster.store.submissions import cancel
-from cluster.store.video_queue import Finish, VideoQueue
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.queue.stage_runs import OpenRun, StageLedger
+from cluster.store.queue.submissions import cancel
+from cluster.store.queue.video_queue import Finish, VideoQueue
+from tests.support.queued_videos import enqueue, recovery, until_somebody_waits
 
 
 @pytest.fixture

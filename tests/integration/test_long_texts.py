@@ -9,21 +9,21 @@ import pytest
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.search import WordsQuery
 from cluster.contracts.videos import MAX_URI, Origin
-from cluster.origins import limits_for
-from cluster.storage import FetchLimits
-from cluster.store.database import Pool, open_pool
-from cluster.store.erasing import next_videos
-from cluster.store.forgetting import find_own, forget
-from cluster.store.found_scenes import read_scenes
-from cluster.store.migrations import apply_migrations
-from cluster.store.reprocessing import left_videos, retry
-from cluster.store.results import read_results, read_standings
-from cluster.store.scene_text import MAX_LETTERS, MAX_TAGS
-from cluster.store.submissions import quarantine
-from cluster.store.transcripts import read_transcript
-from cluster.store.video_queue import VideoQueue
-from cluster.store.videos import list_videos, read_video
-from tests.existing_database import CARA, clip
+from cluster.files.origins import limits_for
+from cluster.files.storage import FetchLimits
+from cluster.store.index.scene_text import MAX_LETTERS, MAX_TAGS
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.reprocessing import left_videos, retry
+from cluster.store.queue.submissions import quarantine
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.hits import read_scenes
+from cluster.store.videos.deletion import find_own, forget
+from cluster.store.videos.erasing import next_videos
+from cluster.store.videos.progress import read_results, read_standings
+from cluster.store.videos.transcripts import read_transcript
+from cluster.store.videos.videos import list_videos, read_video
+from tests.support.existing_database import CARA, clip
 
 LETTERS = 5_000_000
 """Of each text: one of PostgreSQL's may have a gigabyte."""
@@ -95,7 +95,7 @@ def test_no_half_of_a_password_is_shown_of_a_long_uri() -> None:
 
 
 def test_transcript_of_a_long_text_is_its_beginning(long: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.store.transcripts.MAX_LETTERS", 1000)
+    monkeypatch.setattr("cluster.store.videos.transcripts.MAX_LETTERS", 1000)
     read = read_transcript(long, CARA, VIDEO)
     assert read is not None
     assert len(repr(read)) < HELD

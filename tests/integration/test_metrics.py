@@ -5,28 +5,28 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-import metrics_reference as reference
 import psycopg
 import pytest
 from psycopg import Connection
 from psycopg.rows import DictRow
-from random_rows import DAY, SECOND, TICK, RandomWorld, Search, Video, World
 
-from cluster.store import metrics
-from cluster.store.database import Pool, connect
+from cluster.store.metrics import figures
+from cluster.store.postgres.connections import Pool, connect
+from tests.support import metrics_reference as reference
+from tests.support.random_rows import DAY, SECOND, TICK, RandomWorld, Search, Video, World
 
 ALICE, BOB = UUID(int=0xA), UUID(int=0xB)
 SORTS = ["last_activity", "hours_ready", "videos_ready", "searches_7d"]
 AGGREGATES = [
-    (metrics.get_processing_latency, reference.processing_latency),
-    (metrics.get_rtf_distribution, reference.rtf_distribution),
-    (metrics.get_queue_analysis, reference.queue_analysis),
+    (figures.get_processing_latency, reference.processing_latency),
+    (figures.get_rtf_distribution, reference.rtf_distribution),
+    (figures.get_queue_analysis, reference.queue_analysis),
 ]
 SERIES = [
-    (metrics.get_throughput, reference.throughput),
-    (metrics.get_searches, reference.searches),
-    (metrics.get_failures_by_stage, reference.failures_by_stage),
-    (metrics.get_throughput_v2, reference.throughput_v2),
+    (figures.get_throughput, reference.throughput),
+    (figures.get_searches, reference.searches),
+    (figures.get_failures_by_stage, reference.failures_by_stage),
+    (figures.get_throughput_v2, reference.throughput_v2),
 ]
 
 
@@ -96,14 +96,14 @@ def test_every_function_agrees_with_plain_python(
 ) -> None:
     world = RandomWorld(seed, now).make(*size)
     world.insert(session)
-    assert metrics.get_overview(session) == close_to(reference.overview(world))
+    assert figures.get_overview(session) == close_to(reference.overview(world))
     for days in (1, 7, 30, 365):
         for ask, expect in AGGREGATES:
             assert ask(session, days) == close_to(expect(world, days)), ask
         for list_rows, expect_rows in SERIES:
             assert list_rows(session, days) == close_to(expect_rows(world, days)), list_rows
         everybody = reference.users(world, days)
-        listed, total = metrics.get_users(session, days, 100, 0, "last_activity")
+        listed, total = figures.get_users(session, days, 100, 0, "last_activity")
         assert total == len(everybody)
         assert {row["user_id"]: row for row in listed} == close_to(everybody)
 
@@ -121,19 +121,19 @@ def test_the_random_rows_reach_every_figure(now: datetime) -> None:
 
 
 def test_without_data_counts_are_zero_the_rest_is_null_and_series_are_empty(pool: Pool) -> None:
-    for row in (metrics.get_overview(pool), *(ask(pool, 30) for ask, _ in AGGREGATES)):
+    for row in (figures.get_overview(pool), *(ask(pool, 30) for ask, _ in AGGREGATES)):
         for name, value in row.items():
             is_count = name.startswith(("videos_", "searches_")) or name in ("failure_rate_pct", "hours_ready_total")
             assert value == (0 if is_count else None), name
     for list_rows, _ in SERIES:
         assert list_rows(pool, 30) == []
-    assert metrics.get_users(pool, 7, 50, 0, "last_activity") == ([], 0)
-    assert metrics.get_user(pool, ALICE, 7) is None
+    assert figures.get_users(pool, 7, 50, 0, "last_activity") == ([], 0)
+    assert figures.get_user(pool, ALICE, 7) is None
 
 
 def test_one_video_gives_these_figures(session: Connection[DictRow], now: datetime) -> None:
     World(now, {ALICE: "Alice"}, [video(now)], []).insert(session)
-    latency = metrics.get_processing_latency(session, 30)
+    latency = figures.get_processing_latency(session, 30)
     assert latency == {
         "videos_measured": 1,
         "avg_processing_ms": 30_000.0,
@@ -143,11 +143,11 @@ def test_one_video_gives_these_figures(session: Connection[DictRow], now: dateti
         "avg_queue_ms": 2_000.0,
         "avg_total_ms": 32_000.0,
     }
-    assert metrics.get_rtf_distribution(session, 30)["avg_rtf"] == 0.5
-    queue = metrics.get_queue_analysis(session, 30)
+    assert figures.get_rtf_distribution(session, 30)["avg_rtf"] == 0.5
+    queue = figures.get_queue_analysis(session, 30)
     assert (queue["queue_time_pct"], queue["processing_time_pct"]) == (6.25, 93.75)
     assert [type(value) for value in latency.values()] == [int, *[float] * 6]
-    assert type(metrics.get_throughput_v2(session, 30)[0]["day"]) is date
+    assert type(figures.get_throughput_v2(session, 30)[0]["day"]) is date
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_a_range_reaches_from_n_days_ago_to_now_both_included(
     ended = now - ended_before_now
     failed = video(now, 2, ended=ended, status="FAILED", processing_stage="metadata")
     World(now, {}, [video(now, ended=ended), failed], [search(now, created_at=ended)]).insert(session)
-    assert metrics.get_overview(session)["searches_30d"] == counted
+    assert figures.get_overview(session)["searches_30d"] == counted
     for ask, _ in AGGREGATES:  # both, but the failed one has no real-time factor
-        both = 1 if ask is metrics.get_rtf_distribution else 2
+        both = 1 if ask is figures.get_rtf_distribution else 2
         assert ask(session, 30)["videos_measured"] == both * counted
     for list_rows, _ in SERIES:
         assert len(list_rows(session, 30)) == counted
@@ -172,8 +172,8 @@ def test_the_callers_time_zone_changes_nothing(session: Connection[DictRow], now
     world.insert(session)
     asks: list[Callable[[], Any]] = [
         lambda: [list_rows(session, 365) for list_rows, _ in SERIES],
-        lambda: metrics.get_users(session, 30, 100, 0, "last_activity"),
-        lambda: metrics.get_user(session, world.videos[0].owner_id, 30),
+        lambda: figures.get_users(session, 30, 100, 0, "last_activity"),
+        lambda: figures.get_user(session, world.videos[0].owner_id, 30),
     ]
     in_utc = [ask() for ask in asks]
     session.execute("SET LOCAL TimeZone = 'America/New_York'")
@@ -192,7 +192,7 @@ def test_percentages_of_failures_add_up_and_ties_go_by_name(session: Connection[
     stages = ["transcription", "metadata", None, "indexing", "indexing", "transcription", None]
     failed = [video(now, n, status="FAILED", processing_stage=stage) for n, stage in enumerate(stages, 1)]
     World(now, {}, failed, []).insert(session)
-    rows = metrics.get_failures_by_stage(session, 30)
+    rows = figures.get_failures_by_stage(session, 30)
     assert [row["processing_stage"] for row in rows] == ["indexing", "transcription", "unknown", "metadata"]
     assert sum(row["failure_pct"] for row in rows) == pytest.approx(100)
 
@@ -202,9 +202,9 @@ def test_a_video_counts_as_measured_only_when_all_is_known(
     session: Connection[DictRow], now: datetime, unknown: str
 ) -> None:
     World(now, {}, [video(now), video(now, 2, **{unknown: None})], []).insert(session)
-    latency = metrics.get_processing_latency(session, 30)
+    latency = figures.get_processing_latency(session, 30)
     assert (latency["videos_measured"], latency["avg_queue_ms"], latency["avg_total_ms"]) == (1, 2_000.0, 32_000.0)
-    assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 1
+    assert figures.get_queue_analysis(session, 30)["videos_measured"] == 1
 
 
 @pytest.mark.parametrize("status", ["READY", "FAILED"])
@@ -212,9 +212,9 @@ def test_latency_and_queue_figures_are_over_ready_and_failed(
     session: Connection[DictRow], now: datetime, status: str
 ) -> None:
     World(now, {}, [video(now), video(now, 2, status=status)], []).insert(session)
-    assert metrics.get_processing_latency(session, 30)["videos_measured"] == 2
-    assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 2
-    assert metrics.get_rtf_distribution(session, 30)["videos_measured"] == (2 if status == "READY" else 1)
+    assert figures.get_processing_latency(session, 30)["videos_measured"] == 2
+    assert figures.get_queue_analysis(session, 30)["videos_measured"] == 2
+    assert figures.get_rtf_distribution(session, 30)["videos_measured"] == (2 if status == "READY" else 1)
 
 
 def test_a_cancelled_video_is_no_failure_in_any_figure(session: Connection[DictRow], now: datetime) -> None:
@@ -224,25 +224,25 @@ def test_a_cancelled_video_is_no_failure_in_any_figure(session: Connection[DictR
         "INSERT INTO video_processing (video_id, owner_id, cancelled_at) VALUES (%s, %s, now())",
         (cancelled.id, cancelled.owner_id),
     )
-    overview = metrics.get_overview(session)
+    overview = figures.get_overview(session)
     assert (overview["videos_failed_total"], overview["failure_rate_pct"], overview["videos_total"]) == (0, 0, 2)
-    assert metrics.get_processing_latency(session, 30)["videos_measured"] == 1
-    assert metrics.get_queue_analysis(session, 30)["videos_measured"] == 1
-    assert metrics.get_failures_by_stage(session, 30) == []
-    assert [row["videos_failed"] for row in metrics.get_throughput_v2(session, 30)] == [0]
-    user = metrics.get_user(session, cancelled.owner_id, 30)
+    assert figures.get_processing_latency(session, 30)["videos_measured"] == 1
+    assert figures.get_queue_analysis(session, 30)["videos_measured"] == 1
+    assert figures.get_failures_by_stage(session, 30) == []
+    assert [row["videos_failed"] for row in figures.get_throughput_v2(session, 30)] == [0]
+    user = figures.get_user(session, cancelled.owner_id, 30)
     assert user is not None
     assert {row["status"] for row in user["recent_videos"]} == {"READY", "CANCELLED"}
     # Another system that does not know of it has it READY since: a video like any other.
     session.execute("UPDATE videos SET status = 'READY' WHERE id = %s", (cancelled.id,))
-    assert metrics.get_processing_latency(session, 30)["videos_measured"] == 2
+    assert figures.get_processing_latency(session, 30)["videos_measured"] == 2
 
 
 def test_a_user_with_many_videos_and_many_searches_is_counted_once(session: Connection[DictRow], now: datetime) -> None:
     videos = [video(now, n) for n in range(1, 26)]
     asked = [search(now, n, latency_ms=n) for n in range(1, 61)]
     World(now, {ALICE: "Alice"}, videos, asked).insert(session)
-    ((row,), total) = metrics.get_users(session, 7, 50, 0, "last_activity")
+    ((row,), total) = figures.get_users(session, 7, 50, 0, "last_activity")
     assert total == 1
     assert (row["videos_total"], row["videos_ready"], row["searches_7d"]) == (25, 25, 60)
     assert row["hours_ready"] == pytest.approx(25 / 60)
@@ -258,7 +258,7 @@ def test_pages_show_every_user_once_highest_first_whatever_the_ties(
     everybody = reference.users(world, 7)
     listed: list[dict[str, Any]] = []
     for offset in range(0, 30, 5):
-        rows, total = metrics.get_users(session, 7, 5, offset, sort)
+        rows, total = figures.get_users(session, 7, 5, offset, sort)
         assert total == len(everybody)
         listed += rows
     lowest = datetime.min.replace(tzinfo=UTC) if sort == "last_activity" else -1
@@ -269,7 +269,7 @@ def test_pages_show_every_user_once_highest_first_whatever_the_ties(
 
 def test_the_number_of_users_is_known_beyond_the_last_page(session: Connection[DictRow], now: datetime) -> None:
     World(now, {ALICE: "Alice"}, [video(now, owner_id=BOB)], [search(now, user_id=UUID(int=0xC))]).insert(session)
-    assert metrics.get_users(session, 7, 50, 50, "hours_ready") == ([], 3)
+    assert figures.get_users(session, 7, 50, 50, "hours_ready") == ([], 3)
 
 
 @pytest.mark.parametrize("sort", ["full_name", "", "hours_ready; DROP TABLE videos", None])
@@ -285,7 +285,7 @@ def test_a_users_detail_has_the_latest_videos_and_searches(session: Connection[D
     others = [video(now, 100, owner_id=BOB)]
     world = World(now, {ALICE: "Alice", BOB: None}, mine + others, asked)
     world.insert(session)
-    detail = metrics.get_user(session, ALICE, 7)
+    detail = figures.get_user(session, ALICE, 7)
     assert detail is not None
     assert detail.pop("recent_videos") == [
         {
@@ -309,6 +309,6 @@ def test_a_users_detail_has_the_latest_videos_and_searches(session: Connection[D
         for s in asked[:50]
     ]
     assert detail == close_to(reference.user(world, 7, ALICE))
-    bob = metrics.get_user(session, BOB, 7)
+    bob = figures.get_user(session, BOB, 7)
     assert bob is not None
     assert (len(bob["recent_videos"]), bob["recent_searches"], bob["full_name"]) == (1, [], None)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.store.database import connect
-from cluster.store.embedded import binary
-from cluster.store.migrations import all_migrations, apply_migrations, pending_migrations
+from cluster.store.postgres.connections import connect
+from cluster.store.postgres.embedded import binary
+from cluster.store.postgres.migrations import all_migrations, apply_migrations, pending_migrations
 
 FOLDER = Path(__file__).parents[2] / "sql" / "migrations"
 

@@ -6,17 +6,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from database_roles import as_role, ordinary_role
 
-from cluster.store.admin_functions import replaced_functions
-from cluster.store.database import connect, open_pool
-from cluster.store.migrations import _FORMER_EDITIONS, all_migrations, apply_migrations
-from cluster.store.reprocessing import retry
-from cluster.store.results import count_by_status
-from cluster.store.submissions import quarantine
-from cluster.store.video_queue import VideoQueue
-from tests.existing_database import changes_between, take_snapshot
+from cluster.store.postgres.admin_functions import replaced_functions
+from cluster.store.postgres.connections import connect, open_pool
+from cluster.store.postgres.migrations import _FORMER_EDITIONS, all_migrations, apply_migrations
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.submissions import quarantine
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.progress import count_by_status
 from tests.integration.test_migrations import FOLDER, run_with_psql, schema
+from tests.support.database_roles import as_role, ordinary_role
+from tests.support.existing_database import changes_between, take_snapshot
 
 FORMER = Path(__file__).parents[1] / "former_migrations"
 FORMER_COLUMNS = {

@@ -2,14 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from played_workers import Workers, attempt
-from queued_videos import claim_one, only, paused, row, until_somebody_waits
-
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.played_workers import Workers, attempt
+from tests.support.queued_videos import claim_one, only, paused, row, until_somebody_waits
 
 
 def test_an_attempt_waits_for_a_database_that_is_away(database_url: str, pool: Pool) -> None:

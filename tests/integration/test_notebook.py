@@ -12,13 +12,13 @@ from typing import Any
 
 import nbformat
 import pytest
-from cluster_history import History, Run
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
 from cluster.contracts.stages import Stage
-from cluster.store.database import Pool
+from cluster.store.postgres.connections import Pool
+from tests.support.cluster_history import History, Run
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "capacity_analysis.ipynb"

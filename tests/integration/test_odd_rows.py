@@ -5,20 +5,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ApiMaker, headers
-from queued_videos import claim_one, scenes, transcript
 
 from cluster.contracts.search import Scope, parse_words
-from cluster.store import metrics
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.found_scenes import read_scenes
-from cluster.store.migrations import apply_migrations
-from cluster.store.postgres_check import PostgresCheck
-from cluster.store.scenes import SceneStore
-from cluster.store.search_index import PostgresSearchIndex
-from cluster.store.transcripts import read_transcript
-from cluster.store.video_queue import VideoQueue
-from tests.existing_database import CARA, clip
+from cluster.store.metrics import figures as metrics
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.hits import read_scenes
+from cluster.store.search.postgres_check import PostgresCheck
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from cluster.store.videos.scenes import SceneStore
+from cluster.store.videos.transcripts import read_transcript
+from tests.support.api_client import ApiMaker, headers
+from tests.support.existing_database import CARA, clip
+from tests.support.queued_videos import claim_one, scenes, transcript
 
 READY = clip(10)
 MORE_WORDS_THAN_AN_INDEX_HOLDS = "harbour " + " ".join(f"w{number:08d}" for number in range(100_000))

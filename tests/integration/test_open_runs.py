@@ -4,15 +4,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from queued_videos import claim_one, only, recovery, runs, until_somebody_waits
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool
-from cluster.store.stage_results import keep
-from cluster.store.submissions import cancel
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.stage_results import keep
+from cluster.store.queue.submissions import cancel
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.queued_videos import claim_one, only, recovery, runs, until_somebody_waits
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)
 

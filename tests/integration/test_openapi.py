@@ -5,12 +5,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from api_client import ALICE, ApiMaker
 from starlette.testclient import TestClient
 
-from cluster.uri_prefixes import UriPrefix
-from serve_app.admin_api import RANGE_PATTERN
+from cluster.contracts.uri_prefixes import UriPrefix
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
+from serve_app.routes.admin import RANGE_PATTERN
+from tests.support.api_client import ALICE, ApiMaker
 
 ERRORS_OF = {
     "/v1/videos": {"409", "415", "429"},

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from cluster.contracts.errors import SearchUnavailable
 from cluster.contracts.search import EngineAddress
-from cluster.store.opensearch import check_engine, open_client
+from cluster.store.opensearch.client import check_engine, open_client
 
 USER, PASSWORD = "heimdex", "p@ss:word"
 

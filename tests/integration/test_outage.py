@@ -1,12 +1,12 @@
 """A caller's view when the database breaks a session or goes away: nothing, or 503 until it is back."""
 
-from api_client import ADMIN, ALICE, ApiMaker, headers
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from starlette.testclient import TestClient
 
-from cluster.store.database import EmbeddedPostgres, Pool, connect
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect
 from serve_app.pools import open_api_pool
+from tests.support.api_client import ADMIN, ALICE, ApiMaker, headers
 
 
 def answers(api: TestClient) -> None:

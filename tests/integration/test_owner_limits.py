@@ -7,9 +7,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from api_client import ADMIN, ALICE, BOB, ApiMaker, headers
-from played_workers import INFO, Workers, attempt
-from queued_videos import claim_one, enqueue, finish, only, paused, record_media, row, runs, until_somebody_waits
 
 from cluster.contracts.audit import owner
 from cluster.contracts.errors import QuotaExceeded, TooManySubmissions
@@ -17,13 +14,26 @@ from cluster.contracts.quotas import MOST_PERIOD_H, UNTIMED_S, OwnerQuotas, Subm
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool
-from cluster.store.forgetting import forget
-from cluster.store.owner_requests import QuotaCharges, remove_old_requests
-from cluster.store.reprocessing import reprocess, retry
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.owner_requests import QuotaCharges, remove_old_requests
+from cluster.store.queue.reprocessing import reprocess, retry
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.deletion import forget
 from serve_app.limits import DEFAULT_LIMITS
+from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers
+from tests.support.played_workers import INFO, Workers, attempt
+from tests.support.queued_videos import (
+    claim_one,
+    enqueue,
+    finish,
+    only,
+    paused,
+    record_media,
+    row,
+    runs,
+    until_somebody_waits,
+)
 
 ONE = {"uri": "https://example.org/a.mp4"}
 FIVE = replace(DEFAULT_LIMITS, submissions_per_minute=5)

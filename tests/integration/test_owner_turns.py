@@ -11,20 +11,21 @@ from uuid import UUID
 
 import fastapi.routing
 import pytest
-from api_client import ADMIN, ALICE, BOB, SECRET, ApiMaker, headers, make_picture
-from searchable import Scene, add_video
 
 from cluster.contracts.results import Segment, Transcript, Word
 from cluster.contracts.videos import Submission
-from cluster.store import submissions
-from cluster.store.database import Pool, connect
-from cluster.store.stage_ledger import latest_runs
-from cluster.store.videos import SCENES_OF_A_BATCH, read_video
-from cluster.transcripts import TranscriptFormat, write_transcript
-from serve_app import callers, videos_api
+from cluster.store.postgres.connections import Pool, connect
+from cluster.store.queue import submissions
+from cluster.store.queue.stage_runs import latest_runs
+from cluster.store.videos.videos import SCENES_OF_A_BATCH, read_video
+from cluster.transcripts.formats import TranscriptFormat, write_transcript
+from serve_app import callers
 from serve_app.app import ADMIN_ROUTES, USER_ROUTES
 from serve_app.auth import AuthRules, TokenVerifier
-from serve_app.video_schemas import VideoDetail
+from serve_app.routes import videos
+from serve_app.schemas.videos import VideoDetail
+from tests.support.api_client import ADMIN, ALICE, BOB, SECRET, ApiMaker, headers, make_picture
+from tests.support.searchable import Scene, add_video
 
 SCENES = 2 * SCENES_OF_A_BATCH + 3
 
@@ -97,7 +98,7 @@ def test_no_route_of_users_and_admins_is_written_on_the_loop(
     bodies = {"/v1/videos": {"uri": "https://a.org/a"}, "/v1/admin/videos/cancel": {"ids": [str(BOB)]}}
     for method, path, _, _ in USER_ROUTES + ADMIN_ROUTES:
         sent = headers(ADMIN if "/admin/" in path else ALICE)
-        body = {"content": make_picture()} if "image" in path else {"json": bodies.get(path)}
+        body: dict[str, Any] = {"content": make_picture()} if "image" in path else {"json": bodies.get(path)}
         if method == "GET":
             body = {"params": {"q": "tide"}} if path == "/v1/search" else {}
         if method != "DELETE":
@@ -198,7 +199,7 @@ def test_reads_of_one_owner_leave_the_others_theirs(
         assert let.wait(60)
         return latest_runs(*asked)
 
-    monkeypatch.setattr(videos_api, "latest_runs", held)
+    monkeypatch.setattr(videos, "latest_runs", held)
     api = make_api(verifier=verifier)
     with ThreadPoolExecutor(12) as threads:
         reads = [threads.submit(api.get, f"/v1/videos/{video_id}", headers=headers(ALICE)) for _ in range(12)]

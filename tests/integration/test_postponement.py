@@ -6,23 +6,23 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from api_client import Heimdex
-from played_workers import Workers, attempt
-from queued_videos import claim_one, enqueue, only, row, runs, transcript
 
-from actors.stage_actor import failure_of
+from actors.workers.worker import failure_of
+from cluster.cli.watch import watch_lines
 from cluster.contracts.errors import SourceChanging, TransientFailure
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, RetryRule, Setbacks
 from cluster.contracts.videos import ClaimedVideo
-from cluster.storage import FetchLimits, fetch
-from cluster.store.database import Pool
-from cluster.store.reprocessing import retry
-from cluster.store.stage_results import StageResults
-from cluster.store.video_queue import VideoQueue
-from cluster.watch import watch_lines
+from cluster.files.storage import FetchLimits, fetch
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.stage_results import StageResults
+from cluster.store.queue.video_queue import VideoQueue
 from tests.chaos.watched_network import SERVER
-from tests.scripted_web import Web, answer, serving
+from tests.support.api_client import Heimdex
+from tests.support.played_workers import Workers, attempt
+from tests.support.queued_videos import claim_one, enqueue, only, row, runs, transcript
+from tests.support.scripted_web import Web, answer, serving
 
 BUSY = StageFailure("SourceBusy", "the server asks to come back in 20 s", Blame.POSTPONEMENT, 20.0)
 LIMITS = FetchLimits(10**6, 10.0, private_networks=(ip_network(f"{SERVER}/32"),))

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from database_roles import as_role, ordinary_role
 
-from cluster.store.database import connect
-from cluster.store.migrations import apply_migrations
+from cluster.store.postgres.connections import connect
+from cluster.store.postgres.migrations import apply_migrations
 from tests.chaos.rights import FUNCTIONS, OUTSIDERS, check, supabase_roles
+from tests.support.database_roles import as_role, ordinary_role
 
 CALLS = [
     "get_admin_overview_metrics()",

@@ -5,17 +5,29 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from played_workers import RUN_S, Workers, attempt
-from queued_videos import MS, begin, claim_one, expire, finish, only, recovery, row, runs, scenes, transcript
 
 from cluster.contracts.errors import WorkerLost
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import REQUIRES, Blame, RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool
-from cluster.store.scenes import SceneStore
-from cluster.store.submissions import cancel
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import cancel
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.scenes import SceneStore
+from tests.support.played_workers import RUN_S, Workers, attempt
+from tests.support.queued_videos import (
+    MS,
+    begin,
+    claim_one,
+    expire,
+    finish,
+    only,
+    recovery,
+    row,
+    runs,
+    scenes,
+    transcript,
+)
 
 WAIT_S = 0.3
 UNREADABLE = StageFailure("InvalidVideo", "it is empty", blame=Blame.VIDEO)
@@ -65,7 +77,7 @@ def test_start_is_the_first_workers_and_waiting_is_queue(pool: Pool, queue: Vide
 def test_start_is_known_while_a_long_first_call_runs(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.attempt.SHORT_CALL_S", 0.01)
+    monkeypatch.setattr("actors.attempt.attempt.SHORT_CALL_S", 0.01)
     seen: list[Any] = []
 
     async def download() -> None:

@@ -4,14 +4,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from api_client import ADMIN, ALICE, BOB, headers
 from starlette.testclient import TestClient
 
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.shown_status import SHOWN_STATUS
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from cluster.store.videos.shown_status import SHOWN_STATUS
+from tests.support.api_client import ADMIN, ALICE, BOB, headers
 
 SECRET_URI = "https://user:password@example.org/talk.mp4?signature=secret"
 

@@ -7,15 +7,15 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from queued_videos import begin, finish, recovery, row
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
 from cluster.contracts.videos import PRIORITY_STEP_S, URGENT_AHEAD, ClaimedVideo, Submission
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.reprocessing import retry
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.queued_videos import begin, finish, recovery, row
 
 ANNA, BERT, CARL = UUID(int=1), UUID(int=2), UUID(int=3)
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)

@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from tests.real_opensearch import RealOpenSearch
+from tests.support.real_opensearch import RealOpenSearch
 
 REPOSITORY = Path(__file__).parents[2]
-START = "import sys; from pathlib import Path; from tests.real_opensearch import RealOpenSearch as R; "
+START = "import sys; from pathlib import Path; from tests.support.real_opensearch import RealOpenSearch as R; "
 START += "R(Path(sys.argv[1])).start()"
-COMMAND = ["-m", "tests.opensearch_command", "--folder"]
+COMMAND = ["-m", "tests.support.opensearch_command", "--folder"]
 MAIN_CLASS = "org.opensearch.bootstrap.OpenSearch"  # of the server, not of what its script asks before
 BROKEN = "#!/bin/sh\necho TerribleException: no luck\necho '    at main'\nexit 1"
 

@@ -1,10 +1,9 @@
 """``heimdex reembed`` where nothing is embedded: going back, dropping, and what is refused."""
 
-from api_client import Heimdex
-
 from cluster.contracts.search import By
-from cluster.store.database import Pool
-from cluster.store.search_models import IndexedModel, SearchModels
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.connections import Pool
+from tests.support.api_client import Heimdex
 
 CONFIGURED = IndexedModel("ViT-B-32/laion2b_s34b_b79k@laion2b_s34b_b79k", "ViT-B-32", "laion2b_s34b_b79k", 512)
 OTHER = IndexedModel("ViT-B-16/openai@openai", "ViT-B-16", "openai", 512)

@@ -6,20 +6,20 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from cluster.active_models import ModelName
 from cluster.contracts.search import By, QueryVector, Scope
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.reembed import identified
-from cluster.reembedder import Reembedder, Work
+from cluster.reembed.run import identified
+from cluster.reembed.worker import Reembedder, Work
+from cluster.search.active_models import ModelName
 from cluster.settings import load_settings
-from cluster.store.database import Pool
-from cluster.store.scene_vectors import EVERY_ID, SceneVectors
-from cluster.store.search_index import PostgresSearchIndex
-from cluster.store.search_models import Models, SearchModels
-from tests.cluster.stored_scenes import store_clips
-from tests.made_models import set_prompts, text_model_of, vision_model_of
-from tests.stored_vectors import stored_vectors
+from cluster.store.index.embeddings import EVERY_ID, SceneVectors
+from cluster.store.index.model_registry import Models, SearchModels
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from tests.support.made_models import set_prompts, text_model_of, vision_model_of
+from tests.support.stored_scenes import store_clips
+from tests.support.stored_vectors import stored_vectors
 
 OWNER = UUID(int=1)
 QUERY = "a red circle in front of the sea"

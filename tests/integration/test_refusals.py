@@ -4,23 +4,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from api_client import ApiMaker, headers
 from typer.testing import CliRunner
 
-from cluster.adopt import look
-from cluster.cli import app
+from cluster.cli.adopt import look
+from cluster.cli.doctor import _owner, _rows
+from cluster.cli.main import app
 from cluster.contracts.errors import ConfigurationError, RefusedByDatabase
 from cluster.contracts.videos import Submission
-from cluster.doctor import _owner, _rows
-from cluster.launch import open_database
+from cluster.runtime.launch import open_database
 from cluster.settings import load_settings
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.forgetting import forget
-from cluster.store.migrations import apply_migrations, refuse_unmigrated
-from cluster.store.reprocessing import LeftVideo, reprocess, retry, take_over
-from cluster.store.row_security import refuse_hidden_rows
-from cluster.store.submissions import cancel, submit
-from tests.existing_database import ANNA, CARA, changes_between, clip, take_snapshot
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations, refuse_unmigrated
+from cluster.store.postgres.row_security import refuse_hidden_rows
+from cluster.store.queue.reprocessing import LeftVideo, reprocess, retry, take_over
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.videos.deletion import forget
+from tests.support.api_client import ApiMaker, headers
+from tests.support.existing_database import ANNA, CARA, changes_between, clip, take_snapshot
 
 KEEPS_STATES = """
 CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS

@@ -7,21 +7,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from played_scheduler import scheduling, until_ready
-from queued_videos import begin, expire, finish, only, recovery, row, runs
 
-from cluster.adopt import take_over_left
+from cluster.cli.adopt import take_over_left
 from cluster.contracts.errors import LeaseLost
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.settings import load_settings
-from cluster.store.database import Pool, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.refusals import FIRST_DELAY_S, LONGEST_DELAY_S, RefusedRows
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
-from tests.existing_database import ANNA, BEN, CARA, DORA, EMIL, clip
+from cluster.store.postgres.connections import Pool, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.postgres.refusals import FIRST_DELAY_S, LONGEST_DELAY_S, RefusedRows
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.existing_database import ANNA, BEN, CARA, DORA, EMIL, clip
+from tests.support.played_scheduler import scheduling, until_ready
+from tests.support.queued_videos import begin, expire, finish, only, recovery, row, runs
 
 ERROR = StageFailure("OSError", "no route to host", Blame.ERROR)
 REFUSALS = {
@@ -215,7 +215,7 @@ def test_a_scheduler_finishes_all_but_the_refused_videos(existing_url: str, stri
 def test_a_claim_that_fails_as_a_whole_is_logged_once(
     existing_url: str, strict: Pool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.scheduler.POLL_S", 0.02)
+    monkeypatch.setattr("actors.scheduler.scheduler.POLL_S", 0.02)
     claim, claims = VideoQueue.claim, list[None]()
 
     def counted(self: VideoQueue, *arguments: Any) -> list[ClaimedVideo]:

@@ -3,20 +3,20 @@
 from uuid import UUID, uuid4
 
 import pytest
-from api_client import ALICE, BOB, Heimdex, headers
-from queued_videos import OWNER, enqueue, finish, scenes, transcript
-from searchable import Scene, Scope, add_video, found
 from starlette.testclient import TestClient
 
 from cluster.contracts.search import parse_words
 from cluster.contracts.stages import Stage
-from cluster.store.database import Pool
-from cluster.store.forgetting import forget
-from cluster.store.reprocessing import reprocess
-from cluster.store.scenes import SceneStore
-from cluster.store.search_index import PostgresSearchIndex
-from cluster.store.submissions import cancel
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import reprocess
+from cluster.store.queue.submissions import cancel
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from cluster.store.videos.deletion import forget
+from cluster.store.videos.scenes import SceneStore
+from tests.support.api_client import ALICE, BOB, Heimdex, headers
+from tests.support.queued_videos import OWNER, enqueue, finish, scenes, transcript
+from tests.support.searchable import Scene, Scope, add_video, found
 
 
 def ready(pool: Pool, owner_id: UUID = OWNER) -> UUID:

@@ -6,19 +6,26 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
 
+from cluster.cli.watch import watch_lines
 from cluster.contracts.results import StageFailure, StageReport, Transcript
 from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import Pool
-from cluster.store.reprocessing import retry
-from cluster.store.results import Standing, count_by_status, in_flight, read_results, read_standings, recent_times
-from cluster.store.scenes import SceneStore
-from cluster.store.stage_ledger import ClosedRun, OpenRun, StageLedger
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
-from cluster.watch import watch_lines
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.stage_runs import ClosedRun, OpenRun, StageLedger
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.progress import (
+    Standing,
+    count_by_status,
+    in_flight,
+    read_results,
+    read_standings,
+    recent_times,
+)
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
 
 REPORT = StageReport(run_s=0.5, batch_size=1, node="n", worker="w", device="cpu", resource_s=0.5)
 TROUBLE_OF_THE_FILE = StageFailure("InvalidVideo", "no pictures", Blame.VIDEO)
@@ -66,8 +73,8 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, happenings: Mapping[int, Callable[[], object]]) -> None:
         self.read: list[int] = []
         self._happenings = happenings
-        monkeypatch.setattr("cluster.watch.read_standings", self._look)
-        monkeypatch.setattr("cluster.watch.POLL_S", 0.01)
+        monkeypatch.setattr("cluster.cli.watch.read_standings", self._look)
+        monkeypatch.setattr("cluster.cli.watch.POLL_S", 0.01)
 
     def _look(self, pool: Pool, ids: Sequence[UUID]) -> list[Standing]:
         self._happenings.get(len(self.read), lambda: None)()

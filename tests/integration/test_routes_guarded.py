@@ -5,11 +5,11 @@ Who passes a route is ``test_doors``', what a request may cost ``test_request_li
 
 from typing import Any
 
-from api_client import ADMIN, ALICE, headers
 from starlette.testclient import TestClient
 
 from serve_app.app import ADMIN_ROUTES
 from serve_app.pools import open_api_pool
+from tests.support.api_client import ADMIN, ALICE, headers
 
 
 def test_every_admin_route_is_closed_to_users(api: TestClient) -> None:

@@ -4,13 +4,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from queued_videos import OWNER, claim_one, scenes, transcript, unit
 
 from cluster.contracts.search import By, QueryVector, Scope, parse_words
-from cluster.store.database import Pool
-from cluster.store.scenes import SceneStore
-from cluster.store.search_index import PostgresSearchIndex
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import OWNER, claim_one, scenes, transcript, unit
 
 OTHER = UUID(int=8)
 

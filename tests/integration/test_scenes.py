@@ -5,14 +5,14 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from queued_videos import claim_one, everything, expire, only, recovery, row, scenes, transcript, unit
 
 from cluster.contracts.errors import LeaseLost
 from cluster.contracts.media import MediaWarning
 from cluster.contracts.videos import ClaimedVideo
-from cluster.store.database import Pool
-from cluster.store.scenes import TEXT_CONFIGURATIONS, SceneStore
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.scenes import TEXT_CONFIGURATIONS, SceneStore
+from tests.support.queued_videos import claim_one, everything, expire, only, recovery, row, scenes, transcript, unit
 
 
 @pytest.fixture

@@ -16,17 +16,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ADMIN, ALICE, SECRET, ApiMaker
-from searchable import Scene, add_video
-from served_api import serving
 
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.submissions import cancel, submit
-from cluster.store.worker_registry import SCHEDULER_KIND
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.worker_registry import SCHEDULER_KIND
 from serve_app.auth import mint_token
 from serve_app.limits import ApiLimits
+from tests.support.api_client import ADMIN, ALICE, SECRET, ApiMaker
+from tests.support.searchable import Scene, add_video
+from tests.support.served_api import serving
 
 SEED = 17
 EXAMPLES = 10
@@ -91,12 +91,11 @@ def ask(place: tuple[str, int], folder: Path, settings: str, *options: str) -> "
     """Run Schemathesis; exit status 0: it found nothing."""
     folder.mkdir(exist_ok=True)
     (folder / "schemathesis.toml").write_text(settings)
-    here = Path(__file__).parent
     command = [sys.executable, "-m", "schemathesis.cli", "--no-color", "run", "--continue-on-failure", *options]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])]),
-        "SCHEMATHESIS_HOOKS": "sent_pictures",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "SCHEMATHESIS_HOOKS": "tests.support.sent_pictures",
     }
     host, port = place
     return subprocess.run(

@@ -9,18 +9,18 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from api_client import ALICE, BOB, WordVectors, headers, make_picture, query_models
 from numpy.typing import NDArray
 from PIL import Image
-from searchable import Scene, add_video
 from starlette.testclient import TestClient
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
-from cluster.search import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
-from cluster.store.database import Pool
-from cluster.store.search_engines import index_opener
-from cluster.store.search_index import PostgresSearchIndex
+from cluster.search.service import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.engines import index_opener
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from tests.support.api_client import ALICE, BOB, WordVectors, headers, make_picture, query_models
+from tests.support.searchable import Scene, add_video
 
 ALICES = Scope(ALICE)
 

@@ -6,17 +6,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ALICE, BOB
-from followed_opensearch import followed_opensearch
 from pgvector import Vector
-from searchable import TEXT, VISION, Scene, add_video, found, meant, seen
 
 from cluster.contracts.search import By, Scope, parse_words
-from cluster.search import LIST_DEPTH
-from cluster.store.database import Pool
-from cluster.store.search_index import PostgresSearchIndex, SearchIndex, prepare_walk, walk_along_index
-from cluster.store.vector_tables import find_tables
-from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
+from cluster.search.service import LIST_DEPTH
+from cluster.store.index.vector_tables import find_tables
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.postgres_index import PostgresSearchIndex, SearchIndex, prepare_walk, walk_along_index
+from tests.support.api_client import ALICE, BOB
+from tests.support.followed_opensearch import followed_opensearch
+from tests.support.searchable import TEXT, VISION, Scene, add_video, found, meant, seen
+from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 ALICES = Scope(ALICE)
 

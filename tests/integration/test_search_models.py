@@ -6,17 +6,17 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from queued_videos import OWNER, claim_one, everything, scenes, transcript, unit, until_somebody_waits
-from searchable import TEXT, VISION, Scene, add_video
 
 from cluster.contracts.errors import ConfigurationError, ModelChanged
 from cluster.contracts.search import By
-from cluster.store.database import Pool
-from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
-from cluster.store.scenes import SceneStore
-from cluster.store.search_models import IndexedModel, SearchModels, State, changing_alone
-from cluster.store.video_queue import VideoQueue
-from tests.stored_vectors import stored_vectors
+from cluster.store.index.embeddings import EVERY_ID, SceneVector, SceneVectors
+from cluster.store.index.model_registry import IndexedModel, SearchModels, State, changing_alone
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import OWNER, claim_one, everything, scenes, transcript, unit, until_somebody_waits
+from tests.support.searchable import TEXT, VISION, Scene, add_video
+from tests.support.stored_vectors import stored_vectors
 
 OLD = IndexedModel(VISION.key, "ViT-B-32", "laion2b_s34b_b79k", 512)
 NEW = IndexedModel("new@2", "ViT-L-14", None, 768)

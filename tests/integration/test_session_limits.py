@@ -4,14 +4,14 @@ import pytest
 from psycopg.errors import LockNotAvailable
 
 from cluster.contracts.errors import DatabaseUnavailable
-from cluster.store import database
-from cluster.store.database import Pool, connect, open_pool
+from cluster.store.postgres import connections
+from cluster.store.postgres.connections import Pool, connect, open_pool
 
 
 def test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_locks(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE_IN_TRANSACTION_S", 0.3)
+    monkeypatch.setattr(connections, "IDLE_IN_TRANSACTION_S", 0.3)
 
     def stop_in_the_middle() -> None:
         with open_pool(database_url, max_size=1, name="stopped") as pool, pool.connection() as stopped:
@@ -27,7 +27,7 @@ def test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_lock
 def test_only_who_may_wait_for_ever_may_idle_for_ever(database_url: str) -> None:
     show = "SELECT current_setting('idle_in_transaction_session_timeout') AS t"
     with connect(database_url) as ordinary, connect(database_url, statement_timeout_s=0) as patient:
-        assert ordinary.execute(show).fetchall() == [{"t": f"{database.IDLE_IN_TRANSACTION_S:.0f}s"}]
+        assert ordinary.execute(show).fetchall() == [{"t": f"{connections.IDLE_IN_TRANSACTION_S:.0f}s"}]
         assert patient.execute(show).fetchall() == [{"t": "0"}]
 
 

@@ -6,22 +6,22 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ADMIN, ALICE, BOB, Heimdex, headers
-from played_workers import Workers, attempt
-from queued_videos import OWNER, only
 from starlette.testclient import TestClient
 
 from cluster.contracts.results import StageFailure
 from cluster.contracts.search import parse_words
 from cluster.contracts.stages import Blame
 from cluster.contracts.videos import ClaimedVideo, Origin, Submission
-from cluster.store.database import Pool
-from cluster.store.found_scenes import read_scenes
-from cluster.store.results import read_results, read_standings
-from cluster.store.stage_ledger import latest_runs
-from cluster.store.submissions import quarantine, submit
-from cluster.store.video_queue import VideoQueue
-from cluster.store.videos import read_video
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.stage_runs import latest_runs
+from cluster.store.queue.submissions import quarantine, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.hits import read_scenes
+from cluster.store.videos.progress import read_results, read_standings
+from cluster.store.videos.videos import read_video
+from tests.support.api_client import ADMIN, ALICE, BOB, Heimdex, headers
+from tests.support.played_workers import Workers, attempt
+from tests.support.queued_videos import OWNER, only
 
 QUERY = "?X-Amz-Credential=AKIASECRET&X-Amz-Signature=topsecret"
 URI = f"https://example.org/talk.mp4{QUERY}"
@@ -140,7 +140,7 @@ def test_trouble_of_a_disk_names_it_to_operators_alone(pool: Pool) -> None:
 
 
 def test_reads_of_another_owner_find_nothing(pool: Pool) -> None:
-    from searchable import Scene, add_video
+    from tests.support.searchable import Scene, add_video
 
     (scene,) = add_video(pool, BOB, [Scene("the harbour", "red", ("sea",))])
     video = only(pool, "SELECT video_id FROM video_scenes WHERE id = %s", scene)["video_id"]
@@ -161,7 +161,7 @@ def test_reads_of_another_owner_find_nothing(pool: Pool) -> None:
 
 def test_search_shows_nothing_that_an_engine_wrongly_finds(api: TestClient, pool: Pool) -> None:
     """An index beside Postgres may hold an owner of long ago."""
-    from searchable import Scene, add_video
+    from tests.support.searchable import Scene, add_video
 
     (scene,) = add_video(pool, BOB, [Scene("the harbour", "red", ("sea",))])
     service = api.app.state.parts.search  # type: ignore[attr-defined]

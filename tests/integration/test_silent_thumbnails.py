@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from cluster import thumbnails
-from cluster.fetch_limits import fetch_limits
-from cluster.scene_pictures import ScenePictures
+from cluster.cli import thumbnails
+from cluster.cli.thumbnails import GIVEN_UP_AFTER, READERS, Thumbnails
+from cluster.files.fetch_limits import fetch_limits
+from cluster.files.scene_pictures import ScenePictures
 from cluster.settings import load_settings
-from cluster.store.adoption import UnshownScene
-from cluster.thumbnails import GIVEN_UP_AFTER, READERS, Thumbnails
+from cluster.store.videos.adoption import UnshownScene
 
 SCENES = 200
 

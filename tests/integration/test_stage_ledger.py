@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from queued_videos import MS, begin, claim_one, enqueue, everything, expire, only, recovery, row, runs
 
-from actors.batch_writer import LedgerWriter
+from actors.attempt.batch_writer import LedgerWriter
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame, Outcome, Stage
-from cluster.store.database import Pool
-from cluster.store.stage_ledger import ClosedRun, DatabaseClock, OpenRun, StageLedger, latest_runs
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.stage_runs import ClosedRun, DatabaseClock, OpenRun, StageLedger, latest_runs
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.queued_videos import MS, begin, claim_one, enqueue, everything, expire, only, recovery, row, runs
 
 REPORT = StageReport(run_s=0.25, batch_size=2, node="10.0.0.1", worker="media-1", device="cpu", resource_s=0.5)
 
@@ -293,7 +293,7 @@ def test_what_comes_up_together_is_written_together(pool: Pool, queue: VideoQueu
 def test_after_a_write_entries_are_collected_for_the_next(
     pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.batch_writer.BETWEEN_WRITES_S", 1.0)
+    monkeypatch.setattr("actors.attempt.batch_writer.BETWEEN_WRITES_S", 1.0)
     enqueue(pool, 6)
     first, *others = (OpenRun(v, Stage.DOWNLOADING, v.claimed_at) for v in queue.claim(6))
     ledger = _Flaky(pool, away=0)
@@ -316,7 +316,7 @@ def test_after_a_write_entries_are_collected_for_the_next(
 def test_while_the_database_is_away_the_batch_waits(
     pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.batch_writer.RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr("actors.attempt.batch_writer.RETRY_DELAY_S", 0.01)
     video = claim_one(pool, queue)
     run = OpenRun(video, Stage.DOWNLOADING, video.claimed_at)
     ledger = _Flaky(pool, away=3)

@@ -6,27 +6,27 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_client import ADMIN, ApiMaker, headers
-from strict_world import TELLING_COLUMNS
 
+from cluster.cli.doctor import _owner
 from cluster.contracts.audit import owner
 from cluster.contracts.errors import ConfigurationError, RefusedByDatabase
 from cluster.contracts.quotas import NO_LIMITS, SubmissionLimits
 from cluster.contracts.search import parse_words
+from cluster.contracts.uris import video_name
 from cluster.contracts.videos import Submission
-from cluster.doctor import _owner
-from cluster.store import metrics
-from cluster.store.backfill import backfill_finish_times
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.forgetting import find_own, forget
-from cluster.store.found_scenes import read_scenes, record_search
-from cluster.store.migrations import apply_migrations
-from cluster.store.reprocessing import retry
-from cluster.store.results import read_standings
-from cluster.store.submissions import cancel, check_owner, quarantine, submit
-from cluster.store.video_queue import VideoQueue
-from cluster.video_uris import video_name
-from tests.existing_database import ANNA, CARA, STRANGER, changes_between, clip, take_snapshot
+from cluster.store.metrics import figures as metrics
+from cluster.store.postgres.backfill import backfill_finish_times
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.reprocessing import retry
+from cluster.store.queue.submissions import cancel, check_owner, quarantine, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.hits import read_scenes, record_search
+from cluster.store.videos.deletion import find_own, forget
+from cluster.store.videos.progress import read_standings
+from tests.support.api_client import ADMIN, ApiMaker, headers
+from tests.support.existing_database import ANNA, CARA, STRANGER, changes_between, clip, take_snapshot
+from tests.support.strict_world import TELLING_COLUMNS
 
 TWO = [Submission(uri="s3://videos/a.mp4"), Submission(uri="s3://videos/b.mp4")]
 RULES = [

@@ -12,32 +12,32 @@ import boto3
 import fsspec
 import psycopg
 import pytest
-from api_client import ADMIN, ALICE, BOB, SECRET, ApiMaker, headers, query_models
 from moto.server import ThreadedMotoServer
 from psycopg import Connection
 from starlette.testclient import TestClient
 
-from cluster.adopt import take_over_left
+from cluster.cli.adopt import take_over_left
+from cluster.cli.doctor_origins import submissions
 from cluster.contracts.errors import InvalidVideo, SubmissionChanged
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import ClaimedVideo, Origin, Submission
-from cluster.doctor_origins import submissions
-from cluster.fetch_limits import http_rules
-from cluster.plan import Hardware, plan_workers
-from cluster.search import SearchService
+from cluster.files.fetch_limits import http_rules
+from cluster.files.storage_root import is_copied
+from cluster.runtime.plan import Hardware, plan_workers
+from cluster.search.service import SearchService
 from cluster.settings import Settings, load_settings
-from cluster.storage_root import is_copied
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.migrations import apply_migrations
-from cluster.store.queue_rights import other_writers
-from cluster.store.reprocessing import LeftVideo, reprocess, retry, take_over
-from cluster.store.search_engines import index_opener
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.reprocessing import LeftVideo, reprocess, retry, take_over
+from cluster.store.queue.rights import other_writers
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.engines import index_opener
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
-from tests.existing_database import ANNA, BEN, OWNER_ROLE, WEB_ROLES, clip
 from tests.integration.test_moving_over import apply_former
+from tests.support.api_client import ADMIN, ALICE, BOB, SECRET, ApiMaker, headers, query_models
+from tests.support.existing_database import ANNA, BEN, OWNER_ROLE, WEB_ROLES, clip
 
 FORBIDDEN = psycopg.errors.InsufficientPrivilege
 WAITING, FAILED = clip(4), clip(23)

@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
-from queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
 
 from cluster.contracts.errors import TooManySubmissions
 from cluster.contracts.quotas import OwnerQuotas, SubmissionLimits
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.forgetting import forget
-from cluster.store.reprocessing import LeftVideo, reprocess, retry, take_over
-from cluster.store.submissions import cancel, submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.reprocessing import LeftVideo, reprocess, retry, take_over
+from cluster.store.queue.submissions import cancel, submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.deletion import forget
+from tests.support.queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
 
 
 def take_over_failed(pool: Pool, ids: list[UUID]) -> list[UUID]:

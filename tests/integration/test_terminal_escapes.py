@@ -11,22 +11,22 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from queued_videos import OWNER, begin, finish, transcript
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from cluster import cli
+from cluster.cli import main
+from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings
+from cluster.cli.terminal import VisibleConsole
+from cluster.cli.watch import watch
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
-from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings
-from cluster.store.database import Pool
-from cluster.store.results import read_results
-from cluster.store.scenes import SceneStore
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
-from cluster.store.worker_registry import WorkerRegistry, WorkerState
-from cluster.terminal import VisibleConsole
-from cluster.watch import watch
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.queue.worker_registry import WorkerRegistry, WorkerState
+from cluster.store.videos.progress import read_results
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import OWNER, begin, finish, transcript
 
 NASTY = "a\x1b[2J\x1b]0;t\x07\x9b31m\x7f\r\u202e\u2066\u200f\u2028[red]b"
 WITHOUT = {"up", "down", "process", "demo", "reembed"}
@@ -66,7 +66,7 @@ def heimdex_here(
     def run(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["heimdex", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         printed = capsys.readouterr()
         return Ran(int(ended.value.code or 0), printed.out, printed.err)
 
@@ -162,7 +162,7 @@ def commands() -> dict[str, bool]:
                 takes_json = any("--json" in parameter.opts for parameter in command.params)
                 yield " ".join([*words, name]), takes_json
 
-    return dict(below(get_command(cli.app), ()))
+    return dict(below(get_command(main.app), ()))
 
 
 def _without_marks(document: str) -> str:

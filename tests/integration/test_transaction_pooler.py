@@ -11,25 +11,25 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
-from searchable import Scene, Scope, add_video, found, meant
 
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import By, parse_words
 from cluster.contracts.stages import Stage
-from cluster.store import metrics
-from cluster.store.database import EmbeddedPostgres, Pool, advisory_lock, open_pool
-from cluster.store.found_scenes import record_search
-from cluster.store.migrations import apply_migrations
-from cluster.store.postgres_check import PostgresCheck
-from cluster.store.queue_signals import can_listen, notifications, notify
-from cluster.store.scenes import SceneStore
-from cluster.store.search_index import PostgresSearchIndex
-from cluster.store.search_models import changing_alone
-from cluster.store.video_queue import VideoQueue
-from tests.own_server import running
-from tests.real_pgbouncer import SESSIONS, RealPgBouncer
+from cluster.store.index.model_registry import changing_alone
+from cluster.store.metrics import figures
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, advisory_lock, open_pool
+from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.queue.notify import can_listen, notifications, notify
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.hits import record_search
+from cluster.store.search.postgres_check import PostgresCheck
+from cluster.store.search.postgres_index import PostgresSearchIndex
+from cluster.store.videos.scenes import SceneStore
+from tests.support.own_server import running
+from tests.support.queued_videos import OWNER, begin, enqueue, finish, row, scenes, transcript
+from tests.support.real_pgbouncer import SESSIONS, RealPgBouncer
+from tests.support.searchable import Scene, Scope, add_video, found, meant
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_pooler_search_and_metrics_answer(pooled: Pool) -> None:
     for _ in range(2 * SESSIONS):
         assert found(index.words(parse_words("tides"), Scope(OWNER), 5)) == [scene]
         assert found(index.nearest(By.MEANING, meant("the tide"), Scope(OWNER), 5)) == [scene]
-        assert metrics.get_overview(pooled)["videos_ready_total"] == 1
-        assert metrics.get_throughput_v2(pooled, 30) != []
+        assert figures.get_overview(pooled)["videos_ready_total"] == 1
+        assert figures.get_throughput_v2(pooled, 30) != []
     record_search(pooled, OWNER, "tides", 1, 2)
 
 
@@ -157,7 +157,7 @@ def test_commands_work_through_the_pooler(plain_url: str, database_url: str, tmp
     }
     for arguments in (["submit", "/videos/a.mp4"], ["index", "verify"]):
         done = subprocess.run(
-            [sys.executable, "-m", "cluster.cli", *arguments], env=environment, capture_output=True, check=False
+            [sys.executable, "-m", "cluster.cli.main", *arguments], env=environment, capture_output=True, check=False
         )
         assert (done.returncode, done.stderr.strip()) == (0, b""), arguments
 

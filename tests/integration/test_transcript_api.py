@@ -5,13 +5,13 @@ from uuid import UUID, uuid4
 
 import jsonschema
 import pytest
-from api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 from psycopg.types.json import Jsonb
 from starlette.testclient import TestClient
 
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.submissions import submit
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 
 SEGMENTS = [
     {

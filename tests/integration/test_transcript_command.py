@@ -8,13 +8,13 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from queued_videos import OWNER, finish, transcript
 
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.scenes import SceneStore
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import OWNER, finish, transcript
 
 Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 

@@ -6,23 +6,32 @@ from uuid import UUID
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from queued_videos import OWNER, claim_one, everything, only, scenes, transcript, unit, until_somebody_waits
-from searchable import VISION, Scene, add_video, seen
 
 from cluster.contracts.errors import ConfigurationError, MalformedResult
 from cluster.contracts.search import By, QueryVector, Scope
-from cluster.store.database import Pool, connect, open_pool
-from cluster.store.index_check import Kind
-from cluster.store.migrations import all_migrations, apply_migrations
-from cluster.store.postgres_check import PostgresCheck
-from cluster.store.scene_vectors import EVERY_ID, SceneVector, SceneVectors
-from cluster.store.scenes import SceneStore
-from cluster.store.search_index import PostgresSearchIndex, vector_of
-from cluster.store.search_models import IndexedModel, SearchModels, State
-from cluster.store.vector_tables import find_tables, make_table
-from cluster.store.video_queue import VideoQueue
-from tests.existing_database import WEB_ROLES
-from tests.stored_vectors import stored_vectors
+from cluster.store.index.embeddings import EVERY_ID, SceneVector, SceneVectors
+from cluster.store.index.model_registry import IndexedModel, SearchModels, State
+from cluster.store.index.vector_tables import find_tables, make_table
+from cluster.store.opensearch.verify import Kind
+from cluster.store.postgres.connections import Pool, connect, open_pool
+from cluster.store.postgres.migrations import all_migrations, apply_migrations
+from cluster.store.queue.video_queue import VideoQueue
+from cluster.store.search.postgres_check import PostgresCheck
+from cluster.store.search.postgres_index import PostgresSearchIndex, vector_of
+from cluster.store.videos.scenes import SceneStore
+from tests.support.existing_database import WEB_ROLES
+from tests.support.queued_videos import (
+    OWNER,
+    claim_one,
+    everything,
+    only,
+    scenes,
+    transcript,
+    unit,
+    until_somebody_waits,
+)
+from tests.support.searchable import VISION, Scene, add_video, seen
+from tests.support.stored_vectors import stored_vectors
 
 OLD = IndexedModel(VISION.key, "ViT-B-32", "laion2b_s34b_b79k", 512)
 WIDE = IndexedModel("siglip 100%@1", "ViT-B-16-SigLIP2-256", "webli", 768)

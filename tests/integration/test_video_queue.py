@@ -12,7 +12,21 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from queued_videos import (
+
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.contracts.media import MediaInfo, MediaWarning
+from cluster.contracts.quotas import SubmissionLimits
+from cluster.contracts.results import StageFailure, Transcript
+from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
+from cluster.contracts.videos import ClaimedVideo, Submission
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect, open_pool
+from cluster.store.queue.notify import notifications
+from cluster.store.queue.stage_runs import OpenRun, StageLedger
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import Finish, VideoQueue
+from cluster.store.videos.progress import read_results
+from cluster.store.videos.scenes import SceneStore
+from tests.support.queued_videos import (
     MS,
     OWNER,
     begin,
@@ -29,20 +43,6 @@ from queued_videos import (
     runs,
     until_somebody_waits,
 )
-
-from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
-from cluster.contracts.media import MediaInfo, MediaWarning
-from cluster.contracts.quotas import SubmissionLimits
-from cluster.contracts.results import StageFailure, Transcript
-from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
-from cluster.contracts.videos import ClaimedVideo, Submission
-from cluster.store.database import EmbeddedPostgres, Pool, connect, open_pool
-from cluster.store.queue_signals import notifications
-from cluster.store.results import read_results
-from cluster.store.scenes import SceneStore
-from cluster.store.stage_ledger import OpenRun, StageLedger
-from cluster.store.submissions import submit
-from cluster.store.video_queue import Finish, VideoQueue
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
 INFO = MediaInfo(

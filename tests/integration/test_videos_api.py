@@ -3,14 +3,14 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 from psycopg.types.json import Jsonb
 from starlette.testclient import TestClient
 
 from cluster.contracts.videos import Submission
-from cluster.store.database import Pool
-from cluster.store.submissions import submit
-from serve_app.videos_api import MAX_SUBMISSIONS
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.submissions import submit
+from serve_app.routes.videos import MAX_SUBMISSIONS
+from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 
 WARNING = {"code": "pictures_skipped", "message": "2 of 50 pictures could not be decoded: damaged"}
 URI = "https://example.org/a%20talk.mp4"

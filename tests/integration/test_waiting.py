@@ -8,15 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from played_scheduler import PATIENCE_S, RUNS_S, SOURCE_ANSWERS, PlayedScheduler, scheduling, until_ready
-from queued_videos import only
 
-from actors.scheduler import BETWEEN_CLAIMS_S
+from actors.scheduler.scheduler import BETWEEN_CLAIMS_S
 from cluster.contracts.videos import HIGHEST_PRIORITY, ClaimedVideo, Submission
-from cluster.store.database import Pool
-from cluster.store.queue_signals import notifications
-from cluster.store.submissions import submit
-from cluster.store.video_queue import VideoQueue
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.notify import notifications
+from cluster.store.queue.submissions import submit
+from cluster.store.queue.video_queue import VideoQueue
+from tests.support.played_scheduler import PATIENCE_S, RUNS_S, SOURCE_ANSWERS, PlayedScheduler, scheduling, until_ready
+from tests.support.queued_videos import only
 
 ANNA, BERT = UUID(int=1), UUID(int=2)
 
@@ -66,7 +66,7 @@ def test_an_urgent_video_is_ready_before_those_ahead_of_it(database_url: str, po
 def test_an_owner_at_the_cap_goes_on_when_a_video_ends(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.scheduler.POLL_S", 10.0)
+    monkeypatch.setattr("actors.scheduler.scheduler.POLL_S", 10.0)
     with scheduling(database_url, owner_cap=1):
         ids = send(pool, 4)
         until_ready(pool, ids)
@@ -76,7 +76,7 @@ def test_an_owner_at_the_cap_goes_on_when_a_video_ends(
 def test_a_video_submitted_before_the_scheduler_listens_is_claimed_at_once(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.scheduler.POLL_S", PATIENCE_S)
+    monkeypatch.setattr("actors.scheduler.scheduler.POLL_S", PATIENCE_S)
     claim, claimed, ids = VideoQueue.claim, threading.Event(), list[UUID]()
 
     def noted(self: VideoQueue, *arguments: Any) -> list[ClaimedVideo]:
@@ -90,7 +90,7 @@ def test_a_video_submitted_before_the_scheduler_listens_is_claimed_at_once(
         yield from notifications(url, wait_s)
 
     monkeypatch.setattr(VideoQueue, "claim", noted)
-    monkeypatch.setattr("actors.scheduler.notifications", late)
+    monkeypatch.setattr("actors.scheduler.scheduler.notifications", late)
     with scheduling(database_url):
         while not ids:
             threading.Event().wait(0.02)
@@ -121,7 +121,7 @@ def test_claims_leave_time_for_several_videos(database_url: str, pool: Pool, mon
 def test_a_video_submitted_during_a_claim_is_claimed_next(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.scheduler.POLL_S", PATIENCE_S)
+    monkeypatch.setattr("actors.scheduler.scheduler.POLL_S", PATIENCE_S)
     claim, look, looked, later = VideoQueue.claim, PlayedScheduler._look_now, threading.Event(), list[UUID]()
 
     def noted(self: PlayedScheduler) -> None:

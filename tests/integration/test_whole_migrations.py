@@ -3,8 +3,8 @@
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.store.database import connect
-from cluster.store.migrations import all_migrations, apply_migrations
+from cluster.store.postgres.connections import connect
+from cluster.store.postgres.migrations import all_migrations, apply_migrations
 
 
 def test_a_file_that_cannot_be_recorded_leaves_nothing_behind(database_url: str) -> None:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from queued_videos import only
 
-from cluster.store.database import Pool
-from cluster.store.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState, seen_workers
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.worker_registry import SCHEDULER_KIND, WorkerRegistry, WorkerState, seen_workers
+from tests.support.queued_videos import only
 
 SCHEDULER = WorkerState("first", SCHEDULER_KIND, "10.0.0.1", "cpu", None, "idle", 0.0, None)
 MEDIA = WorkerState("first/media-1", "media", "10.0.0.1", "cpu", None, "starting", 0.0, None)

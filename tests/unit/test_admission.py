@@ -5,8 +5,15 @@ from uuid import UUID
 
 import pytest
 
-from actors.admission import FEW_PER_MEDIA_WORKER, LAST_CALL, UNMEASURED_PER_MEDIA_WORKER, WAY, WORK_S, Admission
-from actors.run_estimates import RunEstimates
+from actors.scheduler.admission import (
+    FEW_PER_MEDIA_WORKER,
+    LAST_CALL,
+    UNMEASURED_PER_MEDIA_WORKER,
+    WAY,
+    WORK_S,
+    Admission,
+)
+from actors.workers.run_estimates import RunEstimates
 from cluster.contracts.stages import Stage, WorkerKind
 from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo
 

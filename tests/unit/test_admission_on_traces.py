@@ -14,11 +14,11 @@ from statistics import fmean
 
 import pytest
 
-from actors.admission import WAY
-from actors.turns import SHARED_CALL_S
+from actors.scheduler.admission import WAY
+from actors.workers.turns import SHARED_CALL_S
 from cluster.contracts.stages import WorkerKind
 from cluster.contracts.videos import PRIORITY_STEP_S
-from tests.simulated_cluster import TWO_CORES, Recorded, Sent, Simulation
+from tests.support.simulated_cluster import TWO_CORES, Recorded, Sent, Simulation
 
 TRACES = json.loads(Path(__file__).with_name("recorded_runs.json").read_text())
 QUIET = {"detect": 0.1, "transcribe": 0.4}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit_command import main
+from tests.support.audit_command import main
 
 HASHES = " \\\n    --hash=sha256:" + "0" * 64 + "\n"
 ADVISORY = {

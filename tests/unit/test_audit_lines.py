@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.audit_lines import audit_to_file
+from cluster.security.audit_lines import audit_to_file
 
 LOGGER = logging.getLogger("heimdex.audit")
 

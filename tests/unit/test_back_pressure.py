@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from actors.back_pressure import FIRST_PAUSE_S, FORGET_S, MAX_PAUSE_S, BackPressure
+from actors.scheduler.back_pressure import FIRST_PAUSE_S, FORGET_S, MAX_PAUSE_S, BackPressure
 
 NO_LIMIT = sys.maxsize
 

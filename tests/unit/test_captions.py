@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from cluster.captions import LINE_WIDTH, LINES, SHORTEST_MS, Caption, captions, width_of
 from cluster.contracts.results import Segment, Word
+from cluster.transcripts.captions import LINE_WIDTH, LINES, SHORTEST_MS, Caption, captions, width_of
 
 TEXTS = some.one_of(
     some.sampled_from(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from cluster.launch import ClusterState, _record, find
-from cluster.ray_node import RayNode
+from cluster.runtime.launch import ClusterState, _record, find
+from cluster.runtime.ray_node import RayNode
 from cluster.settings import Settings, load_settings
 
 STATE = ClusterState("0.1.0", "postgresql://host/db", "127.0.0.1:6379", None, "http://127.0.0.1:8000", node=None)

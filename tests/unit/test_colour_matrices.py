@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.read_files import read
+from tests.support.read_files import read
 
 MATRICES = range(15)
 """ITU-T H.273, table 4, with those that are reserved."""

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from PIL import Image
 
-from cluster.contact_sheet import contact_sheet
+from cluster.cli.contact_sheet import contact_sheet
 from cluster.contracts.search import By
-from cluster.scene_pictures import ScenePictures
-from cluster.search import FusedScene, SceneHit, SearchResults
-from cluster.store.found_scenes import SceneRow
+from cluster.files.scene_pictures import ScenePictures
+from cluster.search.service import FusedScene, SceneHit, SearchResults
+from cluster.store.search.hits import SceneRow
 
 VIDEO = UUID(int=2)
 

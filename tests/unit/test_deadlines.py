@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.deadlines import ENOUGH, FACTOR, MOST_S, RECENT, Deadlines
+from actors.workers.deadlines import ENOUGH, FACTOR, MOST_S, RECENT, Deadlines
 from cluster.contracts.stages import DEADLINES, Stage
 
 LONG_S = 12 * 3600.0

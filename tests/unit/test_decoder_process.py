@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import decoder_child
 from cluster.contracts.errors import MalformedResult, StageTimeout, WorkerLost
-from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
-from cluster.decoders import PART, DecoderConfig
-from cluster.sandbox import available
-from tests.decoder_copies import resident_bytes
-from tests.missing_part import skip_but_on_ci
-from tests.odd_decoders import Surprise
+from cluster.decoders import child
+from cluster.decoders.process import Answers, DecoderProcess, UnexpectedError
+from cluster.decoders.programs import PART, DecoderConfig
+from cluster.decoders.sandbox import available
+from tests.support.decoder_copies import resident_bytes
+from tests.support.missing_part import skip_but_on_ci
+from tests.support.odd_decoders import Surprise
 
 MakeDecoder = Callable[..., DecoderProcess]
 
@@ -29,7 +29,9 @@ def make_decoder() -> Iterator[MakeDecoder]:
     with ExitStack() as stack:
 
         def make(*arguments: object, timeout_s: float = 20.0) -> DecoderProcess:
-            decoder = DecoderProcess(DecoderConfig("tests.odd_decoders:load", arguments), Answers((), 2**20, timeout_s))
+            decoder = DecoderProcess(
+                DecoderConfig("tests.support.odd_decoders:load", arguments), Answers((), 2**20, timeout_s)
+            )
             stack.callback(decoder.close)
             return decoder
 
@@ -51,7 +53,7 @@ def test_decoder_is_copied_from_one_thread(decoder: DecoderProcess) -> None:
     decoder.start()
     assert decoder.pid is not None
     process = psutil.Process(decoder.pid)
-    assert decoder_child.__name__ in process.cmdline()
+    assert child.__name__ in process.cmdline()
     assert process.num_threads() == 1
 
 

@@ -10,8 +10,9 @@ import jiwer
 import pytest
 from faster_whisper import WhisperModel
 
-from cluster.demo import bundled_whisper_directory, clips, queries, truth
-from cluster.demo.screenplay import CLIPS
+from cluster.demo import clips, queries, truth
+from cluster.models.bundled import bundled_whisper_directory
+from tests.demo_maker.screenplay import CLIPS
 
 CLIP_PATHS = clips()
 each_clip = pytest.mark.parametrize("clip", CLIP_PATHS, ids=lambda path: path.name)

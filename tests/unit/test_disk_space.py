@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.contracts.errors import NoRoom
-from cluster.disk_space import KEPT_BYTES, DiskSpace, Reservation
+from cluster.files.disk_space import KEPT_BYTES, DiskSpace, Reservation
 
 GIB = 2**30
 

@@ -18,7 +18,7 @@ from actors.stages.hard_cuts import LEAST_CHANGE
 from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaLimits
-from tests.reported import reported
+from tests.support.reported import reported
 
 Pixels = NDArray[np.uint8]
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=4_000_000, max_fps=120, max_streams=8, max_bytes=10**8)

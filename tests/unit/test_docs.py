@@ -10,7 +10,7 @@ import pytest
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from cluster.cli import app
+from cluster.cli.main import app
 from cluster.settings import PREFIX, Settings
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 
@@ -73,14 +73,14 @@ def test_every_file_that_is_linked_exists(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("package", ["cluster", "actors", "serve_app"])
-def test_the_house_in_contributing_has_every_module_and_no_other(package: str) -> None:
-    blocks = re.findall(r"^```\n(.*?)^```", CONTRIBUTING.read_text(), re.MULTILINE | re.DOTALL)
-    house = next(block for block in blocks if f"\n{package}/" in block)
-    room = re.search(rf"^{package}/.*?(?=^\S|\Z)", house, re.MULTILINE | re.DOTALL)
-    assert room is not None
-    modules = {path.name for path in (ROOT / package).rglob("*.py")} - {"__init__.py"}
-    assert set(re.findall(r"\b\w+\.py\b", room[0])) == modules
+def test_contributing_house_names_every_room_and_no_other() -> None:
+    (house,) = re.findall(r"^```\n(cluster/.*?)^```", CONTRIBUTING.read_text(), re.MULTILINE | re.DOTALL)
+    tops = {"cluster", "actors", "serve_app", "sql", "tests"}
+    packages = {path.parent.relative_to(ROOT).parts for top in tops for path in (ROOT / top).rglob("__init__.py")}
+    rooms = {name for parts in packages if parts[0] != "tests" for name in parts}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    named = set(re.findall(r"\b([a-z_]+)/", house)) - {"migrations", "notebooks", "docs"}
+    assert named == rooms | folders | {"tests"}
 
 
 def _settings_rows() -> Iterator[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.contracts.errors import Interrupted, SourceSlow, TransientFailure
-from cluster.deadline import Deadline, Pace
-from cluster.driver_thread import read_beside
+from cluster.files.deadline import Deadline, Pace
+from cluster.files.driver_thread import read_beside
 
 
 def test_everything_comes_in_order_and_then_the_error() -> None:

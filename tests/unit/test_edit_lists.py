@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clock_files import Clip, write_clip
-from tests.edit_lists import Edit, edit
-from tests.read_files import Expected, assert_read, read
+from tests.support.clock_files import Clip, write_clip
+from tests.support.edit_lists import Edit, edit
+from tests.support.read_files import Expected, assert_read, read
 
 WITH_CUTS = Clip(20.0, 20.0, (2.0, 5.0, 15.0), (0.5, 2.5, 15.5), group=250)
 TRIMMED: dict[str, tuple[list[Edit], Expected]] = {

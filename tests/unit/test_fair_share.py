@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from actors.fair_share import FairShare
+from actors.workers.fair_share import FairShare
 
 ANNA, BERT, CARL = UUID(int=1), UUID(int=2), UUID(int=3)
 

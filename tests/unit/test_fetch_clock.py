@@ -9,10 +9,10 @@ import fsspec
 import pytest
 
 from cluster.contracts.errors import Interrupted, NoRoom, SourceSlow, TransientFailure
-from cluster.copied_file import CopiedFile
-from cluster.deadline import Deadline, Pace
-from cluster.disk_space import DiskSpace
-from cluster.storage import FetchLimits, fetch
+from cluster.files.copied_file import CopiedFile
+from cluster.files.deadline import Deadline, Pace
+from cluster.files.disk_space import DiskSpace
+from cluster.files.storage import FetchLimits, fetch
 
 MEMORY = frozenset({"memory"})
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from actors.fetch_slots import FIRST_PAUSE_S, MAX_PAUSE_S, FetchLimit, FetchSlots, OwnerPauses, caps_of
+from actors.workers.fetch_slots import FIRST_PAUSE_S, MAX_PAUSE_S, FetchLimit, FetchSlots, OwnerPauses, caps_of
 
 ANNA, BERT, MALLORY = UUID(int=1), UUID(int=2), UUID(int=3)
 

@@ -13,13 +13,13 @@ from uuid import UUID
 import pytest
 
 from actors.stages.fetcher import Fetcher
-from cluster import disk_space
 from cluster.contracts.errors import Interrupted, NoRoom, SourceSlow
 from cluster.contracts.media import LocalVideo
-from cluster.deadline import Pace
-from cluster.storage import FetchLimits
+from cluster.files import disk_space
+from cluster.files.deadline import Pace
+from cluster.files.storage import FetchLimits
 from tests.chaos.watched_network import SERVER
-from tests.scripted_web import Script, answer, drip, serving
+from tests.support.scripted_web import Script, answer, drip, serving
 
 LIMITS = FetchLimits(10**12, 8.0, private_networks=(ip_network(f"{SERVER}/32"),))
 ANNA, MALLORY = UUID(int=1), UUID(int=2)
@@ -108,7 +108,7 @@ def small_disk(monkeypatch: pytest.MonkeyPatch, fetcher: Fetcher, size: int) -> 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     monkeypatch.setattr(disk_space, "KEPT_BYTES", 0)
     monkeypatch.setattr(disk_space, "STEP_BYTES", 10_000)
-    monkeypatch.setattr("cluster.copied_file.STEP_BYTES", 10_000)
+    monkeypatch.setattr("cluster.files.copied_file.STEP_BYTES", 10_000)
 
 
 def test_announced_sizes_concern_their_own_videos(

@@ -11,10 +11,10 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 
-from actors.fetch_slots import FetchLimit
-from actors.fetchers import Fetchers
-from actors.stage_actor import StageReply, WorkerInfo
-from actors.turns import Turn
+from actors.workers.fetch_slots import FetchLimit
+from actors.workers.fetchers import Fetchers
+from actors.workers.turns import Turn
+from actors.workers.worker import StageReply, WorkerInfo
 from cluster.contracts.errors import NodeLost, StageTimeout, WorkerLost
 from cluster.contracts.media import LocalVideo
 from cluster.contracts.results import StageFailure, StageReport
@@ -127,8 +127,8 @@ async def rest() -> None:
 
 @pytest.fixture(autouse=True)
 def living_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.node_watch.SETTLE_S", 0.0)
-    monkeypatch.setattr("actors.node_watch.POLL_S", 0.0)
+    monkeypatch.setattr("actors.workers.node_watch.SETTLE_S", 0.0)
+    monkeypatch.setattr("actors.workers.node_watch.POLL_S", 0.0)
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": name, "Alive": True} for name in ("node", "one", "two")])
 
 

@@ -10,8 +10,8 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits
-from tests.clock_files import Clip, write_clip
-from tests.media_files import cut_off
+from tests.support.clock_files import Clip, write_clip
+from tests.support.media_files import cut_off
 
 LIMITS = MediaLimits(max_duration_s=43_200, max_pixels=1_000_000, max_fps=240, max_streams=16, max_bytes=10**8)
 STATED_S = 36_000

@@ -10,14 +10,15 @@ from uuid import UUID
 
 import pytest
 
-from actors.fetch_slots import FetchLimit
-from actors.video_path import Call, Done, StageFailed, walk
-from actors.worker_kinds import FetchConfig, MediaConfig, _FetchLoader, _MediaLoader
+from actors.attempt.pipeline import Call, Done, StageFailed, walk
+from actors.workers.catalog import _FetchLoader, _MediaLoader
+from actors.workers.configs import FetchConfig, MediaConfig
+from actors.workers.fetch_slots import FetchLimit
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
-from cluster.storage import FetchLimits
+from cluster.files.storage import FetchLimits
 
 CLAIMED = datetime(2026, 1, 1, tzinfo=UTC)
 VIDEO = ClaimedVideo(UUID(int=1), UUID(int=2), "a.mp4", "a.mp4", None, 1, 1, CLAIMED, CLAIMED)
@@ -94,7 +95,7 @@ def test_a_crash_that_interrupts_the_one_beside_is_told_first_although_it_is_fou
 
 
 def test_an_interruption_waits_only_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.video_path.CAUSE_WITHIN_S", 0.05)
+    monkeypatch.setattr("actors.attempt.pipeline.CAUSE_WITHIN_S", 0.05)
     runner = Runner({Stage.TRANSCRIPTION: 1.0}, {Stage.TRANSCRIPTION: Blame.INTERRUPTION}, Stage.SCENE_DETECTION)
     assert failed_stage(runner) is Stage.TRANSCRIPTION
     assert runner.given_up == [Stage.SCENE_DETECTION]

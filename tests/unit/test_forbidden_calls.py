@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster import system_calls
 from cluster.contracts.errors import WorkerLost
-from cluster.decoder_process import Answers, DecoderProcess
-from cluster.decoders import DecoderConfig
-from cluster.sandbox import available
-from tests.forbidden_calls import NUMBERS
-from tests.missing_part import skip_but_on_ci
+from cluster.decoders import system_calls
+from cluster.decoders.process import Answers, DecoderProcess
+from cluster.decoders.programs import DecoderConfig
+from cluster.decoders.sandbox import available
+from tests.support.forbidden_calls import NUMBERS
+from tests.support.missing_part import skip_but_on_ci
 
 REFUSED = {errno.EPERM, errno.EACCES, errno.ENOSYS}
 AT_HERE = -100
@@ -52,7 +52,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for path in (own, secret):
         path.write_text("top secret")
         path.chmod(0o600)
-    decoder = DecoderProcess(DecoderConfig("tests.forbidden_calls:load", (request.param, own)), Answers(timeout_s=60.0))
+    decoder = DecoderProcess(
+        DecoderConfig("tests.support.forbidden_calls:load", (request.param, own)), Answers(timeout_s=60.0)
+    )
     with subprocess.Popen(["sleep", "600"]) as other:
         yield World(decoder, own, secret, other.pid, request.param > 0 and available().files)
         assert other.poll() is None

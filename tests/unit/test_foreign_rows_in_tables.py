@@ -8,10 +8,10 @@ import pytest
 from rich.console import Group
 from rich.progress import Progress
 
-from cluster import queue_commands, report, status, watch
-from cluster.store.results import Standing
-from cluster.store.submissions import QuarantinedVideo
-from cluster.terminal import result_console
+from cluster.cli import queue_commands, report, status, watch
+from cluster.cli.terminal import result_console
+from cluster.store.queue.submissions import QuarantinedVideo
+from cluster.store.videos.progress import Standing
 
 ID = UUID(int=1)
 FOREIGN = ["[/x]", "[bold red]odd[/]", "[link=//a.b]odd"]

@@ -19,13 +19,14 @@ import pytest
 
 from actors.stages import growing_file
 from actors.stages.fetcher import Fetcher
-from actors.worker_kinds import MediaConfig, _MediaLoader
-from cluster import web_transfer
+from actors.workers.catalog import _MediaLoader
+from actors.workers.configs import MediaConfig
 from cluster.contracts.errors import InvalidVideo, SourceChanging
 from cluster.contracts.media import MediaLimits
-from cluster.storage import FetchLimits, fetch
+from cluster.files import web_transfer
+from cluster.files.storage import FetchLimits, fetch
 from tests.chaos.watched_network import SERVER
-from tests.scripted_web import answer, serving
+from tests.support.scripted_web import answer, serving
 
 LIMITS = FetchLimits(10**6, 10.0, frozenset({"file", "http", "memory"}), (ip_network(f"{SERVER}/32"),))
 FILM = bytes(range(256)) * 1000

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.media_calls import ANSWERS
-from cluster.answer_format import Unreadable, packed, unpacked
+from actors.workers.media_calls import ANSWERS
 from cluster.contracts.errors import MalformedResult
 from cluster.contracts.media import ClockShift, FilePart, MediaInfo, MediaWarning, Timeline
-from cluster.decoder_process import Answers, DecoderProcess
-from cluster.decoders import DONE, ERROR, PART, DecoderConfig
+from cluster.decoders.answer_format import Unreadable, packed, unpacked
+from cluster.decoders.process import Answers, DecoderProcess
+from cluster.decoders.programs import DONE, ERROR, PART, DecoderConfig
 
 MAY_GROW_BYTES = 16 * 2**20
 HUGE = 2**32 - 1
@@ -60,7 +60,7 @@ MAX_BYTES = 2**23
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[DecoderProcess]:
-    started = DecoderProcess(DecoderConfig("tests.odd_decoders:load"), Answers(ANSWERS.types, MAX_BYTES, 60.0))
+    started = DecoderProcess(DecoderConfig("tests.support.odd_decoders:load"), Answers(ANSWERS.types, MAX_BYTES, 60.0))
     started.start()
     yield started
     started.close()

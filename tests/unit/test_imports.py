@@ -6,6 +6,6 @@ import sys
 
 def test_commands_import_no_ray() -> None:
     """Ray reads its settings when it is imported, so they must be set before."""
-    statement = "import cluster.cli, sys; sys.exit('ray' in sys.modules)"
+    statement = "import cluster.cli.main, sys; sys.exit('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", statement], check=False)
     assert done.returncode == 0

@@ -7,7 +7,7 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
 from actors.stages.key_frames import KeyFrameRenderer
-from tests.media_files import Shot
+from tests.support.media_files import Shot
 
 SIZES = [(1920, 1080), (1280, 720), (854, 480), (641, 361), (1080, 1920), (4096, 300), (160, 120), (300, 2000)]
 

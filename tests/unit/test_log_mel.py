@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
-from spoken_clips import narration
 
 from cluster.models.log_mel import LogMel
+from tests.support.spoken_clips import narration
 
 WINDOW = 480_000
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.manifest import BadRow
-from tests.manifest_files import read
+from cluster.files.manifest import BadRow
+from tests.support.manifest_files import read
 
 NEITHER = "neither UTF-8 nor Windows-1252 text: export it as CSV (UTF-8)"
 NOT_UTF_8 = "not UTF-8 text: export it as CSV (UTF-8)"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.manifest import BadRow
-from tests.manifest_files import read, rows
+from cluster.files.manifest import BadRow
+from tests.support.manifest_files import read, rows
 
 TWO = [("a.mp4", "en"), ("b ü.mp4", None)]
 POWERSHELL = '{\n    "uri":  "a.mp4",\n    "language":  "en"\n}\n'

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.manifest import BadRow
-from tests.manifest_files import read, reason, rows
+from cluster.files.manifest import BadRow
+from tests.support.manifest_files import read, reason, rows
 
 TWO = [("a.mp4", "en"), ("b ü.mp4", None)]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli.report import print_bad_rows
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.videos import Submission
-from cluster.manifest import BadRow, needs_ray, read_manifest
-from cluster.report import print_bad_rows
-from tests.manifest_files import read, reason, rows
+from cluster.files.manifest import BadRow, needs_ray, read_manifest
+from tests.support.manifest_files import read, reason, rows
 
 SHARED_MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 

@@ -22,7 +22,7 @@ from actors.stages.memory_watch import LARGEST_BLOCK_BYTES, _loaded
 from actors.stages.mp4_index import check_index
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.media import LocalVideo, MediaLimits
-from tests.media_files import Recipe, Shot, Sound, tone, write_video
+from tests.support.media_files import Recipe, Shot, Sound, tone, write_video
 
 LIMITS = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**8)
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n"

@@ -13,15 +13,16 @@ import numpy as np
 import psutil
 import pytest
 
-from actors.media_calls import ANSWERS, SCENES_PER_BLOCK, confined, decoding_calls, start_decoder
-from actors.worker_kinds import MediaConfig, _MediaLoader
+from actors.workers.catalog import _MediaLoader
+from actors.workers.configs import MediaConfig
+from actors.workers.media_calls import ANSWERS, SCENES_PER_BLOCK, confined, decoding_calls, start_decoder
 from cluster.contracts.errors import InvalidVideo, MalformedResult, SourceChanging, WorkerLost
 from cluster.contracts.media import LocalVideo, MediaLimits
-from cluster.decoder_process import DecoderProcess
-from cluster.decoders import DecoderConfig
-from cluster.storage import FetchLimits
+from cluster.decoders.process import DecoderProcess
+from cluster.decoders.programs import DecoderConfig
+from cluster.files.storage import FetchLimits
 from tests.chaos.mutated_media import mutated_files
-from tests.media_files import Shot, write_video
+from tests.support.media_files import Shot, write_video
 
 DAMAGED = 60
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=10**7, max_fps=240, max_streams=8, max_bytes=10**9)
@@ -89,7 +90,7 @@ def test_decoder_that_dies_costs_its_own_video_alone(decoder: DecoderProcess, tm
 
 @pytest.mark.parametrize("odd_calls", ["media", "endless_media"])
 def test_media_worker_answers_only_what_is_promised(odd_calls: str) -> None:
-    odd = DecoderProcess(DecoderConfig(f"tests.odd_decoders:{odd_calls}"), ANSWERS)
+    odd = DecoderProcess(DecoderConfig(f"tests.support.odd_decoders:{odd_calls}"), ANSWERS)
     within, video, nothing = confined(odd, LIMITS), LocalVideo(Path("none.mp4"), 0, temporary=True), None
     for name in ("read_speech", "detect"):
         with pytest.raises(MalformedResult):

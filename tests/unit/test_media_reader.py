@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from media_files import Recipe, Shot, Sound, cut_off, damage, tone, write_video
 
 from actors.stages.audio_reader import QUIET_SEARCH_S, WINDOW_S, quietest_place
 from actors.stages.media_reader import MediaReader
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaInfo, MediaLimits, SpeechWindow
+from tests.support.media_files import Recipe, Shot, Sound, cut_off, damage, tone, write_video
 
 LIMITS = MediaLimits(max_duration_s=3600, max_pixels=1_000_000, max_fps=60, max_streams=4, max_bytes=10**8)
 SHOTS = [Shot(1.0, 1)]

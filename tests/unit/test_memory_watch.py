@@ -17,7 +17,7 @@ from actors.stages.memory_watch import MemoryWatch
 from actors.stages.scene_detector import SceneDetector
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import LocalVideo, MediaInfo, MediaLimits, SceneBlock
-from tests.media_files import Recipe, Shot, Sound, tone, write_video
+from tests.support.media_files import Recipe, Shot, Sound, tone, write_video
 
 MIB = 2**20
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=4_000_000, max_fps=120, max_streams=8, max_bytes=10**8)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from av.stream import Disposition
 
-from tests.heard_tracks import heard_track, probe
-from tests.track_files import Track, write_tracks
+from tests.support.heard_tracks import heard_track, probe
+from tests.support.track_files import Track, write_tracks
 
 COMMENT, DUB = Disposition.comment, Disposition.dub
 

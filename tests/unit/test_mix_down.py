@@ -14,8 +14,8 @@ from actors.stages.media_reader import MediaReader
 from actors.stages.mix_down import mixable
 from actors.stages.sound_layout import ChannelOrder, channels_of, disown, order_of
 from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits
-from tests.reported import reported
-from tests.sound_files import RATE_HZ, Signal, hiss, likeness, rumble, voice, write_channels
+from tests.support.reported import reported
+from tests.support.sound_files import RATE_HZ, Signal, hiss, likeness, rumble, voice, write_channels
 
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=1_000_000, max_fps=60, max_streams=8, max_bytes=10**8)
 SECONDS = 6.0

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.redaction import redacted, without_folders
-from cluster.visible import VisibleRecord
+from cluster.security.redaction import redacted, without_folders
+from cluster.security.visible import VisibleRecord
 
 FORMS = {
     "path-query": "GET /download/o?alt=media&access_token=ya29.SECRET",

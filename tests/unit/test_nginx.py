@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.ray_node import free_port, port_is_free
-from tests.missing_part import skip_but_on_ci
+from cluster.runtime.ray_node import free_port, port_is_free
+from tests.support.missing_part import skip_but_on_ci
 
 SITE = Path(__file__).parents[2] / "docs" / "nginx.conf"
 MAIN = """

@@ -8,11 +8,11 @@ from typing import NoReturn
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from tests import opensearch_program
-from tests.missing_part import skip_but_on_ci
-from tests.opensearch_command import main
-from tests.opensearch_program import SERVER, NotInstalled, find_java, install
-from tests.real_opensearch import RealOpenSearch
+from tests.support import opensearch_program
+from tests.support.missing_part import skip_but_on_ci
+from tests.support.opensearch_command import main
+from tests.support.opensearch_program import SERVER, NotInstalled, find_java, install
+from tests.support.real_opensearch import RealOpenSearch
 
 
 @pytest.fixture(autouse=True)

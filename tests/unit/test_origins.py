@@ -8,16 +8,17 @@ from uuid import UUID
 import pytest
 
 from actors.stages.fetcher import Fetcher
-from actors.worker_kinds import MediaConfig, _MediaLoader
+from actors.workers.catalog import _MediaLoader
+from actors.workers.configs import MediaConfig
+from cluster.cli.forget_command import _without_file
 from cluster.contracts.errors import InvalidVideo
 from cluster.contracts.media import MediaLimits
+from cluster.contracts.uri_prefixes import HttpRules, UriPrefix
 from cluster.contracts.videos import Origin
-from cluster.forget_command import _without_file
-from cluster.origins import limits_for
-from cluster.storage import FetchLimits
-from cluster.storage_root import StorageRoot
-from cluster.store.forgetting import OwnVideo
-from cluster.uri_prefixes import HttpRules, UriPrefix
+from cluster.files.origins import limits_for
+from cluster.files.storage import FetchLimits
+from cluster.files.storage_root import StorageRoot
+from cluster.store.videos.deletion import OwnVideo
 
 ANNA, BEN = UUID(int=0xA), UUID(int=0xB)
 MEDIA = MediaLimits(60.0, 10**7, 60.0, 8, 10**9)

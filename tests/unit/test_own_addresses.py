@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lone_machine import NO_NAMESPACE, OPENED, OWN_V4, OWN_V6, PORT, Outcome, Request
-from tests.missing_part import skip_but_on_ci
+from tests.support.lone_machine import NO_NAMESPACE, OPENED, OWN_V4, OWN_V6, PORT, Outcome, Request
+from tests.support.missing_part import skip_but_on_ci
 
 ROOT = Path(__file__).parents[2]
 OWN = [f"http://{OWN_V4}:{PORT}/film", f"http://[{OWN_V6}]:{PORT}/film", f"http://own.test:{PORT}/film"]
@@ -17,7 +17,7 @@ LEADING_THERE = [f"http://{OPENED}:{PORT}/4", f"http://{OPENED}:{PORT}/6"]
 
 
 def on_lone_machine(request: Request) -> Outcome:
-    command = [sys.executable, "-m", "tests.lone_machine", json.dumps(asdict(request))]
+    command = [sys.executable, "-m", "tests.support.lone_machine", json.dumps(asdict(request))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == NO_NAMESPACE:
         skip_but_on_ci("this account may make no network namespace")

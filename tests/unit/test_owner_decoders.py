@@ -15,14 +15,14 @@ from uuid import UUID
 import psutil
 import pytest
 
-from cluster import owner_decoders
 from cluster.contracts.errors import WorkerLost
 from cluster.contracts.media import LocalVideo
-from cluster.decoder_process import Answers, DecoderProcess, UnexpectedError
-from cluster.decoders import DecoderConfig
-from cluster.owner_decoders import MAX_CALLS, MAX_IDLE, MAX_KEPT_BYTES, SMALL_BYTES, OwnerDecoders
-from cluster.sandbox import available
-from tests.missing_part import skip_but_on_ci
+from cluster.decoders import owner_decoders
+from cluster.decoders.owner_decoders import MAX_CALLS, MAX_IDLE, MAX_KEPT_BYTES, SMALL_BYTES, OwnerDecoders
+from cluster.decoders.process import Answers, DecoderProcess, UnexpectedError
+from cluster.decoders.programs import DecoderConfig
+from cluster.decoders.sandbox import available
+from tests.support.missing_part import skip_but_on_ci
 
 ADA, BOB = UUID(int=1), UUID(int=2)
 
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoders(root: Path) -> Iterator[OwnerDecoders]:
-    process = DecoderProcess(DecoderConfig("tests.odd_decoders:owners"), Answers())
+    process = DecoderProcess(DecoderConfig("tests.support.odd_decoders:owners"), Answers())
     decoders = OwnerDecoders(process, root)
     yield decoders
     decoders.close()
@@ -180,7 +180,7 @@ def test_few_decoders_are_kept_and_nothing_of_the_files(decoders: OwnerDecoders,
 
 def test_what_a_worker_left_that_was_killed_is_removed(decoders: OwnerDecoders, tmp_path: Path, root: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from cluster.owner_decoders import OwnerDecoders\n"
+        "import os, sys; from pathlib import Path; from cluster.decoders.owner_decoders import OwnerDecoders\n"
         "print(OwnerDecoders(None, Path(sys.argv[1]))._own_folder(), flush=True); sys.stdin.read()"
     )
     start = [sys.executable, "-c", code, str(root)]

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from cluster import query_picture
-from cluster.picture_decoder import MAX_PIXELS, webp_size
-from cluster.query_picture import Picture, read_picture, read_whole_picture
+from cluster.decoders.pictures import MAX_PIXELS, webp_size
+from cluster.search import query_picture
+from cluster.search.query_picture import Picture, read_picture, read_whole_picture
 
 MEMORY_BYTES = 96 * 2**20
 """A process with Pillow in it, and next to nothing of a picture."""

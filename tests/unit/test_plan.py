@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.fetch_slots import FetchLimit
-from actors.worker_kinds import WorkerPlan
+from actors.workers.catalog import WorkerPlan
+from actors.workers.fetch_slots import FetchLimit
 from cluster.contracts.errors import ConfigurationError, InvalidVideo
 from cluster.contracts.media import LocalVideo
 from cluster.contracts.stages import WorkerKind
-from cluster.deadline import Pace
-from cluster.plan import Hardware, plan_workers
+from cluster.files.deadline import Pace
+from cluster.files.storage_root import StorageRoot
+from cluster.runtime.plan import Hardware, plan_workers
 from cluster.settings import Settings, load_settings
-from cluster.storage_root import StorageRoot
-from tests.media_files import Shot, write_video
+from tests.support.media_files import Shot, write_video
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from actors.fair_share import FairShare
-from actors.pools import WORKERS_PER_KEPT, Pool
-from actors.run_estimates import RunEstimates
-from actors.stage_actor import StageReply, WorkerInfo
-from actors.turns import LONG_CALL_S, SHARED_CALL_S, BatchLimit, Item, Turn, Turns
+from actors.workers.fair_share import FairShare
+from actors.workers.pool import WORKERS_PER_KEPT, Pool
+from actors.workers.run_estimates import RunEstimates
+from actors.workers.turns import LONG_CALL_S, SHARED_CALL_S, BatchLimit, Item, Turn, Turns
+from actors.workers.worker import StageReply, WorkerInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import WorkerKind
 

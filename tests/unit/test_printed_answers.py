@@ -9,7 +9,7 @@ import pytest
 
 NOISY = """
 import os, threading
-from cluster.terminal import out, out_json, silent_output
+from cluster.cli.terminal import out, out_json, silent_output
 
 def work():
     print("a loader's progress")
@@ -35,7 +35,7 @@ EMBEDS = """
 import sys, typer
 from contextlib import nullcontext
 from cluster import reembed_command
-from cluster.reembed import Outcome
+from cluster.reembed.run import Outcome
 
 def reembed(*_):
     work()

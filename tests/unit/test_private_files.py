@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from actors.scheduler import SchedulerConfig
-from actors.worker_kinds import VisionConfig, WriterConfig
-from cluster import launch
+from actors.scheduler.scheduler import SchedulerConfig
+from actors.workers.configs import VisionConfig, WriterConfig
+from cluster.cli.doctor_host import private_files
 from cluster.contracts.database_url import DatabaseUrl, DatabaseUrls, without_password
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress
-from cluster.data_folder import prepare_data_folder
-from cluster.doctor_host import private_files
-from cluster.launch import ClusterState
-from cluster.private_files import check_private_folder, make_once, make_private_folder
-from cluster.ray_node import NodeOptions, RayNode, prepare_ray
-from cluster.ray_token import ensure_token
-from cluster.reembedder import Work
+from cluster.files.storage_root import StorageRoot
+from cluster.reembed.worker import Work
+from cluster.runtime import launch
+from cluster.runtime.launch import ClusterState
+from cluster.runtime.ray_node import NodeOptions, RayNode, prepare_ray
+from cluster.runtime.ray_token import ensure_token
+from cluster.security.data_folder import prepare_data_folder
+from cluster.security.private_files import check_private_folder, make_once, make_private_folder
 from cluster.settings import load_settings
-from cluster.storage_root import StorageRoot
 from serve_app.app import ReplicaConfig
 from serve_app.auth import AuthRules
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cluster.query_models import CACHED_QUERIES, MeaningQueries, PictureQueries
+from cluster.search.query_models import CACHED_QUERIES, MeaningQueries, PictureQueries
 
 ALICE, BOB = UUID(int=1), UUID(int=2)
 

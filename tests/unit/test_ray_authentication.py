@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.ray_node import prepare_ray
+from cluster.runtime.ray_node import prepare_ray
 
 
 @pytest.mark.parametrize("mode", ["disabled", "", "none"])

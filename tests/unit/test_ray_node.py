@@ -2,7 +2,7 @@
 
 import socket
 
-from cluster.ray_node import connection_ports, free_port
+from cluster.runtime.ray_node import connection_ports, free_port
 from cluster.settings import LOOPBACK
 
 

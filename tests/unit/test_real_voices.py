@@ -9,8 +9,13 @@ from collections.abc import Sequence
 import jiwer
 import numpy as np
 import pytest
-from media_files import tone
-from spoken_clips import (
+
+from actors.stages.transcriber import SoundOfVideo, Transcriber
+from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
+from cluster.contracts.results import Transcript, Word
+from tests.support.file_by_file import recognised_file_by_file
+from tests.support.media_files import tone
+from tests.support.spoken_clips import (
     REAL_VOICES,
     SHARED_MEDIA,
     Spoken,
@@ -20,11 +25,6 @@ from spoken_clips import (
     sound_of,
     speech_of,
 )
-
-from actors.stages.transcriber import SoundOfVideo, Transcriber
-from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
-from cluster.contracts.results import Transcript, Word
-from tests.file_by_file import recognised_file_by_file
 
 RATE = SPEECH_RATE_HZ
 VOICES = 14

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from spoken_clips import sentences, speech_of
 
 from actors.stages.recognizer import Recognizer
 from actors.stages.utterances import Part, Utterance
@@ -14,6 +13,7 @@ from cluster.contracts.media import SPEECH_RATE_HZ
 from cluster.contracts.results import Word
 from cluster.models.speech_context import LONGEST_S, SHORT
 from cluster.models.whisper import Recognition
+from tests.support.spoken_clips import sentences, speech_of
 
 SURE, GUESSED = -0.2, -1.5
 GREEN = "The old trees are green."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.visible import guard_output
+from cluster.security.visible import guard_output
 
 URL = "https://me:password@minio:9000/a.mp4?X-Amz-Signature=topsecret"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors.stage_actor import failure_of
+from actors.workers.worker import failure_of
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.redaction import redacted, store_reason, without_folders
-from cluster.video_uris import filename_of, shown
+from cluster.contracts.uris import filename_of, shown
+from cluster.security.redaction import redacted, store_reason, without_folders
 
 SIGNED = "?X-Amz-Algorithm=AWS4&X-Amz-Credential=AKIASECRET%2F2026&X-Amz-Signature=topsecret"
 

@@ -10,7 +10,7 @@ import pytest
 from actors.stages.media_reader import MediaReader
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.media import LocalVideo, MediaLimits
-from cluster.storage import fetch
+from cluster.files.storage import fetch
 from tests.chaos.refused_uris import LIMITS, REFUSED, run
 from tests.chaos.watched_network import watched_network
 

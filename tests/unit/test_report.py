@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from cluster.manifest import BadRow
-from cluster.report import print_bad_rows, print_failures, print_summary, print_warnings, stage_table, video_table
+from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings, stage_table, video_table
+from cluster.files.manifest import BadRow
 
 
 def result(name: str = "a.mp4", status: str = "READY", **changed: Any) -> dict[str, Any]:

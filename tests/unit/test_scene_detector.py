@@ -4,7 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import (
+
+from actors.stages.media_reader import MediaReader
+from actors.stages.scene_detector import SceneDetector
+from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.media import DetectedScene, LocalVideo, MediaLimits, SceneBlock
+from tests.support.media_files import (
     Recipe,
     Shot,
     Sound,
@@ -14,11 +19,6 @@ from media_files import (
     write_pictures,
     write_video,
 )
-
-from actors.stages.media_reader import MediaReader
-from actors.stages.scene_detector import SceneDetector
-from cluster.contracts.errors import InvalidVideo
-from cluster.contracts.media import DetectedScene, LocalVideo, MediaLimits, SceneBlock
 
 FASTSTART = {"movflags": "faststart"}
 

@@ -13,7 +13,7 @@ from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import Segment, Transcript, Word
 from cluster.models.labels import CLIP_SCALE, SigmoidScale
 from cluster.models.vision import load_vision_model
-from tests.vector_lengths import EMBEDDING_DIM, MEANING_DIM
+from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 SILENCE = Transcript(None, (), "none")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.reembedder import read_key_frame
-from cluster.scene_pictures import ScenePictures
-from cluster.store.scene_vectors import LackingScene
+from cluster.files.scene_pictures import ScenePictures
+from cluster.reembed.worker import read_key_frame
+from cluster.store.index.embeddings import LackingScene
 
 VIDEO, OTHER = UUID(int=1), UUID(int=2)
 

@@ -16,7 +16,7 @@ from actors.stages.scene_writer import SceneWriter
 from cluster.contracts.errors import LeaseLost, NoSpace, TransientFailure
 from cluster.contracts.media import DetectedScene, MediaWarning, SceneBlock
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
-from tests.vector_lengths import EMBEDDING_DIM
+from tests.support.vector_lengths import EMBEDDING_DIM
 
 VIDEO = UUID(int=5)
 TRANSCRIPT = Transcript("en", (), "tiny")

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.contracts.channels import is_protected
 from cluster.contracts.errors import ConfigurationError
-from cluster.launch import _node_options
+from cluster.runtime.launch import _node_options
 from cluster.settings import SECRETS_IN_FILES, Settings, as_environment, load_settings
 
 VALUES = {

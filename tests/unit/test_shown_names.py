@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.video_uris import filename_of, shown
+from cluster.contracts.uris import filename_of, shown
 
 CURSOR_HOME = "\x1b[2J\x1b[H"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actors.stages.hard_cuts import MONOCHROME_SPREAD, colour_spread
 from actors.stages.small_pictures import Shrinker
-from tests.media_files import Shot
+from tests.support.media_files import Shot
 
 
 def frame(picture: NDArray[np.uint8], pix_fmt: str = "yuv420p") -> VideoFrame:

@@ -12,8 +12,8 @@ from actors.stages import audio_reader
 from actors.stages.media_reader import MediaReader
 from actors.stages.sound_runs import LONGEST_S, joined
 from cluster.contracts.media import LocalVideo, MediaLimits
-from tests.reported import REPORTED_FILES
-from tests.sound_files import likeness
+from tests.support.reported import REPORTED_FILES
+from tests.support.sound_files import likeness
 
 LIMITS = MediaLimits(max_duration_s=600, max_pixels=4_000_000, max_fps=60, max_streams=8, max_bytes=10**8)
 RATE_HZ = 16_000

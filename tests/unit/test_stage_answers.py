@@ -11,8 +11,8 @@ import pytest
 import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
-from actors.stage_actor import SMALL_BYTES, LoadedWorker, Parts, StageActor, _left_behind, blame_of, failure_of
-from actors.tracebacks import let_go
+from actors.workers.tracebacks import let_go
+from actors.workers.worker import SMALL_BYTES, LoadedWorker, Parts, StageActor, _left_behind, blame_of, failure_of
 from cluster.contracts.errors import (
     DatabaseUnavailable,
     DeviceFailure,

@@ -18,11 +18,11 @@ import fsspec
 import pytest
 from typer.testing import CliRunner
 
-from cluster import web_transfer
-from cluster.cli import app
+from cluster.cli.main import app
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, SourceBusy, TransientFailure
-from cluster.storage import FetchLimits, fetch, locate
-from cluster.video_uris import expand, filename_of
+from cluster.contracts.uris import expand, filename_of
+from cluster.files import web_transfer
+from cluster.files.storage import FetchLimits, fetch, locate
 
 CONTENT = bytes(range(256)) * 4000
 LIMITS = FetchLimits(max_bytes=2_000_000, timeout_s=10.0, private_networks=(IPv4Network("127.0.0.0/8"),))
@@ -125,7 +125,7 @@ def test_whatever_fsspec_reads_is_fetched_when_its_scheme_is_allowed(tmp_path: P
 
 def test_a_full_disk_is_no_fault_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.filesystem("memory").pipe("/full/a.mp4", CONTENT)
-    monkeypatch.setattr("cluster.storage.open_new_descriptor", lambda _: os.open("/dev/full", os.O_RDWR))
+    monkeypatch.setattr("cluster.files.storage.open_new_descriptor", lambda _: os.open("/dev/full", os.O_RDWR))
     limits = FetchLimits(10**7, 10.0, frozenset({"memory"}))
     assert hitch("memory://full/a.mp4", tmp_path, limits) == "the disk for downloads is full"
 

@@ -17,14 +17,15 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from actors.stages.fetcher import Fetcher
-from actors.worker_kinds import MediaConfig, _MediaLoader
+from actors.workers.catalog import _MediaLoader
+from actors.workers.configs import MediaConfig
 from cluster.contracts.errors import ConfigurationError, InvalidVideo, TransientFailure
 from cluster.contracts.media import MediaLimits
-from cluster.fetch_limits import fetch_limits
+from cluster.files.fetch_limits import fetch_limits
+from cluster.files.storage import FetchLimits, check_stored, fetch, locate
+from cluster.files.storage_root import StorageRoot, is_of_another_owner, is_relative
+from cluster.files.stored_files import remove_file
 from cluster.settings import load_settings
-from cluster.storage import FetchLimits, check_stored, fetch, locate
-from cluster.storage_root import StorageRoot, is_of_another_owner, is_relative
-from cluster.stored_files import remove_file
 
 CONTENT = bytes(range(256)) * 400
 KEY = "a service key"

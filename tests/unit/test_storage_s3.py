@@ -10,8 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cluster.contracts.errors import InvalidVideo
-from cluster.storage import FetchLimits, fetch
-from cluster.video_uris import filename_of
+from cluster.contracts.uris import filename_of
+from cluster.files.storage import FetchLimits, fetch
 
 CONTENT = bytes(range(256)) * 4000
 LIMITS = FetchLimits(max_bytes=2_000_000, timeout_s=10.0)

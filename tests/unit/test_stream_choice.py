@@ -9,10 +9,10 @@ import pytest
 from av.stream import Disposition
 
 from actors.stages.languages import language_key
-from tests.heard_tracks import heard_track, probe
-from tests.media_files import Shot
-from tests.reported import reported
-from tests.track_files import Track, join_programs, write_program, write_tracks
+from tests.support.heard_tracks import heard_track, probe
+from tests.support.media_files import Shot
+from tests.support.reported import reported
+from tests.support.track_files import Track, join_programs, write_program, write_tracks
 
 DEFAULT, COMMENT, DUB = Disposition.default, Disposition.comment, Disposition.dub
 SILENT = Track(disposition=DEFAULT, sounds_from_s=None)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.contracts.errors import InvalidVideo
-from cluster.uri_prefixes import HttpRules, UriPrefix
-from cluster.video_uris import check_remote
-from serve_app.admin_api import RANGE_PATTERN
-from serve_app.strict_values import Digits, Id, Time
-from serve_app.uri_patterns import uri_pattern
+from cluster.contracts.uri_prefixes import HttpRules, UriPrefix
+from cluster.contracts.uris import check_remote
+from serve_app.routes.admin import RANGE_PATTERN
+from serve_app.schemas.strict_values import Digits, Id, Time
+from serve_app.schemas.uri_patterns import uri_pattern
 
 ID = "5f0c7a52-6f4e-4a3a-9d0e-0f4f6f1f8c11"
 WEB = uri_pattern(HttpRules())

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.models.text import E5_PROMPTS, Prompts, TextModel, load_text_model, model_directory, prompts_of
-from tests.made_models import set_prompts, text_model_of
-from tests.vector_lengths import MEANING_DIM
+from tests.support.made_models import set_prompts, text_model_of
+from tests.support.vector_lengths import MEANING_DIM
 
 
 @pytest.fixture(scope="module")

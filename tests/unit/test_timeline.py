@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from actors.stages import survey
-from tests.clock_files import CODECS, Clip, join, write_clip
-from tests.media_files import Recipe, Shot, write_pictures
-from tests.read_files import Expected, assert_read, read
-from tests.reported import reported
+from tests.support.clock_files import CODECS, Clip, join, write_clip
+from tests.support.media_files import Recipe, Shot, write_pictures
+from tests.support.read_files import Expected, assert_read, read
+from tests.support.reported import reported
 
 # One zero of time
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import pytest
-from media_files import Shot, Sound, tone, write_video
-from spoken_clips import narration, plain_words, recording_of, sentences
 
 from actors.stages.media_reader import MediaReader
 from actors.stages.transcriber import SoundOfVideo, Transcriber
@@ -18,7 +16,9 @@ from cluster.contracts.media import SPEECH_RATE_HZ, LocalVideo, MediaLimits, Spe
 from cluster.contracts.results import Transcript
 from cluster.demo import clips, truth
 from cluster.models.speech import model_directory
-from tests.file_by_file import recognised_file_by_file
+from tests.support.file_by_file import recognised_file_by_file
+from tests.support.media_files import Shot, Sound, tone, write_video
+from tests.support.spoken_clips import narration, plain_words, recording_of, sentences
 
 SPEECH = Path(__file__).parents[3] / "shared" / "media" / "jfk.flac"
 SAID = (

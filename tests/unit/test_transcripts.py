@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from cluster.captions import captions
 from cluster.contracts.results import Segment, Transcript, Word
-from cluster.transcripts import PARAGRAPH_LETTERS, TranscriptFormat, write_transcript
+from cluster.transcripts.captions import captions
+from cluster.transcripts.formats import PARAGRAPH_LETTERS, TranscriptFormat, write_transcript
 
 VTT, SRT, TXT, JSON = TranscriptFormat.VTT, TranscriptFormat.SRT, TranscriptFormat.TXT, TranscriptFormat.JSON
 SHOWN = list[tuple[int, int, str]]

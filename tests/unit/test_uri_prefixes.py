@@ -5,9 +5,9 @@ from uuid import UUID
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.fetch_limits import http_rules
+from cluster.contracts.uri_prefixes import HttpRules, UriPrefix
+from cluster.files.fetch_limits import http_rules
 from cluster.settings import as_environment, load_settings
-from cluster.uri_prefixes import HttpRules, UriPrefix
 
 ANNA = UUID("aaaaaaaa-0000-4000-8000-00000000000a")
 BEN = UUID("bbbbbbbb-0000-4000-8000-00000000000b")

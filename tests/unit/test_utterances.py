@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from spoken_clips import narration, sentences, speech_of
 
 from actors.stages.utterances import WHOLE_S, Part, Utterance, pieces, utterances
 from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 from cluster.contracts.results import Word
+from tests.support.spoken_clips import narration, sentences, speech_of
 
 RATE = SPEECH_RATE_HZ
 

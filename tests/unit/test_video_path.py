@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from actors.video_path import Call, Done, walk
+from actors.attempt.pipeline import Call, Done, walk
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.stages import Outcome, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo, Origin

@@ -14,9 +14,9 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from cluster import terminal
-from cluster.terminal import VisibleConsole, cell, in_markup, run
-from cluster.visible import VisibleRecord, guard_output, lines, visible
+from cluster.cli import terminal
+from cluster.cli.terminal import VisibleConsole, cell, in_markup, run
+from cluster.security.visible import VisibleRecord, guard_output, lines, visible
 
 ROOT = Path(__file__).parents[2]
 ORDERS = [
@@ -144,7 +144,7 @@ def test_nothing_is_printed_but_by_the_terminal_module() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and _prints(ast.unparse(node.func))
     ]
-    assert found == [], "print with cluster.terminal"
+    assert found == [], "print with cluster.cli.terminal"
 
 
 def _prints(called: str) -> bool:

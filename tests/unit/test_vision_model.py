@@ -8,20 +8,21 @@ import pytest
 from PIL import Image
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.demo import bundled_vision_directory, clips, labels_file, truth
-from cluster.demo.evaluate_vision_model import (
+from cluster.demo import clips, truth
+from cluster.models import vision
+from cluster.models.bundled import bundled_vision_directory, labels_file
+from cluster.models.labels import CLIP_SCALE, SigmoidScale, parse_labels
+from cluster.models.vision import VisionModel, load_vision_model
+from cluster.settings import GPU_CLIP_MODEL, load_settings
+from tests.demo_maker.evaluate_vision_model import (
     after_h264,
     demo_retrieval,
     fresh_scenes,
     label_accuracy,
     middle_frames,
 )
-from cluster.demo.vocabulary import label_groups
-from cluster.models import vision
-from cluster.models.labels import CLIP_SCALE, SigmoidScale, parse_labels
-from cluster.models.vision import VisionModel, load_vision_model
-from cluster.settings import GPU_CLIP_MODEL, load_settings
-from tests.made_models import siglip_model_of, vision_model_of
+from tests.demo_maker.vocabulary import label_groups
+from tests.support.made_models import siglip_model_of, vision_model_of
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
+from cluster.cli.watch import _left_text, _verdict, _view, _where, estimate_left_s
 from cluster.contracts.stages import REQUIRES
-from cluster.store.results import Standing
-from cluster.watch import _left_text, _verdict, _view, _where, estimate_left_s
+from cluster.store.videos.progress import Standing
 
 STAGES = len(REQUIRES)
 

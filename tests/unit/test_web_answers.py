@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import web_source, web_transfer
 from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy, TransientFailure
-from cluster.storage import FetchLimits, fetch
-from cluster.web_answer import TOO_MANY_REQUESTS_S, retry_after_s
-from cluster.web_body import CHUNK_BYTES, decoded
+from cluster.files import web_source, web_transfer
+from cluster.files.storage import FetchLimits, fetch
+from cluster.files.web_answer import TOO_MANY_REQUESTS_S, retry_after_s
+from cluster.files.web_body import CHUNK_BYTES, decoded
 from tests.chaos.watched_network import SERVER
-from tests.scripted_web import Script, answer, serving
+from tests.support.scripted_web import Script, answer, serving
 
 LIMITS = FetchLimits(max_bytes=100_000, timeout_s=10.0, private_networks=(ip_network(f"{SERVER}/32"),))
 FILM = bytes(range(256)) * 100

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import web_transfer
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.storage import FetchLimits, fetch
+from cluster.files import web_transfer
+from cluster.files.storage import FetchLimits, fetch
 from tests.chaos.watched_network import SERVER
-from tests.scripted_web import Script, answer, drip, redirecting, serving
+from tests.support.scripted_web import Script, answer, drip, redirecting, serving
 
 LIMITS = FetchLimits(max_bytes=100_000, timeout_s=10.0, private_networks=(ip_network(f"{SERVER}/32"),))
 BRIEF = replace(LIMITS, timeout_s=0.4)

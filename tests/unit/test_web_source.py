@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.storage import FetchLimits, fetch
-from cluster.video_uris import WebPlace, web_place
-from cluster.web_source import may_be_read
+from cluster.contracts.uris import WebPlace, web_place
+from cluster.files.storage import FetchLimits, fetch
+from cluster.files.web_source import may_be_read
 from tests.chaos.watched_network import PUBLIC, SERVER, watched_network
-from tests.scripted_web import FILM, redirecting, serving
+from tests.support.scripted_web import FILM, redirecting, serving
 
 LIMITS = FetchLimits(max_bytes=100_000, timeout_s=10.0, private_networks=(ip_network(f"{SERVER}/32"),))
 

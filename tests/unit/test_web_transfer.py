@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import web_transfer
 from cluster.contracts.errors import HeimdexError, InvalidVideo, SourceBusy, TransientFailure
-from cluster.storage import FetchLimits, fetch
+from cluster.files import web_transfer
+from cluster.files.storage import FetchLimits, fetch
 from tests.chaos.watched_network import SERVER, watched_network
-from tests.scripted_web import Web, answer, serving
+from tests.support.scripted_web import Web, answer, serving
 
 LIMITS = FetchLimits(max_bytes=2_000_000, timeout_s=10.0, private_networks=(ip_network(f"{SERVER}/32"),))
 FILM = random.Random(1).randbytes(300_000)
@@ -179,7 +179,7 @@ def test_a_server_may_give_smaller_parts_than_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_stalled_transfer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.deadline.Deadline.wait_for.__defaults__", (0.2,))
+    monkeypatch.setattr("cluster.files.deadline.Deadline.wait_for.__defaults__", (0.2,))
     stalled = threading.Event()
 
     def stalls(connection: socket.socket, request: str) -> None:

@@ -1,0 +1,1 @@
+"""The scheduler: claims, leases, how much is admitted, who is alive. `actor` is the Ray actor around it."""

@@ -1,0 +1,347 @@
+"""``heimdex``: every command, each a few lines around the part that does the work.
+
+Results go to standard output, progress and errors to standard error. An error that the cluster raises on purpose is
+one line and exit status 2; no traceback reaches a user.
+"""
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cluster import __version__
+from cluster.cli import (
+    adopt_command,
+    audit_command,
+    db_command,
+    forget_command,
+    index_command,
+    queue_commands,
+    reembed_command,
+    search_command,
+    transcript_command,
+)
+from cluster.cli.terminal import error_console, out, out_json, run, say
+from cluster.contracts.quotas import SubmissionLimits
+from cluster.contracts.uris import folder_without_videos
+from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
+from cluster.runtime import launch
+from cluster.security.private_files import set_private_umask
+from cluster.security.visible import guard_output
+from cluster.settings import Settings, load_settings
+from cluster.store.postgres.connections import Pool, open_pool
+
+app = typer.Typer(
+    name="heimdex",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Videos in, searchable and exactly measured scenes out.",
+    epilog="Settings are HEIMDEX_* variables; README.md lists them all.",
+)
+app.add_typer(db_command.app, name="db")
+app.add_typer(index_command.app, name="index")
+for command in (
+    search_command.search,
+    transcript_command.transcript,
+    queue_commands.cancel,
+    queue_commands.retry,
+    queue_commands.reprocess,
+    queue_commands.quarantine,
+    forget_command.forget,
+    adopt_command.adopt,
+    audit_command.audit,
+):
+    app.command()(command)
+app.command("reembed")(reembed_command.reembed_scenes)
+
+Uris = Annotated[
+    list[str], typer.Argument(help="Files, folders, globs, or file://, http(s)://, s3:// URIs.", show_default=False)
+]
+Language = Annotated[
+    str | None,
+    typer.Option(help="Language of the speech (en, de, ...), of several sound tracks too; default: detected."),
+]
+Priority = Annotated[
+    int,
+    typer.Option(
+        min=LOWEST_PRIORITY, max=HIGHEST_PRIORITY, help="Each step counts as ten minutes of waiting among your videos."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        out(f"heimdex {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def up() -> None:
+    """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
+    settings = load_settings()
+    state = launch.up(settings, say)
+    documentation = f" (API documentation: {state.http_url}/docs)" if settings.http_docs else ""
+    out(f"The cluster is up: {state.http_url}{documentation}")
+    out('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
+    out("  database:   heimdex db url")
+    if state.dashboard_url:
+        out(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
+    out("  next:       heimdex process VIDEO...   heimdex status   heimdex down")
+
+
+@app.command()
+def down() -> None:
+    """Take the cluster down. Everything that was submitted stays in the database and goes on after the next `up`."""
+    if launch.down(load_settings(), say):
+        out("The cluster is down.")
+    else:
+        out("No cluster was up.")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show workers, videos on their way with their stage, and what is waiting."""
+    from cluster.cli.status import read_status, show_status
+    from cluster.store.postgres.migrations import refuse_unmigrated
+
+    settings = load_settings()
+    state = launch.find(settings)
+    url = launch.existing_database_url(settings)
+    if url is None:
+        out("No cluster is up: `heimdex up` brings one up.")
+        raise typer.Exit(1)
+    refuse_unmigrated(url)
+    with open_pool(url, max_size=2, name="heimdex-status") as pool:
+        current = read_status(pool, state)
+    if as_json:
+        out_json(current)
+    else:
+        show_status(current)
+
+
+@app.command()
+def process(uris: Uris, language: Language = None, priority: Priority = 0, as_json: AsJson = False) -> None:
+    """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
+
+    Uses the cluster that is up; when none is, brings one up and takes it down again.
+    """
+    from cluster.cli.report import print_failures, print_summary, print_warnings
+    from cluster.cli.watch import watch
+    from cluster.files.storage import expand
+    from cluster.runtime.caretaker import Caretaker
+    from cluster.store.queue.submissions import submit as enqueue
+    from cluster.store.videos.progress import read_results
+
+    _refuse_bare_folders(uris)
+    settings = load_settings()
+    submissions = _submissions(expand(uris), language, priority)
+    with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
+        limits = SubmissionLimits(quotas=settings.owner_quotas)
+        ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits)
+        caretaker = Caretaker(settings, pool, owned, say)
+        try:
+            watch(pool, ids, error_console(), caretaker.look)
+        except KeyboardInterrupt:
+            say(_interrupted(pool, ids))
+            raise typer.Exit(130) from None
+        results = read_results(pool, ids)
+    if as_json:
+        out_json(results)
+    else:
+        print_summary(results)
+    print_warnings(results)
+    print_failures(results)
+    if any(result["status"] != "READY" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    uris: Annotated[list[str] | None, typer.Argument(help="As for `process`.", show_default=False)] = None,
+    manifest: Annotated[
+        str | None, typer.Option(help="csv, jsonl, JSON array or parquet with the columns uri and language.")
+    ] = None,
+    language: Language = None,
+    priority: Priority = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
+    from cluster.cli.report import print_bad_rows
+    from cluster.files.storage import expand
+    from cluster.store.queue.submissions import submit as enqueue
+    from cluster.store.videos.progress import read_results
+
+    if (manifest is None) == (not uris):
+        raise typer.BadParameter("give either URIs or --manifest")
+    _refuse_bare_folders(uris or [])
+    settings = load_settings()
+    submissions = _submissions(expand(uris or []), language, priority)
+    bad_rows: Sequence[Any] = []
+    if manifest is not None:
+        rows = _read_manifest(settings, manifest)
+        submissions, bad_rows = rows.submissions, rows.bad_rows
+    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
+        origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
+        limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
+        ids = enqueue(pool, owner_id, submissions, limits=limits, origin=origin) if submissions else []
+        results = read_results(pool, ids) if as_json else []
+    if as_json:
+        out_json(results)
+    else:
+        out(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+    print_bad_rows(manifest or "", bad_rows)
+    if bad_rows:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo() -> None:
+    """Process the bundled clips with the bundled models, in a cluster of its own that is gone afterwards."""
+    from cluster.cli.demo_command import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+@app.command()
+def migrate() -> None:
+    """Apply the migrations that the database lacks, and restore functions of theirs that others replaced."""
+    from cluster.store.postgres.admin_functions import restore_functions
+    from cluster.store.postgres.migrations import apply_migrations
+    from cluster.store.postgres.roles import restore_rights
+
+    with launch.started_database(load_settings()) as urls:
+        applied, restored = apply_migrations(urls.migrate), restore_functions(urls.migrate)
+        rights = restore_rights(urls.migrate)
+    for migration in applied:
+        out(f"applied {migration.name}")
+    for function in restored:
+        out(f"restored {function}, which was not the migrations' own")
+    for right in rights:
+        out(f"restored a right: {right}")
+    out("The database is up to date.")
+
+
+@app.command()
+def backfill(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")] = False,
+) -> None:
+    """Set processing_finished_at = updated_at on READY and FAILED videos that have none, and nothing else."""
+    from cluster.store.postgres.backfill import backfill_finish_times
+
+    with (
+        launch.open_database_as_owner(load_settings()) as url,
+        open_pool(url, max_size=2, name="heimdex-backfill") as pool,
+    ):
+        count = backfill_finish_times(pool, dry_run=dry_run)
+    out(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
+
+
+@app.command()
+def token(
+    sub: Annotated[UUID | None, typer.Option(help="User; default: the owner of this data directory.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 1,
+) -> None:
+    """Print a development token, signed with the HS256 secret; it lives no longer than HEIMDEX_JWT_MAX_LIFETIME_S."""
+    from serve_app.auth import mint_token
+
+    settings = load_settings()
+    secret = settings.resolved_jwt_secret
+    if secret is None:
+        say("error: only HEIMDEX_JWKS_URL's keys are trusted: ask their issuer for tokens, or set HEIMDEX_JWT_SECRET")
+        raise typer.Exit(2)
+    asked_s = timedelta(days=days).total_seconds()
+    lifetime = timedelta(seconds=min(asked_s, settings.jwt_max_lifetime_s or asked_s))
+    out(mint_token(secret, sub or settings.resolved_owner_id, lifetime, settings.jwt_issuer))
+
+
+@app.command()
+def doctor() -> None:
+    """Check every part and say how to fix what is wrong. Exit status 0: nothing is."""
+    from cluster.cli.doctor import examine
+    from cluster.cli.finding import show_findings
+
+    findings = examine(load_settings())
+    show_findings(findings)
+    if any(not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
+    return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
+
+
+def _refuse_bare_folders(uris: Sequence[str]) -> None:
+    """Where there is nothing but folders without videos, no cluster is brought up to say so."""
+    sentences = [folder_without_videos(uri) for uri in uris]
+    if sentences and all(sentences):
+        for sentence in sentences:
+            say(f"error: {sentence}")
+        raise typer.Exit(2)
+
+
+def _read_manifest(settings: Settings, manifest: str) -> Any:
+    from cluster.files.manifest import needs_ray, read_manifest
+
+    if not needs_ray(manifest):
+        return read_manifest(manifest)
+    from cluster.runtime.ray_driver import connected, ray_of_this_process
+
+    state = launch.find(settings)
+    if state is not None:
+        with connected(launch.ray_of(state)):
+            return read_manifest(manifest)
+    with ray_of_this_process():
+        return read_manifest(manifest)
+
+
+@contextlib.contextmanager
+def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
+    """The database URL of a cluster that processes: the one that is up, or (True) one only for this command."""
+    urls = launch.database_urls(settings)
+    if urls is not None and launch.is_scheduling(urls):
+        yield urls.worker, False
+        return
+    say("no cluster is up: bringing one up for this command")
+    state = launch.up(settings, say)
+    try:
+        yield state.database_url, True
+    finally:
+        launch.down(settings, say)
+
+
+def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
+    from cluster.store.videos.progress import read_standings
+
+    left = sum(1 for standing in read_standings(pool, ids) if not standing.settled)
+    return (
+        f"Interrupted. {len(ids) - left} of {len(ids)} videos are done; {left} stay submitted and go on in the cluster "
+        "that is up, or after `heimdex up`. `heimdex status` shows them."
+    )
+
+
+def main() -> None:
+    """Run a command; what the cluster raises on purpose becomes one line on standard error."""
+    set_private_umask()
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # that Postgres is away is said in our own words
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
+    guard_output()
+    try:
+        sys.exit(run(app))
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

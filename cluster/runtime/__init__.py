@@ -1,0 +1,2 @@
+"""Starts and stops the cluster: `launch` is the one composition root, `plan` turns settings and hardware into
+workers."""

@@ -1,0 +1,206 @@
+"""What of a cluster lives in Ray beyond any command: the scheduler with its workers, and Serve. Started and stopped.
+
+All of it wants a process that is connected to that Ray (``cluster.runtime.ray_driver``), which imports Ray.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cluster import __version__
+from cluster.contracts.database_url import DatabaseUrls
+from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import EngineAddress
+from cluster.contracts.stages import RetryRule
+from cluster.runtime.ray_driver import Say
+from cluster.settings import ROLE_URLS, Settings, as_environment, database_environment
+from cluster.store.postgres.connections import open_pool
+
+logger = logging.getLogger(__name__)
+
+SERVE_APPLICATION = "heimdex"
+SCHEDULER_NAME = f"scheduler-{__version__}"
+READY_POLL_S = 2.0
+GRACE_S = 10.0
+"""Time that ``stop_actors`` lets videos in flight finish before they are handed back to the queue."""
+PROXY_SLACK_S = 5.0
+"""Delay after the application's own limit, reported in its own words, before Serve's proxy gives a request up."""
+
+
+def start_actors(say: Say, settings: Settings, urls: DatabaseUrls, http_port: int) -> None:
+    """Start the scheduler with its workers, then the HTTP endpoints; returns when all answer.
+
+    What was begun is stopped again when a part does not start. A scheduler of another version is replaced.
+
+    Raises:
+        ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
+    """
+    with _undone_on_error():
+        scheduler = _start_scheduler(settings, urls.worker, say)
+        _start_proxy(settings, http_port)  # while the workers load
+        while not _is_ready(scheduler):
+            pass
+        if settings.search_engine is not None:
+            _ensure_index(say, settings.search_engine, urls.worker)
+        say("starting the HTTP endpoints")
+        _start_application(settings, urls.api)
+
+
+@contextmanager
+def _undone_on_error() -> Iterator[None]:
+    """Actors that were started within are stopped again when an error ends it."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except BaseException:
+        try:
+            _stop_actors()
+        except (RayError, ConnectionError) as error:  # they are gone with their Ray; the first error is raised
+            logger.info("no actors were stopped: %s", error)
+        raise
+
+
+def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
+    """The scheduler's actor; it is ready once its workers have loaded."""
+    from actors.scheduler.actor import start_scheduler as start_actor
+    from actors.scheduler.scheduler import SchedulerConfig
+    from cluster.runtime.plan import Hardware, plan_workers
+
+    _refuse_socket_on_many_nodes(settings)
+    plan = plan_workers(settings, database_url, Hardware.of_cluster())
+    counts = ", ".join(f"{p.count} {kind.value}" for kind, p in plan.placements.items())
+    say(f"loading models: {plan.speech.model} and {plan.vision.model} on {plan.vision.device} ({counts} workers)")
+    retired = [name for name in _scheduler_names() if name != SCHEDULER_NAME]
+    for name in retired:
+        _stop_scheduler(name)
+    config = SchedulerConfig(
+        database_url=database_url,
+        plan=plan,
+        lease_s=settings.lease_s,
+        retry_rule=RetryRule(max_errors=settings.max_attempts),
+        owner_cap=settings.max_in_flight_per_owner,
+        work_in_flight_s=settings.work_in_flight_s,
+        postgres_dir=None if settings.database_url else settings.postgres_dir,
+        scenes_url=settings.resolved_scenes_url,
+        engine=settings.search_engine,
+        quotas=settings.owner_quotas,
+        audit_days=settings.audit_days,
+        embedding_environment={**as_environment(settings), **database_environment(database_url)},
+    )
+    return start_actor(SCHEDULER_NAME, config)
+
+
+def _is_ready(scheduler: Any) -> bool:
+    """Looks for at most a moment. A scheduler that loses Postgres ends itself, and Ray starts it again."""
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    try:
+        return bool(ray.get(scheduler.wait_until_ready.remote(READY_POLL_S)))
+    except ActorUnavailableError as error:
+        logger.info("the scheduler is being started again: %s", error)
+        time.sleep(READY_POLL_S)
+        return False
+
+
+def _ensure_index(say: Say, engine: EngineAddress, database_url: str) -> None:
+    """The engine's index for the models that were loaded, built of all scenes if it is not there."""
+    from cluster.store.index.model_registry import SearchModels
+    from cluster.store.opensearch.client import open_client
+    from cluster.store.opensearch.rebuild import SearchIndexes, said_now_and_then
+
+    with open_pool(database_url, max_size=4, name="heimdex-index") as pool:
+        models = SearchModels(pool).keys()
+        indexes = SearchIndexes(pool, database_url, open_client(engine), engine)
+        indexes.ensure(models, said_now_and_then(say))
+
+
+def _start_proxy(settings: Settings, http_port: int) -> None:
+    """Serve itself: its controller and the proxy that listens."""
+    from ray import serve
+
+    from serve_app.proxy_answers import proxy_environment
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={
+            "host": settings.http_host,
+            "port": http_port,
+            "request_timeout_s": settings.request_timeout_s + PROXY_SLACK_S,
+        },
+        controller_options={"runtime_env": {"env_vars": proxy_environment(settings)}},
+        logging_config={"log_level": "WARNING"},
+    )
+
+
+def _start_application(settings: Settings, database_url: str) -> None:
+    from ray import serve
+
+    from serve_app.app import build_app
+
+    overrides: dict[str, Any] = settings.model_dump(exclude_unset=True)
+    overrides |= {"database_url": database_url, "data_dir": settings.data_dir, **dict.fromkeys(ROLE_URLS)}
+    try:
+        serve.run(build_app(overrides), name=SERVE_APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise ConfigurationError(f"the HTTP endpoints do not start: {_serve_message() or error}") from None
+
+
+def _serve_message() -> str:
+    """The last line of what Serve says of the deployment that failed."""
+    from ray import serve
+
+    application = serve.status().applications.get(SERVE_APPLICATION)
+    messages = [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = [line for message in messages for line in message.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def stop_actors(say: Say) -> None:
+    """Stop Serve and every scheduler."""
+    say("finishing or handing back what is in flight")
+    _stop_actors()
+
+
+def _stop_actors() -> None:
+    from ray import serve
+
+    serve.shutdown()
+    for name in _scheduler_names():
+        _stop_scheduler(name)
+
+
+def _scheduler_names() -> list[str]:
+    import ray
+
+    return [name for name in ray.util.list_named_actors() if name.startswith("scheduler-")]
+
+
+def _stop_scheduler(name: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        scheduler = ray.get_actor(name)
+    except ValueError as error:  # it is gone already: its leases expire
+        logger.info("%s: %s", name, error)
+        return
+    try:
+        ray.get(scheduler.stop.remote(GRACE_S))
+    except RayError as error:  # it died, or cannot stop on its own; Ray would start it again
+        logger.info("%s: %s", name, error)
+    ray.kill(scheduler)
+
+
+def _refuse_socket_on_many_nodes(settings: Settings) -> None:
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if settings.database_url is None and len(nodes) > 1:
+        raise ConfigurationError(
+            f"HEIMDEX_DATABASE_URL is not set: the embedded Postgres serves one machine, this cluster has {len(nodes)}"
+        )

@@ -1,0 +1,1 @@
+"""Search for commands and the HTTP side: `service` fuses the lists that `cluster.store` finds."""

@@ -1,0 +1,168 @@
+"""The models that read queries: always those whose vectors are searched.
+
+How they become others is ``cluster.search.active_models``'; what is done with a query's vectors is
+``cluster.search.service``'s.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.contracts.errors import MalformedResult
+from cluster.contracts.search import By, QueryVector, TextEncoder
+from cluster.search.active_models import ActiveModel, ModelName
+from cluster.store.index.model_registry import SearchModels
+from cluster.store.index.vector_tables import flaw_of
+from cluster.store.postgres.connections import Pool
+
+CACHED_QUERIES = 32
+"""Of each owner, by each model: as many as a user pages through at a time."""
+CACHED_OWNERS = 256
+
+Embedding = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+
+class VisionEncoder(Protocol):
+    """What search needs of a vision model: words and pictures in one space."""
+
+    @property
+    def key(self) -> str:
+        """What stored embeddings of the same model are filed under."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Number of components of an embedding."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Embedding:
+        """Embeddings of the texts: float32[n, dimensions], L2-normalised."""
+        ...
+
+    def encode_images(self, pixels: Sequence[Picture]) -> Embedding:
+        """Embeddings of RGB pictures (height, width, 3; uint8): float32[n, dimensions], L2-normalised."""
+        ...
+
+
+class PictureQueries:
+    """What is asked of the pictures' space, by one model; what an owner asked lately is remembered for that owner."""
+
+    def __init__(self, model: VisionEncoder) -> None:
+        self.key, self.dimensions = model.key, model.dimensions
+        self._model = model
+        self._seen = _OwnersQueries(model.encode_texts)
+
+    def shown_as(self, text: str, owner_id: UUID) -> QueryVector:
+        """What the owner's text says is to be seen."""
+        return self._vector(self._seen.encoded(text, owner_id))
+
+    def like(self, picture: Picture) -> QueryVector:
+        """What looks like the picture."""
+        return self._vector(self._model.encode_images([picture])[0])
+
+    def _vector(self, embedding: Embedding) -> QueryVector:
+        return _query_vector(By.PICTURE, self.key, self.dimensions, embedding)
+
+
+class MeaningQueries:
+    """What is asked of the meanings' space, by one model; what an owner asked lately is remembered for that owner."""
+
+    def __init__(self, model: TextEncoder) -> None:
+        self.key, self.dimensions = model.key, model.dimensions
+        self._meant = _OwnersQueries(model.encode_queries)
+
+    def meaning(self, text: str, owner_id: UUID) -> QueryVector:
+        """What the owner's text means."""
+        return _query_vector(By.MEANING, self.key, self.dimensions, self._meant.encoded(text, owner_id))
+
+
+@dataclass(frozen=True)
+class ModelLoaders:
+    """Which models are configured, and how a model is loaded by its name."""
+
+    vision: ModelName
+    load_vision: Callable[[ModelName], VisionEncoder]
+    text: ModelName
+    load_text: Callable[[ModelName], TextEncoder]
+
+    @staticmethod
+    def on_cpu(vision: ModelName, text: ModelName, threads: int | None = None) -> "ModelLoaders":
+        """The real ones. ``threads``: torch's in this process; None leaves them alone."""
+        # Here and not above: torch takes seconds to import.
+        from cluster.models.text import load_text_model
+        from cluster.models.vision import load_vision_model
+
+        return ModelLoaders(
+            vision,
+            lambda model: load_vision_model(model.name, model.pretrained, "cpu", threads),
+            text,
+            lambda model: load_text_model(model.name, "cpu", threads, model.key),
+        )
+
+
+class QueryModels:
+    """The models of both spaces; safe to share between threads.
+
+    ``ahead``: a model that is about to become active is loaded beforehand. ``searching``: the pool by which each search
+    asks which models are active; None: ``pool``, which the tables of the first ones are made by.
+
+    Raises:
+        ConfigurationError: the scenes that are stored were embedded by other models, or one cannot be loaded.
+    """
+
+    def __init__(
+        self, pool: Pool, loaders: ModelLoaders, *, ahead: bool = False, searching: Pool | None = None
+    ) -> None:
+        first, self._models = SearchModels(pool), SearchModels(searching or pool)
+        self._pictures = ActiveModel(
+            first, By.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
+        )
+        self._meanings = ActiveModel(
+            first, By.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
+        )
+        self._ahead = ahead
+
+    def current(self) -> tuple[PictureQueries, MeaningQueries]:
+        """Those whose vectors are searched now: who asks both of one answer of this asks no mixture."""
+        stand = self._models.by_state()
+        if self._ahead:
+            self._pictures.load_ahead(stand)
+            self._meanings.load_ahead(stand)
+        return self._pictures.current(stand), self._meanings.current(stand)
+
+
+def _query_vector(by: By, key: str, dimensions: int, embedding: Embedding) -> QueryVector:
+    """Raises MalformedResult for a vector that nothing can be near to: engines answer such with errors or by chance."""
+    flaw = flaw_of(embedding, dimensions)
+    if flaw is not None:
+        raise MalformedResult(f"the {by} model {key} made {flaw} of the query")
+    return QueryVector(key, embedding)
+
+
+class _OwnersQueries:
+    """The embeddings of the latest queries of each owner. Safe to share between threads.
+
+    Another owner's are never used: a search that is answered sooner would reveal that another owner had asked the same.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], Embedding]) -> None:
+        self._encode = encode
+        self._cache_of = lru_cache(CACHED_OWNERS)(self._new_cache)
+
+    def encoded(self, text: str, owner_id: UUID) -> Embedding:
+        """The embedding of the owner's text."""
+        return self._cache_of(owner_id)(text)
+
+    def _new_cache(self, _owner_id: UUID) -> Callable[[str], Embedding]:
+        @lru_cache(CACHED_QUERIES)
+        def encoded(text: str) -> Embedding:
+            embedding: Embedding = self._encode([text])[0]
+            return embedding
+
+        return encoded

@@ -1,0 +1,300 @@
+"""Search as the commands and the HTTP side offer it: words, meanings and pictures, fused, and every search on record.
+
+Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.search.postgres_index``'s, encoding the
+query the models'. Above ``cluster.store``, below ``serve_app`` and the commands.
+"""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID
+
+import numpy as np
+
+from cluster.contracts.errors import EngineTimeout, SearchRefused, SearchTooSlow, StatementTimeout
+from cluster.contracts.search import (
+    By,
+    ModelKeys,
+    QueryVector,
+    RankedScene,
+    Scope,
+    WordsQuery,
+    check_terms,
+    parse_words,
+)
+from cluster.search.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
+from cluster.store.index.vocabulary import Vocabulary
+from cluster.store.postgres.connections import Pool
+from cluster.store.search.engines import IndexOpener
+from cluster.store.search.hits import SceneRow, is_own_scene, read_scenes, record_search
+from cluster.store.search.postgres_index import SearchIndex, vector_of
+
+logger = logging.getLogger(__name__)
+
+FUSION_K = 60
+"""Constant of reciprocal rank fusion, as its authors found it best."""
+LIST_DEPTH = 100
+"""Ranks of each list that fusion looks at; deeper ones come behind all of these."""
+MAX_DEPTH = 1000
+"""Deepest rank that pages lead to."""
+STANDS_OUT = 2.5
+"""Standard deviations above a list's mean."""
+FAINT = 0.1
+"""Factor for a rank whose score is less than ``STANDS_OUT`` deviations above its list's mean."""
+MAX_QUERY = 1000
+"""Letters of a query."""
+MAX_BEGINNING = 1000
+"""Words that the beginnings of one query (``light*``) may have between them."""
+THREADS = 8
+"""Lists that are asked for at once, beside those of words."""
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What is looked for: ``text``, a ``picture`` (RGB), or both, where the picture says what is to be seen."""
+
+    scope: Scope
+    text: str = ""
+    picture: Picture | None = field(default=None, repr=False, compare=False)
+    by: frozenset[By] = frozenset(By)
+    limit: int = 10
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class FusedScene:
+    """A scene's place in each list that has it, from 1, and its score in all together.
+
+    ``similarities``: the cosine in the lists that measure by it.
+    """
+
+    scene_id: UUID
+    ranks: Mapping[By, int]
+    similarities: Mapping[By, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class SceneHit:
+    """A scene that was found, and why."""
+
+    scene: SceneRow
+    match: FusedScene
+
+    @property
+    def ranks_text(self) -> str:
+        """The lists that have the scene, and its rank in each: words 1, picture 3."""
+        return ", ".join(f"{by} {self.match.ranks[by]}" for by in By if by in self.match.ranks)
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """The best scenes, best first, and how long finding them took.
+
+    ``corrected``: the words that were searched in place of ``query``, which had none that fits. ``more``: whether there
+    are further ones behind these.
+    """
+
+    query: str
+    hits: list[SceneHit]
+    latency_ms: int
+    corrected: str | None = None
+    more: bool = False
+
+
+Near = Future[tuple[QueryVector, list[RankedScene]]]
+"""A list that is being asked for: what was asked, and the list."""
+Weights = Mapping[By, float]
+EQUAL: Weights = dict.fromkeys(By, 1.0)
+
+
+def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) -> list[FusedScene]:
+    """Fuse ranked lists by weighted reciprocal rank: score = sum over lists of weight / (60 + rank), best first.
+
+    Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR
+    2009. Only ranks count, so the lists' measures need not be comparable. But in meanings and pictures there is always
+    a nearest scene, also to what no scene means or shows: there, ranks are down-weighted x 0.1 unless the score
+    reaches the list's mean + 2.5 sigma. At equal score the scene that words found comes first.
+    """
+    ranks: dict[UUID, dict[By, int]] = {}
+    similarities: dict[UUID, dict[By, float]] = {}
+    scores: dict[UUID, float] = defaultdict(float)
+    for by, scenes in lists.items():
+        least = -math.inf if by is By.WORDS else _standing_out([scene.score for scene in scenes])
+        for rank, scene in enumerate(scenes, 1):
+            ranks.setdefault(scene.scene_id, {})[by] = rank
+            scores[scene.scene_id] += weights[by] * (1.0 if scene.score >= least else FAINT) / (FUSION_K + rank)
+            if by is not By.WORDS:
+                similarities.setdefault(scene.scene_id, {})[by] = scene.score
+    fused = [
+        FusedScene(scene_id, places, similarities.get(scene_id, {}), scores[scene_id])
+        for scene_id, places in ranks.items()
+    ]
+    return sorted(fused, key=lambda scene: (-scene.score, By.WORDS not in scene.ranks, str(scene.scene_id)))
+
+
+def _standing_out(scores: Sequence[float]) -> float:
+    """The least score that is not down-weighted: infinity where all scores are equal, or there are none."""
+    if not scores or min(scores) == max(scores):
+        return math.inf
+    return float(np.mean(scores) + STANDS_OUT * np.std(scores))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What answers one search: the models of one moment, and the index that has their vectors."""
+
+    index: SearchIndex
+    pictures: PictureQueries
+    meanings: MeaningQueries
+
+
+class SearchService:
+    """Searches one owner's scenes; safe to share between threads."""
+
+    def __init__(self, open_index: IndexOpener, models: QueryModels, pool: Pool, weights: Weights = EQUAL) -> None:
+        self._open_index = open_index
+        self._models = models
+        self._pool = pool
+        self._weights = weights
+        self._vocabulary = Vocabulary(pool)
+        self._threads = ThreadPoolExecutor(THREADS, "search")
+
+    def search(self, request: SearchRequest) -> SearchResults:
+        """The best of the owner's scenes; the search is recorded as the owner's.
+
+        Raises:
+            SearchRefused: the text asks for more than a search may cost.
+            SearchTooSlow: a statement, or the search engine, was stopped at its time limit.
+            DatabaseUnavailable: Postgres is away.
+            SearchUnavailable: the search engine beside it is.
+        """
+        words = parse_words(request.text)
+        check_terms(words)
+        with _stopped_in_time():
+            return self._search(request, words)
+
+    def _search(self, request: SearchRequest, words: WordsQuery) -> SearchResults:
+        began = time.monotonic()
+        asked, corrected = self._asked(), None
+        self._check_beginnings(words, request.scope)
+        near = self._near(asked, request, words)  # as if nothing were misspelt, while the words are looked for
+        first: dict[By, list[RankedScene]] = {}
+        if self._counts(By.WORDS, request) and words:
+            words, corrected, first[By.WORDS] = self._by_words(asked, words, request.scope)
+        if corrected is not None:
+            near = self._near(asked, request, words)
+        fused = self._fused(asked, request, words, first, near)
+        end = request.offset + request.limit
+        hits = self._hits(request.scope.owner_id, fused[request.offset : end], words)
+        latency_ms = round((time.monotonic() - began) * 1000)
+        record_search(self._pool, request.scope.owner_id, request.text or "(picture)", len(hits), latency_ms)
+        return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
+
+    def _check_beginnings(self, words: WordsQuery, scope: Scope) -> None:
+        if self._vocabulary.begin_more_than(scope.owner_id, words.beginnings, MAX_BEGINNING):
+            stars = ", ".join(f"{beginning}*" for beginning in words.beginnings)
+            raise SearchRefused(f"{stars}: more than {MAX_BEGINNING} words begin so; type more letters.")
+
+    def similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
+        """The scenes whose pictures are nearest to that of one of the owner's; None when there is no such scene.
+
+        None are near a scene that has no vector, as scenes of an existing database whose picture cannot be read.
+        Raises as :meth:`search`.
+        """
+        with _stopped_in_time():
+            return self._similar(scene_id, scope, limit)
+
+    def _similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
+        asked = self._asked()
+        vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, asked.pictures.key)
+        if vector is None:
+            return [] if is_own_scene(self._pool, scene_id, scope.owner_id) else None
+        near = asked.index.nearest(By.PICTURE, vector, scope, limit + 1)
+        others = [scene for scene in near if scene.scene_id != scene_id][:limit]
+        return self._hits(scope.owner_id, fuse({By.PICTURE: others}), WordsQuery(()))
+
+    def _counts(self, by: By, request: SearchRequest) -> bool:
+        return by in request.by and self._weights[by] > 0
+
+    def _asked(self) -> "_Asked":
+        pictures, meanings = self._models.current()
+        return _Asked(self._open_index(ModelKeys(pictures.key, meanings.key)), pictures, meanings)
+
+    def _by_words(
+        self, asked: "_Asked", words: WordsQuery, scope: Scope
+    ) -> tuple[WordsQuery, str | None, list[RankedScene]]:
+        """The words, and what fits; where nothing does, those that were meant instead, also as one types them."""
+        found = asked.index.words(words, scope, LIST_DEPTH)
+        corrections = {} if found else self._vocabulary.corrections(scope.owner_id, words.words)
+        if corrections:
+            meant = words.corrected(corrections)
+            found = asked.index.words(meant, scope, LIST_DEPTH)
+            if found:
+                return meant, str(meant), found
+        return words, None, found
+
+    def _fused(
+        self,
+        asked: "_Asked",
+        request: SearchRequest,
+        words: WordsQuery,
+        first: dict[By, list[RankedScene]],
+        near: Mapping[By, Near],
+    ) -> list[FusedScene]:
+        """As many as the request needs, and more if there are any. Which come first never depends on how many.
+
+        ``first``: what fits the words, where they count; ``near``: the other lists.
+        """
+        found = {by: one.result() for by, one in near.items()}
+        first |= {by: scenes for by, (_, scenes) in found.items()}
+        fused = fuse(first, self._weights)
+        if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
+            return fused
+        deep = {by: asked.index.nearest(by, vector, request.scope, MAX_DEPTH) for by, (vector, _) in found.items()}
+        if By.WORDS in first:
+            deep[By.WORDS] = asked.index.words(words, request.scope, MAX_DEPTH)
+        known = {scene.scene_id for scene in fused}
+        return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
+
+    def _near(self, asked: "_Asked", request: SearchRequest, words: WordsQuery) -> dict[By, Near]:
+        """The lists that measure by nearness, each on its way in a thread of its own."""
+        text, owner_id = words.plain or request.text.strip(), request.scope.owner_id
+        encoders: dict[By, Callable[[], QueryVector]] = {}
+        if text and self._counts(By.MEANING, request):
+            encoders[By.MEANING] = partial(asked.meanings.meaning, text, owner_id)
+        if self._counts(By.PICTURE, request):
+            if request.picture is not None:
+                encoders[By.PICTURE] = partial(asked.pictures.like, request.picture)
+            elif text:
+                encoders[By.PICTURE] = partial(asked.pictures.shown_as, text, owner_id)
+        return {
+            by: self._threads.submit(_nearest, asked.index, by, encode, request.scope)
+            for by, encode in encoders.items()
+        }
+
+    def _hits(self, owner_id: UUID, matches: Sequence[FusedScene], words: WordsQuery) -> list[SceneHit]:
+        scenes = read_scenes(self._pool, owner_id, [match.scene_id for match in matches], words)
+        return [SceneHit(scenes[match.scene_id], match) for match in matches if match.scene_id in scenes]
+
+
+@contextmanager
+def _stopped_in_time() -> Iterator[None]:
+    try:
+        yield
+    except (StatementTimeout, EngineTimeout) as error:
+        logger.warning("a search was stopped: %s", error)
+        raise SearchTooSlow("The search took too long and was stopped: ask for fewer words, or rarer ones.") from error
+
+
+def _nearest(
+    index: SearchIndex, by: By, encode: Callable[[], QueryVector], scope: Scope
+) -> tuple[QueryVector, list[RankedScene]]:
+    vector = encode()
+    return vector, index.nearest(by, vector, scope, LIST_DEPTH)

@@ -1,0 +1,1 @@
+"""What protects secrets and files of this machine: private files, redaction, text made harmless for terminals."""

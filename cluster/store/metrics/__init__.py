@@ -1,0 +1,1 @@
+"""The admin figures: one function for each function of the database."""

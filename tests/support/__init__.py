@@ -1,0 +1,1 @@
+"""What tests share: servers, databases as others have them, made files, fixtures of several suites."""
