@@ -21,7 +21,7 @@ from cluster.contracts.channels import is_protected
 from cluster.contracts.database_url import DatabaseUrl, DatabaseUrls, with_user_of
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.quotas import DAY_H, MOST_PERIOD_H, OwnerQuotas
-from cluster.contracts.search import By, EngineAddress
+from cluster.contracts.search import EngineAddress, Retriever
 from cluster.contracts.uri_prefixes import UriPrefix
 from cluster.security.data_folder import check_data_folder
 from cluster.security.private_files import make_once, make_private_parents
@@ -461,12 +461,12 @@ class Settings(BaseSettings):
         )
 
     @property
-    def search_weights(self) -> dict[By, float]:
+    def search_weights(self) -> dict[Retriever, float]:
         """The weight of each ranked list in the fused one."""
         return {
-            By.WORDS: self.search_words_weight,
-            By.MEANING: self.search_meaning_weight,
-            By.PICTURE: self.search_picture_weight,
+            Retriever.WORDS: self.search_words_weight,
+            Retriever.MEANING: self.search_meaning_weight,
+            Retriever.PICTURE: self.search_picture_weight,
         }
 
     @property

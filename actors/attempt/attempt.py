@@ -20,7 +20,7 @@ from actors.maintenance.downloads import Downloads
 from actors.workers.deadlines import Deadlines
 from actors.workers.fetchers import Fetchers
 from actors.workers.pool import Pool
-from actors.workers.tracebacks import let_go
+from actors.workers.tracebacks import clear_traceback_frames
 from actors.workers.turns import Turn
 from actors.workers.worker import StageReply, failure_of
 from cluster.contracts.errors import (
@@ -130,7 +130,7 @@ class Attempt:
             indexed = await walk(self.video, claimed, self, self._parts.outage is not None, copied=copied)
             await self._finalize(indexed)
         except StageFailed as failed:
-            let_go(failed)
+            clear_traceback_frames(failed)
             await self._discard()
             await self._settle_failure(failed.stage, failed.failure)
         except BaseException:  # the lease is lost, the cluster stops, or a defect: only this attempt knows of the file
@@ -155,7 +155,7 @@ class Attempt:
             total = _added(total, reply.report)
             if call.name == ENGINE_CALL and self._parts.outage is not None:
                 while is_engine_away(reply):
-                    await self._parts.outage.pass_by(reply)
+                    await self._parts.outage.wait_before_retry(reply)
                     reply = await self._call(run, call, previous)
                     total = _added(total, reply.report)
                 self._parts.outage.note_answer()

@@ -16,7 +16,7 @@ class EngineOutage:
         self._pause_s = pause_s
         self._turn = asyncio.Lock()
 
-    async def pass_by(self, reply: StageReply) -> None:
+    async def wait_before_retry(self, reply: StageReply) -> None:
         """Wait until it is the caller's turn to try again, or another attempt found the engine there."""
         assert reply.report.failure is not None
         self.trouble = reply.report.failure.message

@@ -413,7 +413,7 @@ class VideoScheduler:
         remote = remote_stage_actor(cpus=placement.cpus, gpus=placement.gpus)
 
         def spawn(name: str) -> Any:
-            return remote.remote(name, plan.loader(kind), plan.held(kind))
+            return remote.remote(name, plan.loader(kind), plan.resource_share(kind))
 
         return Pool(
             kind, spawn, placement.count, BATCH_LIMITS, DEFERRED, shares=self._shares, estimates=self._estimates
@@ -426,7 +426,7 @@ class VideoScheduler:
 
         def spawn(name: str, node_id: str) -> Any:
             here = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            loader, held = plan.loader(WorkerKind.FETCHER), plan.held(WorkerKind.FETCHER)
+            loader, held = plan.loader(WorkerKind.FETCHER), plan.resource_share(WorkerKind.FETCHER)
             return remote.options(scheduling_strategy=here).remote(name, loader, held)
 
         return Fetchers(spawn, media.nodes, plan.fetch_limit, plan.fetch_deadline_s)

@@ -10,11 +10,11 @@ from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVid
 from actors.workers.configs import KEY_FRAMES_PER_BATCH, VisionConfig
 from cluster.contracts.errors import ConfigurationError, ModelChanged
 from cluster.contracts.results import SceneDescription
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.models.labels import load_labels
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.search.active_models import ActiveModel, ModelName, Stand
+from cluster.search.active_models import ActiveModel, ModelName, ModelStates
 from cluster.store.index.model_registry import SearchModels, State
 from cluster.store.postgres.connections import open_pool
 
@@ -31,13 +31,13 @@ class ActiveEmbedder:
         self._models = SearchModels(open_pool(config.database_url, max_size=1, name="heimdex-embedder"))
         self._vision = ActiveModel(
             self._models,
-            By.PICTURE,
+            Retriever.PICTURE,
             ModelName(config.model, config.pretrained, chosen=config.chosen),
             lambda model: load_vision_model(model.name, model.pretrained, config.device, config.threads),
         )
         self._text = ActiveModel(
             self._models,
-            By.MEANING,
+            Retriever.MEANING,
             ModelName(config.text_model),
             lambda model: load_text_model(model.name, config.device, config.threads, model.key),
         )
@@ -62,11 +62,11 @@ class ActiveEmbedder:
             raise ModelChanged(str(error)) from error
         return self._embedder.describe(videos)
 
-    def _current(self, stand: Stand) -> SceneModels:
+    def _current(self, stand: ModelStates) -> SceneModels:
         return SceneModels(self._vision.current(stand), self._text.current(stand))
 
-    def _made_of(self, stand: Stand) -> SceneEmbedder:
+    def _made_of(self, stand: ModelStates) -> SceneEmbedder:
         config = self._config
-        labels = load_labels(config.labels_file, stand[State.ACTIVE][By.PICTURE].name)
+        labels = load_labels(config.labels_file, stand[State.ACTIVE][Retriever.PICTURE].name)
         batch_size = KEY_FRAMES_PER_BATCH["cuda" if config.device.startswith("cuda") else "cpu"]
         return SceneEmbedder(self._current(stand), labels, config.key_frame_px, batch_size)

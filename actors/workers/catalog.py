@@ -68,7 +68,7 @@ class WorkerPlan:
         }
         return loaders[kind]
 
-    def held(self, kind: WorkerKind) -> float:
+    def resource_share(self, kind: WorkerKind) -> float:
         """GPUs, or CPU threads, that a busy worker of ``kind`` holds: what a second of its run costs."""
         placement = self.placements[kind]
         if placement.gpus:
@@ -117,7 +117,7 @@ DEFERRED = frozenset({"detect"})
 """Pictures take a media worker ten times as long as all before them: speech is handed on first, so that the
 transcriber never waits for pictures, and finds windows' worth of it."""
 
-MAKES: dict[str, type] = {
+RESULT_TYPES: dict[str, type] = {
     "fetch": LocalVideo,
     "locate": LocalVideo,
     "probe": MediaInfo,
@@ -174,7 +174,7 @@ class _FetchLoader:
             "discard": fetcher.discard,
             "list_downloads": fetcher.list_downloads,
         }
-        return LoadedWorker(calls, makes=MAKES)
+        return LoadedWorker(calls, makes=RESULT_TYPES)
 
 
 @dataclass(frozen=True)
@@ -199,14 +199,14 @@ class _MediaLoader:
         how = (config.media_limits, config.key_frame_px, config.threads)
         if not self.confine:
             calls = decoding_calls(*how)
-            return LoadedWorker({"locate": located, **calls}, makes=MAKES, niceness=NICENESS)
+            return LoadedWorker({"locate": located, **calls}, makes=RESULT_TYPES, niceness=NICENESS)
         decoder, kept_from = start_decoder(*how), available()
         if config.copies_dir is not None:
             for folder in (config.copies_dir.parent, config.copies_dir):
                 make_private_folder(folder, "HEIMDEX_SCRATCH_DIR")
         return LoadedWorker(
             {"locate": located, **confined(decoder, config.media_limits, config.copies_dir)},
-            makes=MAKES,
+            makes=RESULT_TYPES,
             model=lambda: None if kept_from.is_whole else f"decodes with {kept_from}",
             niceness=NICENESS,
             forgets=True,
@@ -233,7 +233,7 @@ class _SpeechLoader:
         return LoadedWorker(
             {"transcribe": transcribe},
             batched=frozenset({"transcribe"}),
-            makes=MAKES,
+            makes=RESULT_TYPES,
             device=config.device,
             model=lambda: transcriber.model_name,
         )
@@ -258,7 +258,7 @@ class _VisionLoader:
         return LoadedWorker(
             {"describe": describe},
             batched=frozenset({"describe"}),
-            makes=MAKES,
+            makes=RESULT_TYPES,
             device=self.config.device,
             model=lambda: embedder.model,
         )
@@ -304,7 +304,7 @@ class _WriterLoader:
         }
         if self.config.engine is not None:
             calls["index"] = IndexFollower(pool, open_client(self.config.engine)).follow
-        return LoadedWorker(calls, makes=MAKES)
+        return LoadedWorker(calls, makes=RESULT_TYPES)
 
 
 def _parts_or_error(made: Item | HeimdexError) -> Iterator[Item] | HeimdexError:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.workers.node_watch import DEATHS, why_gone
+from actors.workers.node_watch import WORKER_DEATH_ERRORS, why_gone
 from actors.workers.pool import RESTART_DELAY_S, WorkerView
 from actors.workers.worker import StageReply, WorkerInfo
 from cluster.contracts.errors import ConfigurationError, HeimdexError, NodeLost, StageTimeout
@@ -142,7 +142,7 @@ class FetcherProcesses:
         except TimeoutError:
             self.retire(fetcher)
             raise StageTimeout(f"still running after {deadline_s:.0f} s; its worker is replaced") from None
-        except DEATHS as error:
+        except WORKER_DEATH_ERRORS as error:
             raise await self.lose(fetcher, info, error) from None
         answered: StageReply = reply
         return answered
@@ -208,7 +208,7 @@ class FetcherProcesses:
     async def _watch(self, fetcher: Fetcher, info: WorkerInfo) -> None:
         """Replace a fetcher that dies, whatever it was at."""
         try:
-            await fetcher.handle.last.remote()
+            await fetcher.handle.wait_until_death.remote()
         except RayError as error:
             await self.lose(fetcher, info, error)
 

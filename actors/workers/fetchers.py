@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from actors.workers.fetch_slots import FetchLimit, FetchSlots, OwnerPauses, caps_of
 from actors.workers.fetcher_processes import Fetcher, FetcherProcesses
-from actors.workers.node_watch import DEATHS
+from actors.workers.node_watch import WORKER_DEATH_ERRORS
 from actors.workers.pool import STOPPING, WorkerView
 from actors.workers.turns import Turn
 from actors.workers.worker import StageReply
@@ -236,7 +236,7 @@ class Fetchers:
             self._processes.retire(fetcher)
             self._leave(download)
             download.fail(StageTimeout(f"still running after {self._deadline_s:.0f} s; its worker is replaced"))
-        except DEATHS as error:
+        except WORKER_DEATH_ERRORS as error:
             cause = self._processes.lose(fetcher, info, error)
             self._leave(download)
             download.fail(await cause)

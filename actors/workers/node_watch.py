@@ -15,7 +15,7 @@ from ray.exceptions import (
 from actors.workers.worker import WorkerInfo
 from cluster.contracts.errors import HeimdexError, NodeLost, WorkerLost
 
-DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
+WORKER_DEATH_ERRORS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 """Errors that Ray raises for a call whose worker is gone; they have no narrower parent."""
 SETTLE_S = 1.0
 """A node that goes down in order ends its workers first: it is looked at again after this."""

@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.workers.fair_share import FairShare
-from actors.workers.node_watch import DEATHS, why_gone
+from actors.workers.node_watch import WORKER_DEATH_ERRORS, why_gone
 from actors.workers.run_estimates import RunEstimates
 from actors.workers.turns import ANY_TURN, BatchLimit, Item, Turn, Turns
 from actors.workers.worker import StageReply, WorkerInfo, is_device_failure
@@ -230,7 +230,7 @@ class Pool:
     async def _watch(self, worker: _Worker) -> None:
         """Replace a worker that dies while it is idle: the next item would be charged with its death."""
         try:
-            await worker.handle.last.remote()
+            await worker.handle.wait_until_death.remote()
         except RayError:
             if worker.batch is None:  # else its call fails as well, which says whom it took along
                 self._replace(worker)
@@ -326,7 +326,7 @@ class Pool:
             self._end_call(worker, info)
             self._replace(worker)
             _fail(batch, StageTimeout(sentence))
-        except DEATHS as error:
+        except WORKER_DEATH_ERRORS as error:
             self._end_call(worker, info)
             self._replace(worker)
             _fail(batch, await why_gone(info, error))

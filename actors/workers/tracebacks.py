@@ -3,7 +3,7 @@
 import traceback
 
 
-def let_go(error: BaseException) -> None:
+def clear_traceback_frames(error: BaseException) -> None:
     """Free what the frames of the error's traceback hold, and of the errors that led to it.
 
     A frame that keeps its own exception, in a list perhaps, is freed by the garbage collector only, which does not come

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
-from actors.workers.tracebacks import let_go
+from actors.workers.tracebacks import clear_traceback_frames
 from cluster.contracts.errors import (
     ConfigurationError,
     DeviceFailure,
@@ -43,7 +43,7 @@ from cluster.security.visible import guard_output
 logger = logging.getLogger(__name__)
 
 
-VIGIL = "vigil"
+LIVENESS_GROUP = "vigil"
 """The concurrency group of the call that lasts as long as the worker."""
 BESIDE = "beside"
 """The concurrency group of short calls that run beside the others."""
@@ -215,8 +215,8 @@ class StageActor:
             return [reply for item in batch for reply in self._timed(call, partial(self._together, call, [item]), 1)]
         return replies
 
-    @ray.method(concurrency_group=VIGIL)
-    def last(self) -> None:
+    @ray.method(concurrency_group=LIVENESS_GROUP)
+    def wait_until_death(self) -> None:
         """Never returns: a waiting caller learns at once that the worker died, whatever it was running."""
         threading.Event().wait()
 
@@ -257,12 +257,12 @@ class StageActor:
         share = result if isinstance(result, Share) else Share(result)
         if isinstance(share.value, Exception):
             return replace(share, value=self._failure(share.value))
-        return replace(share, value=_left_behind(share.value, self._loaded.makes.get(call, object)))
+        return replace(share, value=_store_result(share.value, self._loaded.makes.get(call, object)))
 
     def _failure(self, error: Exception) -> StageFailure:
         if not isinstance(error, HeimdexError):
             _log_defect(f"{self._name}: an unexpected error", error)
-        let_go(error)
+        clear_traceback_frames(error)
         return failure_of(error)
 
     def _report(self, share: Share, run_s: float, batch_size: int) -> StageReport:
@@ -282,7 +282,7 @@ def remote_stage_actor(*, cpus: float, gpus: float = 0.0, at_once: int = 1) -> A
 
     ``at_once``: calls that may run at the same time; its worker's calls must allow that.
     """
-    groups = {VIGIL: 1, BESIDE: 1}
+    groups = {LIVENESS_GROUP: 1, BESIDE: 1}
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": groups}
     if at_once > 1:
         options["max_concurrency"] = at_once
@@ -333,8 +333,8 @@ def _log_defect(what: str, error: Exception) -> None:
     logger.error("%s", what, exc_info=error)
 
 
-def _left_behind(value: Any, promised: type) -> Any:
-    """Exhaust a result that comes part by part, leaving each part behind; other results pass.
+def _store_result(value: Any, promised: type) -> Any:
+    """Exhaust a result that comes part by part, storing each part; other results pass.
 
     Raises MalformedResult when the value, or a part of it, is not of the type that was promised.
     """

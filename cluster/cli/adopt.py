@@ -19,7 +19,7 @@ from cluster.files.fetch_limits import fetch_limits
 from cluster.files.scene_pictures import ScenePictures
 from cluster.files.storage import FetchLimits, check_stored
 from cluster.files.storage_root import is_in_own_folder, is_of_another_owner, is_relative
-from cluster.reembed.run import Outcome, Wish, reembed
+from cluster.reembed.run import Outcome, ReembedRequest, reembed
 from cluster.settings import Settings
 from cluster.store.index.embeddings import SceneVectors
 from cluster.store.index.model_registry import SearchModels
@@ -111,7 +111,7 @@ def adopt(settings: Settings, url: str, open_ray: OpenRay, say: Say) -> Report:
         adoption.add_to_outbox()
         _copy_thumbnails(adoption, settings, report, say)
         say("embedding what lacks vectors")
-        outcome = reembed(settings, url, Wish(), open_ray, say)
+        outcome = reembed(settings, url, ReembedRequest(), open_ray, say)
         _note_vectors(report, outcome)
         report.without_picture, report.without_text = adoption.not_embeddable()
         report.left = _count_left(pool)

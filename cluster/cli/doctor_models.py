@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from cluster.cli.finding import Finding
 from cluster.contracts.errors import DatabaseUnavailable
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.runtime import launch
-from cluster.search.active_models import Keyed, ModelName, Stand, to_be_loaded
+from cluster.search.active_models import Keyed, ModelName, ModelStates, to_be_loaded
 from cluster.settings import Settings
 from cluster.store.index.model_registry import SETTINGS, SearchModels, State
 
@@ -34,12 +34,12 @@ def vision_model(settings: Settings) -> Iterator[Finding]:
 
     stand = _models_of_scenes(settings)
     configured = ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen)
-    named = to_be_loaded(stand, By.PICTURE, configured)
+    named = to_be_loaded(stand, Retriever.PICTURE, configured)
     model = load_vision_model(named.name, named.pretrained, "cpu")
     seen = f"{model.key}, {model.image_size_px} px, {model.dimensions} numbers"
     fits = settings.key_frame_px >= model.image_size_px
     yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
-    yield from _other_model(By.PICTURE, model, stand)
+    yield from _other_model(Retriever.PICTURE, model, stand)
     groups = load_labels(settings.labels_file, named.name)
     yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
 
@@ -49,13 +49,13 @@ def text_model(settings: Settings) -> Iterator[Finding]:
     from cluster.models.text import load_text_model
 
     stand = _models_of_scenes(settings)
-    named = to_be_loaded(stand, By.MEANING, ModelName(settings.text_model))
+    named = to_be_loaded(stand, Retriever.MEANING, ModelName(settings.text_model))
     model = load_text_model(named.name, "cpu", key=named.key)
     yield Finding("text model", True, model.key)
-    yield from _other_model(By.MEANING, model, stand)
+    yield from _other_model(Retriever.MEANING, model, stand)
 
 
-def _models_of_scenes(settings: Settings) -> Stand:
+def _models_of_scenes(settings: Settings) -> ModelStates:
     """Those whose vectors are stored; none where no database can say so, which is another finding."""
     from cluster.store.postgres.connections import open_pool
     from cluster.store.postgres.migrations import pending_migrations
@@ -70,7 +70,7 @@ def _models_of_scenes(settings: Settings) -> Stand:
     return {state: {} for state in State}
 
 
-def _other_model(by: By, model: Keyed, stand: Stand) -> Iterator[Finding]:
+def _other_model(by: Retriever, model: Keyed, stand: ModelStates) -> Iterator[Finding]:
     active = stand[State.ACTIVE].get(by)
     if active is None:
         return

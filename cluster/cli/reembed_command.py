@@ -16,8 +16,8 @@ import typer
 from cluster.cli.terminal import out, out_json, run, say, silent_output
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
-from cluster.reembed.run import STATEMENT_TIMEOUT_S, Outcome, Wish, configured_models, reembed
+from cluster.contracts.search import Retriever
+from cluster.reembed.run import STATEMENT_TIMEOUT_S, Outcome, ReembedRequest, configured_models, reembed
 from cluster.runtime import launch
 from cluster.runtime.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_process
 from cluster.search.active_models import ModelName
@@ -79,13 +79,13 @@ def command_in(
             if rollback:
                 _roll_back(url)
             named = {
-                By.PICTURE: vision and ModelName(vision, pretrained_of(vision, pretrained)),
-                By.MEANING: text and ModelName(text),
+                Retriever.PICTURE: vision and ModelName(vision, pretrained_of(vision, pretrained)),
+                Retriever.MEANING: text and ModelName(text),
             }
-            wish = Wish({by: model for by, model in named.items() if model}, allow_missing)
+            request = ReembedRequest({by: model for by, model in named.items() if model}, allow_missing)
             try:
                 with silent_output():
-                    outcome = reembed(settings, url, wish, partial(open_ray, settings), say)
+                    outcome = reembed(settings, url, request, partial(open_ray, settings), say)
             except KeyboardInterrupt:
                 say("Interrupted. What was embedded stays, searches are as before; the same command goes on from here.")
                 raise typer.Exit(130) from None

@@ -12,7 +12,7 @@ from rich.text import Text
 from cluster.cli.terminal import cell, out, out_json, result_console, say
 from cluster.contracts.durations import time_code
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, Scope
+from cluster.contracts.search import Retriever, Scope
 from cluster.files.scene_pictures import ScenePictures
 from cluster.runtime import launch
 from cluster.search.active_models import ModelName
@@ -32,7 +32,7 @@ def search(
     image: Annotated[
         Path | None, typer.Option(help="A JPEG, PNG or WebP picture: scenes that look like it.", dir_okay=False)
     ] = None,
-    by: Annotated[str, typer.Option(help="Which lists count, separated by commas.")] = ",".join(By),
+    by: Annotated[str, typer.Option(help="Which lists count, separated by commas.")] = ",".join(Retriever),
     owner: Annotated[UUID | None, typer.Option(help="Whose scenes; default: the owner of this data directory.")] = None,
     since: Annotated[
         datetime | None,
@@ -69,11 +69,11 @@ def search(
         say(f"contact sheet: {page}")
 
 
-def _lists(by: str) -> frozenset[By]:
+def _lists(by: str) -> frozenset[Retriever]:
     try:
-        return frozenset(By(name.strip()) for name in by.split(","))
+        return frozenset(Retriever(name.strip()) for name in by.split(","))
     except ValueError:
-        raise typer.BadParameter(f"--by takes {', '.join(By)}, separated by commas") from None
+        raise typer.BadParameter(f"--by takes {', '.join(Retriever)}, separated by commas") from None
 
 
 def _picture(path: Path) -> Any:
@@ -107,7 +107,7 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
             "marks": hit.scene.marks,
             "tags": hit.scene.tags,
             "thumbnail_url": hit.scene.thumbnail_url,
-            **{f"{by}_rank": hit.match.ranks.get(by) for by in By},
+            **{f"{by}_rank": hit.match.ranks.get(by) for by in Retriever},
             "score": hit.match.score,
         }
         for hit in results.hits

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cluster.contracts.errors import SearchRefused
 
 
-class By(StrEnum):
+class Retriever(StrEnum):
     """The ranked lists: words as they were said or seen, what they mean, and what the picture shows."""
 
     WORDS = "words"
@@ -35,9 +35,9 @@ class ModelKeys:
     text: str
 
     @property
-    def by_space(self) -> dict[By, str]:
+    def by_space(self) -> dict[Retriever, str]:
         """The same, by the lists that compare their vectors."""
-        return {By.PICTURE: self.vision, By.MEANING: self.text}
+        return {Retriever.PICTURE: self.vision, Retriever.MEANING: self.text}
 
 
 @dataclass(frozen=True)

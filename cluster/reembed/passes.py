@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cluster.contracts.errors import ConfigurationError, HeimdexError
 from cluster.reembed.worker import Failure, Reembedder, Work
 from cluster.runtime.plan import Hardware, device_for
-from cluster.runtime.ray_driver import told_shortly
+from cluster.runtime.ray_driver import unwrap_ray_errors
 from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import Settings
@@ -46,7 +46,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Hands:
+class ActorPoolSpec:
     """Number of actors that work at most, their device, and what each holds."""
 
     device: str
@@ -55,7 +55,7 @@ class Hands:
     gpus: float = 0.0
 
     @staticmethod
-    def free(settings: Settings) -> "Hands":
+    def free(settings: Settings) -> "ActorPoolSpec":
         """What the Ray that this process is connected to has left.
 
         Raises:
@@ -67,7 +67,7 @@ class Hands:
         if device_for(settings, hardware) == "cpu":
             cpus = max(1, int(left.get("CPU", 0.0)))
             threads = THREADS_OF_MANY_CPUS if cpus >= MANY_CPUS else 1
-            return Hands("cpu", cpus // threads, threads)
+            return ActorPoolSpec("cpu", cpus // threads, threads)
         share = settings.embedder_gpus
         room = int(left.get("GPU", 0.0) / share + 1e-9)
         if room == 0:
@@ -75,15 +75,15 @@ class Hands:
                 f"no GPU has {share:g} left: lower HEIMDEX_EMBEDDER_GPUS, set HEIMDEX_DEVICE to cpu, or run "
                 "`heimdex down` before"
             )
-        return Hands("cuda", min(room, int(hardware.gpus)), 2, share)
+        return ActorPoolSpec("cuda", min(room, int(hardware.gpus)), 2, share)
 
 
 class Reembedding:
     """Embeds by the models of ``models`` in the Ray that this process is connected to."""
 
-    def __init__(self, database_url: str, scenes_url: str, models: Models, hands: Hands) -> None:
-        self._work = Work(database_url, scenes_url, models, hands.device, hands.threads)
-        self._hands = hands
+    def __init__(self, database_url: str, scenes_url: str, models: Models, actors: ActorPoolSpec) -> None:
+        self._work = Work(database_url, scenes_url, models, actors.device, actors.threads)
+        self._actors = actors
         self._call_size = self._work.batch_size * BATCHES_PER_CALL
         self._kept: Any = None
 
@@ -100,10 +100,10 @@ class Reembedding:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # the caller reports what failed
-        hands = self._hands
+        actors = self._actors
         ranges = EVERY_ID.split(max(READERS, min(MOST_RANGES, lacking // self._call_size)))
         edges = [{"after": str(ids.after), "until": str(ids.until)} for ids in ranges]
-        with told_shortly():
+        with unwrap_ray_errors():
             passes = (
                 ray.data.from_items(edges, override_num_blocks=len(edges))
                 .flat_map(
@@ -115,9 +115,9 @@ class Reembedding:
                     _Actor,
                     fn_constructor_args=(self._work,),
                     batch_size=self._call_size,
-                    compute=ray.data.ActorPoolStrategy(size=hands.actors),
+                    compute=ray.data.ActorPoolStrategy(size=actors.actors),
                     num_cpus=EMBEDDER_CPUS,
-                    num_gpus=hands.gpus,
+                    num_gpus=actors.gpus,
                 )
             )
             for row in passes.iter_rows():
@@ -138,9 +138,9 @@ class Reembedding:
     def _alone(self, call: list[LackingScene]) -> Pass:
         import ray
 
-        with told_shortly():
+        with unwrap_ray_errors():
             if self._kept is None:
-                actor = ray.remote(num_cpus=EMBEDDER_CPUS, num_gpus=self._hands.gpus)(_Actor)
+                actor = ray.remote(num_cpus=EMBEDDER_CPUS, num_gpus=self._actors.gpus)(_Actor)
                 self._kept = actor.remote(self._work)
             return _told(ray.get(self._kept.embed.remote(call)))
 

@@ -17,14 +17,14 @@ from uuid import UUID
 
 from cluster.contracts.durations import duration_text
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.runtime.ray_driver import Say
 from cluster.search.active_models import ModelName
 from cluster.settings import Settings
 from cluster.store.index.embeddings import EVERY_ID, SceneVectors
 from cluster.store.index.model_registry import IndexedModel, Models, SearchModels, changing_alone, keys_of
 from cluster.store.opensearch.client import open_client
-from cluster.store.opensearch.rebuild import SearchIndexes, said_now_and_then
+from cluster.store.opensearch.rebuild import SearchIndexes, throttled_progress
 from cluster.store.opensearch.sync import IndexFollower
 from cluster.store.postgres.connections import Pool, open_pool
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # both bring Ray along, which is not to be imported before it
 
 SAY_EVERY_S = 5.0
 PAGE = 1000
-FOR_ONE = 1000
+SINGLE_ACTOR_THRESHOLD = 1000
 """Scenes that are left to one actor that stays: each pass waits until models have been loaded."""
 FEW = 32
 """Scenes at most that should be embedded while no worker may write any."""
@@ -44,10 +44,10 @@ OpenRay = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReembedRequest:
     """Models to embed by; without any, by those that are active. ``allow_missing``: switch in spite of bad scenes."""
 
-    models: dict[By, ModelName] = field(default_factory=dict)
+    models: dict[Retriever, ModelName] = field(default_factory=dict)
     allow_missing: bool = False
 
 
@@ -64,11 +64,11 @@ class Outcome:
     switched: Models
 
 
-def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Say) -> Outcome:
+def reembed(settings: Settings, url: str, request: ReembedRequest, open_ray: OpenRay, say: Say) -> Outcome:
     """Embed what lacks vectors of the models that are wished for, and search by them once nothing does.
 
     A Ray is opened if there is anything to embed. Whenever it is interrupted, all that was embedded stays, and the same
-    wish goes on from there.
+    request goes on from there.
 
     Raises:
         ConfigurationError: a model cannot be used, or another re-embedding is under way.
@@ -79,7 +79,7 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
         open_pool(url, max_size=4, name="heimdex-reembed-command", statement_timeout_s=STATEMENT_TIMEOUT_S) as pool,
     ):
         models = SearchModels(pool)
-        wanted = _wanted(settings, models, wish, say)
+        wanted = _wanted(settings, models, request, say)
         active = {by: model.key for by, model in models.active().items()}
         new = {by: model for by, model in wanted.items() if active.get(by) != model.key}
         for by, model in new.items():
@@ -93,14 +93,14 @@ def reembed(settings: Settings, url: str, wish: Wish, open_ray: OpenRay, say: Sa
                 index.follow()
                 return Outcome(0, {}, 0, new)
         with open_ray():
-            from cluster.reembed.passes import Hands, Reembedding
+            from cluster.reembed.passes import ActorPoolSpec, Reembedding
 
-            filling.work(Reembedding(url, settings.resolved_scenes_url, wanted, Hands.free(settings)))
-            if wish.allow_missing or not filling.failures:
+            filling.work(Reembedding(url, settings.resolved_scenes_url, wanted, ActorPoolSpec.free(settings)))
+            if request.allow_missing or not filling.failures:
                 index.prepare()
-            lacking = filling.switch(models, keys, wish.allow_missing)
+            lacking = filling.switch(models, keys, request.allow_missing)
         index.follow()
-        return Outcome(filling.embedded, filling.failures, lacking, new if not lacking or wish.allow_missing else {})
+        return Outcome(filling.embedded, filling.failures, lacking, new if not lacking or request.allow_missing else {})
 
 
 class _Index:
@@ -118,7 +118,7 @@ class _Index:
     def prepare(self) -> None:
         """Have it built of the vectors that there are by now; whatever is written later, it follows."""
         if self._indexes is not None:
-            self._indexes.ensure(self._models, said_now_and_then(self._say))
+            self._indexes.ensure(self._models, throttled_progress(self._say))
 
     def follow(self) -> None:
         """Bring it in line with what was written last, also where no cluster is up that would."""
@@ -139,7 +139,7 @@ class _Filling:
         """Pass over all scenes until no more are lacking than one actor embeds while others would be loading."""
         self._reembedding = reembedding
         before, lacking = None, self.vectors.count_lacking()
-        while lacking > len(self.failures) and (before is None or FOR_ONE < lacking < before):
+        while lacking > len(self.failures) and (before is None or SINGLE_ACTOR_THRESHOLD < lacking < before):
             self.failures = {}  # they are tried again
             self._say(f"{lacking} scenes to embed; the models are being loaded")
             pace = _Pace(lacking, self._say)
@@ -148,7 +148,7 @@ class _Filling:
                 pace.tell(done.scenes)
             before, lacking = lacking, self.vectors.count_lacking()
 
-    def switch(self, models: SearchModels, keys: dict[By, str], allow_missing: bool) -> int:
+    def switch(self, models: SearchModels, keys: dict[Retriever, str], allow_missing: bool) -> int:
         """Switch, once what other processes write meanwhile is embedded too; returns how many scenes are lacking."""
         if not keys:
             if self.vectors.count_lacking() > len(self.failures):
@@ -204,32 +204,32 @@ class _Pace:
         self._say(f"{self._done} of {self._scenes} scenes, {pace:.0f} a second, about {left} left")
 
 
-def _wanted(settings: Settings, models: SearchModels, wish: Wish, say: Say) -> Models:
-    """The models that are wished for, by their keys; without a wish the active ones."""
+def _wanted(settings: Settings, models: SearchModels, request: ReembedRequest, say: Say) -> Models:
+    """The models that are asked for, by their keys; without a request the active ones."""
     active, configured = models.active(), configured_models(settings)
-    if wish.models:
+    if request.models:
         say("looking at the models")
-        for by in wish.models.keys() - active.keys():
+        for by in request.models.keys() - active.keys():
             # Nothing has searched since models are kept account of: without this there would be no way back.
             try:
                 models.adopt(by, identified(settings, by, configured[by]))
             except ConfigurationError as error:
                 say(f"there will be no way back to the {by} model of before: {error}")
-        return {by: identified(settings, by, model) for by, model in wish.models.items()}
+        return {by: identified(settings, by, model) for by, model in request.models.items()}
     for by in configured.keys() - active.keys():
         models.adopt(by, identified(settings, by, configured[by]))
     return models.active()
 
 
-def configured_models(settings: Settings) -> dict[By, ModelName]:
+def configured_models(settings: Settings) -> dict[Retriever, ModelName]:
     """The models that the settings name."""
     return {
-        By.PICTURE: ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen),
-        By.MEANING: ModelName(settings.text_model),
+        Retriever.PICTURE: ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen),
+        Retriever.MEANING: ModelName(settings.text_model),
     }
 
 
-def identified(settings: Settings, by: By, model: ModelName) -> IndexedModel:
+def identified(settings: Settings, by: Retriever, model: ModelName) -> IndexedModel:
     """A model with the key that its vectors are filed under, which takes loading it.
 
     Raises:
@@ -240,7 +240,7 @@ def identified(settings: Settings, by: By, model: ModelName) -> IndexedModel:
     from cluster.models.vision import load_vision_model
 
     name = str(Path(model.name).absolute()) if Path(model.name).is_dir() else model.name  # read by other processes
-    if by is By.MEANING:
+    if by is Retriever.MEANING:
         text = load_text_model(name, "cpu", key=model.key)
         return IndexedModel(text.key, name, None, text.dimensions)
     vision = load_vision_model(name, model.pretrained, "cpu")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from actors.workers.configs import KEY_FRAMES_PER_BATCH
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.contracts.uris import shown
 from cluster.files.scene_pictures import ScenePictures
 from cluster.models.read_ahead import read_ahead
@@ -38,12 +38,12 @@ class Work:
 
     database_url: str = field(repr=False)
     scenes_url: str = field(repr=False)
-    models: Mapping[By, IndexedModel]
+    models: Mapping[Retriever, IndexedModel]
     device: str
     threads: int
 
     @property
-    def keys(self) -> dict[By, str]:
+    def keys(self) -> dict[Retriever, str]:
         """What the vectors are filed under."""
         return {by: model.key for by, model in self.models.items()}
 
@@ -76,7 +76,7 @@ class Reembedder:
         self._batch_size = work.batch_size
         self._key_frames = ScenePictures(work.scenes_url)
         self._models = work.models
-        pictures, meanings = work.models.get(By.PICTURE), work.models.get(By.MEANING)
+        pictures, meanings = work.models.get(Retriever.PICTURE), work.models.get(Retriever.MEANING)
         self._vision = (
             None
             if pictures is None
@@ -111,7 +111,7 @@ class Reembedder:
         said = [(scene, scene.text) for scene in scenes if scene.text is not None]
         if self._text is not None and said:
             embeddings = self._text.encode([text for _, text in said])
-            yield self._write(By.MEANING, [scene for scene, _ in said], embeddings, failures)
+            yield self._write(Retriever.MEANING, [scene for scene, _ in said], embeddings, failures)
 
     def _embed_pictures(self, scenes: Sequence[LackingScene], failures: list[Failure]) -> Iterator["Future[int]"]:
         if self._vision is None:
@@ -130,13 +130,13 @@ class Reembedder:
                     yield [picture for _, picture in good]
 
         for embeddings in self._vision.encode_batches(batches()):
-            yield self._write(By.PICTURE, shown.popleft(), embeddings, failures)
+            yield self._write(Retriever.PICTURE, shown.popleft(), embeddings, failures)
 
     def _fetch(self, scenes: Sequence[LackingScene]) -> list[tuple[LackingScene, Picture] | Failure]:
         return list(self._fetchers.map(self._with_key_frame, scenes))
 
     def _write(
-        self, by: By, scenes: Sequence[LackingScene], embeddings: NDArray[np.float32], failures: list[Failure]
+        self, by: Retriever, scenes: Sequence[LackingScene], embeddings: NDArray[np.float32], failures: list[Failure]
     ) -> "Future[int]":
         made = []
         for scene, embedding in zip(scenes, embeddings, strict=True):

@@ -41,7 +41,7 @@ class Caretaker:
         elif self._owned and launch.find(self._settings) is None:
             self._bring_back()
         else:
-            self._note(self._somebody_schedules(), now_s)
+            self._note(self._has_live_scheduler(), now_s)
 
     def _note(self, seen: bool | None, now_s: float) -> None:
         if seen is None:
@@ -67,7 +67,7 @@ class Caretaker:
             return False
         return True
 
-    def _somebody_schedules(self) -> bool | None:
+    def _has_live_scheduler(self) -> bool | None:
         """Whether a scheduler was seen lately; None while Postgres is away: who is alive can only be seen in it."""
         try:
             return any(worker.kind == SCHEDULER_KIND for worker in seen_workers(self._pool, SEEN_WITHIN_S))

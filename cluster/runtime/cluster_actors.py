@@ -110,12 +110,12 @@ def _ensure_index(say: Say, engine: EngineAddress, database_url: str) -> None:
     """The engine's index for the models that were loaded, built of all scenes if it is not there."""
     from cluster.store.index.model_registry import SearchModels
     from cluster.store.opensearch.client import open_client
-    from cluster.store.opensearch.rebuild import SearchIndexes, said_now_and_then
+    from cluster.store.opensearch.rebuild import SearchIndexes, throttled_progress
 
     with open_pool(database_url, max_size=4, name="heimdex-index") as pool:
         models = SearchModels(pool).keys()
         indexes = SearchIndexes(pool, database_url, open_client(engine), engine)
-        indexes.ensure(models, said_now_and_then(say))
+        indexes.ensure(models, throttled_progress(say))
 
 
 def _start_proxy(settings: Settings, http_port: int) -> None:

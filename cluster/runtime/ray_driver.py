@@ -144,7 +144,7 @@ def _work(
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        with told_shortly(), connected(place):
+        with unwrap_ray_errors(), connected(place):
             work(speaks.send, *arguments, **keywords)
     except HeimdexError as error:
         speaks.send(error)
@@ -158,7 +158,7 @@ def _work(
 
 
 @contextmanager
-def told_shortly() -> Iterator[None]:
+def unwrap_ray_errors() -> Iterator[None]:
     """An error of ours that an actor raised is raised as it was; Ray's own, once it died, as NodeLost."""
     from ray.exceptions import RayError, RayTaskError
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.model_registry import IndexedModel, Models, SearchModels, State
 
 logger = logging.getLogger(__name__)
 
-Stand = Mapping[State, Models]
+ModelStates = Mapping[State, Models]
 """All models by state, at one moment."""
 
 
@@ -59,7 +59,9 @@ class ActiveModel(Generic[Model]):
             its own are kept; or the model cannot be loaded.
     """
 
-    def __init__(self, models: SearchModels, by: By, configured: ModelName, load: Callable[[ModelName], Model]) -> None:
+    def __init__(
+        self, models: SearchModels, by: Retriever, configured: ModelName, load: Callable[[ModelName], Model]
+    ) -> None:
         self._by = by
         self._load = load
         self._lock = threading.Lock()
@@ -70,7 +72,7 @@ class ActiveModel(Generic[Model]):
         models.adopt(by, IndexedModel(first.key, named.name, named.pretrained, first.dimensions))
         self._loaded = {first.key: first}
 
-    def current(self, stand: Stand) -> Model:
+    def current(self, stand: ModelStates) -> Model:
         """The active model of these states. One that is not loaded yet is waited for."""
         active = stand[State.ACTIVE][self._by]
         with self._lock:
@@ -80,7 +82,7 @@ class ActiveModel(Generic[Model]):
             self._loaded = {key: model for key, model in self._loaded.items() if key in kept}
             return self._loaded[active.key]
 
-    def load_ahead(self, stand: Stand) -> None:
+    def load_ahead(self, stand: ModelStates) -> None:
         """Load the model that is about to become active in a thread of its own: no search waits for it then."""
         for model in _coming(stand, self._by):
             with self._lock:
@@ -113,7 +115,7 @@ class ActiveModel(Generic[Model]):
         return loaded
 
 
-def to_be_loaded(stand: Stand, by: By, configured: ModelName) -> ModelName:
+def to_be_loaded(stand: ModelStates, by: Retriever, configured: ModelName) -> ModelName:
     """The model that a process with these settings begins with: the active one, also where they name an earlier one.
 
     So it is where they name none.
@@ -127,5 +129,5 @@ def _named(model: IndexedModel) -> ModelName:
     return ModelName(model.name, model.pretrained, model.key)
 
 
-def _coming(stand: Stand, by: By) -> list[IndexedModel]:
+def _coming(stand: ModelStates, by: Retriever) -> list[IndexedModel]:
     return [model for found, model in stand[State.FILLING].items() if found is by]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.contracts.errors import MalformedResult
-from cluster.contracts.search import By, QueryVector, TextEncoder
+from cluster.contracts.search import QueryVector, Retriever, TextEncoder
 from cluster.search.active_models import ActiveModel, ModelName
 from cluster.store.index.model_registry import SearchModels
 from cluster.store.index.vector_tables import flaw_of
@@ -58,7 +58,7 @@ class PictureQueries:
         self._model = model
         self._seen = _OwnersQueries(model.encode_texts)
 
-    def shown_as(self, text: str, owner_id: UUID) -> QueryVector:
+    def encode_text(self, text: str, owner_id: UUID) -> QueryVector:
         """What the owner's text says is to be seen."""
         return self._vector(self._seen.encoded(text, owner_id))
 
@@ -67,7 +67,7 @@ class PictureQueries:
         return self._vector(self._model.encode_images([picture])[0])
 
     def _vector(self, embedding: Embedding) -> QueryVector:
-        return _query_vector(By.PICTURE, self.key, self.dimensions, embedding)
+        return _query_vector(Retriever.PICTURE, self.key, self.dimensions, embedding)
 
 
 class MeaningQueries:
@@ -79,7 +79,7 @@ class MeaningQueries:
 
     def meaning(self, text: str, owner_id: UUID) -> QueryVector:
         """What the owner's text means."""
-        return _query_vector(By.MEANING, self.key, self.dimensions, self._meant.encoded(text, owner_id))
+        return _query_vector(Retriever.MEANING, self.key, self.dimensions, self._meant.encoded(text, owner_id))
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ class QueryModels:
     ) -> None:
         first, self._models = SearchModels(pool), SearchModels(searching or pool)
         self._pictures = ActiveModel(
-            first, By.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
+            first, Retriever.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
         )
         self._meanings = ActiveModel(
-            first, By.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
+            first, Retriever.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
         )
         self._ahead = ahead
 
@@ -137,7 +137,7 @@ class QueryModels:
         return self._pictures.current(stand), self._meanings.current(stand)
 
 
-def _query_vector(by: By, key: str, dimensions: int, embedding: Embedding) -> QueryVector:
+def _query_vector(by: Retriever, key: str, dimensions: int, embedding: Embedding) -> QueryVector:
     """Raises MalformedResult for a vector that nothing can be near to: engines answer such with errors or by chance."""
     flaw = flaw_of(embedding, dimensions)
     if flaw is not None:

@@ -19,10 +19,10 @@ import numpy as np
 
 from cluster.contracts.errors import EngineTimeout, SearchRefused, SearchTooSlow, StatementTimeout
 from cluster.contracts.search import (
-    By,
     ModelKeys,
     QueryVector,
     RankedScene,
+    Retriever,
     Scope,
     WordsQuery,
     check_terms,
@@ -62,7 +62,7 @@ class SearchRequest:
     scope: Scope
     text: str = ""
     picture: Picture | None = field(default=None, repr=False, compare=False)
-    by: frozenset[By] = frozenset(By)
+    by: frozenset[Retriever] = frozenset(Retriever)
     limit: int = 10
     offset: int = 0
 
@@ -75,8 +75,8 @@ class FusedScene:
     """
 
     scene_id: UUID
-    ranks: Mapping[By, int]
-    similarities: Mapping[By, float]
+    ranks: Mapping[Retriever, int]
+    similarities: Mapping[Retriever, float]
     score: float
 
 
@@ -90,7 +90,7 @@ class SceneHit:
     @property
     def ranks_text(self) -> str:
         """The lists that have the scene, and its rank in each: words 1, picture 3."""
-        return ", ".join(f"{by} {self.match.ranks[by]}" for by in By if by in self.match.ranks)
+        return ", ".join(f"{by} {self.match.ranks[by]}" for by in Retriever if by in self.match.ranks)
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class SearchResults:
 
 Near = Future[tuple[QueryVector, list[RankedScene]]]
 """A list that is being asked for: what was asked, and the list."""
-Weights = Mapping[By, float]
-EQUAL: Weights = dict.fromkeys(By, 1.0)
+Weights = Mapping[Retriever, float]
+EQUAL: Weights = dict.fromkeys(Retriever, 1.0)
 
 
-def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) -> list[FusedScene]:
+def fuse(lists: Mapping[Retriever, Sequence[RankedScene]], weights: Weights = EQUAL) -> list[FusedScene]:
     """Fuse ranked lists by weighted reciprocal rank: score = sum over lists of weight / (60 + rank), best first.
 
     Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR
@@ -122,21 +122,21 @@ def fuse(lists: Mapping[By, Sequence[RankedScene]], weights: Weights = EQUAL) ->
     a nearest scene, also to what no scene means or shows: there, ranks are down-weighted x 0.1 unless the score
     reaches the list's mean + 2.5 sigma. At equal score the scene that words found comes first.
     """
-    ranks: dict[UUID, dict[By, int]] = {}
-    similarities: dict[UUID, dict[By, float]] = {}
+    ranks: dict[UUID, dict[Retriever, int]] = {}
+    similarities: dict[UUID, dict[Retriever, float]] = {}
     scores: dict[UUID, float] = defaultdict(float)
     for by, scenes in lists.items():
-        least = -math.inf if by is By.WORDS else _standing_out([scene.score for scene in scenes])
+        least = -math.inf if by is Retriever.WORDS else _standing_out([scene.score for scene in scenes])
         for rank, scene in enumerate(scenes, 1):
             ranks.setdefault(scene.scene_id, {})[by] = rank
             scores[scene.scene_id] += weights[by] * (1.0 if scene.score >= least else FAINT) / (FUSION_K + rank)
-            if by is not By.WORDS:
+            if by is not Retriever.WORDS:
                 similarities.setdefault(scene.scene_id, {})[by] = scene.score
     fused = [
         FusedScene(scene_id, places, similarities.get(scene_id, {}), scores[scene_id])
         for scene_id, places in ranks.items()
     ]
-    return sorted(fused, key=lambda scene: (-scene.score, By.WORDS not in scene.ranks, str(scene.scene_id)))
+    return sorted(fused, key=lambda scene: (-scene.score, Retriever.WORDS not in scene.ranks, str(scene.scene_id)))
 
 
 def _standing_out(scores: Sequence[float]) -> float:
@@ -185,9 +185,9 @@ class SearchService:
         asked, corrected = self._asked(), None
         self._check_beginnings(words, request.scope)
         near = self._near(asked, request, words)  # as if nothing were misspelt, while the words are looked for
-        first: dict[By, list[RankedScene]] = {}
-        if self._counts(By.WORDS, request) and words:
-            words, corrected, first[By.WORDS] = self._by_words(asked, words, request.scope)
+        first: dict[Retriever, list[RankedScene]] = {}
+        if self._counts(Retriever.WORDS, request) and words:
+            words, corrected, first[Retriever.WORDS] = self._by_words(asked, words, request.scope)
         if corrected is not None:
             near = self._near(asked, request, words)
         fused = self._fused(asked, request, words, first, near)
@@ -213,14 +213,14 @@ class SearchService:
 
     def _similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         asked = self._asked()
-        vector = vector_of(self._pool, scene_id, scope.owner_id, By.PICTURE, asked.pictures.key)
+        vector = vector_of(self._pool, scene_id, scope.owner_id, Retriever.PICTURE, asked.pictures.key)
         if vector is None:
             return [] if is_own_scene(self._pool, scene_id, scope.owner_id) else None
-        near = asked.index.nearest(By.PICTURE, vector, scope, limit + 1)
+        near = asked.index.nearest(Retriever.PICTURE, vector, scope, limit + 1)
         others = [scene for scene in near if scene.scene_id != scene_id][:limit]
-        return self._hits(scope.owner_id, fuse({By.PICTURE: others}), WordsQuery(()))
+        return self._hits(scope.owner_id, fuse({Retriever.PICTURE: others}), WordsQuery(()))
 
-    def _counts(self, by: By, request: SearchRequest) -> bool:
+    def _counts(self, by: Retriever, request: SearchRequest) -> bool:
         return by in request.by and self._weights[by] > 0
 
     def _asked(self) -> "_Asked":
@@ -245,8 +245,8 @@ class SearchService:
         asked: "_Asked",
         request: SearchRequest,
         words: WordsQuery,
-        first: dict[By, list[RankedScene]],
-        near: Mapping[By, Near],
+        first: dict[Retriever, list[RankedScene]],
+        near: Mapping[Retriever, Near],
     ) -> list[FusedScene]:
         """As many as the request needs, and more if there are any. Which come first never depends on how many.
 
@@ -258,22 +258,22 @@ class SearchService:
         if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
             return fused
         deep = {by: asked.index.nearest(by, vector, request.scope, MAX_DEPTH) for by, (vector, _) in found.items()}
-        if By.WORDS in first:
-            deep[By.WORDS] = asked.index.words(words, request.scope, MAX_DEPTH)
+        if Retriever.WORDS in first:
+            deep[Retriever.WORDS] = asked.index.words(words, request.scope, MAX_DEPTH)
         known = {scene.scene_id for scene in fused}
         return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
 
-    def _near(self, asked: "_Asked", request: SearchRequest, words: WordsQuery) -> dict[By, Near]:
+    def _near(self, asked: "_Asked", request: SearchRequest, words: WordsQuery) -> dict[Retriever, Near]:
         """The lists that measure by nearness, each on its way in a thread of its own."""
         text, owner_id = words.plain or request.text.strip(), request.scope.owner_id
-        encoders: dict[By, Callable[[], QueryVector]] = {}
-        if text and self._counts(By.MEANING, request):
-            encoders[By.MEANING] = partial(asked.meanings.meaning, text, owner_id)
-        if self._counts(By.PICTURE, request):
+        encoders: dict[Retriever, Callable[[], QueryVector]] = {}
+        if text and self._counts(Retriever.MEANING, request):
+            encoders[Retriever.MEANING] = partial(asked.meanings.meaning, text, owner_id)
+        if self._counts(Retriever.PICTURE, request):
             if request.picture is not None:
-                encoders[By.PICTURE] = partial(asked.pictures.like, request.picture)
+                encoders[Retriever.PICTURE] = partial(asked.pictures.like, request.picture)
             elif text:
-                encoders[By.PICTURE] = partial(asked.pictures.shown_as, text, owner_id)
+                encoders[Retriever.PICTURE] = partial(asked.pictures.encode_text, text, owner_id)
         return {
             by: self._threads.submit(_nearest, asked.index, by, encode, request.scope)
             for by, encode in encoders.items()
@@ -294,7 +294,7 @@ def _stopped_in_time() -> Iterator[None]:
 
 
 def _nearest(
-    index: SearchIndex, by: By, encode: Callable[[], QueryVector], scope: Scope
+    index: SearchIndex, by: Retriever, encode: Callable[[], QueryVector], scope: Scope
 ) -> tuple[QueryVector, list[RankedScene]]:
     vector = encode()
     return vector, index.nearest(by, vector, scope, LIST_DEPTH)

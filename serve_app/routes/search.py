@@ -13,7 +13,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, Field
 
-from cluster.contracts.search import By, Scope
+from cluster.contracts.search import Retriever, Scope
 from cluster.search.query_picture import read_picture
 from cluster.search.service import MAX_DEPTH, MAX_QUERY, SearchRequest
 from cluster.search.service import SceneHit as Hit
@@ -27,10 +27,10 @@ from serve_app.schemas.strict_values import Digits, Id, Time
 
 MAX_TAGS = 16
 PICTURES = ("jpeg", "png", "webp")
-EVERY_LIST = ",".join(By)
+EVERY_LIST = ",".join(Retriever)
 SEARCHABLE = r"^[^\x00]*[^\s\x00-\x20\x7f-\x9f\ufeff][^\x00]*$"
 """Something that is seen, and nothing that no database can hold."""
-LISTS = f"^({'|'.join(By)})(,({'|'.join(By)}))*$"
+LISTS = f"^({'|'.join(Retriever)})(,({'|'.join(Retriever)}))*$"
 TEXT = r"^[^\x00]*$"
 UNKNOWN_CURSOR = "is not one that this search gave out"
 CURSOR = "^[A-Za-z0-9_-]{24,30}$"
@@ -51,7 +51,7 @@ def _searchable(query: str) -> str:
 
 def _lists(by: str) -> str:
     if not re.fullmatch(LISTS, by):
-        raise ValueError(f"takes {', '.join(By)}, separated by commas")
+        raise ValueError(f"takes {', '.join(Retriever)}, separated by commas")
     return by
 
 
@@ -145,7 +145,7 @@ Turns = Annotated[SearchTurns, Depends(_turns_of)]
 async def search_own_scenes(q: Words, asked: Asked, parts: Parts, turns: Turns, by: Lists = EVERY_LIST) -> Response:
     """The user's scenes that fit best: by what was said and seen, by what that means, and by the picture."""
     mark = _mark_of(q, by, asked.scope)
-    lists = frozenset(map(By, by.split(",")))
+    lists = frozenset(map(Retriever, by.split(",")))
     request = SearchRequest(asked.scope, q, by=lists, limit=asked.limit, offset=_offset(asked.cursor, mark))
     return await turns.run(asked.scope.owner_id, partial(_page, parts, request, mark))
 
@@ -156,13 +156,13 @@ async def search_by_picture(picture: Picture, asked: Asked, parts: Parts, turns:
 
 
 def _page_by_picture(parts: ApiParts, asked: PageOfScenes, picture: bytes) -> Response:
-    mark = _mark_of(hashlib.sha256(picture).hexdigest(), By.PICTURE, asked.scope)
+    mark = _mark_of(hashlib.sha256(picture).hexdigest(), Retriever.PICTURE, asked.scope)
     try:
         pixels = read_picture(picture)
     except ValueError as error:
         raise BadRequest(f"The body is no picture that can be read: {error}.") from None
     offset = _offset(asked.cursor, mark)
-    request = SearchRequest(asked.scope, "", pixels, frozenset({By.PICTURE}), asked.limit, offset)
+    request = SearchRequest(asked.scope, "", pixels, frozenset({Retriever.PICTURE}), asked.limit, offset)
     return _page(parts, request, mark)
 
 
@@ -197,8 +197,8 @@ def _page(parts: ApiParts, request: SearchRequest, mark: str) -> Response:
 
 
 def _shown(hit: Hit) -> SceneHit:
-    places: dict[str, Any] = {f"{by}_rank": hit.match.ranks.get(by) for by in By}
-    near = {f"{by}_similarity": hit.match.similarities.get(by) for by in (By.MEANING, By.PICTURE)}
+    places: dict[str, Any] = {f"{by}_rank": hit.match.ranks.get(by) for by in Retriever}
+    near = {f"{by}_similarity": hit.match.similarities.get(by) for by in (Retriever.MEANING, Retriever.PICTURE)}
     marks = [{"start": start, "end": end} for start, end in hit.scene.marks]
     scene = {**vars(hit.scene), "scene_index": hit.scene.index, "marks": marks}
     return SceneHit.model_validate({**scene, **places, **near, "score": hit.match.score})

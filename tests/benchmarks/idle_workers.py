@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.scheduler.scheduler import VideoScheduler
-from actors.workers.catalog import BATCH_LIMITS, DEFERRED, MAKES
+from actors.workers.catalog import BATCH_LIMITS, DEFERRED, RESULT_TYPES
 from actors.workers.configs import Placement
 from actors.workers.fetch_slots import FetchLimit
 from actors.workers.fetchers import Fetchers
@@ -28,7 +28,7 @@ ANSWERS: Mapping[str, Any] = {
     "probe": MediaInfo(3.0, 0.0, 25.0, 64, 36, 0, "none", "none", 1),
     "list_downloads": [],
 }
-CALLS = (*MAKES, "discard", "list_downloads")
+CALLS = (*RESULT_TYPES, "discard", "list_downloads")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class IdlePlan:
     def root_is_remote(self) -> bool:
         return False
 
-    def held(self, kind: WorkerKind) -> float:
+    def resource_share(self, kind: WorkerKind) -> float:
         return 1.0
 
     def loader(self, kind: WorkerKind) -> Callable[[], LoadedWorker]:

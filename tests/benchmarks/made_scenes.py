@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.models.sources import BUNDLED
 from cluster.models.text import model_directory
 from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
@@ -71,9 +71,9 @@ class VectorSpace:
         return self.of_videos(_draw(rng, _POPULARITY, 1), rng, scenes=1)[0]
 
 
-def vector_spaces() -> dict[By, VectorSpace]:
+def vector_spaces() -> dict[Retriever, VectorSpace]:
     """Those of the two lists that measure by nearness."""
-    return {By.MEANING: VectorSpace(MEANING_DIM), By.PICTURE: VectorSpace(EMBEDDING_DIM)}
+    return {Retriever.MEANING: VectorSpace(MEANING_DIM), Retriever.PICTURE: VectorSpace(EMBEDDING_DIM)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class MadeScenes:
     owners: list[UUID]
     scenes: list[UUID]
     texts: list[str]
-    vectors: dict[By, Floats]
+    vectors: dict[Retriever, Floats]
 
 
 class Scenery:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.contracts.search import By, EngineAddress, ModelKeys
+from cluster.contracts.search import EngineAddress, ModelKeys, Retriever
 from cluster.store.index.outbox import page_of_videos
 from cluster.store.opensearch.client import open_client
 from cluster.store.opensearch.documents import index_body, read_documents
@@ -34,12 +34,12 @@ class OpenSearchEngine:
     name = "OpenSearch"
 
     def __init__(
-        self, postgres: PostgresEngine, pool: Pool, database_url: str, engine_url: str, models: Mapping[By, str]
+        self, postgres: PostgresEngine, pool: Pool, database_url: str, engine_url: str, models: Mapping[Retriever, str]
     ) -> None:
         self.address = EngineAddress(engine_url)
         self._postgres = postgres
         self._pool = pool
-        self._keys = ModelKeys(models[By.PICTURE], models[By.MEANING])
+        self._keys = ModelKeys(models[Retriever.PICTURE], models[Retriever.MEANING])
         self._client = open_client(self.address, _TIMEOUT_S)
         self._indexes = SearchIndexes(pool, database_url, self._client, self.address)
         self._index = OpenSearchIndex(self._client, alias_of(self.address.prefix, self._keys))
@@ -72,9 +72,9 @@ class OpenSearchEngine:
                 "nextval('search_versions'), count(*) FROM video_scenes GROUP BY video_id ON CONFLICT DO NOTHING"
             )
 
-    def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
+    def bare(self, by: Retriever, asked: Asked, limit: int) -> Callable[[], int]:
         """See :class:`SearchEngine`."""
-        if by is By.WORDS:
+        if by is Retriever.WORDS:
             (search,) = self._index.words_searches(asked.words, asked.scope, limit)
         else:
             search = nearest_search(by, asked.vectors[by], asked.scope, limit)

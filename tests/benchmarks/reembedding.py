@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from actors.workers.configs import KEY_FRAMES_PER_BATCH
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.files.scene_pictures import ScenePictures
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
@@ -46,7 +46,7 @@ POLL_S = 0.05
 BATCH = KEY_FRAMES_PER_BATCH["cpu"]
 CPUS = os.cpu_count() or 1
 
-Vectors = dict[tuple[UUID, By], NDArray[np.float32]]
+Vectors = dict[tuple[UUID, Retriever], NDArray[np.float32]]
 
 
 def compare(rounds: int, quick: bool, say: Callable[[str], None]) -> list[Comparison]:
@@ -84,16 +84,16 @@ class Stored:
     url: str
     scenes_url: str
     pool: Pool
-    models: dict[By, IndexedModel]
+    models: dict[Retriever, IndexedModel]
     scenes: list[LackingScene]
 
     def reembed(self) -> Spent:
         """All scenes by the product's pipeline, from when its actors are ready."""
-        from cluster.reembed.passes import Hands, Reembedding
+        from cluster.reembed.passes import ActorPoolSpec, Reembedding
 
         _forget_vectors(self.pool, self.models)
-        hands = Hands.free(load_settings(device="cpu"))
-        reembedding = Reembedding(self.url, self.scenes_url, self.models, hands)
+        actors = ActorPoolSpec.free(load_settings(device="cpu"))
+        reembedding = Reembedding(self.url, self.scenes_url, self.models, actors)
         seen: list[int] = []
 
         def work() -> None:
@@ -104,7 +104,7 @@ class Stored:
             _wait_for_actors(self.pool, 0)  # those of the round before end
             connection.execute("LOCK TABLE video_scenes IN ACCESS EXCLUSIVE MODE")
             worker.start()
-            _wait_for_actors(self.pool, hands.actors)
+            _wait_for_actors(self.pool, actors.actors)
         began_s = time.monotonic()
         worker.join()
         wall_s = time.monotonic() - began_s
@@ -158,8 +158,8 @@ def _embed_batch(start: int) -> Vectors:
     said = [scene for scene in batch if scene.text]
     seen = vision.encode_images(pictures[start : start + BATCH])
     meant = text.encode([scene.text for scene in said])
-    made = {(scene.scene_id, By.PICTURE): row for scene, row in zip(batch, seen, strict=True)}
-    return made | {(scene.scene_id, By.MEANING): row for scene, row in zip(said, meant, strict=True)}
+    made = {(scene.scene_id, Retriever.PICTURE): row for scene, row in zip(batch, seen, strict=True)}
+    return made | {(scene.scene_id, Retriever.MEANING): row for scene, row in zip(said, meant, strict=True)}
 
 
 @contextmanager
@@ -173,8 +173,8 @@ def stored_scenes(copies: int) -> Iterator[Stored]:
         store_clips(pool, UUID(int=1), Path(folder), copies)
         vision, text = load_vision_model("bundled", None, "cpu"), load_text_model("bundled", "cpu")
         models = {
-            By.PICTURE: IndexedModel(vision.key, "bundled", None, vision.dimensions),
-            By.MEANING: IndexedModel(text.key, "bundled", None, text.dimensions),
+            Retriever.PICTURE: IndexedModel(vision.key, "bundled", None, vision.dimensions),
+            Retriever.MEANING: IndexedModel(text.key, "bundled", None, text.dimensions),
         }
         for by, model in models.items():
             SearchModels(pool).adopt(by, model)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.contracts.search import By, EngineAddress, QueryVector, TextEncoder
+from cluster.contracts.search import EngineAddress, QueryVector, Retriever, TextEncoder
 from cluster.search.query_models import VisionEncoder
 from cluster.search.service import LIST_DEPTH
 from cluster.store.index.model_registry import IndexedModel, SearchModels
@@ -118,7 +118,7 @@ Opened = tuple[str, EngineAddress | None, SearchEngine]
 @contextmanager
 def _postgres(models: Models) -> Iterator[Opened]:
     vision, text = models
-    keys = {By.MEANING: text.key, By.PICTURE: vision.key}
+    keys = {Retriever.MEANING: text.key, Retriever.PICTURE: vision.key}
     with (
         postgres_server() as server,
         open_pool(server.url, max_size=3, name="bench") as pool,
@@ -130,14 +130,14 @@ def _postgres(models: Models) -> Iterator[Opened]:
 @contextmanager
 def _opensearch(models: Models) -> Iterator[Opened]:
     vision, text = models
-    keys = {By.MEANING: text.key, By.PICTURE: vision.key}
+    keys = {Retriever.MEANING: text.key, Retriever.PICTURE: vision.key}
     with (
         running(lambda folder: RealOpenSearch(folder / "opensearch", java_options=HEAP)) as server,
         _postgres(models) as (url, _, postgres),
         open_pool(url, max_size=8, name="bench") as pool,
     ):
-        SearchModels(pool).adopt(By.PICTURE, IndexedModel(vision.key, "bundled", None, vision.dimensions))
-        SearchModels(pool).adopt(By.MEANING, IndexedModel(text.key, "bundled", None, text.dimensions))
+        SearchModels(pool).adopt(Retriever.PICTURE, IndexedModel(vision.key, "bundled", None, vision.dimensions))
+        SearchModels(pool).adopt(Retriever.MEANING, IndexedModel(text.key, "bundled", None, text.dimensions))
         assert isinstance(postgres, PostgresEngine)
         with closing(OpenSearchEngine(postgres, pool, url, server.url, keys)) as engine:
             yield url, engine.address, engine
@@ -148,7 +148,7 @@ ENGINES = {"postgres": _postgres, "opensearch": _opensearch}
 
 def _recalls(engine: SearchEngine, scenery: Scenery, models: Models, queries: int, say: Say) -> list[Recall]:
     vision, text = models
-    keys = {By.MEANING: text.key, By.PICTURE: vision.key}
+    keys = {Retriever.MEANING: text.key, Retriever.PICTURE: vision.key}
     asked = [f"nearest to {number}" for number in range(queries)]
     rows = {by: np.stack([space.asked_by(one) for one in asked]) for by, space in scenery.spaces.items()}
     say("all vectors are compared with what is asked")

@@ -10,17 +10,17 @@ from pgvector import Vector
 from psycopg import Connection, sql
 from psycopg.rows import DictRow
 
-from cluster.contracts.search import By, QueryVector, Scope, WordsQuery
+from cluster.contracts.search import QueryVector, Retriever, Scope, WordsQuery
 from cluster.search.service import LIST_DEPTH
 from cluster.store.index.vector_tables import make_table
 from cluster.store.index.vocabulary import trigrams
 from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect
 from cluster.store.search.postgres_index import (
+    ITERATIVE_SCAN,
     PLAN_WORDS,
-    WALKING_ON,
     PostgresSearchIndex,
     SearchIndex,
-    as_languages_ask,
+    build_tsqueries,
     candidates,
     scenes_that_fit,
     walk_along_index,
@@ -45,7 +45,7 @@ class Asked:
     """A query as the engines get it."""
 
     words: WordsQuery
-    vectors: Mapping[By, QueryVector]
+    vectors: Mapping[Retriever, QueryVector]
     scope: Scope
 
 
@@ -67,7 +67,7 @@ class SearchEngine(Protocol):
         """Hold these scenes and no others."""
         ...
 
-    def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
+    def bare(self, by: Retriever, asked: Asked, limit: int) -> Callable[[], int]:
         """Asks for one list with what the product sends, all made ready, and says how many were found."""
         ...
 
@@ -81,7 +81,7 @@ class PostgresEngine:
 
     name = "Postgres"
 
-    def __init__(self, server: EmbeddedPostgres, pool: Pool, models: Mapping[By, str]) -> None:
+    def __init__(self, server: EmbeddedPostgres, pool: Pool, models: Mapping[Retriever, str]) -> None:
         self.index: SearchIndex = PostgresSearchIndex(pool)
         with pool.connection() as connection:
             spaces = vector_spaces()
@@ -93,7 +93,7 @@ class PostgresEngine:
         self._connection.execute(
             "SELECT set_config('hnsw.iterative_scan', %s, false), set_config('hnsw.ef_search', %s, false), "
             "set_config('enable_sort', 'off', false)",
-            (WALKING_ON, str(candidates(LIST_DEPTH))),
+            (ITERATIVE_SCAN, str(candidates(LIST_DEPTH))),
         )
 
     def close(self) -> None:
@@ -130,11 +130,11 @@ class PostgresEngine:
         connection.execute("VACUUM ANALYZE")
         return Filled(stored_s)
 
-    def bare(self, by: By, asked: Asked, limit: int) -> Callable[[], int]:
+    def bare(self, by: Retriever, asked: Asked, limit: int) -> Callable[[], int]:
         """See :class:`SearchEngine`."""
         scope = {"owner": asked.scope.owner_id, "limit": limit}
-        if by is By.WORDS:
-            question, words = as_languages_ask(asked.words)
+        if by is Retriever.WORDS:
+            question, words = build_tsqueries(asked.words)
             return partial(self._fitting, question.as_bytes(), words, scenes_that_fit(asked.scope).as_bytes(), scope)
         vector = asked.vectors[by]
         near = {
@@ -145,7 +145,7 @@ class PostgresEngine:
 
     def count(self, asked: Asked) -> int:
         """See :class:`SearchEngine`."""
-        return self.bare(By.WORDS, asked, _ALL)()
+        return self.bare(Retriever.WORDS, asked, _ALL)()
 
     def _fitting(self, question: bytes, words: dict[str, Any], statement: bytes, scope: dict[str, Any]) -> int:
         asked = self._for_words.execute(question, words).fetchone()

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import numpy as np
 
-from cluster.contracts.search import By, QueryVector, Scope, TextEncoder, parse_words
+from cluster.contracts.search import QueryVector, Retriever, Scope, TextEncoder, parse_words
 from cluster.search.query_models import VisionEncoder
 from cluster.search.service import LIST_DEPTH
 from serve_app.auth import mint_token
@@ -78,11 +78,11 @@ class Parties:
     client: SearchClient
     vision: VisionEncoder
     text: TextEncoder
-    spaces: Mapping[By, VectorSpace]
+    spaces: Mapping[Retriever, VectorSpace]
 
     def asked(self, query: str) -> Asked:
         """The form of a query that the engine gets."""
-        keys = {By.MEANING: self.text.key, By.PICTURE: self.vision.key}
+        keys = {Retriever.MEANING: self.text.key, Retriever.PICTURE: self.vision.key}
         vectors = {by: QueryVector(keys[by], space.asked_by(query)) for by, space in self.spaces.items()}
         return Asked(parse_words(query), vectors, Scope(MOST))
 
@@ -117,7 +117,7 @@ def _around(parties: Parties, query: str) -> dict[str, Callable[[], object]]:
 def _bare(parties: Parties, query: str) -> dict[str, Callable[[], object]]:
     """The engine's three lists."""
     asked = parties.asked(query)
-    return {f"{BARE}: {by}": parties.engine.bare(by, asked, LIST_DEPTH) for by in By}
+    return {f"{BARE}: {by}": parties.engine.bare(by, asked, LIST_DEPTH) for by in Retriever}
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def measure_common_words(parties: Parties, scenery: Scenery) -> list[CommonWord]
 def _common(parties: Parties, word: str) -> CommonWord:
     asked = parties.asked(word)
     count = parties.engine.count(asked)
-    words, search = parties.engine.bare(By.WORDS, asked, LIST_DEPTH), partial(parties.client.search, word)
+    words, search = parties.engine.bare(Retriever.WORDS, asked, LIST_DEPTH), partial(parties.client.search, word)
     words()
     search()
     return CommonWord(word, count, *(statistics.median(_ms(way) for _ in range(_TIMES)) for way in (words, search)))

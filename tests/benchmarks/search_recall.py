@@ -6,7 +6,7 @@ from uuid import UUID
 
 import numpy as np
 
-from cluster.contracts.search import By, QueryVector, Scope
+from cluster.contracts.search import QueryVector, Retriever, Scope
 from tests.benchmarks.made_scenes import HUNDREDTH, MOST, SCENES_PER_VIDEO, TENTH, Floats, MadeScenes, Scenery
 from tests.benchmarks.search_engines import SearchEngine
 
@@ -23,7 +23,7 @@ class Recall:
     ``asked_ten``: where ten were asked for; ``asked_deep``: among the first ten of as many as the search asks for.
     """
 
-    by: By
+    by: Retriever
     owner: UUID
     asked_ten: float
     asked_deep: float
@@ -31,8 +31,8 @@ class Recall:
 
 
 def exactly_nearest(
-    scenery: Scenery, vectors: Mapping[By, Floats], owners: Sequence[UUID]
-) -> dict[tuple[By, UUID], list[set[UUID]]]:
+    scenery: Scenery, vectors: Mapping[Retriever, Floats], owners: Sequence[UUID]
+) -> dict[tuple[Retriever, UUID], list[set[UUID]]]:
     """For each list and owner, of each query (a row) the ten nearest scenes of all."""
     best = {(by, owner): _Best(len(rows)) for by, rows in vectors.items() for owner in owners}
     for made in scenery:
@@ -68,8 +68,8 @@ class _Best:
 
 def measure_recall(
     engine: SearchEngine,
-    exact: Mapping[tuple[By, UUID], Sequence[set[UUID]]],
-    vectors: Mapping[By, Sequence[QueryVector]],
+    exact: Mapping[tuple[Retriever, UUID], Sequence[set[UUID]]],
+    vectors: Mapping[Retriever, Sequence[QueryVector]],
     deep: int,
     say: Callable[[str], None],
 ) -> list[Recall]:

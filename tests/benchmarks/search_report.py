@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.search.service import LIST_DEPTH
 from tests.benchmarks.search_engines import Filled
 from tests.benchmarks.search_latency import AGAIN, BARE, MODELS, REACH, WHOLE, CommonWord, Latencies
@@ -60,7 +60,7 @@ def _latency(found: Found) -> Iterator[list[str]]:
         AGAIN: "the same once more, when the models need not be asked",
         MODELS: "the two models alone",
         BARE: f"{bare}: three lists, ready-made vectors",
-        **{f"{BARE}: {by}": f"its list by {by}" for by in By},
+        **{f"{BARE}: {by}": f"its list by {by}" for by in Retriever},
     }
     yield [
         f"One request at a time, {len(latencies.ms[WHOLE])} different queries of 1 to 4 words, each asked in every way "

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import uvicorn
 
-from cluster.contracts.search import By, EngineAddress, TextEncoder
+from cluster.contracts.search import EngineAddress, Retriever, TextEncoder
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
 from cluster.search.active_models import ModelName
@@ -85,7 +85,7 @@ def main(url: str, engine_url: str | None = None) -> None:
     """Serve until stopped by a signal."""
     vision, text = bundled_models()
     spaces = vector_spaces()
-    seen, meant = _SeenElsewhere(vision, spaces[By.PICTURE]), _MeantElsewhere(text, spaces[By.MEANING])
+    seen, meant = _SeenElsewhere(vision, spaces[Retriever.PICTURE]), _MeantElsewhere(text, spaces[Retriever.MEANING])
     with open_api_pool(url) as pool, socket.create_server(("127.0.0.1", 0)) as listening:
         loaders = ModelLoaders(ModelName(seen.key), lambda _: seen, ModelName(meant.key), lambda _: meant)
         search = SearchService(

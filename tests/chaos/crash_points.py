@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.vector_tables import make_table
 from cluster.store.postgres.connections import Pool, open_pool
 from cluster.store.queue.lease_recovery import LeaseRecovery
@@ -29,7 +29,7 @@ from tests.chaos.invariants import violations
 from tests.chaos.marked_results import MODEL
 from tests.chaos.queue import watched_postgres
 from tests.chaos.queue_plan import RULE, Plan, misfits, plan_of, submission_of
-from tests.chaos.queue_processes import Nursery, nursery
+from tests.chaos.queue_processes import ProcessPool, nursery
 from tests.chaos.queue_worker import Scheduler, WorkerConfig
 from tests.support.vector_lengths import EMBEDDING_DIM
 
@@ -59,8 +59,8 @@ class Counts:
         yield from (f"VIOLATION {line}" for line in self.violations)
 
 
-class _Executioner:
-    def __init__(self, seed: int, url: str, pool: Pool, folder: Path, schedulers: Nursery) -> None:
+class Killer:
+    def __init__(self, seed: int, url: str, pool: Pool, folder: Path, schedulers: ProcessPool) -> None:
         self.seed = seed
         self.submitted: dict[UUID, int] = {}
         self.cancelled: set[UUID] = set()
@@ -114,7 +114,7 @@ class _Executioner:
         with self._pool.connection() as connection:
             connection.execute("DELETE FROM scene_vector_tables WHERE model = %s", (MODEL,))
             if not SCENARIOS[config.scenario].new_model:
-                make_table(connection, By.PICTURE, MODEL, EMBEDDING_DIM)
+                make_table(connection, Retriever.PICTURE, MODEL, EMBEDDING_DIM)
         process = self._schedulers.start("tests.chaos.crash_scenarios:die", json.dumps(asdict(config)))
         return self._schedulers.wait(process)
 
@@ -161,7 +161,7 @@ def run(seed: int, progress: Callable[[str], None] | None = None) -> Counts:
         open_pool(server.url, max_size=1, name="owner") as pool,
         nursery() as schedulers,
     ):
-        executioner = _Executioner(seed, server.url, pool, folder, schedulers)
+        executioner = Killer(seed, server.url, pool, folder, schedulers)
         with closing(executioner):
             for scenario in SCENARIOS:
                 for point, what in enumerate(executioner.points_of(scenario)):

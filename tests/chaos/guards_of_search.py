@@ -39,7 +39,7 @@ ENGINE = [
     Guard(
         "engine: scenes are noted where they are written",
         SCENES,
-        "            raise_version(connection, video_id, len(scenes))\n",
+        "            enqueue_index_update(connection, video_id, len(scenes))\n",
         "",
         (f"{_FOLLOWED}test_a_video_is_found_once_it_was_followed_and_a_repeat_changes_nothing",),
     ),
@@ -102,7 +102,7 @@ ENGINE = [
     Guard(
         "engine: another cluster's index is not taken",
         INDEXES,
-        "            self._refuse_strangers(alias)\n",
+        "            self._check_alias_owned(alias)\n",
         "",
         (f"{_FOLLOWED}test_another_clusters_index_is_not_taken",),
     ),

@@ -11,7 +11,7 @@ _RULES = "tests/unit/test_token_rules.py::"
 _KEYS = "tests/unit/test_public_keys.py::"
 _HTTP = "tests/integration/test_auth.py::"
 _BAD = (f"{_RULES}test_no_bad_token_names_a_user",)
-_DOORS = "tests/unit/test_doors.py::"
+_DOORS = "tests/unit/test_route_guards.py::"
 _FILES = "tests/unit/test_secret_files.py::"
 _ADMINS = f"{_DOORS}test_users_pass_where_users_may_and_admins_everywhere"
 _OPTIONS = 'options={"require": ["exp", "sub", "aud"]},'
@@ -134,14 +134,14 @@ TOKENS = [
         DOOR,
         "if len(sent) > 1:",
         "if len(sent) < 0:",
-        ("tests/unit/test_doors.py::test_two_tokens_are_none",),
+        ("tests/unit/test_route_guards.py::test_two_tokens_are_none",),
     ),
     Guard(
         "the scheme is Bearer",
         DOOR,
         'if scheme.lower() != "bearer" or not token:',
         "if not token:",
-        ("tests/unit/test_doors.py::test_a_token_of_another_scheme_is_none",),
+        ("tests/unit/test_route_guards.py::test_a_token_of_another_scheme_is_none",),
     ),
     Guard("admins alone", DOOR, "if not _verifier(request).is_admin(user_id):", "if user_id is None:", (_ADMINS,)),
     Guard(

@@ -162,8 +162,8 @@ _REMAINS = [
     Guard(
         "a failed attempt removes its download",
         ATTEMPT,
-        "            let_go(failed)\n            await self._discard()\n",
-        "            let_go(failed)\n",
+        "            clear_traceback_frames(failed)\n            await self._discard()\n",
+        "            clear_traceback_frames(failed)\n",
         (f"{_ATTEMPTS}test_a_failed_stage_is_settled_and_its_neighbour_given_up",),
     ),
     Guard(
@@ -216,14 +216,14 @@ _REMAINS = [
         ATTEMPT,
         "                await asyncio.sleep(delay_s)",
         "                raise",
-        ("tests/integration/test_no_fault_of_the_video.py::test_a_failure_is_written_down_once_the_database_answers",),
+        ("tests/integration/test_infrastructure_failures.py::test_a_failure_is_written_down_once_the_database_answers",),
     ),
     Guard(
         "a disk that is full is told",
         ATTEMPT,
         "if failure.error_type == NoSpace.__name__:",
         "if not failure.error_type:",
-        ("tests/integration/test_no_fault_of_the_video.py::test_a_full_disk_is_told_and_costs_no_attempt",),
+        ("tests/integration/test_infrastructure_failures.py::test_a_full_disk_is_told_and_costs_no_attempt",),
     ),
     Guard(
         "one bad row of the ledger stops nobody else",

@@ -21,7 +21,7 @@ from cluster.store.postgres.connections import Pool
 from cluster.store.queue.reprocessing import retry
 from cluster.store.queue.submissions import cancel, submit
 from tests.chaos.queue_plan import submission_of
-from tests.chaos.queue_processes import Nursery
+from tests.chaos.queue_processes import ProcessPool
 from tests.chaos.queue_sleepers import Sleepers
 from tests.chaos.queue_worker import WorkerConfig, until_answered
 
@@ -55,7 +55,7 @@ class LoadSize:
 class Load:
     """One run. ``url`` is how the schedulers reach Postgres, ``pool`` how the owners do."""
 
-    def __init__(self, size: LoadSize, nursery: Nursery, pool: Pool, url: str, log: Path) -> None:
+    def __init__(self, size: LoadSize, nursery: ProcessPool, pool: Pool, url: str, log: Path) -> None:
         self.size = size
         self.rng = random.Random(size.seed)
         self.submitted: dict[UUID, int] = {}

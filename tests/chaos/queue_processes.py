@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = ("tests.chaos.queue_worker", "tests.chaos.crash_scenarios")
 
 
-class Nursery:
+class ProcessPool:
     """The parent's end. Statuses are as ``subprocess`` gives them: -9 is SIGKILL."""
 
     def __init__(self) -> None:
@@ -89,9 +89,9 @@ class Nursery:
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
+def nursery() -> Iterator[ProcessPool]:
     """A nursery that leaves no process behind."""
-    opened = Nursery()
+    opened = ProcessPool()
     try:
         yield opened
     finally:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import psutil
 
-from cluster.contracts.search import By, EngineAddress, Scope
+from cluster.contracts.search import EngineAddress, Retriever, Scope
 from cluster.search.active_models import ModelName
 from cluster.search.query_models import ModelLoaders, QueryModels
 from cluster.search.service import SearchRequest, SearchService
@@ -186,7 +186,9 @@ def _expect_all_well(scene: _Scene, counts: Counts) -> None:
 def _search(scene: _Scene, done: threading.Event, counts: Counts) -> None:
     models = QueryModels(scene.pool, ModelLoaders.on_cpu(BUNDLED, BUNDLED, threads=1), ahead=True)
     service = SearchService(index_opener(scene.pool, scene.address), models, scene.pool)
-    request = SearchRequest(Scope(OWNER), "a red circle in front of the sea", by=frozenset({By.PICTURE, By.MEANING}))
+    request = SearchRequest(
+        Scope(OWNER), "a red circle in front of the sea", by=frozenset({Retriever.PICTURE, Retriever.MEANING})
+    )
     while not done.wait(0.05):
         try:
             hits = service.search(request).hits

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from actors.maintenance.index_sweep import IndexSweep
 from cluster.contracts.errors import SearchUnavailable
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
-from cluster.contracts.search import By, EngineAddress, ModelKeys, QueryVector, Scope, parse_words
+from cluster.contracts.search import EngineAddress, ModelKeys, QueryVector, Retriever, Scope, parse_words
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.index.model_registry import IndexedModel, SearchModels
 from cluster.store.opensearch.client import open_client
@@ -155,8 +155,8 @@ def _indexed(rng: random.Random) -> Iterator[Indexed]:
         open_pool(server.url, max_size=16, name="chaos") as pool,
     ):
         for by, key, length in (
-            (By.PICTURE, MODELS.vision, EMBEDDING_DIM),
-            (By.MEANING, MODELS.text, MEANING_DIM),
+            (Retriever.PICTURE, MODELS.vision, EMBEDDING_DIM),
+            (Retriever.MEANING, MODELS.text, MEANING_DIM),
         ):
             SearchModels(pool).adopt(by, IndexedModel(key, key, None, length))
         yield Indexed(pool, server.url, engine, rng)
@@ -250,7 +250,7 @@ def _search(indexed: Indexed, done: threading.Event, counts: Counts) -> None:
     while not done.is_set():
         try:
             words = index.words(parse_words(rng.choice(WORDS)), Scope(OWNER), 10)
-            near = index.nearest(By.PICTURE, QueryVector(MODELS.vision, vector), Scope(OWNER), 10)
+            near = index.nearest(Retriever.PICTURE, QueryVector(MODELS.vision, vector), Scope(OWNER), 10)
         except Exception as error:  # whatever it is, it is counted
             counts.violations.append(f"a search failed: {error}")
         else:

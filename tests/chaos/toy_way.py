@@ -22,7 +22,7 @@ from uuid import UUID, uuid5
 import numpy as np
 
 from actors.attempt.pipeline import ENGINE_CALL
-from actors.workers.catalog import MAKES, SHORT_VIDEOS_S, SMALL_FILES_BYTES
+from actors.workers.catalog import RESULT_TYPES, SHORT_VIDEOS_S, SMALL_FILES_BYTES
 from actors.workers.configs import Placement
 from actors.workers.fetch_slots import FetchLimit
 from actors.workers.worker import SMALL_BYTES, LoadedWorker
@@ -98,7 +98,7 @@ class ToyPlan:
         pools = [kind for kind in WorkerKind if kind is not WorkerKind.FETCHER]
         return {kind: Placement(counts.get(kind, self.others), self.cpus) for kind in pools}
 
-    def held(self, kind: WorkerKind) -> float:
+    def resource_share(self, kind: WorkerKind) -> float:
         return 1.0
 
     def loader(self, kind: WorkerKind) -> Callable[[], LoadedWorker]:
@@ -142,9 +142,9 @@ class _ToyLoader:
         pool = open_pool(self.plan.database_url, min_size=1, max_size=2, name="toy-worker")
         toys = _Toys(self.plan, SceneStore(pool), StageResults(pool))
         # Postgres finds the scenes itself, and no toy is a file of this machine.
-        names = MAKES.keys() - {ENGINE_CALL, "locate"} | {"discard", "list_downloads"}
+        names = RESULT_TYPES.keys() - {ENGINE_CALL, "locate"} | {"discard", "list_downloads"}
         calls = {name: getattr(toys, name) for name in names}
-        return LoadedWorker(calls, batched=frozenset({"describe", "transcribe"}), makes=MAKES)
+        return LoadedWorker(calls, batched=frozenset({"describe", "transcribe"}), makes=RESULT_TYPES)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import ray
 
 from cluster.cli.reembed_command import drop_old_vectors
 from cluster.contracts.errors import ConfigurationError, ModelChanged
-from cluster.contracts.search import By, ModelKeys, Scope
+from cluster.contracts.search import ModelKeys, Retriever, Scope
 from cluster.models.text import load_text_model
 from cluster.models.vision import load_vision_model
-from cluster.reembed.run import Outcome, Wish, reembed
+from cluster.reembed.run import Outcome, ReembedRequest, reembed
 from cluster.search.active_models import ModelName
 from cluster.search.query_models import ModelLoaders, QueryModels
 from cluster.search.service import SearchRequest, SearchService
@@ -54,8 +54,10 @@ class Others:
     text: Path
 
     @property
-    def wish(self) -> Wish:
-        return Wish({By.PICTURE: ModelName(str(self.vision)), By.MEANING: ModelName(str(self.text))})
+    def wish(self) -> ReembedRequest:
+        return ReembedRequest(
+            {Retriever.PICTURE: ModelName(str(self.vision)), Retriever.MEANING: ModelName(str(self.text))}
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,23 +112,25 @@ def assert_no_difference(settings: Settings, pool: Pool, url: str, indexes: int)
             assert (verdict.differences, verdict.compared > 0) == (0, True), verdict
 
 
-def nearest(service: SearchService, by: By) -> float:
+def nearest(service: SearchService, by: Retriever) -> float:
     """The similarity of what is found first, which shows by which model it was looked for."""
     (hit,) = service.search(SearchRequest(Scope(OWNER), QUERY, by=frozenset({by}), limit=1)).hits
     return round(hit.match.similarities[by], 4)
 
 
-def nearest_stored(pool: Pool, by: By, encoded: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", key: str) -> float:
+def nearest_stored(
+    pool: Pool, by: Retriever, encoded: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", key: str
+) -> float:
     """The same among the stored vectors of a model."""
     return round(max(float(vector @ encoded) for vector in stored_vectors(pool, by, key).values()), 4)
 
 
-def change(settings: Settings, url: str, wish: Wish, said: list[str] | None = None) -> Outcome:
+def change(settings: Settings, url: str, wish: ReembedRequest, said: list[str] | None = None) -> Outcome:
     return reembed(settings, url, wish, nullcontext, (said if said is not None else []).append)
 
 
 def vectors_of(pool: Pool, key: str) -> int:
-    return len(stored_vectors(pool, By.PICTURE, key))
+    return len(stored_vectors(pool, Retriever.PICTURE, key))
 
 
 @pytest.mark.parametrize("settings", ["postgres", "opensearch"], indirect=True)
@@ -135,13 +139,13 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
 ) -> None:
     scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes", copies=3)
     index_all(settings, pool, database_url)
-    old = {by: nearest(service, by) for by in (By.PICTURE, By.MEANING)}
-    found: list[dict[By, float]] = []
+    old = {by: nearest(service, by) for by in (Retriever.PICTURE, Retriever.MEANING)}
+    found: list[dict[Retriever, float]] = []
     over = threading.Event()
 
     def keep_searching() -> None:
         while not over.wait(0.05):
-            found.append({by: nearest(service, by) for by in (By.PICTURE, By.MEANING)})
+            found.append({by: nearest(service, by) for by in (Retriever.PICTURE, Retriever.MEANING)})
 
     said: list[str] = []
     stored = [scenes]
@@ -169,10 +173,10 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     vision = load_vision_model(str(others.vision), None, "cpu", 1)
     text = load_text_model(str(others.text), "cpu", 1)
     new = {
-        By.PICTURE: nearest_stored(pool, By.PICTURE, vision.encode_texts([QUERY])[0], vision.key),
-        By.MEANING: nearest_stored(pool, By.MEANING, text.encode([QUERY])[0], text.key),
+        Retriever.PICTURE: nearest_stored(pool, Retriever.PICTURE, vision.encode_texts([QUERY])[0], vision.key),
+        Retriever.MEANING: nearest_stored(pool, Retriever.MEANING, text.encode([QUERY])[0], text.key),
     }
-    for by in (By.PICTURE, By.MEANING):
+    for by in (Retriever.PICTURE, Retriever.MEANING):
         answers = [answer[by] for answer in found] + [nearest(service, by)]
         turn = answers.index(new[by])
         assert new[by] != old[by]
@@ -211,10 +215,10 @@ def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
         ).fetchall()
         connection.execute("DELETE FROM scene_embeddings")
         connection.execute("DELETE FROM scene_meanings")
-    assert change(settings, database_url, Wish()).embedded == scenes
+    assert change(settings, database_url, ReembedRequest()).embedded == scenes
     assert {by: model.key for by, model in SearchModels(pool).active().items()} == {
-        By.PICTURE: models.vision.key,
-        By.MEANING: models.text.key,
+        Retriever.PICTURE: models.vision.key,
+        Retriever.MEANING: models.text.key,
     }
     with pool.connection() as connection:
         pictures, meanings = (
@@ -237,17 +241,17 @@ def test_a_bad_key_frame_is_named_and_nothing_is_switched_unless_allowed(
     missing, broken, *_ = sorted((tmp_path / "data" / "scenes").rglob("*-key.jpg"))
     missing.unlink()
     broken.write_bytes(broken.read_bytes()[:500])
-    wish = Wish({By.PICTURE: ModelName(str(others.vision))})
-    old = nearest(service, By.PICTURE)
+    wish = ReembedRequest({Retriever.PICTURE: ModelName(str(others.vision))})
+    old = nearest(service, Retriever.PICTURE)
     outcome = change(settings, database_url, wish)
     assert (outcome.embedded, outcome.lacking, outcome.switched) == (scenes - 2, 2, {})
     assert sorted(reason.partition(".jpg")[0].rpartition("/")[2] for reason in outcome.failures.values()) == sorted(
         path.stem for path in (missing, broken)
     )
-    assert nearest(service, By.PICTURE) == old
-    allowed = change(settings, database_url, Wish(wish.models, allow_missing=True))
-    assert (allowed.embedded, allowed.lacking, list(allowed.switched)) == (0, 2, [By.PICTURE])
-    assert nearest(service, By.PICTURE) != old
+    assert nearest(service, Retriever.PICTURE) == old
+    allowed = change(settings, database_url, ReembedRequest(wish.models, allow_missing=True))
+    assert (allowed.embedded, allowed.lacking, list(allowed.switched)) == (0, 2, [Retriever.PICTURE])
+    assert nearest(service, Retriever.PICTURE) != old
 
 
 COPIED = 40
@@ -265,7 +269,7 @@ def test_killed_it_goes_on_where_it_was(
     scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes") * (1 + COPIED)
     with pool.connection() as connection:
         connection.execute(COPY, {"copies": COPIED})
-    SearchModels(pool).adopt(By.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None, 512))
+    SearchModels(pool).adopt(Retriever.PICTURE, IndexedModel(bundled_models().vision.key, "bundled", None, 512))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEIMDEX_")},
         "HEIMDEX_DATABASE_URL": database_url,
@@ -283,7 +287,7 @@ def test_killed_it_goes_on_where_it_was(
     first.send_signal(signal.SIGKILL)
     first.communicate()
     active = SearchModels(pool).by_state()
-    assert (list(active[State.ACTIVE]), active[State.FILLING][By.PICTURE].key) == ([By.PICTURE], key)
+    assert (list(active[State.ACTIVE]), active[State.FILLING][Retriever.PICTURE].key) == ([Retriever.PICTURE], key)
     second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     assert vectors_of(pool, key) == scenes
@@ -294,14 +298,16 @@ def test_killed_it_goes_on_where_it_was(
     ]  # fmt: skip
     assert "set HEIMDEX_CLIP_MODEL and" in second.stderr.splitlines()[-2]  # behind the progress
     assert f"searches are by picture {key} from now on" in second.stdout
-    assert SearchModels(pool).active()[By.PICTURE].key == key
+    assert SearchModels(pool).active()[Retriever.PICTURE].key == key
 
 
 def test_models_that_cannot_be_used_are_refused_in_a_sentence(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings
 ) -> None:
     with pytest.raises(ConfigurationError, match="not an open_clip model"):
-        change(settings, database_url, Wish({By.PICTURE: ModelName(str(tmp_path))}))
+        change(settings, database_url, ReembedRequest({Retriever.PICTURE: ModelName(str(tmp_path))}))
     with pytest.raises(ConfigurationError, match="reads pictures of 96 px, key frames are kept with 64"):
-        change(settings.model_copy(update={"key_frame_px": 64}), database_url, Wish({By.PICTURE: BUNDLED}))
+        change(
+            settings.model_copy(update={"key_frame_px": 64}), database_url, ReembedRequest({Retriever.PICTURE: BUNDLED})
+        )
     assert SearchModels(pool).by_state()[State.FILLING] == {}

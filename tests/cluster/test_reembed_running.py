@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.demo import clips
 from cluster.models.vision import load_vision_model
 from cluster.store.postgres.connections import Pool
@@ -25,7 +25,7 @@ def vectors(pool: Pool) -> dict[str, int]:
     """Number of scenes that have a vector, by model."""
     with pool.connection() as connection:
         rows = connection.execute("SELECT model FROM scene_vector_tables WHERE space = 'picture'").fetchall()
-    return {row["model"]: len(stored_vectors(pool, By.PICTURE, row["model"])) for row in rows}
+    return {row["model"]: len(stored_vectors(pool, Retriever.PICTURE, row["model"])) for row in rows}
 
 
 def test_a_cluster_that_is_up_changes_over_and_back(

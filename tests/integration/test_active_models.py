@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.search.active_models import ActiveModel, ModelName
 from cluster.store.index.model_registry import IndexedModel, SearchModels
 from cluster.store.postgres.connections import Pool
@@ -57,20 +57,20 @@ Opener = Callable[[ModelName], ActiveModel[Loaded]]
 
 @pytest.fixture
 def opened(models: SearchModels, shelf: Shelf) -> Opener:
-    return lambda configured: ActiveModel(models, By.PICTURE, configured, shelf.load)
+    return lambda configured: ActiveModel(models, Retriever.PICTURE, configured, shelf.load)
 
 
 def change(models: SearchModels, model: IndexedModel) -> None:
-    models.begin(By.PICTURE, model)
-    models.switch({By.PICTURE: model.key})
+    models.begin(Retriever.PICTURE, model)
+    models.switch({Retriever.PICTURE: model.key})
 
 
 def test_another_model_is_loaded_once_it_is_active_and_kept(models: SearchModels, shelf: Shelf, opened: Opener) -> None:
     held = opened(OLD)
     assert held.current(models.by_state()) == Loaded("old@1")
-    models.begin(By.PICTURE, shelf.indexed(NEW))
+    models.begin(Retriever.PICTURE, shelf.indexed(NEW))
     assert held.current(models.by_state()) == Loaded("old@1")
-    models.switch({By.PICTURE: shelf.key(NEW)})
+    models.switch({Retriever.PICTURE: shelf.key(NEW)})
     assert [held.current(models.by_state()) for _ in range(2)] == [Loaded("new@1")] * 2
     models.rollback()
     assert held.current(models.by_state()) == Loaded("old@1")
@@ -79,7 +79,7 @@ def test_another_model_is_loaded_once_it_is_active_and_kept(models: SearchModels
 
 def test_a_model_that_is_to_come_is_loaded_beside_the_work(models: SearchModels, shelf: Shelf, opened: Opener) -> None:
     held = opened(OLD)
-    models.begin(By.PICTURE, shelf.indexed(NEW))
+    models.begin(Retriever.PICTURE, shelf.indexed(NEW))
     shelf.delay.clear()
     for _ in range(3):
         held.load_ahead(models.by_state())
@@ -87,7 +87,7 @@ def test_a_model_that_is_to_come_is_loaded_beside_the_work(models: SearchModels,
     shelf.delay.set()
     while "new" not in shelf.taken:
         threading.Event().wait(0.001)
-    models.switch({By.PICTURE: shelf.key(NEW)})
+    models.switch({Retriever.PICTURE: shelf.key(NEW)})
     assert held.current(models.by_state()) == Loaded("new@1")
 
 
@@ -133,7 +133,7 @@ def test_default_model_gives_way_to_the_stored_vectors_model(
 
 def test_a_default_is_the_first_model_where_none_is_stored(models: SearchModels, opened: Opener) -> None:
     opened(ModelName("default", chosen=False))
-    assert models.active()[By.PICTURE].key == "default@1"
+    assert models.active()[Retriever.PICTURE].key == "default@1"
 
 
 def test_loaded_model_of_another_length_is_refused(models: SearchModels, shelf: Shelf, opened: Opener) -> None:

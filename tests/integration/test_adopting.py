@@ -16,7 +16,7 @@ from cluster.cli.adopt import Report, look, take_over_left
 from cluster.cli.adopt_command import report_json
 from cluster.cli.thumbnails import Thumbnails
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, Scope, parse_words
+from cluster.contracts.search import Retriever, Scope, parse_words
 from cluster.files.fetch_limits import fetch_limits
 from cluster.files.scene_pictures import ScenePictures
 from cluster.settings import Settings, load_settings
@@ -99,7 +99,7 @@ def test_adopted_scenes_are_found_by_words(adopted: Pool, existing_url: str) -> 
 
 def test_scenes_without_key_frame_are_not_stale(adopted: Pool, existing_url: str) -> None:
     PostgresCheck(adopted, existing_url).repair()
-    SearchModels(adopted).adopt(By.PICTURE, IndexedModel("p@1", "p", None, 512))
+    SearchModels(adopted).adopt(Retriever.PICTURE, IndexedModel("p@1", "p", None, 512))
     assert PostgresCheck(adopted, existing_url).verify().counts[Kind.STALE_MODEL] == 0
     with connect(existing_url) as connection:
         connection.execute("UPDATE video_scenes SET key_frame_url = 'file:///k.jpg' WHERE index = 0")
@@ -306,7 +306,7 @@ def test_settings_of_a_database_change_nothing(existing_url: str, settings: str)
         connection.execute(settings.format(database=database).encode())
     apply_migrations(existing_url)
     with open_pool(existing_url, max_size=2, name="tests") as pool:
-        SearchModels(pool).adopt(By.PICTURE, IndexedModel("p@1", "p", None, 768))
+        SearchModels(pool).adopt(Retriever.PICTURE, IndexedModel("p@1", "p", None, 768))
         PostgresCheck(pool, existing_url).repair()
         assert PostgresCheck(pool, existing_url).verify().differences == 0
         assert {video.failed_at.tzinfo for video in quarantine(pool, 50)[0]} == {UTC}

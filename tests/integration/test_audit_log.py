@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from cluster.contracts.audit import Action, ObjectKind, admin, command_line
 from cluster.contracts.results import StageFailure
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.contracts.stages import Blame
 from cluster.contracts.videos import Submission
 from cluster.runtime.settings_record import IS_SET, note_settings
@@ -193,10 +193,10 @@ def test_a_cancelled_video_says_by_whom(
 def test_changed_models_are_written_down(pool: Pool) -> None:
     models = SearchModels(pool)
     old, new = (IndexedModel(key, key, None, 8) for key in ("old@1", "new@1"))
-    models.begin(By.MEANING, old)
-    models.switch({By.MEANING: old.key})
-    models.begin(By.MEANING, new)
-    models.switch({By.MEANING: new.key})
+    models.begin(Retriever.MEANING, old)
+    models.switch({Retriever.MEANING: old.key})
+    models.begin(Retriever.MEANING, new)
+    models.switch({Retriever.MEANING: new.key})
     models.rollback()
     models.drop_old()
     changes = [("change_models", "old@1"), ("change_models", "new@1"), ("change_models", "old@1")]

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from cluster.contracts.database_url import DatabaseRole
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
 from cluster.store.index.model_registry import IndexedModel, SearchModels
@@ -77,8 +77,8 @@ def lost(folder: Path, settings: Settings) -> dict[str, Any]:
     with launch.open_database(settings) as url:
         with open_pool(url, max_size=2, name="tests") as pool:
             models = SearchModels(pool)
-            models.adopt(By.PICTURE, IndexedModel(VISION.key, "ViT-B-32", "openai", VISION.dimensions))
-            models.adopt(By.MEANING, IndexedModel(TEXT.key, "words", None, TEXT.dimensions))
+            models.adopt(Retriever.PICTURE, IndexedModel(VISION.key, "ViT-B-32", "openai", VISION.dimensions))
+            models.adopt(Retriever.MEANING, IndexedModel(TEXT.key, "words", None, TEXT.dimensions))
             add_video(pool, OWNER, SCENES)
         assert settings.resolved_owner_id
         picture = settings.data_dir / "scenes" / "00000.jpg"

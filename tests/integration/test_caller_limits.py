@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from starlette.testclient import TestClient
 
-from cluster.contracts.search import By, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.contracts.search import ModelKeys, QueryVector, RankedScene, Retriever, Scope, WordsQuery
 from cluster.search.service import SearchService
 from cluster.store.postgres.connections import Pool, connect, open_pool
 from cluster.store.search.engines import index_opener
@@ -115,7 +115,7 @@ class HeldIndex:
             self.running -= 1
         return []
 
-    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+    def nearest(self, by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         return []
 
 

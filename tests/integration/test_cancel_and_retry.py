@@ -35,7 +35,7 @@ from tests.support.queued_videos import (
     runs,
     scenes,
     transcript,
-    until_somebody_waits,
+    until_a_session_waits,
 )
 
 OTHER = UUID(int=8)
@@ -190,7 +190,7 @@ def test_a_video_that_is_claimed_while_it_is_cancelled_is_cancelled(pool: Pool, 
                 (video_id,),
             )
             cancelling = threads.submit(cancel, pool, [video_id])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
         assert cancelling.result(timeout=10) == [video_id]
     assert (status(pool, video_id), everything(pool)[1]) == ("CANCELLED", [])
 
@@ -202,7 +202,7 @@ def test_a_video_that_fails_while_it_is_cancelled_has_failed(pool: Pool, queue: 
             failing.execute("DELETE FROM video_leases WHERE video_id = %s", (video.id,))
             failing.execute("UPDATE videos SET status = 'FAILED' WHERE id = %s", (video.id,))
             cancelling = threads.submit(cancel, pool, [video.id])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
         assert cancelling.result(timeout=10) == []
     assert status(pool, video.id) == "FAILED"
 

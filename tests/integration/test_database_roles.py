@@ -16,7 +16,7 @@ from cluster.cli.finding import Finding
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.results import StageFailure, StageReport
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.contracts.stages import Blame, Outcome, Stage
 from cluster.contracts.videos import Origin, Submission
 from cluster.settings import load_settings
@@ -272,7 +272,7 @@ def test_worker_may_not(database_url: str, statement: str) -> None:
 
 def test_worker_takes_a_video_all_its_way(database_url: str) -> None:
     with pool_as(database_url, WORKER) as pool, pool_as(database_url, API) as api:
-        SearchModels(pool).adopt(By.PICTURE, BUNDLED)
+        SearchModels(pool).adopt(Retriever.PICTURE, BUNDLED)
         queue = VideoQueue(pool, "first", 60.0)
         video = claim_one(pool, queue)
         begin(pool, video, Stage.DOWNLOADING)
@@ -289,16 +289,16 @@ def test_worker_takes_a_video_all_its_way(database_url: str) -> None:
 def test_worker_has_a_table_of_a_new_model_made_and_fills_it(database_url: str) -> None:
     with pool_as(database_url, WORKER) as pool:
         models = SearchModels(pool)
-        models.adopt(By.PICTURE, OLD)
+        models.adopt(Retriever.PICTURE, OLD)
         add_video(pool, OWNER, [Scene("the tide", "red circle")])
-        models.begin(By.PICTURE, WIDE)
-        vectors = SceneVectors(pool, {By.PICTURE: WIDE.key})
+        models.begin(Retriever.PICTURE, WIDE)
+        vectors = SceneVectors(pool, {Retriever.PICTURE: WIDE.key})
         lacking = vectors.lacking(EVERY_ID, 100)
         made = [SceneVector(scene.scene_id, scene.made, unit(1, WIDE.dimensions)) for scene in lacking]
-        assert vectors.write(By.PICTURE, made) == 1
-        assert models.switch({By.PICTURE: WIDE.key}) == 0
+        assert vectors.write(Retriever.PICTURE, made) == 1
+        assert models.switch({Retriever.PICTURE: WIDE.key}) == 0
         with pool.connection() as connection:
-            table = make_table(connection, By.PICTURE, WIDE.key, WIDE.dimensions).relation
+            table = make_table(connection, Retriever.PICTURE, WIDE.key, WIDE.dimensions).relation
         models.rollback()
         with pytest.raises(ConfigurationError, match="dropped as the owner of table"):
             models.drop_old()
@@ -314,15 +314,15 @@ def test_api_has_the_first_table_of_a_space_made_and_no_more(database_url: str) 
     with pool_as(database_url, API) as api, pool_as(database_url, WORKER) as worker:
         models = SearchModels(api)
         for _ in range(2):  # the second time it is there
-            models.adopt(By.PICTURE, WIDE)
-            models.adopt(By.MEANING, BUNDLED)
-        for by in (By.PICTURE, By.MEANING):
+            models.adopt(Retriever.PICTURE, WIDE)
+            models.adopt(Retriever.MEANING, BUNDLED)
+        for by in (Retriever.PICTURE, Retriever.MEANING):
             for dimensions in (WIDE.dimensions, 3):
                 with api.connection() as connection, pytest.raises(DENIED, match=f"the first {by} model"):
                     make_table(connection, by, "another@1", dimensions)
         assert only(worker, tables)["n"] == 2
         with worker.connection() as connection:
-            make_table(connection, By.PICTURE, "another@1", 3)
+            make_table(connection, Retriever.PICTURE, "another@1", 3)
         assert only(worker, tables)["n"] == 3
 
 
@@ -463,8 +463,8 @@ def test_roles_see_and_write_all_rows_in_spite_of_policies(roles_later: str) -> 
         submit(api, ANNA, [Submission(uri="s3://bucket/a.mp4")], origin=Origin.HTTP)
         record_search(api, ANNA, "harbour", 3, 12)
     with open_pool(entered_as(roles_later, WORKER), max_size=2, name="tests") as worker:
-        SearchModels(worker).adopt(By.PICTURE, BUNDLED)
-        SearchModels(worker).begin(By.PICTURE, WIDE)
+        SearchModels(worker).adopt(Retriever.PICTURE, BUNDLED)
+        SearchModels(worker).begin(Retriever.PICTURE, WIDE)
         queue = VideoQueue(worker, "first", 60.0)
         (video,) = queue.claim(1)
         SceneStore(worker).replace(video.id, video.lease_token, transcript("a"), scenes(video.id, "a"), 1.0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
 from cluster.contracts.media import DetectedScene, SceneBlock
 from cluster.contracts.results import Segment, Transcript, Word, WrittenScene
-from cluster.contracts.search import By, Scope
+from cluster.contracts.search import Retriever, Scope
 from cluster.contracts.videos import Submission
 from cluster.demo import clips, queries, truth
 from cluster.demo.truth import TrueScene
@@ -96,12 +96,12 @@ def test_the_right_scene_comes_first(service: SearchService) -> None:
 
 def test_the_fused_list_is_no_worse_than_any_of_its_lists(service: SearchService) -> None:
     """By mean reciprocal rank; 0.9 is what the whole is to reach at least."""
-    alone = {by: mean_reciprocal_rank(service, frozenset({by})) for by in By}
-    fused = mean_reciprocal_rank(service, frozenset(By))
+    alone = {by: mean_reciprocal_rank(service, frozenset({by})) for by in Retriever}
+    fused = mean_reciprocal_rank(service, frozenset(Retriever))
     assert fused >= max(0.9, *alone.values()), (fused, alone)
 
 
-def mean_reciprocal_rank(service: SearchService, by: frozenset[By]) -> float:
+def mean_reciprocal_rank(service: SearchService, by: frozenset[Retriever]) -> float:
     """Of all queries: 1 over the place of the right scene, 0 where it is not among the first fifty."""
     asked = [(query.text, (query.clip.name, query.scene)) for query in queries()]
     asked += [(text, (clip, scene)) for text, clip, scene in PARAPHRASES]

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.cli.doctor import _storage_root, examine
 from cluster.cli.finding import Finding
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.models.text import load_text_model
 from cluster.settings import Settings, load_settings
 from cluster.store.index.model_registry import IndexedModel, SearchModels
@@ -31,20 +31,20 @@ def found(settings: Settings) -> dict[str, Finding]:
 def test_doctor_looks_at_the_model_whose_vectors_are_searched(settings: Settings, pool: Pool, tmp_path: Path) -> None:
     models = SearchModels(pool)
     bundled = load_text_model("bundled", "cpu").key
-    models.adopt(By.MEANING, IndexedModel(bundled, "bundled", None, 384))
+    models.adopt(Retriever.MEANING, IndexedModel(bundled, "bundled", None, 384))
     other = str(other_text_model(tmp_path / "other"))
     key = load_text_model(other, "cpu").key
     assert key != bundled
-    models.begin(By.MEANING, IndexedModel(key, other, None, 384))
+    models.begin(Retriever.MEANING, IndexedModel(key, other, None, 384))
     assert found(settings)["text model"].seen == bundled
-    models.switch({By.MEANING: key})
+    models.switch({Retriever.MEANING: key})
     findings = found(settings)
     assert findings["text model"].seen == key
     assert not any(part.startswith("vectors by") for part in findings)
 
 
 def test_doctor_finds_settings_that_name_a_model_of_which_there_is_no_vector(settings: Settings, pool: Pool) -> None:
-    SearchModels(pool).adopt(By.PICTURE, IndexedModel("ViT-B-32/openai@1", "ViT-B-32", "openai", 512))
+    SearchModels(pool).adopt(Retriever.PICTURE, IndexedModel("ViT-B-32/openai@1", "ViT-B-32", "openai", 512))
     findings = found(settings)
     wrong = findings["vectors by picture"]
     assert not wrong.ok

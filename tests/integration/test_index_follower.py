@@ -11,9 +11,9 @@ from opensearchpy import OpenSearch
 
 from cluster.cli import erasure
 from cluster.contracts.errors import ConfigurationError, DocumentRefused, EngineTimeout, SearchUnavailable
-from cluster.contracts.search import By, EngineAddress, Scope, parse_words
+from cluster.contracts.search import EngineAddress, Retriever, Scope, parse_words
 from cluster.settings import Settings
-from cluster.store.index.outbox import SearchChanges, raise_version
+from cluster.store.index.outbox import SearchChanges, enqueue_index_update
 from cluster.store.opensearch.client import open_client
 from cluster.store.opensearch.documents import Document, read_documents
 from cluster.store.opensearch.index import OpenSearchIndex
@@ -45,7 +45,7 @@ def tides(engine: FollowedOpenSearch) -> list[UUID]:
     """The videos found by words, and by pictures, which must be the same."""
     index = engine.searched()
     by_words = found(index.words(parse_words("tide"), Scope(ALICE), 10))
-    assert set(by_words) == set(found(index.nearest(By.PICTURE, seen("the sea"), Scope(ALICE), 10)))
+    assert set(by_words) == set(found(index.nearest(Retriever.PICTURE, seen("the sea"), Scope(ALICE), 10)))
     return by_words
 
 
@@ -76,7 +76,7 @@ def test_scenes_that_are_no_more_are_found_no_more(pool: Pool, engine: FollowedO
     engine.follower.follow(video)
     with pool.connection() as connection:
         connection.execute("DELETE FROM video_scenes WHERE video_id = %s AND index = 1", (video,))
-        raise_version(connection, video, 1)
+        enqueue_index_update(connection, video, 1)
     engine.follower.follow(video)
     assert tides(engine) == [first]
 
@@ -213,7 +213,7 @@ def test_what_changes_while_it_is_followed_is_followed_too(
             changes.append(None)
             with pool.connection() as connection:
                 connection.execute("UPDATE video_scenes SET combined_text = 'nothing' WHERE index = 1")
-                raise_version(connection, video, 2)
+                enqueue_index_update(connection, video, 2)
         return send(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("cluster.store.opensearch.sync.send", changed_meanwhile)
@@ -322,6 +322,6 @@ def test_search_of_a_server_that_hangs_is_given_up_in_time(
         with pytest.raises(EngineTimeout):
             index.words(parse_words("tide"), Scope(ALICE), 10)
         with pytest.raises(EngineTimeout):
-            index.nearest(By.PICTURE, seen("the sea"), Scope(ALICE), 10)
+            index.nearest(Retriever.PICTURE, seen("the sea"), Scope(ALICE), 10)
         assert time.monotonic() - began_s < 5
     assert index.words(parse_words("tide"), Scope(ALICE), 10)

@@ -34,7 +34,7 @@ from tests.support.queued_videos import (
     row,
     runs,
     transcript,
-    until_somebody_waits,
+    until_a_session_waits,
 )
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)
@@ -74,7 +74,7 @@ def test_a_video_that_is_cancelled_while_it_is_claimed_stays_cancelled(database_
         first, second = enqueue(pool, 2)
         with paused(database_url, "videos", "UPDATE ON {} FOR EACH ROW WHEN (NEW.status = 'PROCESSING')"):
             claiming = threads.submit(VideoQueue(pool, "first", 60.0).claim, 2)
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             assert cancel(pool, [second]) == [second]
         assert [video.id for video in claiming.result(timeout=10)] == [first]
         assert row(pool, second)["status"] == "CANCELLED"
@@ -87,10 +87,10 @@ def test_a_claim_waits_for_the_claim_before_it(database_url: str, pool: Pool) ->
     with ThreadPoolExecutor(2) as threads:
         with paused(database_url, "video_leases", "INSERT ON {} FOR EACH ROW"):
             claims = [threads.submit(queues[0].claim, 2)]
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             submit(pool, OWNER, [Submission(uri="urgent.mp4", priority=10)])
             claims.append(threads.submit(queues[1].claim, 2))
-            until_somebody_waits(pool, 2)
+            until_a_session_waits(pool, 2)
         assert [len(claim.result(timeout=10)) for claim in claims] == [2, 0]
 
 
@@ -175,7 +175,7 @@ def test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over(
     with ThreadPoolExecutor(1) as threads:
         with paused(database_url, table, "INSERT OR UPDATE ON {} FOR EACH ROW"):
             written = threads.submit(act)
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             expire(pool, video)
             assert recovery(impatient, "second").reap() == []
         written.result(timeout=10)

@@ -12,7 +12,7 @@ from cluster.store.postgres.connections import Pool, connect, open_pool
 from cluster.store.queue.stage_runs import OpenRun, StageLedger
 from cluster.store.queue.submissions import cancel
 from cluster.store.queue.video_queue import Finish, VideoQueue
-from tests.support.queued_videos import enqueue, recovery, until_somebody_waits
+from tests.support.queued_videos import enqueue, recovery, until_a_session_waits
 
 
 @pytest.fixture
@@ -49,6 +49,6 @@ def test_leases_are_locked_in_the_order_of_their_tokens(pool: Pool, locker: str)
         with pool.connection() as blocker:
             blocker.execute(lock, (first.lease_token,))
             locking = threads.submit(lockers(pool, queue, [second, first])[locker])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             blocker.execute(f"{lock} NOWAIT", (second.lease_token,))  # who waits for the first holds no later one
         locking.result(timeout=10)

@@ -12,7 +12,7 @@ from cluster.store.postgres.connections import Pool
 from cluster.store.queue.stage_results import keep
 from cluster.store.queue.submissions import cancel
 from cluster.store.queue.video_queue import VideoQueue
-from tests.support.queued_videos import claim_one, only, recovery, runs, until_somebody_waits
+from tests.support.queued_videos import claim_one, only, recovery, runs, until_a_session_waits
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", Blame.ERROR)
 
@@ -39,7 +39,7 @@ def test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it(pool: Pool,
                 (video.id, video.claimed_at),
             )
             ended = threads.submit(endings(pool, queue, video)[end])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
         ended.result(timeout=10)
     assert runs(pool, video.id)["downloading"]["outcome"] == "lost"
     kept = only(pool, "SELECT count(*) AS n FROM video_stage_results WHERE video_id = %s", video.id)["n"]

@@ -32,7 +32,7 @@ from tests.support.queued_videos import (
     record_media,
     row,
     runs,
-    until_somebody_waits,
+    until_a_session_waits,
 )
 
 ONE = {"uri": "https://example.org/a.mp4"}
@@ -133,7 +133,7 @@ def test_retries_at_once_are_counted_one_by_one(database_url: str, pool: Pool, q
     with ThreadPoolExecutor(2) as threads:
         with paused(database_url, "videos", "UPDATE ON {} FOR EACH ROW"):
             sent = [threads.submit(send, video_id) for video_id in videos]
-            until_somebody_waits(pool, 2)
+            until_a_session_waits(pool, 2)
         assert sorted(one.result(timeout=10) for one in sent) == [0, 1]
 
 
@@ -303,7 +303,7 @@ def test_charges_at_once_do_not_pass_a_quota(database_url: str, pool: Pool, queu
     with ThreadPoolExecutor(2) as threads:
         with paused(database_url, "owner_requests", "UPDATE ON {} FOR EACH ROW"):
             charged_now = [threads.submit(charge, video) for video in videos]
-            until_somebody_waits(pool, 2)
+            until_a_session_waits(pool, 2)
         assert sorted(one.result(timeout=10) for one in charged_now) == [0, 1]
 
 

@@ -1,6 +1,6 @@
 """``heimdex reembed`` where nothing is embedded: going back, dropping, and what is refused."""
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.model_registry import IndexedModel, SearchModels
 from cluster.store.postgres.connections import Pool
 from tests.support.api_client import Heimdex
@@ -10,9 +10,9 @@ OTHER = IndexedModel("ViT-B-16/openai@openai", "ViT-B-16", "openai", 512)
 
 
 def change(models: SearchModels, before: IndexedModel, after: IndexedModel) -> None:
-    models.adopt(By.PICTURE, before)
-    models.begin(By.PICTURE, after)
-    models.switch({By.PICTURE: after.key})
+    models.adopt(Retriever.PICTURE, before)
+    models.begin(Retriever.PICTURE, after)
+    models.switch({Retriever.PICTURE: after.key})
 
 
 def test_without_a_change_there_is_no_way_back(heimdex: Heimdex) -> None:
@@ -33,11 +33,11 @@ def test_options_that_contradict_each_other_are_refused(heimdex: Heimdex) -> Non
 
 
 def test_a_model_that_is_none_changes_nothing(heimdex: Heimdex, pool: Pool) -> None:
-    SearchModels(pool).adopt(By.PICTURE, CONFIGURED)
+    SearchModels(pool).adopt(Retriever.PICTURE, CONFIGURED)
     refused = heimdex("reembed", "--vision", "ViT-Nonesuch")
     assert refused.returncode == 2
     assert b"ViT-Nonesuch: neither a directory, nor bundled, nor an architecture" in refused.stderr
-    assert SearchModels(pool).active() == {By.PICTURE: CONFIGURED}
+    assert SearchModels(pool).active() == {Retriever.PICTURE: CONFIGURED}
 
 
 def test_old_vectors_stay_while_the_settings_name_their_model(heimdex: Heimdex, pool: Pool) -> None:

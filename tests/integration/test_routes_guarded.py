@@ -1,6 +1,6 @@
 """The promises of all routes together: admins' are closed to users, a search has an end, a name is one line.
 
-Who passes a route is ``test_doors``', what a request may cost ``test_request_limits``'.
+Who passes a route is ``test_route_guards``', what a request may cost ``test_request_limits``'.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from cluster.contracts.search import By, QueryVector, Scope, parse_words
+from cluster.contracts.search import QueryVector, Retriever, Scope, parse_words
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.video_queue import VideoQueue
 from cluster.store.search.postgres_index import PostgresSearchIndex
@@ -30,7 +30,7 @@ def test_nobody_finds_anothers_scenes(index: PostgresSearchIndex, way: str, limi
     def found(owner_id: UUID) -> int:
         if way == "words":
             return len(index.words(parse_words("tide"), Scope(owner_id), limit))
-        return len(index.nearest(By.PICTURE, QueryVector("bundled@1", unit(0)), Scope(owner_id), limit))
+        return len(index.nearest(Retriever.PICTURE, QueryVector("bundled@1", unit(0)), Scope(owner_id), limit))
 
     assert found(OWNER) > 0
     assert found(OTHER) == 0

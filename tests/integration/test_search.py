@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.contracts.search import QueryVector, RankedScene, Retriever, Scope, WordsQuery
 from cluster.search.service import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.engines import index_opener
@@ -25,7 +25,7 @@ from tests.support.searchable import Scene, add_video
 ALICES = Scope(ALICE)
 
 
-def service(pool: Pool, vision: Any = None, weights: dict[By, float] | None = None) -> SearchService:
+def service(pool: Pool, vision: Any = None, weights: dict[Retriever, float] | None = None) -> SearchService:
     return SearchService(index_opener(pool), query_models(pool, vision), pool, {**EQUAL, **(weights or {})})
 
 
@@ -35,20 +35,24 @@ def service(pool: Pool, vision: Any = None, weights: dict[By, float] | None = No
 def test_fusion_is_by_weighted_reciprocal_rank() -> None:
     a, b, c = (UUID(int=number) for number in (1, 2, 3))
     lists = {
-        By.WORDS: [RankedScene(c, 0.3), RankedScene(a, 0.1)],
-        By.PICTURE: [RankedScene(b, 0.3), RankedScene(a, 0.2), RankedScene(c, 0.1)],
+        Retriever.WORDS: [RankedScene(c, 0.3), RankedScene(a, 0.1)],
+        Retriever.PICTURE: [RankedScene(b, 0.3), RankedScene(a, 0.2), RankedScene(c, 0.1)],
     }
     fused = fuse(lists)
     assert [scene.scene_id for scene in fused] == [c, a, b]
     assert [scene.score for scene in fused] == pytest.approx([1 / 61 + FAINT / 63, 1 / 62 + FAINT / 62, FAINT / 61])
     assert [dict(scene.ranks) for scene in fused] == [
-        {By.WORDS: 1, By.PICTURE: 3}, {By.WORDS: 2, By.PICTURE: 2}, {By.PICTURE: 1}
+        {Retriever.WORDS: 1, Retriever.PICTURE: 3}, {Retriever.WORDS: 2, Retriever.PICTURE: 2}, {Retriever.PICTURE: 1}
     ]  # fmt: skip
-    assert [dict(scene.similarities) for scene in fused] == [{By.PICTURE: 0.1}, {By.PICTURE: 0.2}, {By.PICTURE: 0.3}]
-    weighted = fuse(lists, {By.WORDS: 0.0001, By.MEANING: 1, By.PICTURE: 1})
+    assert [dict(scene.similarities) for scene in fused] == [
+        {Retriever.PICTURE: 0.1},
+        {Retriever.PICTURE: 0.2},
+        {Retriever.PICTURE: 0.3},
+    ]
+    weighted = fuse(lists, {Retriever.WORDS: 0.0001, Retriever.MEANING: 1, Retriever.PICTURE: 1})
     assert [scene.scene_id for scene in weighted] == [b, a, c]
     assert weighted[1].score == pytest.approx(0.0001 / 62 + FAINT / 62)
-    assert fuse({By.WORDS: [], By.PICTURE: []}) == fuse({}) == []
+    assert fuse({Retriever.WORDS: [], Retriever.PICTURE: []}) == fuse({}) == []
 
 
 def test_what_stands_out_of_a_list_precedes_the_nearest_of_one_without() -> None:
@@ -56,7 +60,7 @@ def test_what_stands_out_of_a_list_precedes_the_nearest_of_one_without() -> None
     ids = [UUID(int=number) for number in range(20)]
     flat = [RankedScene(scene, 0.3 - 0.001 * place) for place, scene in enumerate(ids)]
     peak = [RankedScene(scene, 0.9 if place == 0 else 0.3 - 0.001 * place) for place, scene in enumerate(ids[::-1])]
-    fused = fuse({By.PICTURE: flat, By.MEANING: peak})
+    fused = fuse({Retriever.PICTURE: flat, Retriever.MEANING: peak})
     assert fused[0].scene_id == ids[-1]
     assert fused[0].score == pytest.approx(1 / 61 + FAINT / 80)
     assert fused[1].score == pytest.approx(FAINT / 61 + FAINT / 80)
@@ -64,7 +68,7 @@ def test_what_stands_out_of_a_list_precedes_the_nearest_of_one_without() -> None
 
 def test_at_equal_score_what_was_said_comes_first() -> None:
     said, seen = UUID(int=2), UUID(int=1)
-    lists = {By.PICTURE: [RankedScene(seen, 1)], By.WORDS: [RankedScene(said, 1)]}
+    lists = {Retriever.PICTURE: [RankedScene(seen, 1)], Retriever.WORDS: [RankedScene(said, 1)]}
     assert [scene.scene_id for scene in fuse(lists)] == [said, seen]
 
 
@@ -137,9 +141,9 @@ def test_only_the_lists_that_are_asked_for_count(pool: Pool, api: TestClient) ->
 def test_a_list_without_weight_is_not_even_asked(pool: Pool) -> None:
     says, shows = add_video(pool, ALICE, [Scene("red circle", "blue square"), Scene("blue square", "red circle")])
     request = SearchRequest(ALICES, "red circle")
-    only_words = service(pool, weights={By.PICTURE: 0, By.MEANING: 0}).search(request)
+    only_words = service(pool, weights={Retriever.PICTURE: 0, Retriever.MEANING: 0}).search(request)
     assert [hit.scene.scene_id for hit in only_words.hits] == [says]
-    heavy_pictures = service(pool, weights={By.PICTURE: 1000}).search(request)
+    heavy_pictures = service(pool, weights={Retriever.PICTURE: 1000}).search(request)
     assert [hit.scene.scene_id for hit in heavy_pictures.hits] == [shows, says]
 
 
@@ -180,14 +184,14 @@ def test_a_query_is_encoded_once(pool: Pool) -> None:
 
 
 def test_all_lists_are_asked_for_at_once(pool: Pool) -> None:
-    everybody = threading.Barrier(len(By), timeout=30)
+    everybody = threading.Barrier(len(Retriever), timeout=30)
 
     class Meeting(PostgresSearchIndex):
         def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
             everybody.wait()
             return super().words(query, scope, limit)
 
-        def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+        def nearest(self, by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
             everybody.wait()
             return super().nearest(by, vector, scope, limit)
 
@@ -195,7 +199,7 @@ def test_all_lists_are_asked_for_at_once(pool: Pool) -> None:
     meeting = Meeting(pool)
     searching = SearchService(lambda _: meeting, query_models(pool), pool)
     (hit,) = searching.search(SearchRequest(ALICES, "red circle")).hits
-    assert (hit.scene.scene_id, set(hit.match.ranks)) == (scene, set(By))
+    assert (hit.scene.scene_id, set(hit.match.ranks)) == (scene, set(Retriever))
 
 
 # Pages

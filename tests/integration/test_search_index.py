@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from pgvector import Vector
 
-from cluster.contracts.search import By, Scope, parse_words
+from cluster.contracts.search import Retriever, Scope, parse_words
 from cluster.search.service import LIST_DEPTH
 from cluster.store.index.vector_tables import find_tables
 from cluster.store.postgres.connections import Pool
@@ -112,11 +112,11 @@ def test_vectors_of_several_thousand_numbers_are_found(
             pool, ALICE, [Scene("", text) for text in ("red circle grass", "red circle", "blue square")]
         )
         for engine in [*engines, opensearch]:
-            ranked = engine.nearest(By.PICTURE, seen("red circle"), ALICES, 10)
+            ranked = engine.nearest(Retriever.PICTURE, seen("red circle"), ALICES, 10)
             assert found(ranked) == [nearer, near, far]
             assert ranked[0].score == pytest.approx(1.0, abs=1e-3)
     with pool.connection() as connection:
-        (table,) = find_tables(connection, {By.PICTURE: VISION.key}).values()
+        (table,) = find_tables(connection, {Retriever.PICTURE: VISION.key}).values()
         made = connection.execute(
             "SELECT format_type(atttypid, atttypmod) AS type, "
             "(SELECT count(*) FROM pg_indexes WHERE tablename = %(t)s AND indexdef LIKE '%% USING hnsw %%') AS indexes "
@@ -129,11 +129,11 @@ def test_vectors_of_several_thousand_numbers_are_found(
     }
 
 
-@pytest.mark.parametrize("by", [By.PICTURE, By.MEANING])
-def test_the_nearest_come_first(pool: Pool, index: SearchIndex, by: By) -> None:
+@pytest.mark.parametrize("by", [Retriever.PICTURE, Retriever.MEANING])
+def test_the_nearest_come_first(pool: Pool, index: SearchIndex, by: Retriever) -> None:
     texts = ["red circle grass", "red circle", "blue square"]
     near, nearer, far = add_video(pool, ALICE, [Scene(text, text) for text in texts])
-    asked = {By.PICTURE: seen, By.MEANING: meant}[by]
+    asked = {Retriever.PICTURE: seen, Retriever.MEANING: meant}[by]
     ranked = index.nearest(by, asked("red circle"), ALICES, 10)
     assert found(ranked) == [nearer, near, far]
     assert ranked[0].score == pytest.approx(1.0, abs=1e-5)
@@ -144,19 +144,19 @@ def test_the_nearest_come_first(pool: Pool, index: SearchIndex, by: By) -> None:
 
 def test_what_means_the_same_is_near(pool: Pool, index: SearchIndex) -> None:
     boat, _ = add_video(pool, ALICE, [Scene("boat sea"), Scene("a fox sleeps")])
-    assert found(index.nearest(By.MEANING, meant("vessel ocean"), ALICES, 1)) == [boat]
+    assert found(index.nearest(Retriever.MEANING, meant("vessel ocean"), ALICES, 1)) == [boat]
 
 
 def test_a_scene_without_words_and_tags_means_nothing(pool: Pool, index: SearchIndex) -> None:
     add_video(pool, ALICE, [Scene("")])
-    assert index.nearest(By.MEANING, meant("anything"), ALICES, 10) == []
-    assert len(index.nearest(By.PICTURE, seen("anything"), ALICES, 10)) == 1
+    assert index.nearest(Retriever.MEANING, meant("anything"), ALICES, 10) == []
+    assert len(index.nearest(Retriever.PICTURE, seen("anything"), ALICES, 10)) == 1
 
 
 def test_only_the_asked_models_vectors_are_compared(pool: Pool, index: SearchIndex) -> None:
     add_video(pool, ALICE, [Scene("", "red circle")], vision="another@1")
     (ours,) = add_video(pool, ALICE, [Scene("", "blue square")])
-    assert found(index.nearest(By.PICTURE, seen("red circle"), ALICES, 10)) == [ours]
+    assert found(index.nearest(Retriever.PICTURE, seen("red circle"), ALICES, 10)) == [ours]
 
 
 def test_only_the_scope_is_searched(pool: Pool, index: SearchIndex) -> None:
@@ -181,8 +181,8 @@ def test_only_the_scope_is_searched(pool: Pool, index: SearchIndex) -> None:
         for limit in (1, 10):
             lists: list[Any] = [
                 words(index, "tide", scope, limit),
-                found(index.nearest(By.PICTURE, seen("tide"), scope, limit)),
-                found(index.nearest(By.MEANING, meant("tide"), scope, limit)),
+                found(index.nearest(Retriever.PICTURE, seen("tide"), scope, limit)),
+                found(index.nearest(Retriever.MEANING, meant("tide"), scope, limit)),
             ]
             for ids in lists:
                 assert len(ids) == len(set(ids)) == min(limit, len(expected)), scope
@@ -196,7 +196,7 @@ def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index
     ours = add_video(pool, ALICE, [Scene("blue square", f"blue square {number}") for number in range(30)])
     with pool.connection() as connection:
         connection.execute("ANALYZE")
-    for by, asked in ((By.PICTURE, seen("red circle")), (By.MEANING, meant("red circle"))):
+    for by, asked in ((Retriever.PICTURE, seen("red circle")), (Retriever.MEANING, meant("red circle"))):
         for limit in (10, 30, LIST_DEPTH):
             ranked = index.nearest(by, asked, ALICES, limit)
             assert set(found(ranked)) <= set(ours)
@@ -204,21 +204,21 @@ def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index
             assert [s.score for s in ranked] == sorted((s.score for s in ranked), reverse=True)
     assert words(index, "circle") == []
     # Bob has so many that the vector index is walked along, past Alice's, which are nearer.
-    assert set(found(index.nearest(By.PICTURE, seen("blue square"), Scope(BOB), 4))).isdisjoint(ours)
-    mine = index.nearest(By.PICTURE, seen("red circle 7"), Scope(BOB), 4)
+    assert set(found(index.nearest(Retriever.PICTURE, seen("blue square"), Scope(BOB), 4))).isdisjoint(ours)
+    mine = index.nearest(Retriever.PICTURE, seen("red circle 7"), Scope(BOB), 4)
     assert len(mine) == 4
     assert mine[0].score == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("by", [By.PICTURE, By.MEANING])
+@pytest.mark.parametrize("by", [Retriever.PICTURE, Retriever.MEANING])
 @pytest.mark.parametrize(("length", "scenes"), [(None, 3000), (768, 500), (2500, 200)])
 def test_postgres_walks_along_the_vector_index_for_many_scenes_and_then_puts_them_in_order(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, by: By, length: int | None, scenes: int
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, by: Retriever, length: int | None, scenes: int
 ) -> None:
     if length is not None:
-        monkeypatch.setattr({By.PICTURE: VISION, By.MEANING: TEXT}[by], "dimensions", length)
+        monkeypatch.setattr({Retriever.PICTURE: VISION, Retriever.MEANING: TEXT}[by], "dimensions", length)
     add_video(pool, ALICE, [Scene(f"scene {number}", f"scene {number}") for number in range(scenes)])
-    asked = {By.PICTURE: seen, By.MEANING: meant}[by]("scene 7")
+    asked = {Retriever.PICTURE: seen, Retriever.MEANING: meant}[by]("scene 7")
     parameters = {"embedding": Vector(asked.embedding), "owner": ALICE, "limit": 10}
     with pool.connection() as connection:
         connection.execute("ANALYZE")

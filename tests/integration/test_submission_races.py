@@ -14,7 +14,7 @@ from cluster.store.queue.reprocessing import LeftVideo, reprocess, retry, take_o
 from cluster.store.queue.submissions import cancel, submit
 from cluster.store.queue.video_queue import VideoQueue
 from cluster.store.videos.deletion import forget
-from tests.support.queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_somebody_waits
+from tests.support.queued_videos import OWNER, claim_one, enqueue, only, paused, row, until_a_session_waits
 
 
 def take_over_failed(pool: Pool, ids: list[UUID]) -> list[UUID]:
@@ -31,7 +31,7 @@ def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(po
                 "UPDATE video_processing SET available_at = clock_timestamp() WHERE video_id = %s", (video.id,)
             )
             cancelling = threads.submit(cancel, pool, [video.id])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
         assert cancelling.result(timeout=10) == [video.id]
     assert row(pool, video.id)["status"] == "CANCELLED"
 
@@ -48,7 +48,7 @@ def test_an_owners_submissions_are_counted_one_after_the_other(database_url: str
     with ThreadPoolExecutor(2) as threads:
         with paused(database_url, "videos", "INSERT ON {} FOR EACH ROW"):
             sent = [threads.submit(send) for _ in range(2)]
-            until_somebody_waits(pool, 2)
+            until_a_session_waits(pool, 2)
         assert sorted(one.result(timeout=10) for one in sent) == [0, 2]
     assert only(pool, "SELECT count(*) AS n FROM videos")["n"] == 3
 
@@ -60,7 +60,7 @@ def test_the_same_submission_at_once_counts_once(pool: Pool) -> None:
         with pool.connection() as blocker:
             blocker.execute("INSERT INTO video_owners (owner_id) VALUES (%s)", (OWNER,))
             sent = [threads.submit(submit, pool, OWNER, submissions, ids, limits=limits) for _ in range(2)]
-            until_somebody_waits(pool, 2)
+            until_a_session_waits(pool, 2)
         assert [one.result(timeout=10) for one in sent] == [ids, ids]
 
 
@@ -95,9 +95,9 @@ def test_what_is_being_forgotten_is_not_processed_again(
         with pool.connection() as blocker:
             blocker.execute("SELECT FROM videos FOR UPDATE")
             forgetting = threads.submit(forget, pool, [video_id])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             reviving = threads.submit(again, pool, [video_id])
-            until_somebody_waits(pool, 2)
+            until_a_session_waits(pool, 2)
         assert forgetting.result(timeout=10) == [video_id]
         assert reviving.result(timeout=10) == []
     assert row(pool, video_id)["status"] == "FAILED"

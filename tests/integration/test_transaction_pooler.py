@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cluster.contracts.database_url import DatabaseUrl
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, parse_words
+from cluster.contracts.search import Retriever, parse_words
 from cluster.contracts.stages import Stage
 from cluster.store.index.model_registry import changing_alone
 from cluster.store.metrics import figures
@@ -81,7 +81,7 @@ def test_pooler_search_and_metrics_answer(pooled: Pool) -> None:
     index = PostgresSearchIndex(pooled)
     for _ in range(2 * SESSIONS):
         assert found(index.words(parse_words("tides"), Scope(OWNER), 5)) == [scene]
-        assert found(index.nearest(By.MEANING, meant("the tide"), Scope(OWNER), 5)) == [scene]
+        assert found(index.nearest(Retriever.MEANING, meant("the tide"), Scope(OWNER), 5)) == [scene]
         assert figures.get_overview(pooled)["videos_ready_total"] == 1
         assert figures.get_throughput_v2(pooled, 30) != []
     record_search(pooled, OWNER, "tides", 1, 2)

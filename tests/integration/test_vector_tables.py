@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cluster.contracts.errors import ConfigurationError, MalformedResult
-from cluster.contracts.search import By, QueryVector, Scope
+from cluster.contracts.search import QueryVector, Retriever, Scope
 from cluster.store.index.embeddings import EVERY_ID, SceneVector, SceneVectors
 from cluster.store.index.model_registry import IndexedModel, SearchModels, State
 from cluster.store.index.vector_tables import find_tables, make_table
@@ -28,7 +28,7 @@ from tests.support.queued_videos import (
     scenes,
     transcript,
     unit,
-    until_somebody_waits,
+    until_a_session_waits,
 )
 from tests.support.searchable import VISION, Scene, add_video, seen
 from tests.support.stored_vectors import stored_vectors
@@ -40,7 +40,7 @@ HUGE = IndexedModel("huge@1", "/models/huge", None, 4096)
 SCENES = [Scene("the tide", "red circle"), Scene("the moon", "blue square")]
 
 
-def relation_of(pool: Pool, by: By, key: str) -> str | None:
+def relation_of(pool: Pool, by: Retriever, key: str) -> str | None:
     with pool.connection() as connection:
         table = find_tables(connection, {by: key}).get(by)
     return None if table is None else table.relation
@@ -52,24 +52,24 @@ def exists(pool: Pool, relation: str) -> bool:
 
 def embed(pool: Pool, model: IndexedModel) -> int:
     """Pictures of all scenes by the model: all point the same way."""
-    vectors = SceneVectors(pool, {By.PICTURE: model.key})
+    vectors = SceneVectors(pool, {Retriever.PICTURE: model.key})
     lacking = vectors.lacking(EVERY_ID, 100)
     return vectors.write(
-        By.PICTURE, [SceneVector(scene.scene_id, scene.made, unit(1, model.dimensions)) for scene in lacking]
+        Retriever.PICTURE, [SceneVector(scene.scene_id, scene.made, unit(1, model.dimensions)) for scene in lacking]
     )
 
 
 def change(pool: Pool, model: IndexedModel) -> None:
     models = SearchModels(pool)
-    models.begin(By.PICTURE, model)
+    models.begin(Retriever.PICTURE, model)
     embed(pool, model)
-    assert models.switch({By.PICTURE: model.key}) == 0
+    assert models.switch({Retriever.PICTURE: model.key}) == 0
 
 
 @pytest.fixture
 def models(pool: Pool) -> SearchModels:
     opened = SearchModels(pool)
-    opened.adopt(By.PICTURE, OLD)
+    opened.adopt(Retriever.PICTURE, OLD)
     add_video(pool, OWNER, SCENES)
     return opened
 
@@ -83,49 +83,49 @@ def test_there_and_back_between_lengths_and_the_old_dropped(
 ) -> None:
     index = PostgresSearchIndex(pool)
     asked = {VISION.key: seen("red circle"), model.key: QueryVector(model.key, unit(1, model.dimensions))}
-    before = index.nearest(By.PICTURE, asked[VISION.key], Scope(OWNER), 2)
+    before = index.nearest(Retriever.PICTURE, asked[VISION.key], Scope(OWNER), 2)
     change(pool, model)
-    new = relation_of(pool, By.PICTURE, model.key)
+    new = relation_of(pool, Retriever.PICTURE, model.key)
     assert new is not None
-    assert [hit.score for hit in index.nearest(By.PICTURE, asked[model.key], Scope(OWNER), 2)] == pytest.approx(
+    assert [hit.score for hit in index.nearest(Retriever.PICTURE, asked[model.key], Scope(OWNER), 2)] == pytest.approx(
         [1.0, 1.0]
     )
-    assert models.active() == {By.PICTURE: model}
-    assert models.rollback() == {By.PICTURE: OLD}
-    assert index.nearest(By.PICTURE, asked[VISION.key], Scope(OWNER), 2) == before
+    assert models.active() == {Retriever.PICTURE: model}
+    assert models.rollback() == {Retriever.PICTURE: OLD}
+    assert index.nearest(Retriever.PICTURE, asked[VISION.key], Scope(OWNER), 2) == before
     models.rollback()
     assert models.drop_old() == 2
-    assert stored_vectors(pool, By.PICTURE, OLD.key) == {}
-    assert index.nearest(By.PICTURE, asked[VISION.key], Scope(OWNER), 2) == []
+    assert stored_vectors(pool, Retriever.PICTURE, OLD.key) == {}
+    assert index.nearest(Retriever.PICTURE, asked[VISION.key], Scope(OWNER), 2) == []
     # Back once more, when the first ones are gone: what was made for the long model goes with its table.
     change(pool, OLD)
     assert models.drop_old() == 2
     assert not exists(pool, new)
-    assert len(stored_vectors(pool, By.PICTURE, OLD.key)) == 2
-    assert models.by_state() == {State.ACTIVE: {By.PICTURE: OLD}, State.FILLING: {}, State.PREVIOUS: {}}
+    assert len(stored_vectors(pool, Retriever.PICTURE, OLD.key)) == 2
+    assert models.by_state() == {State.ACTIVE: {Retriever.PICTURE: OLD}, State.FILLING: {}, State.PREVIOUS: {}}
 
 
 def test_vectors_go_with_their_scenes_in_every_table(pool: Pool, models: SearchModels) -> None:
     change(pool, WIDE)
     with pool.connection() as connection:
         connection.execute("DELETE FROM video_scenes WHERE index = 0")
-    assert [len(stored_vectors(pool, By.PICTURE, model.key)) for model in (OLD, WIDE)] == [1, 1]
+    assert [len(stored_vectors(pool, Retriever.PICTURE, model.key)) for model in (OLD, WIDE)] == [1, 1]
 
 
 def test_a_stored_vector_is_read_as_it_was_written(pool: Pool, models: SearchModels) -> None:
     change(pool, HALF)
-    (scene_id, *_) = stored_vectors(pool, By.PICTURE, HALF.key)
-    vector = vector_of(pool, scene_id, OWNER, By.PICTURE, HALF.key)
+    (scene_id, *_) = stored_vectors(pool, Retriever.PICTURE, HALF.key)
+    vector = vector_of(pool, scene_id, OWNER, Retriever.PICTURE, HALF.key)
     assert vector is not None
     np.testing.assert_array_equal(vector.embedding, unit(1, HALF.dimensions))
-    assert vector_of(pool, scene_id, UUID(int=8), By.PICTURE, HALF.key) is None
-    assert vector_of(pool, scene_id, OWNER, By.PICTURE, "unknown@1") is None
+    assert vector_of(pool, scene_id, UUID(int=8), Retriever.PICTURE, HALF.key) is None
+    assert vector_of(pool, scene_id, OWNER, Retriever.PICTURE, "unknown@1") is None
 
 
 def test_many_that_need_a_table_at_once_make_one(pool: Pool) -> None:
     def make(_: int) -> str:
         with pool.connection() as connection:
-            return make_table(connection, By.PICTURE, WIDE.key, WIDE.dimensions).relation
+            return make_table(connection, Retriever.PICTURE, WIDE.key, WIDE.dimensions).relation
 
     with ThreadPoolExecutor(6) as threads:
         assert len(set(threads.map(make, range(12)))) == 1
@@ -137,7 +137,7 @@ def test_no_other_role_may_read_a_models_vectors(existing_url: str) -> None:
     with open_pool(existing_url, max_size=2, name="tests") as pool:
         for model in (WIDE, HALF, HUGE):
             with pool.connection() as connection:
-                relation = make_table(connection, By.PICTURE, model.key, model.dimensions).relation
+                relation = make_table(connection, Retriever.PICTURE, model.key, model.dimensions).relation
                 may = {
                     role: connection.execute(
                         "SELECT has_table_privilege(%s, %s, 'SELECT') AS may", (role, relation)
@@ -159,12 +159,14 @@ def test_drop_old_with_readers_waits_for_a_gap(pool: Pool, models: SearchModels)
     with ThreadPoolExecutor(1) as threads, pool.connection() as reader:
         reader.execute("SELECT FROM video_scenes")
         dropping = threads.submit(models.drop_old)
-        until_somebody_waits(pool)
-        assert len(index.nearest(By.PICTURE, asked, Scope(OWNER), 2)) == 2  # others are not kept waiting for long
+        until_a_session_waits(pool)
+        assert (
+            len(index.nearest(Retriever.PICTURE, asked, Scope(OWNER), 2)) == 2
+        )  # others are not kept waiting for long
         assert not dropping.done()
         reader.commit()
         assert dropping.result(timeout=30) == 4
-    assert models.active() == {By.PICTURE: HALF}
+    assert models.active() == {Retriever.PICTURE: HALF}
 
 
 # What is refused
@@ -174,18 +176,18 @@ def test_drop_old_with_readers_waits_for_a_gap(pool: Pool, models: SearchModels)
 def test_model_with_stored_vectors_of_another_length_is_refused(pool: Pool, models: SearchModels, begin: bool) -> None:
     wider = IndexedModel(OLD.key, OLD.name, OLD.pretrained, 768)
     with pytest.raises(ConfigurationError) as raised:
-        models.begin(By.PICTURE, wider) if begin else models.adopt(By.PICTURE, wider)
+        models.begin(Retriever.PICTURE, wider) if begin else models.adopt(Retriever.PICTURE, wider)
     assert str(raised.value) == (
         "the picture model word-vectors@1 cannot be used: the vectors of word-vectors@1 have 512 numbers, not 768; "
         "choose another model, or bring back the files that it had"
     )
-    assert models.active() == {By.PICTURE: OLD}
+    assert models.active() == {Retriever.PICTURE: OLD}
 
 
 @pytest.mark.parametrize("length", [0, 16001])
 def test_a_length_that_cannot_be_stored_is_refused_in_a_sentence(models: SearchModels, length: int) -> None:
     with pytest.raises(ConfigurationError, match=rf"the picture model x@1 gives {length} numbers, .* 1 to 16000"):
-        models.begin(By.PICTURE, IndexedModel("x@1", "x", None, length))
+        models.begin(Retriever.PICTURE, IndexedModel("x@1", "x", None, length))
     assert models.by_state()[State.FILLING] == {}
 
 
@@ -212,7 +214,7 @@ def test_flawed_vector_is_refused_and_nothing_is_written(
 
 
 def test_vectors_dropped_meanwhile_are_not_written(pool: Pool, models: SearchModels) -> None:
-    models.begin(By.PICTURE, WIDE)
+    models.begin(Retriever.PICTURE, WIDE)
     models.drop_old()
     with pytest.raises(ConfigurationError, match="were dropped meanwhile: start `heimdex reembed` again"):
         embed(pool, WIDE)
@@ -268,24 +270,24 @@ def test_vectors_from_before_stay_in_place_and_are_searched(bare_database_url: s
         models = SearchModels(pool)
         assert models.by_state() == {
             State.ACTIVE: {
-                By.PICTURE: IndexedModel("new@2", "new", None, 512),
-                By.MEANING: IndexedModel("texts@1", "texts", None, 384),
+                Retriever.PICTURE: IndexedModel("new@2", "new", None, 512),
+                Retriever.MEANING: IndexedModel("texts@1", "texts", None, 384),
             },
             State.FILLING: {},
-            State.PREVIOUS: {By.PICTURE: IndexedModel("old@1", "old", None, 512)},
+            State.PREVIOUS: {Retriever.PICTURE: IndexedModel("old@1", "old", None, 512)},
         }
         index = PostgresSearchIndex(pool)
         for number, key in enumerate(("old@1", "new@2")):
-            hits = index.nearest(By.PICTURE, QueryVector(key, unit(number)), Scope(OWNER), 10)
+            hits = index.nearest(Retriever.PICTURE, QueryVector(key, unit(number)), Scope(OWNER), 10)
             assert [hit.score for hit in hits] == pytest.approx([1.0] * 3)
-        assert len(index.nearest(By.MEANING, QueryVector("texts@1", unit(0, 384)), Scope(OWNER), 10)) == 3
-        assert list(models.rollback()) == [By.PICTURE]
+        assert len(index.nearest(Retriever.MEANING, QueryVector("texts@1", unit(0, 384)), Scope(OWNER), 10)) == 3
+        assert list(models.rollback()) == [Retriever.PICTURE]
         models.rollback()
         # The two share the table: the old one's are deleted from it, and the next model has one of its own.
         assert models.drop_old() == 3
-        assert len(stored_vectors(pool, By.PICTURE, "new@2")) == 3
+        assert len(stored_vectors(pool, Retriever.PICTURE, "new@2")) == 3
         change(pool, WIDE)
-        assert relation_of(pool, By.PICTURE, WIDE.key) != "scene_embeddings"
+        assert relation_of(pool, Retriever.PICTURE, WIDE.key) != "scene_embeddings"
         assert models.drop_old() == 3
         assert only(pool, "SELECT count(*) AS n FROM scene_embeddings")["n"] == 0
 
@@ -300,8 +302,11 @@ def test_models_from_before_without_a_vector_keep_their_length(bare_database_url
     apply_migrations(bare_database_url)
     with open_pool(bare_database_url, max_size=2, name="tests") as pool:
         active = SearchModels(pool).active()
-        assert {by: model.dimensions for by, model in active.items()} == {By.PICTURE: 512, By.MEANING: 384}
-        SearchModels(pool).adopt(By.PICTURE, active[By.PICTURE])
+        assert {by: model.dimensions for by, model in active.items()} == {
+            Retriever.PICTURE: 512,
+            Retriever.MEANING: 384,
+        }
+        SearchModels(pool).adopt(Retriever.PICTURE, active[Retriever.PICTURE])
         assert add_video(pool, OWNER, [Scene("tide")], vision="p@1", text="m@1")
 
 
@@ -312,7 +317,7 @@ def test_a_scene_without_a_vector_in_its_table_is_noticed(pool: Pool, database_u
     change(pool, WIDE)
     check = PostgresCheck(pool, database_url)
     assert check.verify().differences == 0
-    relation = relation_of(pool, By.PICTURE, WIDE.key)
+    relation = relation_of(pool, Retriever.PICTURE, WIDE.key)
     with pool.connection() as connection:
         connection.execute(f"DELETE FROM {relation} WHERE scene_id = (SELECT scene_id FROM {relation} LIMIT 1)")  # type: ignore[call-overload]
     assert {kind: count for kind, count in check.verify().by_kind().items() if count} == {Kind.STALE_MODEL: 1}
@@ -330,7 +335,7 @@ def test_a_rebuild_builds_the_vector_indexes_of_all_models(pool: Pool, database_
     change(pool, WIDE)
     change(pool, HUGE)  # has no index
     before = files()
-    used = {f"idx_{relation_of(pool, By.PICTURE, model.key)}_cosine" for model in (OLD, WIDE)}
+    used = {f"idx_{relation_of(pool, Retriever.PICTURE, model.key)}_cosine" for model in (OLD, WIDE)}
     PostgresCheck(pool, database_url).rebuild()
     after = files()
     assert before.keys() == after.keys() >= used

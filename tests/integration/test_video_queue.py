@@ -41,7 +41,7 @@ from tests.support.queued_videos import (
     recovery,
     row,
     runs,
-    until_somebody_waits,
+    until_a_session_waits,
 )
 
 TROUBLE = StageFailure("TransientFailure", "the network is away", blame=Blame.ERROR)
@@ -360,7 +360,7 @@ def test_a_heartbeat_is_not_held_up_by_a_long_write_of_scenes(pool: Pool, queue:
         with pool.connection() as blocker:
             blocker.execute("LOCK TABLE video_transcripts IN EXCLUSIVE MODE")
             written = threads.submit(writes(queue, pool)["scenes"], writing)
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             beat = threads.submit(queue.heartbeat, [writing.lease_token, beside.lease_token])
             assert beat.result(timeout=10) == {writing.lease_token, beside.lease_token}
             expire(pool, writing)
@@ -463,7 +463,7 @@ def test_handing_back_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue:
         with pool.connection() as beating:
             beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
             handed_back = threads.submit(recovery(pool, "first").hand_back)
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
         assert handed_back.result(timeout=10) == [video.id]
 
 
@@ -474,7 +474,7 @@ def test_finishing_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue: Vi
         with pool.connection() as beating:
             beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
             finished = threads.submit(queue.finish, [Finish(video, 0.0, "node", "worker") for video in (first, second)])
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
         assert finished.result(timeout=10) == {first.lease_token, second.lease_token}
     assert row(pool, first.id)["status"] == row(pool, second.id)["status"] == "READY"
 

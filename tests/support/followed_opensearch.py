@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from opensearchpy import OpenSearch
 
-from cluster.contracts.search import By, EngineAddress, ModelKeys, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.contracts.search import EngineAddress, ModelKeys, QueryVector, RankedScene, Retriever, Scope, WordsQuery
 from cluster.store.index.outbox import SearchChanges
 from cluster.store.index.vector_tables import make_table
 from cluster.store.opensearch.client import open_client
@@ -35,7 +35,7 @@ class FollowedOpenSearch:
     def words(self, query: WordsQuery, scope: Scope, limit: int) -> list[RankedScene]:
         return self._in_line().words(query, scope, limit)
 
-    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+    def nearest(self, by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         return self._in_line().nearest(by, vector, scope, limit)
 
     def _in_line(self) -> OpenSearchIndex:
@@ -58,8 +58,8 @@ def followed_opensearch(pool: Pool, database_url: str, opensearch_url: str) -> I
     client = open_client(address)
     followed = FollowedOpenSearch(pool, database_url, client, address)
     with pool.connection() as connection:
-        make_table(connection, By.PICTURE, VISION.key, VISION.dimensions)
-        make_table(connection, By.MEANING, TEXT.key, TEXT.dimensions)
+        make_table(connection, Retriever.PICTURE, VISION.key, VISION.dimensions)
+        make_table(connection, Retriever.MEANING, TEXT.key, TEXT.dimensions)
     followed.indexes.ensure(MODELS)
     try:
         yield followed

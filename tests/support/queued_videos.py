@@ -111,7 +111,7 @@ def only(pool: Pool, statement: str, *parameters: object) -> dict[str, Any]:
     return found
 
 
-def until_somebody_waits(pool: Pool, sessions: int = 1) -> None:
+def until_a_session_waits(pool: Pool, sessions: int = 1) -> None:
     """Until a session of this database, or so many of them, wait for a lock."""
     for _ in range(2000):
         waiting = only(

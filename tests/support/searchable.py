@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.contracts.results import SceneDescription, Transcript, WrittenScene
-from cluster.contracts.search import By, QueryVector, RankedScene, Scope
+from cluster.contracts.search import QueryVector, RankedScene, Scope
 from cluster.contracts.videos import Submission
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.submissions import submit
@@ -90,4 +90,4 @@ def found(ranked: Sequence[RankedScene]) -> list[UUID]:
     return [scene.scene_id for scene in ranked]
 
 
-__all__ = ["TEXT", "VISION", "By", "Scene", "Scope", "add_video", "cosine", "found", "meant", "seen"]
+__all__ = ["TEXT", "VISION", "Scene", "Scope", "add_video", "cosine", "found", "meant", "seen"]

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.vector_tables import find_tables, rows_of
 from cluster.store.postgres.connections import Pool
 
 
-def stored_vectors(pool: Pool, by: By, model: str) -> dict[UUID, NDArray[np.float32]]:
+def stored_vectors(pool: Pool, by: Retriever, model: str) -> dict[UUID, NDArray[np.float32]]:
     """Those of a model, by their scenes; none where it has no table."""
     with pool.connection() as connection:
         rows = rows_of(find_tables(connection, {by: model}), by)

@@ -6,7 +6,7 @@ from uuid import UUID
 from PIL import Image
 
 from cluster.cli.contact_sheet import contact_sheet
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.files.scene_pictures import ScenePictures
 from cluster.search.service import FusedScene, SceneHit, SearchResults
 from cluster.store.search.hits import SceneRow
@@ -17,7 +17,7 @@ VIDEO = UUID(int=2)
 def hit(said: str, thumbnail_url: str | None, marks: tuple[tuple[int, int], ...] = ()) -> SceneHit:
     ids = UUID(int=1), VIDEO
     scene = SceneRow(*ids, "a<b>.mp4", "file:///a.mp4", 0, 61.0, 62.5, said, ["sea", "sky"], thumbnail_url, marks)
-    return SceneHit(scene, FusedScene(ids[0], {By.WORDS: 2, By.PICTURE: 7}, {}, 0.1))
+    return SceneHit(scene, FusedScene(ids[0], {Retriever.WORDS: 2, Retriever.PICTURE: 7}, {}, 0.1))
 
 
 def test_a_scene_shows_its_picture_its_words_and_why_it_was_found(tmp_path: Path) -> None:

@@ -145,12 +145,12 @@ def test_models_are_as_set_or_as_the_device_can_bear() -> None:
 
 def test_a_second_of_a_worker_costs_its_share_of_a_card_or_its_threads() -> None:
     planned = plan(64, 4)
-    assert planned.held(WorkerKind.TRANSCRIBER) == 0.5
-    assert planned.held(WorkerKind.EMBEDDER) == 0.25
-    assert planned.held(WorkerKind.MEDIA) == planned.media.threads
+    assert planned.resource_share(WorkerKind.TRANSCRIBER) == 0.5
+    assert planned.resource_share(WorkerKind.EMBEDDER) == 0.25
+    assert planned.resource_share(WorkerKind.MEDIA) == planned.media.threads
     on_cpu = plan(8)
-    assert on_cpu.held(WorkerKind.TRANSCRIBER) == on_cpu.speech.threads
-    assert on_cpu.held(WorkerKind.WRITER) == 1.0
+    assert on_cpu.resource_share(WorkerKind.TRANSCRIBER) == on_cpu.speech.threads
+    assert on_cpu.resource_share(WorkerKind.WRITER) == 1.0
 
 
 def test_limits_reach_the_media_workers() -> None:

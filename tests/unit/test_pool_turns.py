@@ -80,7 +80,7 @@ class Cluster:
         return _Method(self._describe)
 
     @property
-    def last(self) -> _Method:
+    def wait_until_death(self) -> _Method:
         return _Method(self._over.wait)
 
     @property

@@ -34,7 +34,7 @@ class Counting:
 @pytest.mark.parametrize("space", ["pictures", "meanings"])
 def test_query_of_one_owner_is_encoded_for_another(space: str) -> None:
     model = Counting()
-    ask = PictureQueries(model).shown_as if space == "pictures" else MeaningQueries(model).meaning
+    ask = PictureQueries(model).encode_text if space == "pictures" else MeaningQueries(model).meaning
     for owner_id in (ALICE, ALICE, BOB, BOB, ALICE):
         assert ask("a boat", owner_id).model == model.key
     assert model.asked == ["a boat"] * 2

@@ -11,8 +11,8 @@ import pytest
 import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
-from actors.workers.tracebacks import let_go
-from actors.workers.worker import SMALL_BYTES, LoadedWorker, Parts, StageActor, _left_behind, blame_of, failure_of
+from actors.workers.tracebacks import clear_traceback_frames
+from actors.workers.worker import SMALL_BYTES, LoadedWorker, Parts, StageActor, _store_result, blame_of, failure_of
 from cluster.contracts.errors import (
     DatabaseUnavailable,
     DeviceFailure,
@@ -33,16 +33,16 @@ TRANSCRIPT = Transcript(None, (), "none")
 
 
 def test_an_answer_of_another_type_than_promised_is_malformed() -> None:
-    assert _left_behind(TRANSCRIPT, Transcript) is TRANSCRIPT
+    assert _store_result(TRANSCRIPT, Transcript) is TRANSCRIPT
     others: list[object] = [None, {}, "transcript", [TRANSCRIPT]]
     for answer in others:
         with pytest.raises(MalformedResult, match="instead of Transcript"):
-            _left_behind(answer, Transcript)
+            _store_result(answer, Transcript)
 
 
 def test_a_part_of_another_type_than_promised_is_malformed() -> None:
     with pytest.raises(MalformedResult, match="answered str instead of Transcript"):
-        _left_behind(iter(["part"]), Transcript)
+        _store_result(iter(["part"]), Transcript)
 
 
 def test_small_parts_travel_along_and_large_ones_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,5 +159,5 @@ def test_an_error_that_is_its_own_cause_is_let_go_as_well() -> None:
             fail(error)
     first.__cause__, meanwhile.__cause__ = meanwhile, first
     assert all(pictures() is not None for pictures in held)
-    let_go(first)
+    clear_traceback_frames(first)
     assert [pictures() for pictures in held] == [None, None]

@@ -15,13 +15,16 @@ from psycopg import Connection, sql
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.scene_text import SCENE_TEXT
 from cluster.store.index.vector_tables import SPACES, Keys, VectorTable, find_tables, rows_of
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.plausible_times import plausible
 
-_CAN_BE_EMBEDDED = {By.PICTURE: sql.SQL("s.key_frame_url <> ''"), By.MEANING: sql.SQL(f"{SCENE_TEXT} <> ''")}
+_CAN_BE_EMBEDDED = {
+    Retriever.PICTURE: sql.SQL("s.key_frame_url <> ''"),
+    Retriever.MEANING: sql.SQL(f"{SCENE_TEXT} <> ''"),
+}
 """Condition on a scene without which no vector of it can be lacking."""
 
 _MADE = sql.SQL(f"(extract(epoch FROM coalesce({plausible('s.created_at')}, 'epoch')) * 1000000)::bigint")
@@ -128,10 +131,12 @@ class SceneVectors:
         with self._pool.connection() as connection, connection.cursor(row_factory=class_row(LackingScene)) as cursor:
             tables = find_tables(connection, self._keys)
             lacks = {by: _lacks(by, self._keys, tables) for by in SPACES}
-            statement = _PAGE.format(made=_MADE, no_picture=lacks[By.PICTURE], no_meaning=lacks[By.MEANING])
+            statement = _PAGE.format(
+                made=_MADE, no_picture=lacks[Retriever.PICTURE], no_meaning=lacks[Retriever.MEANING]
+            )
             return cursor.execute(statement, values).fetchall()
 
-    def write(self, by: By, vectors: Sequence[SceneVector]) -> int:
+    def write(self, by: Retriever, vectors: Sequence[SceneVector]) -> int:
         """Write vectors of the space's model in one transaction; returns how many are new.
 
         Left out are scenes that are gone, or no longer those that were embedded, or have the vector by now.
@@ -148,7 +153,7 @@ class SceneVectors:
             cursor.executemany(statement, [(Vector(v.embedding), v.scene_id, v.made) for v in ordered])
             return max(0, cursor.rowcount)
 
-    def _table(self, connection: Connection[DictRow], by: By) -> VectorTable:
+    def _table(self, connection: Connection[DictRow], by: Retriever) -> VectorTable:
         table = find_tables(connection, {by: self._keys[by]}).get(by)
         if table is None:
             raise ConfigurationError(
@@ -167,7 +172,7 @@ def count_lacking(connection: Connection[DictRow], keys: Keys) -> int:
     return 0 if row is None else int(row["scenes"])
 
 
-def _lacks(by: By, keys: Keys, tables: Mapping[By, VectorTable]) -> sql.Composable:
+def _lacks(by: Retriever, keys: Keys, tables: Mapping[Retriever, VectorTable]) -> sql.Composable:
     """Whether scene ``s`` can be embedded in the space and was not by its model; of a space without one, false."""
     if by not in keys:
         return sql.SQL("false")

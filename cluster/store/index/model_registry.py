@@ -18,14 +18,17 @@ from psycopg.rows import DictRow
 
 from cluster.contracts.audit import Action, ObjectKind
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import By, ModelKeys
+from cluster.contracts.search import ModelKeys, Retriever
 from cluster.store.index.embeddings import count_lacking
 from cluster.store.index.vector_tables import SPACES, VectorTable, drop_vectors, make_table
 from cluster.store.postgres.audit_log import Trail
 from cluster.store.postgres.connections import Pool, advisory_lock
 
-_OPTIONS = {By.PICTURE: "--vision", By.MEANING: "--text"}
-SETTINGS = {By.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED", By.MEANING: "HEIMDEX_TEXT_MODEL"}
+_OPTIONS = {Retriever.PICTURE: "--vision", Retriever.MEANING: "--text"}
+SETTINGS = {
+    Retriever.PICTURE: "HEIMDEX_CLIP_MODEL and HEIMDEX_CLIP_PRETRAINED",
+    Retriever.MEANING: "HEIMDEX_TEXT_MODEL",
+}
 """The settings that name a space's model."""
 
 _ADVISORY_LOCK = 0x7265656D626564  # "reembed"; one per database
@@ -112,7 +115,7 @@ class IndexedModel:
     dimensions: int
 
 
-Models = dict[By, IndexedModel]
+Models = dict[Retriever, IndexedModel]
 
 
 class State(StrEnum):
@@ -144,10 +147,10 @@ class SearchModels:
         models: dict[State, Models] = {state: {} for state in State}
         for row in rows:
             model = IndexedModel(row["model"], row["name"], row["pretrained"], row["dimensions"])
-            models[State(row["state"])][By(row["space"])] = model
+            models[State(row["state"])][Retriever(row["space"])] = model
         return models
 
-    def adopt(self, by: By, model: IndexedModel) -> None:
+    def adopt(self, by: Retriever, model: IndexedModel) -> None:
         """Make sure that ``model`` is the active one of its space: the first one becomes it.
 
         Raises:
@@ -167,7 +170,7 @@ class SearchModels:
                 f"again, or embed them anew: `heimdex reembed {_OPTIONS[by]} MODEL`"
             )
 
-    def begin(self, by: By, model: IndexedModel) -> None:
+    def begin(self, by: Retriever, model: IndexedModel) -> None:
         """Note that vectors of ``model`` are being made, in place of one not finished. The active one stays that.
 
         Raises:
@@ -182,7 +185,7 @@ class SearchModels:
             connection.execute(_BEGIN, _values(by, model))
 
     def switch(
-        self, models: Mapping[By, str], last: Callable[[], object] = lambda: None, *, allow_missing: bool = False
+        self, models: Mapping[Retriever, str], last: Callable[[], object] = lambda: None, *, allow_missing: bool = False
     ) -> int:
         """Search by ``models``, by their keys, from now on, if no scene lacks a vector of theirs, or ``allow_missing``.
 
@@ -213,7 +216,7 @@ class SearchModels:
         """
         with self._pool.connection() as connection:
             connection.execute(_CHANGE)
-            models = {By(row["space"]): str(row["model"]) for row in connection.execute(_LAST_SWITCHED)}
+            models = {Retriever(row["space"]): str(row["model"]) for row in connection.execute(_LAST_SWITCHED)}
             if not models:
                 raise ConfigurationError(
                     "there are no previous models: nothing was embedded anew, or the old vectors were dropped"
@@ -241,7 +244,7 @@ class SearchModels:
         dropped = 0
         for row in old:
             table = VectorTable(row["model"], row["dimensions"], row["relation"])
-            dropped += drop_vectors(self._pool, By(row["space"]), table, in_use=row["is_searched"])
+            dropped += drop_vectors(self._pool, Retriever(row["space"]), table, in_use=row["is_searched"])
         return dropped
 
 
@@ -253,14 +256,14 @@ def keys_of(models: Models) -> ModelKeys:
     """
     if set(models) != set(SPACES):
         raise ConfigurationError("no models are in use yet: `heimdex up` loads them")
-    return ModelKeys(models[By.PICTURE].key, models[By.MEANING].key)
+    return ModelKeys(models[Retriever.PICTURE].key, models[Retriever.MEANING].key)
 
 
-def active_while_written(connection: Connection[DictRow]) -> dict[By, str]:
+def active_while_written(connection: Connection[DictRow]) -> dict[Retriever, str]:
     """The keys of the active models, which stay active until the caller's transaction is over."""
     connection.execute(_KEEP)
     rows = connection.execute("SELECT space, model FROM search_models WHERE state = 'active'").fetchall()
-    return {By(row["space"]): str(row["model"]) for row in rows}
+    return {Retriever(row["space"]): str(row["model"]) for row in rows}
 
 
 @contextmanager
@@ -276,7 +279,7 @@ def changing_alone(url: str) -> Iterator[None]:
         yield
 
 
-def _make_active(connection: Connection[DictRow], models: Mapping[By, str], those: State, trail: Trail) -> None:
+def _make_active(connection: Connection[DictRow], models: Mapping[Retriever, str], those: State, trail: Trail) -> None:
     """Within the caller's transaction, and all at its one moment (``now()``): see ``_LAST_SWITCHED``."""
     chosen = {"spaces": list(models), "models": list(models.values()), "state": those}
     before = connection.execute(_TAKE_OUT, chosen).fetchall()
@@ -289,5 +292,5 @@ def _make_active(connection: Connection[DictRow], models: Mapping[By, str], thos
     trail.note(connection, Action.CHANGE_MODELS, ObjectKind.MODEL, models.values(), {"in_place_of": former})
 
 
-def _values(by: By, model: IndexedModel) -> dict[str, object]:
+def _values(by: Retriever, model: IndexedModel) -> dict[str, object]:
     return {"space": by, "model": model.key, "name": model.name, "pretrained": model.pretrained}

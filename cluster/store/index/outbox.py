@@ -1,6 +1,6 @@
 """The outbox that a search engine beside Postgres follows: which videos changed, and how far it has followed.
 
-A row per video with a version, raised within the transaction that makes the change (``raise_version``), and with
+A row per video with a version, raised within the transaction that makes the change (``enqueue_index_update``), and with
 how many documents an index may have of the video, of the scenes 0, 1 and so on. That only grows. What is done about it
 is ``opensearch.sync``'s.
 """
@@ -125,7 +125,7 @@ class Backlog:
     oldest: datetime | None
 
 
-def raise_version(connection: Connection[Any], video_id: UUID, scenes: int, left_to_writer: bool = True) -> None:
+def enqueue_index_update(connection: Connection[Any], video_id: UUID, scenes: int, left_to_writer: bool = True) -> None:
     """Note within the caller's transaction that the video has so many scenes now."""
     later = LEFT_TO_WRITER if left_to_writer else timedelta(0)
     connection.execute(_RAISE, {"video": video_id, "scenes": min(scenes, MOST_SCENES), "later": later})

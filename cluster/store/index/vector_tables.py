@@ -17,13 +17,13 @@ from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.postgres.connections import Pool
 
-Keys = Mapping[By, str]
+Keys = Mapping[Retriever, str]
 """The key of the model in each space that is looked at."""
 
-SHARED = {By.PICTURE: "scene_embeddings", By.MEANING: "scene_meanings"}
+SHARED = {Retriever.PICTURE: "scene_embeddings", Retriever.MEANING: "scene_meanings"}
 """The tables of migrations 023 and 026, whose rows name their model: several models may be in them."""
 SPACES = tuple(SHARED)
 MOST_WHOLE = 2000
@@ -112,18 +112,18 @@ NO_ROWS = sql.SQL("(SELECT NULL::uuid AS scene_id, NULL::vector AS embedding WHE
 """An empty table to select from where a model has none."""
 
 
-def find_tables(connection: Connection[DictRow], keys: Keys) -> dict[By, VectorTable]:
+def find_tables(connection: Connection[DictRow], keys: Keys) -> dict[Retriever, VectorTable]:
     """The tables of these models, of those that have one."""
     rows = connection.execute(_FIND, (list(keys), list(keys.values()))).fetchall()
-    return {By(row["space"]): VectorTable(row["model"], row["dimensions"], row["relation"]) for row in rows}
+    return {Retriever(row["space"]): VectorTable(row["model"], row["dimensions"], row["relation"]) for row in rows}
 
 
-def rows_of(tables: Mapping[By, VectorTable], by: By) -> sql.Composable:
+def rows_of(tables: Mapping[Retriever, VectorTable], by: Retriever) -> sql.Composable:
     """What to select the vectors of a space's model from."""
     return tables[by].rows if by in tables else NO_ROWS
 
 
-def make_table(connection: Connection[DictRow], by: By, model: str, dimensions: int) -> VectorTable:
+def make_table(connection: Connection[DictRow], by: Retriever, model: str, dimensions: int) -> VectorTable:
     """The table of a model, made if there is none, within the caller's transaction.
 
     Making one waits for all transactions that write scenes.
@@ -154,7 +154,7 @@ def make_table(connection: Connection[DictRow], by: By, model: str, dimensions: 
     return VectorTable(model, dimensions, row["relation"])
 
 
-def drop_vectors(pool: Pool, by: By, table: VectorTable, *, in_use: bool) -> int:
+def drop_vectors(pool: Pool, by: Retriever, table: VectorTable, *, in_use: bool) -> int:
     """Drop a model's vectors with their table, or empty one of migrations 023 and 026; returns how many there were.
 
     ``in_use``: another model's vectors in the same table are searched, so these are deleted from among them.

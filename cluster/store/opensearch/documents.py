@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import Connection, sql
 from psycopg.rows import DictRow
 
-from cluster.contracts.search import By, ModelKeys
+from cluster.contracts.search import ModelKeys, Retriever
 from cluster.store.index.scene_text import SCENE_TAGS, SCENE_TEXT
 from cluster.store.index.vector_tables import find_tables, rows_of
 
@@ -29,7 +29,7 @@ ANALYZERS = {
     "ru": "russian", "sv": "swedish", "th": "thai", "tr": "turkish", "zh": "cjk",
 }  # fmt: skip
 """OpenSearch's analyzer of each language (ISO 639-1) that it has one for."""
-MODEL_FIELDS = {By.PICTURE: "picture_model", By.MEANING: "meaning_model"}
+MODEL_FIELDS = {Retriever.PICTURE: "picture_model", Retriever.MEANING: "meaning_model"}
 
 VECTORS = "concat_ws('|', md5(vector_send(p.embedding::vector)), md5(vector_send(m.embedding::vector)))"
 """SQL for a hash of vectors ``p`` and ``m`` of a scene: compares them without writing out their numbers."""
@@ -79,7 +79,7 @@ def document_id(video_id: UUID, index: int) -> str:
     return f"{video_id}.{index}"
 
 
-def index_body(shards: int, dimensions: Mapping[By, int]) -> dict[str, Any]:
+def index_body(shards: int, dimensions: Mapping[Retriever, int]) -> dict[str, Any]:
     """Settings and mappings of an index with vectors of these lengths."""
     properties: dict[str, Any] = {
         **{name: {"type": "keyword"} for name in ("video_id", "scene_id", "owner_id", "tags", "language", "vectors")},
@@ -131,7 +131,7 @@ def read_documents(
 def with_vectors(connection: Connection[DictRow], statement: sql.SQL, models: ModelKeys) -> sql.Composed:
     """A statement with ``JOINED_VECTORS``, for the vectors of these models."""
     tables = find_tables(connection, models.by_space)
-    return statement.format(pictures=rows_of(tables, By.PICTURE), meanings=rows_of(tables, By.MEANING))
+    return statement.format(pictures=rows_of(tables, Retriever.PICTURE), meanings=rows_of(tables, Retriever.MEANING))
 
 
 def _documents(rows: Sequence[dict[str, Any]], models: ModelKeys) -> list[Document]:

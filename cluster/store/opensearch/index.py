@@ -11,7 +11,7 @@ from uuid import UUID
 from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import EngineTimeout
-from cluster.contracts.search import By, Clause, Match, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.contracts.search import Clause, Match, QueryVector, RankedScene, Retriever, Scope, WordsQuery
 from cluster.store.opensearch.client import TIMEOUT_S, engine_errors
 from cluster.store.opensearch.documents import ANALYZERS, MODEL_FIELDS, TYPED, stemmed
 
@@ -63,7 +63,7 @@ class OpenSearchIndex:
             for queries in parts
         ]
 
-    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+    def nearest(self, by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`. Approximate where plenty of scenes are in the scope, else exact."""
         # Lucene's score of a cosine is (1 + cosine) / 2.
         ranked = self._ranked(nearest_search(by, vector, scope, limit))
@@ -84,7 +84,7 @@ class OpenSearchIndex:
         return [RankedScene(UUID(hit["fields"]["scene_id"][0]), hit["sort"][0]) for hit in found["hits"]["hits"]]
 
 
-def nearest_search(by: By, vector: QueryVector, scope: Scope, limit: int) -> Query:
+def nearest_search(by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> Query:
     """What is sent to find the nearest vectors: the body of a search."""
     conditions = [*_filter(scope), {"term": {MODEL_FIELDS[by]: vector.model}}]
     candidates = min(_MOST_CANDIDATES, max(_LEAST_CANDIDATES, 2 * limit))

@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 SAY_EVERY_S = 5.0
 
 
-def said_now_and_then(say: Callable[[str], None]) -> Progress:
+def throttled_progress(say: Callable[[str], None]) -> Progress:
     """Puts progress into words, the last one and others every few seconds."""
     said_s = time.monotonic()
 
@@ -83,7 +83,7 @@ class SearchIndexes:
         with self._alone():
             self._settle()
             alias = alias_of(self._address.prefix, models)
-            self._refuse_strangers(alias)
+            self._check_alias_owned(alias)
             index = self.begin(alias, models)
             self.copy(index, progress)
             with engine_errors():
@@ -218,7 +218,7 @@ class SearchIndexes:
             gone = [{"remove": {"index": other, "alias": alias}} for other in sorted(before - {name})]
             self._client.indices.update_aliases(body={"actions": [*gone, {"add": {"index": name, "alias": alias}}]})
 
-    def _refuse_strangers(self, alias: str) -> None:
+    def _check_alias_owned(self, alias: str) -> None:
         """Two clusters of the same models must not take one alias for theirs."""
         with engine_errors():
             exists = self._client.indices.exists_alias(name=alias)

@@ -76,7 +76,7 @@ class IndexFollower:
     def _follow_portion(self, video_ids: Sequence[UUID]) -> dict[UUID, str]:
         left, refused = set(video_ids), dict[UUID, str]()
         while left:
-            versions, reasons = self._bring(sorted(left))
+            versions, reasons = self._sync_once(sorted(left))
             for video_id, reason in reasons.items():
                 self._changes.note_refused(video_id, versions.pop(video_id), reason)
             refused |= reasons
@@ -105,7 +105,7 @@ class IndexFollower:
         with self._pool.connection() as connection:
             return _followed(connection)
 
-    def _bring(self, video_ids: Sequence[UUID]) -> tuple[dict[UUID, int], dict[UUID, str]]:
+    def _sync_once(self, video_ids: Sequence[UUID]) -> tuple[dict[UUID, int], dict[UUID, str]]:
         """Send what there is of the videos now; returns which versions that were, and what was refused."""
         documents: list[tuple[FollowedIndex, Document]] = []
         versions: dict[UUID, int] = {}

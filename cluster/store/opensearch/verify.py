@@ -14,7 +14,7 @@ from uuid import UUID
 from opensearchpy import OpenSearch
 from psycopg import sql
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.outbox import MOST_SCENES, NUMBERED, SearchChanges, page_of_videos
 from cluster.store.index.scene_text import SCENE_TAGS, SCENE_TEXT
 from cluster.store.opensearch.client import engine_errors
@@ -183,7 +183,7 @@ class IndexCheck:
             "size": DOCUMENTS_PER_REQUEST,
             "query": {"bool": {"filter": query, "must_not": {"exists": {"field": "gone_at"}}}},
             "sort": [{"video_id": "asc"}, {"index": "asc"}],
-            "_source": {"excludes": [by.value for by in (By.PICTURE, By.MEANING)]},
+            "_source": {"excludes": [by.value for by in (Retriever.PICTURE, Retriever.MEANING)]},
             "track_total_hits": False,
         }
         while True:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.store.index.model_registry import SearchModels
 from cluster.store.index.outbox import page_of_videos
 from cluster.store.index.scene_text import SCENE_TEXT
@@ -73,11 +73,13 @@ class PostgresCheck:
         verdict = Verdict()
         words: dict[UUID, set[str]] = {}
         keys = {by: model.key for by, model in SearchModels(self._pool).active().items()}
-        models = {"vision": keys.get(By.PICTURE), "text": keys.get(By.MEANING)}
+        models = {"vision": keys.get(Retriever.PICTURE), "text": keys.get(Retriever.MEANING)}
         for page in self._pages():
             with self._pool.connection() as connection:
                 tables = find_tables(connection, keys)
-                check = _CHECK.format(pictures=rows_of(tables, By.PICTURE), meanings=rows_of(tables, By.MEANING))
+                check = _CHECK.format(
+                    pictures=rows_of(tables, Retriever.PICTURE), meanings=rows_of(tables, Retriever.MEANING)
+                )
                 rows = connection.execute(check, {**_values(page), **models}).fetchall()
             for row in rows:
                 place = (row["video_id"], row["index"])

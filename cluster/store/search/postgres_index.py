@@ -13,7 +13,7 @@ from psycopg import Connection, sql
 from psycopg.errors import UndefinedTable
 from psycopg.rows import DictRow, class_row
 
-from cluster.contracts.search import By, QueryVector, RankedScene, Scope, WordsQuery
+from cluster.contracts.search import QueryVector, RankedScene, Retriever, Scope, WordsQuery
 from cluster.store.index.vector_tables import VectorTable, find_tables, rows_of
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.tsquery import TsQuery
@@ -27,7 +27,7 @@ class SearchIndex(Protocol):
         """Scenes in which the words of ``query`` were said or seen; none when nothing fits."""
         ...
 
-    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+    def nearest(self, by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """The scenes whose meaning or picture, as the vector's model embeds it, is nearest: ``score`` is the cosine.
 
         There is always a nearest one, however far: as many as there are in the scope, up to ``limit``.
@@ -112,9 +112,9 @@ SELECT scene_id, score FROM own ORDER BY score DESC, scene_id LIMIT %(limit)s
 """
 )
 
-WALKING_ON = "relaxed_order"
+ITERATIVE_SCAN = "relaxed_order"
 """pgvector's mode of iterative scans."""
-_WALK_ON = """
+_SET_ITERATIVE_SCAN = """
 -- pgvector 0.8 and newer can walk on past the first ef_search candidates, which a filter may all throw away. Long
 -- vectors are stored out of line: reading and sorting them all looks cheap to the planner, so sorting is made dear.
 SELECT set_config('enable_sort', 'off', true),
@@ -149,12 +149,12 @@ class PostgresSearchIndex:
             return []
         with self._pool.connection() as connection:
             connection.execute(PLAN_WORDS, {"locally": True})
-            asked = connection.execute(*as_languages_ask(query)).fetchone()
+            asked = connection.execute(*build_tsqueries(query)).fetchone()
             if asked is None or asked["united"] is None:
                 return []
             return _ranked(connection, scenes_that_fit(scope), {**_values(scope, limit), **asked})
 
-    def nearest(self, by: By, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
+    def nearest(self, by: Retriever, vector: QueryVector, scope: Scope, limit: int) -> list[RankedScene]:
         """See :class:`SearchIndex`.
 
         Approximate (HNSW) where the scope has plenty of scenes. A walk along the index meets those of all others too:
@@ -194,7 +194,9 @@ def _is_worth_a_walk(connection: Connection[DictRow], scope: Scope, limit: int) 
 
 def prepare_walk(connection: Connection[DictRow], limit: int) -> float:
     """Set the transaction up for a walk along the vector index; returns about how many scenes there are in all."""
-    known = connection.execute(_WALK_ON, {"candidates": str(candidates(limit)), "walking_on": WALKING_ON}).fetchone()
+    known = connection.execute(
+        _SET_ITERATIVE_SCAN, {"candidates": str(candidates(limit)), "walking_on": ITERATIVE_SCAN}
+    ).fetchone()
     assert known is not None
     return float(known["scenes"])
 
@@ -204,7 +206,7 @@ def candidates(limit: int) -> int:
     return min(1000, max(100, 2 * limit))
 
 
-def as_languages_ask(query: WordsQuery) -> tuple[sql.Composed, dict[str, Any]]:
+def build_tsqueries(query: WordsQuery) -> tuple[sql.Composed, dict[str, Any]]:
     """The statement that makes of a query the parameters of :func:`scenes_that_fit`, and its own parameters.
 
     They are constants there: how many scenes have the words decides how these are best looked for.
@@ -248,7 +250,7 @@ def _ranked(
         return cursor.execute(statement, parameters, prepare=False).fetchall()
 
 
-def vector_of(pool: Pool, scene_id: UUID, owner_id: UUID, by: By, model: str) -> QueryVector | None:
+def vector_of(pool: Pool, scene_id: UUID, owner_id: UUID, by: Retriever, model: str) -> QueryVector | None:
     """The stored vector of one of the owner's scenes; None where there is no such scene, or it has none."""
     statement = sql.SQL(
         "SELECT e.embedding::vector AS embedding FROM {} AS e JOIN video_scenes AS s ON s.id = e.scene_id "

@@ -20,10 +20,10 @@ from psycopg.types.json import Jsonb
 from cluster.contracts.errors import DatabaseUnavailable, MalformedResult, ModelChanged
 from cluster.contracts.media import MediaWarning
 from cluster.contracts.results import Transcript, WrittenScene
-from cluster.contracts.search import By
+from cluster.contracts.search import Retriever
 from cluster.contracts.stages import Stage
 from cluster.store.index.model_registry import active_while_written
-from cluster.store.index.outbox import raise_version
+from cluster.store.index.outbox import enqueue_index_update
 from cluster.store.index.vector_tables import VectorTable, find_tables, flaw_of, make_table
 from cluster.store.index.vocabulary import add_words
 from cluster.store.postgres.connections import Pool
@@ -104,7 +104,7 @@ class SceneStore:
                 _write_scenes(connection, video_id, transcript, scenes)
                 for model, vectors in made.items():
                     _write_vectors(connection, tables[model], vectors)
-                raise_version(connection, video_id, len(scenes))
+                enqueue_index_update(connection, video_id, len(scenes))
                 # Last, since a transaction that adds the same words waits for the end of this.
                 add_words(connection, video_id, [scene.description.combined_text for scene in scenes])
 
@@ -136,7 +136,7 @@ class SceneStore:
 
 
 _Vectors = list[tuple[WrittenScene, NDArray[np.float32]]]
-_Made = dict[tuple[By, str], _Vectors]
+_Made = dict[tuple[Retriever, str], _Vectors]
 """Vectors that each model made of which scene."""
 
 
@@ -144,16 +144,16 @@ def _made_of(scenes: Sequence[WrittenScene]) -> _Made:
     made: _Made = defaultdict(list)
     for scene in scenes:
         described = scene.description
-        made[By.PICTURE, described.vision_model].append((scene, described.embedding))
+        made[Retriever.PICTURE, described.vision_model].append((scene, described.embedding))
         if described.meaning is not None:
-            made[By.MEANING, described.text_model].append((scene, described.meaning))
+            made[Retriever.MEANING, described.text_model].append((scene, described.meaning))
     return made
 
 
-def _refuse_other_models(active: Mapping[By, str], scenes: Sequence[WrittenScene]) -> None:
+def _refuse_other_models(active: Mapping[Retriever, str], scenes: Sequence[WrittenScene]) -> None:
     for scene in scenes:
         described = scene.description
-        for by, model in ((By.PICTURE, described.vision_model), (By.MEANING, described.text_model)):
+        for by, model in ((Retriever.PICTURE, described.vision_model), (Retriever.MEANING, described.text_model)):
             if active.get(by, model) != model:
                 raise ModelChanged(f"{active[by]} has become the {by} model, the scenes were embedded by {model}")
 
@@ -206,7 +206,7 @@ def _write_scenes(
         )
 
 
-def _tables(connection: Connection[DictRow], made: _Made) -> dict[tuple[By, str], VectorTable]:
+def _tables(connection: Connection[DictRow], made: _Made) -> dict[tuple[Retriever, str], VectorTable]:
     """The table of each model, which its vectors fit into. Raises _NoTable, MalformedResult."""
     keys = dict(made.keys())
     if len(keys) < len(made):

@@ -8,7 +8,7 @@ from cluster.contracts.videos import ClaimedVideo
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.video_queue import VideoQueue
 from tests.support.played_workers import Workers, attempt
-from tests.support.queued_videos import claim_one, only, paused, row, until_somebody_waits
+from tests.support.queued_videos import claim_one, only, paused, row, until_a_session_waits
 
 
 def test_an_attempt_waits_for_a_database_that_is_away(database_url: str, pool: Pool) -> None:
@@ -37,7 +37,7 @@ def _process_while_a_session_ends(
     with ThreadPoolExecutor(1) as threads:
         with paused(database_url, table, write):
             processed = threads.submit(attempt, pool, queue, video, workers)
-            until_somebody_waits(pool)
+            until_a_session_waits(pool)
             ended = only(
                 pool,
                 "SELECT count(pg_terminate_backend(pid, 5000)) AS n FROM pg_stat_activity "
