@@ -93,8 +93,8 @@ def _bridge(window: "_Window", gap_s: float) -> Iterator[SpeechWindow]:
         yield window.take_all()
 
 
-def _report(tally: Tally, heard: bool, info: MediaInfo) -> None:
-    if not heard and tally.failed:
+def _report(tally: Tally, any_sound: bool, info: MediaInfo) -> None:
+    if not any_sound and tally.failed:
         raise InvalidVideo(f"nothing of the sound can be decoded ({info.audio_codec}): {tally.last_error}")
     if tally.failed:
         logger.warning("%d of %d packets of sound could not be decoded", tally.failed, tally.packets)

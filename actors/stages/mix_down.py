@@ -137,8 +137,8 @@ def _usual_weights(frame: AudioFrame) -> tuple[Weights | None, bool]:
 def _ambisonic_weights(frame: AudioFrame) -> Weights:
     """Take the component of all directions (W, ACN 0); channels beside the sphere are mixed in."""
     names = [channel.name for channel in frame.layout.channels]
-    heard = [name == "AMBI0" or not name.startswith("AMBI") for name in names]
-    return np.array(heard, np.float32) / np.float32(sum(heard))
+    audible = [name == "AMBI0" or not name.startswith("AMBI") for name in names]
+    return np.array(audible, np.float32) / np.float32(sum(audible))
 
 
 @cache

@@ -50,10 +50,10 @@ def _separate(media: OpenMedia, index: int, others: Sequence[int]) -> list[int]:
         streams[number] = stream
     rate_hz = streams[index].codec_context.sample_rate
     blocks = dict.fromkeys(others, 0)
-    for heard in _windows(media, streams):
+    for samples in _windows(media, streams):
         for number in others:
-            if index in heard and number in heard:
-                blocks[number] += _differing_blocks(*_aligned(heard[index], heard[number], rate_hz), rate_hz)
+            if index in samples and number in samples:
+                blocks[number] += _differing_blocks(*_aligned(samples[index], samples[number], rate_hz), rate_hz)
         if all(count * BLOCK_S >= SOUND_S for count in blocks.values()):
             break
     return [number for number, count in blocks.items() if count * BLOCK_S >= SOUND_S]
@@ -64,10 +64,10 @@ def _windows(media: OpenMedia, streams: Mapping[int, AudioStream]) -> Iterator[_
         if place_s and not seek(media, place_s):
             return
         for _ in range(max(1, round(length_s / WINDOW_S))):
-            heard = _window(media, streams, min(WINDOW_S, length_s))
-            if not heard:
+            samples = _window(media, streams, min(WINDOW_S, length_s))
+            if not samples:
                 break
-            yield heard
+            yield samples
 
 
 def _window(media: OpenMedia, streams: Mapping[int, AudioStream], length_s: float) -> _Heard:
@@ -108,7 +108,7 @@ def _differing_blocks(chosen: _Samples, other: _Samples, rate_hz: int) -> int:
     whole = len(other) // size * size
     first, second = (samples[:whole].reshape(-1, size) for samples in (chosen, other))
     first, second = (blocks - blocks.mean(axis=1, keepdims=True) for blocks in (first, second))
-    heard = second.var(axis=1) > SILENCE
+    audible = second.var(axis=1) > SILENCE
     together = np.abs((first * second).mean(axis=1))
     same = together >= SAME * np.sqrt(first.var(axis=1) * second.var(axis=1))
-    return int(np.count_nonzero(heard & ~(same & (first.var(axis=1) > 0))))
+    return int(np.count_nonzero(audible & ~(same & (first.var(axis=1) > 0))))

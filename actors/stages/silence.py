@@ -36,12 +36,12 @@ def holds_sound(path: Path, part: FilePart, index: int) -> bool:
             stream = media.container.streams[index]
             assert isinstance(stream, AudioStream)
             drop_custom_order(stream)
-            return _is_heard(media, stream)
+            return _is_audible(media, stream)
     except InvalidVideo:
         return False
 
 
-def _is_heard(media: OpenMedia, stream: AudioStream) -> bool:
+def _is_audible(media: OpenMedia, stream: AudioStream) -> bool:
     heard_s = 0.0
     for place_s, length_s in places(media):
         if place_s and not seek(media, place_s):

@@ -227,8 +227,8 @@ class _SpeechLoader:
         )
 
         def transcribe(batch: Sequence[tuple[Iterable[SpeechWindow], str | None]]) -> list[Share]:
-            heard = transcriber.transcribe_all([SoundOfVideo(windows, language) for windows, language in batch])
-            return [Share(_parts_or_error(video.transcript), video.spoken_s + LEAST_WEIGHT_S) for video in heard]
+            transcribed = transcriber.transcribe_all([SoundOfVideo(windows, language) for windows, language in batch])
+            return [Share(_parts_or_error(video.transcript), video.spoken_s + LEAST_WEIGHT_S) for video in transcribed]
 
         return LoadedWorker(
             {"transcribe": transcribe},

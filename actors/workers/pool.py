@@ -372,7 +372,7 @@ class Pool:
 
     def _replace_if_still_at(self, worker: _Worker, batch: list[Item]) -> None:
         if worker.batch is batch:
-            logger.warning("worker %s works on what nobody waits for", worker.name)
+            logger.warning("worker %s: call abandoned by all callers; replacing", worker.name)
             self._replace(worker)
 
 

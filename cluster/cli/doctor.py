@@ -251,7 +251,7 @@ def _tokens(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("tokens", True, f"HS256 with the data directory's own secret ({_secret_file(settings)})")
     admins = settings.resolved_admin_user_ids
-    yield Finding("admins", bool(admins), f"{len(admins)}", "set HEIMDEX_ADMIN_USER_IDS, or nobody may read /v1/admin")
+    yield Finding("admins", bool(admins), f"{len(admins)}", "set HEIMDEX_ADMIN_USER_IDS, or no user may read /v1/admin")
 
 
 def _secret_file(settings: Settings) -> Path:

@@ -33,12 +33,12 @@ def status(as_json: AsJson = False) -> None:
     """Show the index, its models, and how far it has followed Postgres."""
     settings = load_settings()
     with _opened(settings) as (pool, url):
-        told = _status(settings, pool, url)
+        fields = _status(settings, pool, url)
     if as_json:
-        out_json(told)
+        out_json(fields)
         return
     table = Table(show_header=False)
-    for name, value in told.items():
+    for name, value in fields.items():
         table.add_row(name.replace("_", " "), _shown(value))
     result_console().print(table)
 
@@ -94,18 +94,18 @@ def _progress(what: str) -> Iterator[tuple[Progress, Any]]:
 
 def _status(settings: Settings, pool: Pool, url: str) -> dict[str, Any]:
     active = SearchModels(pool).active()
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "engine": "Postgres" if settings.search_engine is None else f"OpenSearch at {settings.search_engine.url}",
         "models": {by.value: active[by].key for by in active},
         "vectors": described_tables(pool),
     }
     if settings.search_engine is None:
-        return told
+        return fields
     engine = settings.search_engine
     backlog = SearchChanges(pool).backlog()
     indexes = SearchIndexes(pool, url, open_client(engine), engine)
     return {
-        **told,
+        **fields,
         "indexes": indexes.described(),
         "videos_to_follow": backlog.pending,
         "oldest_change": backlog.oldest,

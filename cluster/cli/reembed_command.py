@@ -109,7 +109,7 @@ def _refuse_mixture(
     if pretrained and not vision:
         raise typer.BadParameter("--pretrained is for --vision")
     if (rollback or drop_old) and (vision or text or (rollback and drop_old)):
-        raise typer.BadParameter("--rollback and --drop-old stand alone")
+        raise typer.BadParameter("--rollback and --drop-old take no other option")
 
 
 def _roll_back(url: str) -> None:

@@ -98,8 +98,8 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], outgoing: Bina
         for part in result if isinstance(result, Iterator) else (result,):
             _send(outgoing, PART, part)
     except Exception as error:
-        told = (type(error).__name__, str(error)[:LONGEST_TEXT], traceback.format_exc()[-LONGEST_TEXT:])
-        _send(outgoing, ERROR, told)
+        report = (type(error).__name__, str(error)[:LONGEST_TEXT], traceback.format_exc()[-LONGEST_TEXT:])
+        _send(outgoing, ERROR, report)
     else:
         _send(outgoing, DONE, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)  # Linux counts KiB
 

@@ -338,9 +338,9 @@ def _loads(message: bytearray, types: Collection[type]) -> Any:
         raise MalformedResult(f"the decoder answered what cannot be read: {error}") from None
 
 
-def _error(told: Any) -> Exception:
+def _error(report: Any) -> Exception:
     """The decoder's error, as far as callers branch on it. Its traceback is a note."""
-    match told:
+    match report:
         case (str(name), str(text), str(trace)):
             if name in _ERRORS:
                 return _ERRORS[name](text)

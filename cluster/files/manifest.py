@@ -18,7 +18,7 @@ import pydantic
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.uris import local_path, scheme_of, shown
 from cluster.contracts.videos import Submission
-from cluster.files.manifest_columns import ManifestRow, by_column, told
+from cluster.files.manifest_columns import ManifestRow, by_column, value_text
 from cluster.files.manifest_text import FORMATS, read_rows
 from cluster.files.storage import expand
 
@@ -193,8 +193,8 @@ def _plain(error: Any) -> str:
     plain: dict[str, str] = {
         "missing": "is missing",
         "extra_forbidden": "is not a column of a manifest (uri, language, priority)",
-        "string_pattern_mismatch": f"{told(error.get('input'))!r} is not a language code such as en",
-        **dict.fromkeys(["int_parsing", "int_from_float"], f"{told(error.get('input'))!r} is not a whole number"),
+        "string_pattern_mismatch": f"{value_text(error.get('input'))!r} is not a language code such as en",
+        **dict.fromkeys(["int_parsing", "int_from_float"], f"{value_text(error.get('input'))!r} is not a whole number"),
     }
     return plain.get(error["type"], str(error["msg"]))
 

@@ -95,6 +95,6 @@ def is_row_number(column: str, value: Any) -> bool:
     return (not name or _ROW_NUMBERS.fullmatch(name) is not None) and str(value).isdecimal()
 
 
-def told(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A cell as messages may show it: short, and without what may be secret if it is of a URL."""
     return re.split("[?&#]", shown(stripped(str(value))), maxsplit=1)[0][:_LONGEST_SHOWN]

@@ -20,8 +20,8 @@ from cluster.files.manifest_columns import (
     is_empty,
     is_row_number,
     stripped,
-    told,
     twice,
+    value_text,
 )
 from cluster.files.manifest_encoding import UnreadableText, decoded
 from cluster.files.manifest_json import json_rows
@@ -179,7 +179,7 @@ def _csv_error(error: csv.Error, first: int, last: int) -> str:
 def _wrong_header(names: list[str]) -> str | None:
     named = [stripped(name) for name in names if stripped(name)]
     if "uri" not in map(field_of, named):
-        return f"the header has no column uri: it is {', '.join(map(told, named)) or 'empty'}"
+        return f"the header has no column uri: it is {', '.join(map(value_text, named)) or 'empty'}"
     pairs = itertools.combinations(named, 2)
     return next((twice(name, other) for name, other in pairs if field_of(name) == field_of(other)), None)
 
@@ -196,6 +196,6 @@ def _csv_row(row: ManifestRow, header: list[str], values: list[str]) -> Manifest
     if surplus:
         reason = f"{surplus} field{'s' * (surplus > 1)} more than the header has"
     elif unnamed:
-        reason = f"{told(unnamed[0])!r} is in a column without a name"
+        reason = f"{value_text(unnamed[0])!r} is in a column without a name"
     fields = {stripped(name): value for name, value in cells if stripped(name)}
     return ManifestRow(row.line, by_column(fields), reason, row.sheet_row)

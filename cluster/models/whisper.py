@@ -152,14 +152,14 @@ class SpeechModel:
         """
         length, frames = round(context_s * SPEECH_RATE_HZ), round(context_s * FRAMES_PER_S)
         sounds = [samples[:length] for samples in stretches]
-        heard = [len(sound) * FRAMES_PER_S // SPEECH_RATE_HZ for sound in sounds]
+        frame_counts = [len(sound) * FRAMES_PER_S // SPEECH_RATE_HZ for sound in sounds]
         if self._log_mel is not None:
             on_gpu = self._log_mel([_padded(sound, length) for sound in sounds])
-            for number, count in enumerate(heard):
+            for number, count in enumerate(frame_counts):
                 on_gpu[number, :, count:] = 0.0
             return ctranslate2.StorageView.from_array(on_gpu)
         features = np.zeros((len(sounds), self._model.model.n_mels, frames), np.float32)
-        for number, (sound, count) in enumerate(zip(sounds, heard, strict=True)):
+        for number, (sound, count) in enumerate(zip(sounds, frame_counts, strict=True)):
             features[number, :, :count] = self._model.feature_extractor(sound)[:, :count]
         return ctranslate2.StorageView.from_array(features)
 

@@ -121,7 +121,7 @@ class Reembedding:
                 )
             )
             for row in passes.iter_rows():
-                yield _told(row["answer"])
+                yield _decoded(row["answer"])
 
     def make_ready(self) -> None:
         """Have one actor loaded that stays, for :meth:`run_alone`. Raises as :meth:`run`."""
@@ -142,7 +142,7 @@ class Reembedding:
             if self._kept is None:
                 actor = ray.remote(num_cpus=EMBEDDER_CPUS, num_gpus=self._actors.gpus)(_Actor)
                 self._kept = actor.remote(self._work)
-            return _told(ray.get(self._kept.embed.remote(call)))
+            return _decoded(ray.get(self._kept.embed.remote(call)))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class _Actor:
             return pickle.dumps(error)
 
 
-def _told(answer: bytes) -> Pass:
+def _decoded(answer: bytes) -> Pass:
     made: Pass | HeimdexError = pickle.loads(answer)
     if isinstance(made, HeimdexError):
         raise made

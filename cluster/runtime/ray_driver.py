@@ -103,12 +103,12 @@ def in_own_process(
     """
     prepare_ray(loopback=place.ours)
     spawn = multiprocessing.get_context("spawn")  # Ray's threads and Postgres's sessions do not survive a fork
-    hears, speaks = spawn.Pipe(duplex=False)
-    child = spawn.Process(target=_work, args=(speaks, place, log_file, work, arguments, keywords))
+    receiver, sender = spawn.Pipe(duplex=False)
+    child = spawn.Process(target=_work, args=(sender, place, log_file, work, arguments, keywords))
     child.start()
-    speaks.close()
+    sender.close()
     try:
-        _hear(hears, say)
+        _relay(receiver, say)
     except EOFError:
         raise NodeLost(f"Ray died meanwhile (log: {log_file})") from None
     except (KeyboardInterrupt, SystemExit):
@@ -117,22 +117,22 @@ def in_own_process(
         raise
     finally:
         child.join()
-        hears.close()
+        receiver.close()
 
 
-def _hear(hears: Connection, say: Say) -> None:
+def _relay(receiver: Connection, say: Say) -> None:
     """Until the process is done. Raises EOFError when it ends before."""
     while True:
-        heard = hears.recv()
-        if heard is None:
+        message = receiver.recv()
+        if message is None:
             return
-        if isinstance(heard, BaseException):
-            raise heard
-        say(heard)
+        if isinstance(message, BaseException):
+            raise message
+        say(message)
 
 
 def _work(
-    speaks: Connection, place: RayPlace, log_file: Path, work: Callable[..., None], arguments: Any, keywords: Any
+    sender: Connection, place: RayPlace, log_file: Path, work: Callable[..., None], arguments: Any, keywords: Any
 ) -> None:
     """What the new process does: says sentences, then None, or the error that ended it."""
     guard_output()
@@ -145,16 +145,16 @@ def _work(
         os.dup2(log.fileno(), 2)
     try:
         with unwrap_ray_errors(), connected(place):
-            work(speaks.send, *arguments, **keywords)
+            work(sender.send, *arguments, **keywords)
     except HeimdexError as error:
-        speaks.send(error)
+        sender.send(error)
     except KeyboardInterrupt:
         pass  # the command that passed it on knows
     except Exception as error:
         traceback.print_exc()
-        speaks.send(RuntimeError(f"{type(error).__name__}: {error} (log: {log_file})"))
+        sender.send(RuntimeError(f"{type(error).__name__}: {error} (log: {log_file})"))
     else:
-        speaks.send(None)
+        sender.send(None)
 
 
 @contextmanager

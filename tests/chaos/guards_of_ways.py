@@ -216,7 +216,9 @@ _REMAINS = [
         ATTEMPT,
         "                await asyncio.sleep(delay_s)",
         "                raise",
-        ("tests/integration/test_infrastructure_failures.py::test_a_failure_is_written_down_once_the_database_answers",),
+        (
+            "tests/integration/test_infrastructure_failures.py::test_a_failure_is_written_down_once_the_database_answers",
+        ),
     ),
     Guard(
         "a disk that is full is told",

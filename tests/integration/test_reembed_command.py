@@ -18,14 +18,14 @@ def change(models: SearchModels, before: IndexedModel, after: IndexedModel) -> N
 def test_without_a_change_there_is_no_way_back(heimdex: Heimdex) -> None:
     refused = heimdex("reembed", "--rollback")
     assert refused.returncode == 2
-    assert refused.stderr.startswith(b"error: there are no previous models: nothing was embedded anew, or the old")
+    assert refused.stderr.startswith(b"error: there are no previous models: nothing was embedded again, or the old")
 
 
 def test_options_that_contradict_each_other_are_refused(heimdex: Heimdex) -> None:
     for options, sentence in (
         (("--pretrained", "openai"), b"--pretrained is for --vision"),
-        (("--rollback", "--drop-old"), b"--rollback and --drop-old stand alone"),
-        (("--rollback", "--text", "bundled"), b"--rollback and --drop-old stand alone"),
+        (("--rollback", "--drop-old"), b"--rollback and --drop-old take no other option"),
+        (("--rollback", "--text", "bundled"), b"--rollback and --drop-old take no other option"),
     ):
         refused = heimdex("reembed", *options)
         assert refused.returncode == 2

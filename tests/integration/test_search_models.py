@@ -60,7 +60,7 @@ def test_the_first_model_of_a_space_becomes_the_active_one_and_stays_it(pool: Po
     assert models.active() == {Retriever.PICTURE: OLD}
     sentence = (
         "all scenes are indexed by picture with word-vectors@1, not with new@2: set HEIMDEX_CLIP_MODEL and "
-        "HEIMDEX_CLIP_PRETRAINED to that model again, or embed them anew: `heimdex reembed --vision MODEL`"
+        "HEIMDEX_CLIP_PRETRAINED to that model again, or embed them again: `heimdex reembed --vision MODEL`"
     )
     with pytest.raises(ConfigurationError) as raised:
         models.adopt(Retriever.PICTURE, NEW)

@@ -167,7 +167,7 @@ class SearchModels:
                 return
             raise ConfigurationError(
                 f"all scenes are indexed by {by} with {other}, not with {model.key}: set {SETTINGS[by]} to that model "
-                f"again, or embed them anew: `heimdex reembed {_OPTIONS[by]} MODEL`"
+                f"again, or embed them again: `heimdex reembed {_OPTIONS[by]} MODEL`"
             )
 
     def begin(self, by: Retriever, model: IndexedModel) -> None:
@@ -219,7 +219,7 @@ class SearchModels:
             models = {Retriever(row["space"]): str(row["model"]) for row in connection.execute(_LAST_SWITCHED)}
             if not models:
                 raise ConfigurationError(
-                    "there are no previous models: nothing was embedded anew, or the old vectors were dropped"
+                    "there are no previous models: nothing was embedded again, or the old vectors were dropped"
                 )
             trail = Trail()
             _make_active(connection, models, State.PREVIOUS, trail)

@@ -227,7 +227,7 @@ class SearchIndexes:
         if strangers:
             raise ConfigurationError(
                 f"OpenSearch has the index {min(strangers)} of another cluster: set HEIMDEX_OPENSEARCH_PREFIX to "
-                "something else, or delete that index if nobody needs it"
+                "something else, or delete that index if it is not needed"
             )
 
     @contextmanager

@@ -204,7 +204,7 @@ def _count_new(connection: Connection[DictRow], parameters: dict[str, Any]) -> i
     standing = connection.execute(_STANDING, parameters).fetchone()
     assert standing is not None
     if standing["changed"]:
-        raise SubmissionChanged("these ids stand for other videos already")
+        raise SubmissionChanged("these ids belong to other videos already")
     new: int = standing["new"]
     return new
 
