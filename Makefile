@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch audit sbom lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch audit sbom schema lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ audit: $(INSTALLED) ## known vulnerabilities of every pinned package, from OSV's
 sbom: $(INSTALLED) ## what is installed, with licences, as sbom.json (CycloneDX)
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	    --output-file sbom.json $(BIN)/python
+
+schema: $(INSTALLED) ## what all migrations make together, as sql/schema.sql
+	@$(BIN)/python -m tests.support.schema_snapshot
 
 lock: $(BIN)/uv ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -223,8 +223,8 @@ _TAKING_BACK = [
     Guard(
         "taking back believes no impossible beginning",
         RECOVERY,
-        "started_at=STARTED_AT)",
-        'started_at="v.processing_started_at")',
+        "started_at=STARTED_AT, lost_run",
+        'started_at="v.processing_started_at", lost_run',
         (f"{_TIMES}test_expired_leases_are_taken_back_whenever_their_videos_are_said_to_have_begun",),
     ),
     Guard(

@@ -16,6 +16,7 @@ from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import Retriever
+from cluster.store.index.outbox import NEXT_VERSION
 from cluster.store.index.scene_text import SCENE_TEXT
 from cluster.store.index.vector_tables import SPACES, Keys, VectorTable, find_tables, rows_of
 from cluster.store.postgres.connections import Pool
@@ -42,7 +43,7 @@ LIMIT %(limit)s
 """
 )
 
-_TOUCH_FOLLOWED = """
+_TOUCH_FOLLOWED = f"""
 -- An index that holds vectors of the model, in a search engine beside Postgres, is to get these too.
 WITH locked AS (
     SELECT c.video_id FROM search_changes AS c
@@ -51,7 +52,7 @@ WITH locked AS (
     ORDER BY c.video_id FOR UPDATE
 )
 UPDATE search_changes AS c
-SET version = nextval('search_versions'), changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+SET {NEXT_VERSION}
 FROM locked WHERE c.video_id = locked.video_id
 """
 

@@ -28,6 +28,11 @@ NUMBERED: LiteralString = "s.index BETWEEN 0 AND 99999"
 DOCUMENTS_AT_ONCE = MOST_SCENES
 """Documents that are read of the videos that are brought in line together, or of one."""
 
+NEXT_VERSION: LiteralString = (
+    "version = nextval('search_versions'), changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL"
+)
+"""SQL for what ``UPDATE search_changes SET`` writes so that an index follows a change of the video at once."""
+
 _RAISE = """
 INSERT INTO search_changes AS change (video_id, version, most_scenes, due_at)
 VALUES (%(video)s, nextval('search_versions'), %(scenes)s, clock_timestamp() + %(later)s)
@@ -56,11 +61,11 @@ FROM unnest(%(videos)s::uuid[]) AS asked (video_id) LEFT JOIN search_changes AS 
 ORDER BY asked.video_id
 """
 
-_TOUCH = """
+_TOUCH = f"""
 -- Locked in the order that all keep who lock many of these.
 WITH locked AS (SELECT video_id FROM search_changes WHERE video_id = ANY (%s) ORDER BY video_id FOR UPDATE)
 UPDATE search_changes AS change
-SET version = nextval('search_versions'), changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+SET {NEXT_VERSION}
 FROM locked WHERE change.video_id = locked.video_id
 """
 
@@ -106,13 +111,12 @@ WHERE before < %(scenes)s
 ORDER BY video_id
 """
 
-_TOUCH_OR_ADD = """
+_TOUCH_OR_ADD = f"""
 INSERT INTO search_changes AS change (video_id, version, most_scenes)
 SELECT found.video_id, nextval('search_versions'), found.most
 FROM unnest(%(videos)s::uuid[], %(most)s::int[]) AS found (video_id, most) ORDER BY found.video_id
 ON CONFLICT (video_id) DO UPDATE
-SET version = nextval('search_versions'), most_scenes = greatest(change.most_scenes, excluded.most_scenes),
-    changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+SET most_scenes = greatest(change.most_scenes, excluded.most_scenes), {NEXT_VERSION}
 """
 
 

@@ -24,6 +24,7 @@ from cluster.store.postgres.refusals import (
     RefusedRows,
     sentence_of,
 )
+from cluster.store.queue.stage_runs import LOST_RUN
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +79,7 @@ WITH held AS MATERIALIZED (
     RETURNING l.video_id
 ), lost AS (
     UPDATE video_stage_runs AS r
-    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
-        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'NodeLost', error_message = %(reason)s
+    SET {lost_run}, error_type = 'NodeLost', error_message = %(reason)s
     FROM released WHERE r.video_id = released.video_id AND r.outcome = 'running'
 ), waiting AS (
     UPDATE video_processing AS p
@@ -172,7 +171,7 @@ class LeaseRecovery:
             connection.execute(_SET_ASIDE, {"tokens": list(reasons), "delays": delays})
 
     def _execute(self, within: str, chosen: str, locking: str, parameters: Mapping[str, object]) -> list[DictRow]:
-        statement = within + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT)
+        statement = within + _TAKE_BACK.format(chosen=chosen, locking=locking, started_at=STARTED_AT, lost_run=LOST_RUN)
         with self._pool.autocommitted() as connection:
             cursor = ClientCursor(connection, row_factory=dict_row)  # one message: no process is stopped in between
             cursor.execute(statement, parameters)

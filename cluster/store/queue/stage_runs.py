@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import ClientCursor, Connection
@@ -22,6 +22,10 @@ from cluster.contracts.stages import REQUIRES, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.refusals import WITHIN_TURN
+
+LOST_RUN: LiteralString = """outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at), run_ms = 0,
+        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000"""
+"""SQL for what ``UPDATE video_stage_runs AS r SET`` writes of a run that was open when its attempt ended."""
 
 _OPEN = """
 -- Begin stage runs; a run whose lease is lost is not written. The video shows the stage that began last.

@@ -28,6 +28,7 @@ from cluster.store.postgres.plausible_times import plausible
 from cluster.store.postgres.refusals import refused_in_one_sentence
 from cluster.store.queue.notify import notify
 from cluster.store.queue.owner_requests import check_new, lock_owner
+from cluster.store.queue.stage_runs import LOST_RUN
 
 _CANCEL_ROUNDS = 5
 
@@ -113,9 +114,9 @@ WITH chosen AS MATERIALIZED (
     DELETE FROM video_leases AS l USING cancelled AS c WHERE l.video_id = c.id
 ), left_open AS (
     UPDATE video_stage_runs AS r
-    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
-        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'Cancelled', error_message = 'the video was cancelled while this stage was open'
+    SET """
+    + LOST_RUN
+    + """, error_type = 'Cancelled', error_message = 'the video was cancelled while this stage was open'
     FROM cancelled AS c WHERE r.video_id = c.id AND r.outcome = 'running'
 )"""
     + _WAITS_NO_MORE

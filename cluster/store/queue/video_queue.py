@@ -33,6 +33,7 @@ from cluster.store.postgres.refusals import (
     RefusedRows,
     sentence_of,
 )
+from cluster.store.queue.stage_runs import LOST_RUN
 
 logger = logging.getLogger(__name__)
 
@@ -249,16 +250,14 @@ _HELD = """held AS MATERIALIZED (
     SELECT video_id FROM video_leases WHERE video_id = %(id)s AND lease_token = %(token)s
 )"""
 
-_END_ATTEMPT = """settled AS (
+_END_ATTEMPT = f"""settled AS (
     -- A video that a trigger of videos keeps PROCESSING keeps its lease, by which it is taken back.
     SELECT id FROM written WHERE status <> 'PROCESSING'
 ), lease AS (
     DELETE FROM video_leases AS l USING settled WHERE l.video_id = settled.id RETURNING l.video_id
 ), left_open AS (
     UPDATE video_stage_runs AS r
-    SET outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at),
-        wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000, run_ms = 0,
-        error_type = 'Abandoned', error_message = 'the attempt ended while this stage was open'
+    SET {LOST_RUN}, error_type = 'Abandoned', error_message = 'the attempt ended while this stage was open'
     FROM lease WHERE r.video_id = lease.video_id AND r.outcome = 'running'
 )"""
 """The lease of a video that ``written`` settled ends, and with it every stage run that is open."""

@@ -21,6 +21,7 @@ from psycopg.rows import DictRow, class_row
 from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.uris import video_name
+from cluster.store.index.outbox import NEXT_VERSION
 from cluster.store.index.scene_text import SCENE_TEXT
 from cluster.store.index.vocabulary import Vocabulary, words_in
 from cluster.store.postgres.audit_log import Trail
@@ -98,7 +99,7 @@ WITH chosen AS MATERIALIZED (
     ORDER BY c.video_id FOR UPDATE OF c
 ), changes AS (
     UPDATE search_changes AS c
-    SET version = nextval('search_versions'), changed_at = clock_timestamp(), due_at = clock_timestamp(), refused = NULL
+    SET {NEXT_VERSION}
     FROM found WHERE c.video_id = found.video_id
 ), pictures AS (
     INSERT INTO forgotten_pictures (video_id) SELECT id FROM forgotten ON CONFLICT (video_id) DO NOTHING
