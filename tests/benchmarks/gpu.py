@@ -84,9 +84,9 @@ def _heading(device: str) -> str:
 
 
 def _bundled() -> Path:
-    from cluster.models.bundled import bundled_whisper_directory
+    from cluster.models.speech import model_directory
 
-    return bundled_whisper_directory()
+    return model_directory("bundled")
 
 
 def _sound(path: Path | None) -> Samples:

@@ -20,7 +20,8 @@ from PIL import Image
 from scenedetect import AdaptiveDetector, detect
 from sentence_transformers import SentenceTransformer
 
-from cluster.models.bundled import bundled_vision_directory, bundled_whisper_directory, labels_file
+from cluster.models.bundled import bundled_vision_directory, labels_file
+from cluster.models.speech import model_directory as whisper_directory
 from cluster.models.text import model_directory
 from tests.benchmarks.answering import answer
 
@@ -32,7 +33,7 @@ class Script:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._whisper = WhisperModel(str(bundled_whisper_directory()), device="cpu", compute_type="int8")
+        self._whisper = WhisperModel(str(whisper_directory("bundled")), device="cpu", compute_type="int8")
         name = f"local-dir:{bundled_vision_directory()}"
         self._clip, _, self._preprocess = open_clip.create_model_and_transforms(name)
         self._clip.eval()

@@ -23,7 +23,7 @@ from actors.stages.transcriber import SoundOfVideo, Transcriber
 from cluster.contracts.media import SPEECH_RATE_HZ, SpeechWindow
 from cluster.contracts.results import Transcript
 from cluster.demo import clips, truth
-from cluster.models.bundled import bundled_whisper_directory
+from cluster.models.speech import model_directory
 from tests.benchmarks.rounds import Comparison, Side, in_turn, timed
 from tests.benchmarks.words import LEAST_CHANCE, chance_of_more_wrong, error_rate
 
@@ -70,7 +70,7 @@ def compare(rounds: int, quick: bool, say: Say) -> list[Comparison]:
 
 def _compare(title: str, chosen: Sequence[Clip], rounds: int, say: Say) -> Comparison:
     """Against whichever of faster-whisper's two ways is the quicker one."""
-    model = WhisperModel(str(bundled_whisper_directory()), device="cpu", compute_type="int8", cpu_threads=THREADS)
+    model = WhisperModel(str(model_directory("bundled")), device="cpu", compute_type="int8", cpu_threads=THREADS)
     transcriber = Transcriber("bundled", "cpu", "int8", THREADS, BEAM_SIZE)
     ways: dict[str, Way] = {
         "heimdex": partial(_together, transcriber),

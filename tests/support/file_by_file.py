@@ -10,12 +10,12 @@ import numpy as np
 from faster_whisper import WhisperModel
 from numpy.typing import NDArray
 
-from cluster.models.bundled import bundled_whisper_directory
+from cluster.models.speech import model_directory
 
 
 def recognised_file_by_file(sounds: Sequence[NDArray[np.int16]]) -> list[str]:
     """The text of each sound: English, beams of 5, voice detection on, not conditioned on the text before."""
-    model = WhisperModel(str(bundled_whisper_directory()), device="cpu", compute_type="int8", cpu_threads=2)
+    model = WhisperModel(str(model_directory("bundled")), device="cpu", compute_type="int8", cpu_threads=2)
     return [
         "".join(
             segment.text

@@ -20,7 +20,7 @@ _NOISE = re.compile(r"^(--|SET |SELECT pg_catalog\.set_config|\\(un)?restrict\b)
 
 def dumped(url: str) -> str:
     """The schema of a migrated database, without owners, rights, comments of pg_dump and settings of its session."""
-    command = [binary("pg_dump"), "--schema-only", "--no-owner", "--no-privileges", url]
+    command = [str(binary("pg_dump")), "--schema-only", "--no-owner", "--no-privileges", url]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     lines = "\n".join(_without_noise(text))
     return HEADER + "\n" + re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"

@@ -11,7 +11,7 @@ import pytest
 from faster_whisper import WhisperModel
 
 from cluster.demo import clips, queries, truth
-from cluster.models.bundled import bundled_whisper_directory
+from cluster.models.speech import model_directory
 from tests.demo_maker.screenplay import CLIPS
 
 CLIP_PATHS = clips()
@@ -85,7 +85,7 @@ def test_each_query_has_one_right_answer() -> None:
 
 
 def test_the_bundled_speech_model_understands_the_narration() -> None:
-    model = WhisperModel(str(bundled_whisper_directory()), device="cpu", compute_type="int8", cpu_threads=2)
+    model = WhisperModel(str(model_directory("bundled")), device="cpu", compute_type="int8", cpu_threads=2)
     said, heard = [], []
     for clip in CLIP_PATHS:
         segments, _ = model.transcribe(
