@@ -48,6 +48,24 @@ os.environ["RAY_AUTH_TOKEN_PATH"] = str(RAY_FOLDER / "token")
 prepare_ray(loopback=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For pytest-xdist: a module's tests stay together, and so do all that share what one machine has room for once.
+
+    Those of ``tests/cluster`` take the longest one after the other, so they begin first, beside the rest.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    items.sort(key=lambda item: item.path.parent.name != "cluster")
+
+
+def _group_of(item: pytest.Item) -> str:
+    if item.path.parent.name == "cluster":
+        return "a Ray"
+    if "opensearch" in getattr(item, "fixturenames", ()):
+        return "an OpenSearch"
+    return item.path.name
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[EXIT_STATUS] = int(exitstatus)
 

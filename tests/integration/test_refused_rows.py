@@ -115,9 +115,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         "video_queue.BRIEFLY",
         "lease_recovery.WITHIN_TURN",
         "lease_recovery.BRIEFLY",
-        "stage_ledger.WITHIN_TURN",
+        "stage_runs.WITHIN_TURN",
     ):
-        monkeypatch.setattr(f"cluster.store.{name}", "SET LOCAL statement_timeout = 300; ")
+        monkeypatch.setattr(f"cluster.store.queue.{name}", "SET LOCAL statement_timeout = 300; ")
 
 
 @pytest.mark.usefixtures("impatient")

@@ -34,7 +34,7 @@ except ValueError:
 EMBEDS = """
 import sys, typer
 from contextlib import nullcontext
-from cluster import reembed_command
+from cluster.cli import reembed_command
 from cluster.reembed.run import Outcome
 
 def reembed(*_):
