@@ -297,7 +297,7 @@ def build_app(args: dict[str, Any]) -> Application:
     urls = settings.database_urls
     if urls is None:
         raise ConfigurationError(
-            "HEIMDEX_DATABASE_URL is not set: deployed by itself, the HTTP side needs the URL of the database"
+            "HEIMDEX_DATABASE_URL is not set: deployed without the cluster, the HTTP side needs the URL of the database"
         )
     config = ReplicaConfig(
         database_url=urls.api,

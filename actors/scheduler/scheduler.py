@@ -324,7 +324,7 @@ class VideoScheduler:
         return Stage.INDEXING not in video.stored and is_copied(video.uri, self._config.plan.root_is_remote)
 
     def _note_slow(self, video: ClaimedVideo) -> None:
-        """A video with a long fetch takes no room from those that can be decoded meanwhile, and saves no share up."""
+        """Note that a video is fetched slowly: it takes no room from others, and its owner saves no share up."""
         if self._admission.note_slow(video.lease_token):
             self._shares.leave(video.lease_token)
             self._wake.set()

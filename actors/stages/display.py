@@ -86,7 +86,9 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
-        """The nearest to the frame's display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
+        """Return the orientation nearest to the frame's display matrix. The matrix maps (x, y) to (a x + c y, b x + d
+        y).
+        """
         data: Any = frame.side_data.get("DISPLAYMATRIX")
         if data is None:
             return cls()

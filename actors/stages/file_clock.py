@@ -40,7 +40,7 @@ class Gaps:
 
 
 class PacketTime(NamedTuple):
-    """When a packet is decoded and when what it holds is shown, how long that lasts, its place in the file in bytes."""
+    """Times of a packet: when it is decoded, when and for how long it is shown; and its position in the file (bytes)."""
 
     decode_s: float
     start_s: float

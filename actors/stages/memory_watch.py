@@ -163,8 +163,8 @@ def _statm() -> list[bytes]:
 
 @cache
 def bound_memory() -> None:
-    """Make FFmpeg refuse, in this process, to reserve more than ``LARGEST_BLOCK_BYTES`` at once, and make the C library
-    hand large blocks back to the machine as soon as they are free.
+    """Bound what FFmpeg may reserve in this process. It refuses more than ``LARGEST_BLOCK_BYTES`` at once, and the C
+    library returns large blocks to the machine as soon as they are free.
 
     Headers may announce tables of any size: ``av_max_alloc`` (libavutil/mem.h) is FFmpeg's own bound, which PyAV does
     not hand out. glibc would keep a gigabyte of pictures for the next file (mallopt(3), "dynamic mmap threshold").

@@ -30,8 +30,8 @@ _PARENTS = _INDEX | {b"free", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"tra
 
 
 def check_index(path: Path, limits: MediaLimits) -> None:
-    """Raise ``InvalidVideo`` when the file's index announces more streams or samples than ``limits`` leave room for, or
-    is itself without end.
+    """Check what the file's index announces. Raises ``InvalidVideo`` for more streams or samples than ``limits`` leave
+    room for, and for an index without end.
     """
     most = limits.max_duration_s * (limits.max_fps + SOUND_SAMPLES_PER_S)
     with path.open("rb") as file:

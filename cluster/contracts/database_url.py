@@ -1,4 +1,4 @@
-"""How a database's URL says that a transaction pooler is in front of it, and which URL is for which role.
+"""The parts of a database's URL: a transaction pooler in front of it, and a URL for each role.
 
 The settings write it, the store reads it; in between the URL travels as text, into actors and files.
 """

@@ -104,7 +104,7 @@ class EngineTimeout(SearchUnavailable):
 
 
 class NodeLost(Interrupted):
-    """A node or a scheduler died, or a worker that held data of a video which it was not working on."""
+    """A node or a scheduler died, or a worker that held data of a video it did not work on."""
 
 
 class NoSpace(Interrupted):

@@ -102,7 +102,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether the value is of the type that a field of a dataclass has, and finite where it is a number."""
+    """Whether the value has the type of a dataclass's field, and is finite where it is a number."""
     if isinstance(hint, UnionType):
         return any(_fits(value, each) for each in get_args(hint))
     if get_origin(hint) is tuple:

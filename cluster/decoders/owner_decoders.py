@@ -143,7 +143,7 @@ def _end(kept: _Kept) -> None:
 
 @contextmanager
 def _copied(video: LocalVideo, folder: Path) -> Iterator[LocalVideo | None]:
-    """The file's copy in the folder, under its own name, of as many bytes as the file had when it was found.
+    """The file's copy in the folder, under its own name, of the length that it had when it was found.
 
     None when it cannot be copied: the disk is full, or the file is gone, which reading it in place reports.
     """

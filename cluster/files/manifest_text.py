@@ -116,7 +116,7 @@ def _without_footers(records: Iterator[_Record]) -> Iterator[_Record]:
 
 
 def _without_types(records: Iterator[_Record]) -> Iterator[_Record]:
-    """The records of a table that is drawn, without the line of types that is between its header and the next rule."""
+    """The records of a drawn table without its line of types. That line is between the header and the next rule."""
     since_header: list[_Record] = []
     for row, values in records:
         if row.reason is None and is_rule("".join(values)):

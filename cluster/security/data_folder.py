@@ -19,7 +19,7 @@ _MOUNT_ENTRY = "lost+found"
 
 
 def prepare_data_folder(folder: Path) -> None:
-    """Make the data directory if it is not there, close it to other accounts if it is ours alone, and check it.
+    """Make the data directory where it is missing. Close it to other accounts if it is ours alone, and check it.
 
     Raises:
         ConfigurationError: other accounts can enter or swap it; the message says the chmod.

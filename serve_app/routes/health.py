@@ -51,7 +51,9 @@ async def alive() -> Alive:
 
 
 class ReadinessProbe:
-    """Asks the parts of the cluster, on a thread and a database session of its own, once for all who ask meanwhile."""
+    """Asks the parts of the cluster, once for all requests meanwhile. It has a thread and a database session of its
+    own.
+    """
 
     def __init__(self, parts: ApiParts) -> None:
         self._parts = parts

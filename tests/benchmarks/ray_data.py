@@ -1,4 +1,4 @@
-"""The same stage classes in a pipeline of Ray Data, with a Ray and a Postgres of its own, and the rows it wrote."""
+"""The same stage classes in a pipeline of Ray Data, with a Ray and a Postgres of its own; its rows are compared."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""The whole way as a pipeline of Ray Data, of the same calls of the same workers, one after the other, unconfined.
+"""The whole way as a pipeline of Ray Data: the same calls of the same workers, one after the other, unconfined.
 
 ``python -m tests.benchmarks.ray_data_way PLAN`` brings up a Ray of its own, then answers lines of JSON on standard
 input. ``{"rounds": [[FILE, ...], ...]}`` starts one pipeline for all these rounds, in which each round waits for its

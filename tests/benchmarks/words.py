@@ -16,7 +16,8 @@ def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
 
 
 def chance_of_more_wrong(said: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> float:
-    """How likely it is, were both as good, that of the texts in which one is better so many are theirs: the sign test.
+    """Probability of such a difference if both were as good. Of the texts in which one is better, so many are theirs:
+    the sign test.
 
     A clear answer, below 0.05, needs at least five such texts.
     """

@@ -1,4 +1,4 @@
-"""Videos on a real Ray of several nodes while its workers, nodes, schedulers, and all of it are killed with SIGKILL.
+"""Videos on a real Ray of several nodes while workers, nodes, schedulers or all are killed with SIGKILL.
 
 ``python -m tests.chaos.ray_kills --seed 1``. The schedulers, their actors and pools are the cluster's own, the workers
 those of ``toy_way``. Kills are spread over the run by how many videos have ended; workers hold still when they are

@@ -152,7 +152,7 @@ class Troubles:
         return self._count("busy worker", killed)
 
     def _kill_node(self) -> bool:
-        """Half of the time with the power of all that runs on it, else only the node itself, which the rest notices."""
+        """Kill a node: half of the time with all that runs on it, else alone, which the rest notices."""
         raylets: dict[str, int] = self._of().ask("raylets")
         at_work = occupations(self._journal)
         on_node = {node: [w for w in self._of().workers() if w.parent == raylet] for node, raylet in raylets.items()}

@@ -1,4 +1,4 @@
-"""Videos of people of an existing database go all the way to READY on it, and everything is done with them then."""
+"""Videos of owners of an existing database become READY on it. Then every command is used on them."""
 
 from collections.abc import Iterator
 from pathlib import Path

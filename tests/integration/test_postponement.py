@@ -1,4 +1,4 @@
-"""A video whose source is not ready waits, visibly and at the cost of no attempt, up to a limit of time."""
+"""A video whose source is not ready waits, visibly, for a bounded time. It costs no attempt."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Who may call the functions that read all owners' rows, what these can be tricked into, and who may touch tables."""
+"""Who may call functions that read all owners' rows, and who may touch tables. What tricks they withstand."""
 
 from collections.abc import Iterator
 

@@ -50,7 +50,7 @@ def folder(opensearch: RealOpenSearch) -> Iterator[Path]:
 
 @pytest.fixture
 def index(opensearch_url: str) -> Iterator[str]:
-    """The URL of an index with a scene along each of eight axes, those with an even number ada's, the others bob's."""
+    """The URL of an index with a scene along each of eight axes. Even numbers are ada's, odd ones bob's."""
     url = f"{opensearch_url}/scenes"
     lines: list[dict[str, Any]] = []
     for axis in range(8):

@@ -1,4 +1,4 @@
-"""A model's vectors are in a table of their own, as wide as they are, and those from before stay where they are."""
+"""Each model's vectors are in a table of their own width; those from before stay where they are."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID

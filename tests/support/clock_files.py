@@ -1,4 +1,4 @@
-"""Files of many containers whose cuts and beeps are at known times, for the tests of the one clock of a file."""
+"""Files of many containers with cuts and beeps at known times, for tests of the clock of a file."""
 
 import math
 from collections.abc import Iterator, Sequence

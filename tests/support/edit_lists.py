@@ -9,7 +9,7 @@ Edit = tuple[float, float]
 
 
 def edit(path: Path, *edits: Edit, tracks: Sequence[str] = ("vide", "soun")) -> Path:
-    """Have the file, whose index is at its end, show ``edits`` of the tracks of these kinds, one after the other."""
+    """Make the file show ``edits`` of the tracks of these kinds. Its index has to be at its end."""
     data = path.read_bytes()
     parts = [_moov(body, edits, tracks) if name == b"moov" else body for name, body in _boxes(data)]
     names = [name for name, _ in _boxes(data)]

@@ -1,4 +1,4 @@
-"""A database as strict as an existing deployment's, for tests of what is done to it, and what changed in it.
+"""A database as strict as an existing deployment's, and what tests changed in it.
 
 A server of its own, since its roles belong to the whole server: roles of a web page that are given every new object by
 default, extensions in a schema of their own, people in ``auth.users``, row-level security, triggers, constraints, and

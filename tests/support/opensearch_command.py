@@ -18,7 +18,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exits with 0 after a signal, with 2 and one line when it cannot be started, with 1 when it ends otherwise."""
+    """Exit with 0 after a signal. With 2 and one line when it cannot be started, with 1 when it ends otherwise."""
     parser = argparse.ArgumentParser(prog="make opensearch", description=f"A real OpenSearch {VERSION} on 127.0.0.1.")
     parser.add_argument("--port", type=int, default=0, help="default: a free one, and printed")
     parser.add_argument(

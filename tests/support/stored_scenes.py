@@ -1,4 +1,4 @@
-"""Scenes with their key frames as the product stores them, and models like the bundled ones that are not the same."""
+"""Scenes with key frames as the product stores them, and models that differ from the bundled ones."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Changes in an existing database, by column and row, and the videos of ours that the tests put beside its own."""
+"""Changes in an existing database, by column and row, and videos of ours beside its own."""
 
 import re
 from collections import Counter

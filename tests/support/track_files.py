@@ -1,4 +1,4 @@
-"""Files with several tracks of sound for the tests, each a tone of its own, and transport streams of two programs."""
+"""Files with several sound tracks, each a tone of its own, and transport streams of two programs."""
 
 import struct
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A full disk stops the claiming, is tried with one video at a time, and lets all go on when it has room again."""
+"""A full disk stops claims. One video at a time tries it, and all go on when it has room again."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Pictures of every matrix that a file may name are shown, of those that FFmpeg's scaler lacks by the nearest one."""
+"""Pictures of every matrix that a file may name are shown. Those that FFmpeg's scaler lacks use the nearest one."""
 
 from fractions import Fraction
 from itertools import product

@@ -1,4 +1,4 @@
-"""The table of guards fits the sources, and the trial of their removal shows a guard that no test would miss."""
+"""The table of guards fits the sources; removing a guard shows whether a test notices."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""JSON answers are written by the thread that worked for them, and long ones piece by piece, with the same bytes."""
+"""JSON answers are written by the thread that worked for them. Long ones piece by piece, with the same bytes."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""docs/nginx.conf in a real nginx, with other ports and paths, in front of a server that shows what it was sent."""
+"""docs/nginx.conf in a real nginx, with other ports and paths. The server behind it shows what it was sent."""
 
 import json
 import shutil

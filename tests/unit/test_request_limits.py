@@ -39,7 +39,7 @@ def answer_of(
     path: str = "/",
     query: bytes = b"",
 ) -> list[Message]:
-    """All that is sent, to a client that sends the parts of a body, then nothing more, and waits five seconds."""
+    """All that is sent to a client that sends the parts of a body. Then it sends nothing and waits five seconds."""
     sent: list[Message] = []
     left = list(parts)
 

@@ -1,4 +1,4 @@
-"""Pictures that are shown for a while each are scenes where they differ, and one scene where they show one place."""
+"""Pictures that are shown for a while each are scenes where they differ, one scene where they show one place."""
 
 from collections.abc import Callable
 from pathlib import Path

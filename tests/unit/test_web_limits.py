@@ -1,4 +1,4 @@
-"""Whatever a web server does, a fetch ends within its time, takes no more than its bytes, and says what was wrong."""
+"""A fetch ends within its time and bytes whatever a web server does, and says what was wrong."""
 
 import socket
 import threading

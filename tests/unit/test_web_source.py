@@ -1,4 +1,4 @@
-"""The web is read from checked addresses only, under the name that was asked for, within the time and size allowed."""
+"""The web is read from checked addresses only: under the asked name, within the allowed time and size."""
 
 import ssl
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Comments and docstrings are in the field's words: some words of daily speech say less than a term does."""
+"""Comments, docstrings and messages are in the field's words, and docstrings begin with a short sentence."""
 
 import ast
 import io
@@ -28,12 +28,35 @@ def prose(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, text
 
 
+def messages(source: str) -> Iterator[tuple[int, str]]:
+    """The line and the text of each other string: what users and operators may read."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docstrings:
+                yield node.lineno, text
+
+
+def beginnings(source: str) -> Iterator[tuple[int, str]]:
+    """The line and the first sentence of each docstring of a module, class or function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield node.body[0].lineno, re.split(r"(?<=[.:;])\s|\n\n", text, maxsplit=1)[0]
+
+
 def found(source: str) -> list[str]:
     return [f"{line}: {word[0]}" for line, text in prose(source) for word in BANNED.finditer(text)]
 
 
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
 def test_prose_of_the_sources_has_no_banned_word() -> None:
-    files = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    files = sources(*FOLDERS)
     assert len(files) > 500
     words = {str(path.relative_to(ROOT)): found(path.read_text()) for path in files}
     assert {path: lines for path, lines in words.items() if lines} == {}
@@ -43,3 +66,18 @@ def test_banned_words_would_be_found() -> None:
     source = '"""Whoever reads."""\nA = 1\n"""It stands."""\ndef f():\n    """Told."""\n    # for ever\n'
     assert sorted(found(source)) == ["1: Whoever", "3: stands", "5: Told", "6: for ever"]
     assert found("standing = told = 'anew'  # restart, ``nobody``\n") == []
+
+
+def test_messages_of_the_product_have_no_banned_word() -> None:
+    texts = [(path, line, text) for path in sources(*FOLDERS[:-1]) for line, text in messages(path.read_text())]
+    assert len(texts) > 5000
+    wrong = [
+        (str(path.relative_to(ROOT)), line, word[0]) for path, line, text in texts for word in BANNED.finditer(text)
+    ]
+    assert wrong == []
+
+
+def test_first_sentence_of_a_docstring_has_20_words_at_most() -> None:
+    sentences = [(path, line, text) for path in sources(*FOLDERS) for line, text in beginnings(path.read_text())]
+    assert len(sentences) > 3000
+    assert [(str(path.relative_to(ROOT)), line) for path, line, text in sentences if len(text.split()) > 20] == []

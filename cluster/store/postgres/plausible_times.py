@@ -1,4 +1,4 @@
-"""Times and durations in rows of ``videos``, which users of an existing database may write, as far as they can be true.
+"""Plausible times and durations in rows of ``videos``, which users of an existing database may write.
 
 An impossible one (an infinite time, a duration of 1e308 s) is none: no program can hold it, and what is computed of it
 overflows. Its row must stop nothing that is done for others. The rule is in functions of migration 050, which the admin

@@ -213,8 +213,8 @@ def _again(pool: Pool, kind: _Kind, chosen: _Chosen, by: Actor | None, **values:
 
 
 def _lock(connection: Connection[DictRow], chosen: _Chosen) -> list[UUID]:
-    """Lock the rows of these videos in one of the statuses, or, without ids, of all that FAILED here, until the
-    transaction ends. A claim passes over locked rows, so none is locked that stays as it is.
+    """Lock these videos' rows in one of the statuses until the transaction ends. Without ids, all that FAILED here. A
+    claim passes over locked rows, so none is locked that stays as it is.
 
     They cannot be forgotten until then; the next statement of the transaction sees those that were.
     """

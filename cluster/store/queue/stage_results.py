@@ -1,4 +1,4 @@
-"""Results of stages that a later attempt need not make again, kept until the video is READY, fenced by its lease."""
+"""Stage results that a later attempt reuses: kept until the video is READY, fenced by its lease."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What there is in a database that an existing Heimdex filled, and what of it this cluster can add to it.
+"""Contents of a database that an existing Heimdex filled, and what this cluster can add to it.
 
 Owns the counts, key frames for scenes that have none, and the outbox's rows for scenes that others wrote. The text
 index is ``postgres_check``'s, vectors are ``index.embeddings``', taking waiting videos over is ``reprocessing``'s.

@@ -164,7 +164,7 @@ def waiting_for_a_reason(pool: Pool, limit: int) -> list[UUID]:
 
 
 def recent_times(pool: Pool) -> dict[str, float | None]:
-    """Mean queue, wait between stages and run of the videos that ended within the last hour, the latest 1000 of them.
+    """Mean queue, wait between stages and run of the videos that ended lately: within an hour, the latest 1000 of them.
 
     Without any, ``videos`` is 0 and the means are None.
     """
