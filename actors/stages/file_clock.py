@@ -40,7 +40,7 @@ class Gaps:
 
 
 class PacketTime(NamedTuple):
-    """Times of a packet: when it is decoded, when and for how long it is shown; and its position in the file (bytes)."""
+    """Times of a packet: when it is decoded, when and how long it is shown; and its position in the file, in bytes."""
 
     decode_s: float
     start_s: float
