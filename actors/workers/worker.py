@@ -293,7 +293,7 @@ def failure_of(error: BaseException) -> StageFailure:
     """An exception as the ledger states it: its type and its first line.
 
     An unexpected exception (a defect of ours or of a library) is identified by its type's name. Parts whose maker died
-    are lost with it, which is no fault of this video's.
+    are lost with it, an infrastructure failure that is not counted against this video.
     """
     if isinstance(error, ObjectLostError):
         error = NodeLost("the worker that held a part of this video's data died")

@@ -64,7 +64,7 @@ def command_in(
         """Embed all scenes by other models and search by those then; no video is read again.
 
         Searches go on by the old models until every scene has a new vector,
-        then all change over in one moment. What was interrupted goes on when
+        then all switch at once. What was interrupted goes on when
         the same command is started again. Without a model, what lacks vectors
         of the active ones is embedded. Tags stay as they are.
 
@@ -154,7 +154,9 @@ def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
         tell(f"searches are by {_listed(outcome.switched)} from now on")
         for by, model in outcome.switched.items():
             say(f"set {SETTINGS[by]} to {' and '.join(filter(None, (model.name, model.pretrained)))} from now on")
-        say("`heimdex reembed --rollback` goes back, `heimdex reembed --drop-old` frees the room of the old vectors")
+        say(
+        say("`heimdex reembed --rollback` goes back, `heimdex reembed --drop-old` frees the disk space of the old ones")
+        )
     return not outcome.lacking or bool(outcome.switched)
 
 

@@ -24,7 +24,7 @@ def check_size(size: int, max_bytes: int) -> None:
 
 @contextmanager
 def blaming_this_machine() -> Iterator[None]:
-    """Turn what the disk raises into the cluster's own errors: no fault of the video's."""
+    """Turn what the disk raises into the cluster's own errors: infrastructure failures."""
     try:
         yield
     except OSError as error:

@@ -55,7 +55,7 @@ class ReembedRequest:
 class Outcome:
     """Outcome of a request: how many scenes were embedded, why others were not, and which models became active.
 
-    ``lacking``: how many scenes have no vector of the models all the same.
+    ``lacking``: how many scenes still have no vector of the models.
     """
 
     embedded: int
@@ -104,7 +104,7 @@ def reembed(settings: Settings, url: str, request: ReembedRequest, open_ray: Ope
 
 
 class _Index:
-    """The engine's index for the models that searches change over to; nothing where Postgres finds the scenes."""
+    """The engine's index for the models that searches switch to; nothing where Postgres finds the scenes."""
 
     def __init__(self, settings: Settings, url: str, pool: Pool, models: Models, say: Say) -> None:
         self._say = say

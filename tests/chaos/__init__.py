@@ -1,4 +1,4 @@
-"""Runs that kill, cut off and feed rubbish, and the invariants that must hold all the same. Each part runs alone."""
+"""Runs that kill, cut off and feed rubbish, and the invariants that must hold nevertheless. Each part runs alone."""
 
 from cluster.runtime.ray_node import prepare_ray
 

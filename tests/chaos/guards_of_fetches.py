@@ -108,7 +108,7 @@ FETCHES = [
         (f"{_LIMITS}test_a_length_that_lies_is_found_out",),
     ),
     Guard(
-        "a full disk is no fault of the video",
+        "a full disk is an infrastructure failure",
         COPY,
         "if error.errno in {errno.ENOSPC, errno.EDQUOT}:",
         "if error.errno is None:",

@@ -43,7 +43,7 @@ RETRY_S = 0.05
 REAP_S = 1.0
 PAUSE_S = 0.1
 STUBBORN_SHARE = 0.9
-"""Of the videos whose lease is lost, those that are gone on with all the same: each later write is tried, too."""
+"""Of the videos whose lease is lost, those that are continued nevertheless: each later write is tried, too."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class Scheduler:
     # Writing it down
 
     def _write(self, ways: list[Way], opened: Sequence[OpenRun], closed: Sequence[ClosedRun]) -> list[Way]:
-        """Write to the ledger; returns the videos that are still held, and some others to go on with all the same."""
+        """Write to the ledger; returns the videos that are still held, and some others to continue nevertheless."""
         if not opened and not closed:
             return ways
         held = until_answered(self._ledger.write, opened, closed)

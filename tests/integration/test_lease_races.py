@@ -206,7 +206,7 @@ def test_a_heartbeat_that_comes_first_keeps_the_lease(pool: Pool, impatient: Poo
 
 
 def test_what_has_ended_is_not_brought_back_by_a_lease_that_was_left(pool: Pool, queue: VideoQueue) -> None:
-    """No way leads there; should a defect ever leave a lease behind, what has ended has ended all the same."""
+    """No way leads there; should a defect ever leave a lease behind, what has ended stays ended."""
     video = claim_one(pool, queue)
     queue.fail(video, "metadata", TROUBLE)
     with pool.connection() as connection:

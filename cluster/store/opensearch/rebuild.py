@@ -232,7 +232,7 @@ class SearchIndexes:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One at a time; a process that dies lets go at once."""
+        """One at a time; a process that dies releases it at once."""
         with advisory_lock(self._url, _ADVISORY_LOCK, name="heimdex-index") as held:
             if not held:
                 raise ConfigurationError("another process is building an index just now: wait until it is done")

@@ -38,7 +38,7 @@ def backfill_finish_times(pool: Pool, dry_run: bool) -> int:
     With ``dry_run`` it counts and changes nothing. A second run changes nothing. Works in batches, each
     committed: when it is interrupted, run it again. Raises ConfigurationError when the session may not
     disable the table's triggers (they would move ``updated_at``, the very value that is copied) or when
-    ``updated_at`` moved all the same.
+    ``updated_at`` moved nevertheless.
     """
     try:
         if dry_run:

@@ -72,7 +72,7 @@ class EmbeddingJob:
 
 @dataclass(frozen=True)
 class JobCounts:
-    """Scenes that were embedded, those of which it failed, and those that lack a vector all the same."""
+    """Scenes that were embedded, those of which it failed, and those that still lack a vector."""
 
     embedded: int
     failed: int
