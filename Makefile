@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch audit sbom schema lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference audit sbom schema lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,9 +21,9 @@ test: $(INSTALLED) ## every test: unit, integration (real Postgres), cluster (re
 chaos: $(INSTALLED) ## kill everything in turn and count what breaks: tests/chaos.md (SEED=7 PARTS="tokens media")
 	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(PARTS)
 
-check: $(INSTALLED) ## format, lint, types and who imports whom; changes nothing
+check: $(INSTALLED) ## format, lint, types, who imports whom, and the documentation; changes nothing
 	@$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory lint types docs
 
 format: $(INSTALLED) ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
@@ -53,6 +53,15 @@ notebook: $(INSTALLED) ## open the capacity analysis
 
 opensearch: $(INSTALLED) ## a real OpenSearch on 127.0.0.1 until Ctrl-C, for development (PORT=9200)
 	@$(BIN)/python -m tests.support.opensearch_command $(if $(PORT),--port $(PORT))
+
+docs: $(INSTALLED) ## build the documentation into site/, strictly: no broken link, no page outside the navigation
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(INSTALLED) ## serve the documentation on http://127.0.0.1:8001 while one writes
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
+
+reference: $(INSTALLED) ## write the generated parts of docs/reference again: settings, options, operations, errors
+	@$(BIN)/python -m tests.support.reference_pages
 
 audit: $(INSTALLED) ## known vulnerabilities of every pinned package, from OSV's advisory database
 	@$(BIN)/python -m tests.support.audit_command

@@ -57,7 +57,7 @@ def examine(settings: Settings) -> list[Finding]:
         except HeimdexError as error:
             findings.append(Finding(part, False, str(error), "as it says"))
         except Exception as error:  # a broken part must not hide the others
-            findings.append(Finding(part, False, f"{type(error).__name__}: {error}", "see README, Troubleshooting"))
+            findings.append(Finding(part, False, f"{type(error).__name__}: {error}", "see docs/troubleshooting.md"))
     return findings
 
 

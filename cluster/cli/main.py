@@ -43,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Videos in, searchable and exactly measured scenes out.",
-    epilog="Settings are HEIMDEX_* variables; README.md lists them all.",
+    epilog="Settings are HEIMDEX_* variables; docs/reference/settings.md lists them all.",
 )
 app.add_typer(db_command.app, name="db")
 app.add_typer(index_command.app, name="index")

@@ -22,7 +22,7 @@ from tests.support.existing_database import (
 )
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "existing-database.md"
+PAGE = ROOT / "docs" / "how-to" / "existing-database.md"
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 SETTINGS, LOOK, ADOPT, SEARCH, TRANSCRIPT, TAKE_OVER, BACK = range(7)
 READY = clip(10)

@@ -45,7 +45,7 @@ def home(cluster_folder: Path) -> Path:
 def _with_certificates(home: Path) -> Path:
     """Run the page's commands for an authority and the launcher's for a node."""
     home.mkdir(parents=True)
-    page = (ROOT / "docs" / "many-machines.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "several-machines.md").read_text()
     (authority,) = [block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "openssl req -x509" in block]
     setup = yaml.safe_load((ROOT / "cluster.yaml").read_text())["setup_commands"]
     (node,) = [command for command in setup if "node.key" in command and "openssl" in command]

@@ -23,7 +23,7 @@ from tests.support.own_server import running
 from tests.support.queued_videos import OWNER
 from tests.support.searchable import TEXT, VISION, Scene, add_video
 
-PAGE = Path(__file__).parents[2] / "docs" / "backup.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "backup.md"
 SCENES = [Scene("the tide at noon", "red circle", ("sea",)), Scene("the moon", "blue square")]
 BACK_UP, EMBEDDED, OWN_SERVER = range(3)
 

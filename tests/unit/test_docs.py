@@ -1,61 +1,67 @@
-"""README and CONTRIBUTING say what the code says: every setting, command, route and file, and no others."""
+"""README, CONTRIBUTING and the pages say what the code says: every setting, command, route and file, and no others."""
 
 import re
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
 
-from cluster.cli.main import app
 from cluster.settings import PREFIX, Settings
 from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
+from tests.support.command_options import commands
+from tests.support.reference_pages import GENERATED, with_part
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-EXISTING = ROOT / "docs" / "existing-database.md"
-DOCUMENTS = [README, CONTRIBUTING, EXISTING]
+PAGES = sorted(DOCS.rglob("*.md"))
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES]
+COMMANDS = DOCS / "reference" / "commands.md"
+HTTP = DOCS / "reference" / "http.md"
+OPERATIONS = DOCS / "reference" / "operations.md"
+
+of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def test_the_readmes_settings_table_is_the_code() -> None:
-    rows = [line for line in README.read_text().splitlines() if line.startswith(f"| `{PREFIX}")]
-    right = list(_settings_rows())
-    assert rows == right, "the rows of README's settings table should be:\n" + "\n".join(right)
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_parts_of_the_reference_are_those_of_the_code(name: str) -> None:
+    page, make = GENERATED[name]
+    assert page.read_text() == with_part(page.read_text(), name, make()), "run: make reference"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@of_each_document
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]", document.read_text()))
     assert named <= {PREFIX + name.upper() for name in Settings.model_fields}
 
 
-def test_every_command_is_in_the_readme() -> None:
-    text = _code(README)
-    missing = [name for name in _commands() if not re.search(rf"\bheimdex {name}\b", text)]
-    assert missing == []
+def test_table_of_commands_has_every_command_and_no_other() -> None:
+    known = commands()
+    rows = [line for line in COMMANDS.read_text().splitlines() if line.startswith("| `heimdex ")]
+    named = re.findall(r"`heimdex ([a-z][^`]*)`", "\n".join(row.split(" | ")[0] for row in rows))
+    assert {_command_of(call) for call in named} == set(known)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@of_each_document
 def test_every_command_and_option_that_is_named_exists(document: Path) -> None:
-    commands = _commands()
-    for call in re.findall(r"\bheimdex ([a-z][^\n`|;&)]*)", _code(document)):
-        command = next((commands[name] for name in commands if re.match(rf"{name}\b", call)), None)
-        assert command is not None, f"there is no command: heimdex {call}"
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    for call in re.findall(r"(?<![=\w-])heimdex ([a-z][^\n`|;&)]*)", _code(document)):
+        name = _command_of(call)
+        assert name is not None, f"there is no command: heimdex {call}"
+        known = {option for parameter in commands()[name].params for option in parameter.opts} | {"--help"}
         assert set(re.findall(r"(?<!\S)--[a-z-]+", call)) <= known, f"heimdex {call}"
 
 
-def test_every_route_is_in_the_readme_and_no_other() -> None:
-    routes = {(route[0], _nameless(route[1])) for route in [*ADMIN_ROUTES, *USER_ROUTES, *OPEN_ROUTES]}
-    named = re.findall(r"\b(GET|POST|PUT|PATCH|DELETE) (/[^\s`|?]*)", README.read_text())
-    assert {(method, _nameless(path)) for method, path in named} == routes
+@pytest.mark.parametrize("page", [HTTP, OPERATIONS], ids=lambda path: path.name)
+def test_every_route_is_in_the_reference_and_no_other(page: Path) -> None:
+    assert _routes_named(page) == _routes()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@of_each_document
+def test_every_route_that_is_named_exists(document: Path) -> None:
+    assert _routes_named(document) <= _routes()
+
+
+@of_each_document
 def test_every_make_target_that_is_named_exists(document: Path) -> None:
     named = set(re.findall(r"(?:^|`|&& )make ([a-z-]+)", _code(document), re.MULTILINE))
     assert named <= _make_targets()
@@ -67,14 +73,37 @@ def test_make_help_lists_every_target() -> None:
     assert set(phony[1].split()) == _make_targets()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@of_each_document
 def test_every_file_that_is_linked_exists(document: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+@of_each_document
+def test_every_shell_block_names_the_test_that_runs_it_or_a_reason(document: Path) -> None:
+    text = document.read_text()
+    for before, language in re.findall(r"((?:.*\n){2})^ *```(\w*)\n", _without_contents_of_fences(text), re.MULTILINE):
+        assert language, f"a block without its language, after {before!r}"
+        if language not in {"sh", "bash", "shell", "console"}:
+            continue
+        mark = re.search(r"<!-- (?:run by (?P<test>\S+\.py)|not run: \S.*) -->\n$", before)
+        assert mark is not None, f"a shell block without its mark, after {before!r}"
+        if mark["test"]:
+            assert document.name in (ROOT / mark["test"]).read_text(), f"{mark['test']} does not read {document.name}"
+
+
+def test_readme_shows_only_commands_that_the_quickstart_runs() -> None:
+    quickstart = set(_shell_lines(DOCS / "quickstart.md"))
+    assert [line for line in _shell_lines(README) if line not in quickstart] == []
+
+
+def test_first_pages_are_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+    assert len(CONTRIBUTING.read_text().splitlines()) <= 120
+
+
 def test_contributing_house_names_every_room_and_no_other() -> None:
-    (house,) = re.findall(r"^```\n(cluster/.*?)^```", CONTRIBUTING.read_text(), re.MULTILINE | re.DOTALL)
+    (house,) = re.findall(r"^```text\n(cluster/.*?)^```", CONTRIBUTING.read_text(), re.MULTILINE | re.DOTALL)
     tops = {"cluster", "actors", "serve_app", "sql", "tests"}
     packages = {path.parent.relative_to(ROOT).parts for top in tops for path in (ROOT / top).rglob("__init__.py")}
     rooms = {name for parts in packages if parts[0] != "tests" for name in parts}
@@ -83,42 +112,36 @@ def test_contributing_house_names_every_room_and_no_other() -> None:
     assert named == rooms | folders | {"tests"}
 
 
-def _settings_rows() -> Iterator[str]:
-    for name, field in Settings.model_fields.items():
-        yield f"| `{PREFIX}{name.upper()}` | {_default(field.default)} | {field.description} |"
+def _command_of(call: str) -> str | None:
+    """The longest name of a command that the call begins with."""
+    return max((name for name in commands() if re.match(rf"{name}\b", call)), key=len, default=None)
 
 
-def _default(value: Any) -> str:
-    if value is None:
-        return "unset"
-    if isinstance(value, tuple):
-        return f"`{','.join(value)}`" if value else "none"
-    if isinstance(value, float):
-        return f"`{value:g}`"
-    if isinstance(value, Path) and value.is_relative_to(tempfile.gettempdir()):
-        return f"`{Path('/tmp') / value.relative_to(tempfile.gettempdir())}`"
-    return f"`{value}`"
+def _routes() -> set[tuple[str, str]]:
+    return {(route[0], _nameless(route[1])) for route in [*ADMIN_ROUTES, *USER_ROUTES, *OPEN_ROUTES]}
 
 
-def _commands() -> dict[str, TyperCommand]:
-    """Every command by its name after `heimdex`, those of groups with both words."""
-    return dict(_below(get_command(app), ""))
-
-
-def _below(command: Any, name: str) -> Iterator[tuple[str, TyperCommand]]:
-    if not isinstance(command, TyperGroup):
-        yield name, command
-        return
-    for word, child in command.commands.items():
-        yield from _below(child, f"{name} {word}".strip())
+def _routes_named(document: Path) -> set[tuple[str, str]]:
+    named = re.findall(r"\b(GET|POST|PUT|PATCH|DELETE) (/[^\s`|?,;:)]*)", document.read_text())
+    return {(method, _nameless(path)) for method, path in named}
 
 
 def _code(document: Path) -> str:
     """The code blocks and code spans of a document, one below the other."""
     text = document.read_text()
-    blocks = re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    blocks = re.findall(r"^ *```.*?\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
     return "\n".join([*blocks, *spans])
+
+
+def _without_contents_of_fences(text: str) -> str:
+    """The text with each fenced block reduced to the line that opens it."""
+    return re.sub(r"^( *```\w*\n).*?^ *```$\n?", r"\1", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _shell_lines(document: Path) -> list[str]:
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", document.read_text(), re.MULTILINE | re.DOTALL)
+    return [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def _nameless(path: str) -> str:
