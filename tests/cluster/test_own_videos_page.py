@@ -49,7 +49,7 @@ def folder(s3_settings: dict[str, str]) -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("page", READERS)
 def test_page_commands_succeed(page: str, heimdex: CommandLine, folder: Path) -> None:
     environment = {
@@ -58,5 +58,5 @@ def test_page_commands_succeed(page: str, heimdex: CommandLine, folder: Path) ->
         "PYTHONPATH": str(DOCS.parent) + os.pathsep + os.environ.get("PYTHONPATH", ""),
         "COLUMNS": "160",
     }
-    said = run_blocks(blocks_run_by(THIS, DOCS / "how-to" / page), environment, folder, timeout_s=360)
+    said = run_blocks(blocks_run_by(THIS, DOCS / "how-to" / page), environment, folder, timeout_s=600)
     assert READERS[page] in said

@@ -32,7 +32,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_quickstart_commands_find_a_scene_and_leave_nothing(folder: Path) -> None:
     port = _free_port()
     environment = {
@@ -46,7 +46,7 @@ def test_quickstart_commands_find_a_scene_and_leave_nothing(folder: Path) -> Non
     written = [block for page in PAGES for block in blocks_run_by(THIS, page)]
     blocks = [block.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for block in written]
     try:
-        said = run_blocks(blocks, environment, folder, timeout_s=540)
+        said = run_blocks(blocks, environment, folder, timeout_s=1080)
     finally:
         run_blocks(["heimdex down"], environment, folder, timeout_s=120)
     assert "2 of 2 videos READY" in said

@@ -62,9 +62,23 @@ def test_prose_of_the_sources_has_no_banned_word() -> None:
     assert {path: lines for path, lines in words.items() if lines} == {}
 
 
+def test_documents_have_no_banned_word() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert len(documents) > 40
+    words = {str(path.relative_to(ROOT)): found_in_document(path.read_text()) for path in documents}
+    assert {path: lines for path, lines in words.items() if lines} == {}
+
+
+def found_in_document(text: str) -> list[str]:
+    """Banned words outside of code blocks and code spans."""
+    prose_only = re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [word[0] for word in BANNED.finditer(prose_only)]
+
+
 def test_banned_words_would_be_found() -> None:
     source = '"""Whoever reads."""\nA = 1\n"""It stands."""\ndef f():\n    """Told."""\n    # for ever\n'
     assert sorted(found(source)) == ["1: Whoever", "3: stands", "5: Told", "6: for ever"]
+    assert found_in_document("It stands.\n```sh\ntold\n```\n`nobody`, anew\n") == ["stands", "anew"]
     assert found("standing = told = 'anew'  # restart, ``nobody``\n") == []
 
 
