@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference audit sbom schema lock
+.PHONY: help demo test chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ docs-serve: $(INSTALLED) ## serve the documentation on http://127.0.0.1:8001 whi
 
 reference: $(INSTALLED) ## write the generated parts of docs/reference again: settings, options, operations, errors
 	@$(BIN)/python -m tests.support.reference_pages
+
+picture: $(INSTALLED) ## draw docs/pictures/demo.svg again, from a real run of the demo
+	@$(BIN)/python -m tests.support.demo_picture
 
 audit: $(INSTALLED) ## known vulnerabilities of every pinned package, from OSV's advisory database
 	@$(BIN)/python -m tests.support.audit_command
