@@ -19,6 +19,9 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES]
 COMMANDS = DOCS / "reference" / "commands.md"
 HTTP = DOCS / "reference" / "http.md"
 OPERATIONS = DOCS / "reference" / "operations.md"
+TOPS = "cluster|actors|serve_app|sql|tests|docs|notebooks|store|stages"
+EXAMPLES = {"actors/stages/face_detector.py", "tests/unit/test_face_detector.py"}
+"""Files of CONTRIBUTING's example of a new stage."""
 
 of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -77,6 +80,13 @@ def test_make_help_lists_every_target() -> None:
 def test_every_file_that_is_linked_exists(document: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@of_each_document
+def test_every_file_of_the_repository_that_is_named_exists(document: Path) -> None:
+    spans = re.findall(r"`([^`\n]+)`", document.read_text())
+    named = [span for span in spans if re.fullmatch(rf"(?:{TOPS})/[\w./-]*", span)]
+    assert [name for name in named if not (ROOT / name).exists() and name not in EXAMPLES] == []
 
 
 @of_each_document
