@@ -11,7 +11,9 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from cluster.contracts.errors import HeimdexError
 from cluster.contracts.events import Event
@@ -56,11 +58,9 @@ class EventLog:
     def _log(self, level: int, event: Event, fields: Mapping[str, Any], trace: BaseException | None = None) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        known = {**_of_process, **fields_of_call(), **fields}
-        error = fields.get("error")
-        if isinstance(error, BaseException):
-            known.setdefault("error_type", type(error).__name__)
-        clean = {name: clean_value(name, value) for name, value in known.items() if value is not None}
+        clean = {**_of_process, **fields_of_call(), **cleaned(fields)}
+        if isinstance(error := fields.get("error"), BaseException):
+            clean.setdefault("error_type", type(error).__name__)
         extra = {"event": event.value, "event_fields": clean}
         self._logger.log(level, "%s", text_of(event, clean), extra=extra, exc_info=trace)
 
@@ -94,7 +94,7 @@ class FailingSteps:
 @contextmanager
 def log_fields(**fields: Any) -> Iterator[None]:
     """Add fields to every line that this thread, or asyncio task, logs within."""
-    before = _of_call.set({**fields_of_call(), **fields})
+    before = _of_call.set({**fields_of_call(), **cleaned(fields)})
     try:
         yield
     finally:
@@ -114,7 +114,7 @@ def fields_of_process() -> dict[str, Any]:
 def set_fields_of_process(**fields: Any) -> None:
     """Replace the fields of every line of this process."""
     _of_process.clear()
-    _of_process.update(fields)
+    _of_process.update(cleaned(fields))
 
 
 def sentence_of_error(error: BaseException) -> str:
@@ -123,10 +123,17 @@ def sentence_of_error(error: BaseException) -> str:
     return said.splitlines()[0] if said else type(error).__name__
 
 
+def cleaned(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that have a value, without secrets."""
+    return {name: clean_value(name, value) for name, value in fields.items() if value is not None}
+
+
 def clean_value(name: str, value: Any) -> Any:
     """The value as JSON may have it. The name counts too: what is called ``password`` is hidden whatever it is."""
-    if isinstance(value, bool | int) or value is None:
+    if isinstance(value, bool | int):
         return value
+    if isinstance(value, UUID | StrEnum):
+        return str(value)
     if isinstance(value, float) and math.isfinite(value):
         return round(value, 3)
     if isinstance(value, list | tuple | set | frozenset):
