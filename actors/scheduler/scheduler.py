@@ -218,7 +218,8 @@ class VideoScheduler:
         await self._fetchers.settle(CLEANUP_S)
         await self._downloads.settle(CLEANUP_S)
         try:
-            await asyncio.to_thread(self._recovery.hand_back)
+            for video_id in await asyncio.to_thread(self._recovery.hand_back):
+                logger.info(Event.LEASE_HANDED_BACK, video_id=video_id)
         except DatabaseUnavailable as error:
             logger.warning(Event.HAND_BACK_FAILED, error=error)
 

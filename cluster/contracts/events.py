@@ -20,6 +20,7 @@ class Event(StrEnum):
     RETRY_SCHEDULED = "retry scheduled"
     LEASE_LOST = "lease lost"
     LEASE_TAKEN_BACK = "lease taken back"
+    LEASE_HANDED_BACK = "lease handed back"
     CONTAINER_TRUNCATED = "container ends early"
     SOUND_SKIPPED = "sound skipped"
     PICTURES_SKIPPED = "pictures skipped"

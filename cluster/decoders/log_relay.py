@@ -1,11 +1,11 @@
 """Lines that a decoder process logs, added to the log of the process that asks it.
 
-A decoder that was taken over may have written them: only events pass, with their fields made safe again; all else goes
-to this process's standard error. No more than ``MOST_LINES`` are read within ``PERIOD_S``, the others are dropped.
+A decoder that was taken over may have written them: only events pass as such, with their fields made safe again; all
+else is the message of a library. No more than ``MOST_LINES`` are read within ``PERIOD_S``, the others are dropped.
 """
 
 import json
-import sys
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -14,7 +14,6 @@ from typing import IO, Any
 from cluster.contracts.events import Event
 from cluster.security.event_log import EventLog
 from cluster.security.log_output import RESERVED
-from cluster.security.visible import lines
 
 LONGEST_LINE_BYTES = 64 * 2**10
 MOST_LINES, PERIOD_S = 100, 10.0
@@ -23,6 +22,7 @@ _FIELDS = 30
 _EVENTS = {event.value: event for event in Event}
 
 logger = EventLog(__name__)
+raw = logging.getLogger("decoder")
 
 
 def relay(stream: IO[bytes]) -> None:
@@ -38,8 +38,7 @@ def _take_over(stream: IO[bytes]) -> None:
                 since_s, count = time.monotonic(), 0
             count += 1
             if count <= MOST_LINES and not _is_logged(line):
-                with suppress(OSError, ValueError):
-                    sys.stderr.write(lines(line.decode(errors="replace")))
+                raw.warning("%s", line.decode(errors="replace").rstrip())
 
 
 def _is_logged(line: bytes) -> bool:

@@ -51,7 +51,7 @@ LOGS = [
         RELAY,
         'isinstance(found, dict) and found.get("event") in _EVENTS',
         "isinstance(found, dict)",
-        (f"{_RELAYED}test_decoder_line_that_is_no_event_goes_to_standard_error",),
+        (f"{_RELAYED}test_decoder_line_that_is_no_event_is_a_message",),
     ),
     Guard(
         "a decoder does not flood the log",

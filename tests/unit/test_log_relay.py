@@ -56,12 +56,15 @@ def test_decoder_event_has_the_video_of_the_call(folder: Path, decoder: DecoderP
     ]
 
 
-def test_decoder_line_that_is_no_event_goes_to_standard_error(
-    folder: Path, decoder: DecoderProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_decoder_line_that_is_no_event_is_a_message(folder: Path, decoder: DecoderProcess) -> None:
     decoder.call("say", b'not an event \x1b[2J\n{"event": "made up"}\n[]\n' + LAST)
-    assert [line["event"] for line in written(folder, 1)] == ["loop cut"]
-    assert capsys.readouterr().err.startswith('not an event \\u001b[2J\n{"event": "made up"}\n[]\n')
+    *others, last = written(folder, 4)
+    assert last["event"] == "loop cut"
+    assert [(line["event"], line["message"], line["worker"]) for line in others] == [
+        ("library message", "not an event \\u001b[2J", "media-1"),
+        ("library message", '{"event": "made up"}', "media-1"),
+        ("library message", "[]", "media-1"),
+    ]
 
 
 def test_hostile_fields_neither_forge_a_line_nor_end_the_relay(folder: Path, decoder: DecoderProcess) -> None:
