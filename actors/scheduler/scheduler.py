@@ -417,6 +417,7 @@ class VideoScheduler:
                 self._failing.note_failure(Event.POSTGRES_START_FAILED, error, retry_s=POLL_S)
             else:
                 self._failing.note_success(Event.POSTGRES_START_FAILED)
+                logger.warning(Event.POSTGRES_RESTARTED)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.is_set():

@@ -49,6 +49,7 @@ class Event(StrEnum):
     ANNOUNCEMENT_FAILED = "announcement of workers failed"
     WITHDRAWAL_FAILED = "withdrawal of workers failed"
     HAND_BACK_FAILED = "hand-back failed"
+    POSTGRES_RESTARTED = "Postgres restarted"
     POSTGRES_START_FAILED = "start of Postgres failed"
     RECOVERED = "recovered"
 

@@ -58,9 +58,10 @@ class EventLog:
     def _log(self, level: int, event: Event, fields: Mapping[str, Any], trace: BaseException | None = None) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        clean = {**_of_process, **fields_of_call(), **cleaned(fields)}
+        clean = {**fields_of_call(), **cleaned(fields)}
         if isinstance(error := fields.get("error"), BaseException):
             clean.setdefault("error_type", type(error).__name__)
+        clean = {**clean, **{name: value for name, value in _of_process.items() if name not in clean}}
         extra = {"event": event.value, "event_fields": clean}
         self._logger.log(level, "%s", text_of(event, clean), extra=extra, exc_info=trace)
 

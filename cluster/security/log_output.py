@@ -63,6 +63,7 @@ def set_up_logging(config: LogConfig, *, stderr_level: LogLevel = "debug", **of_
         handler.close()
     for package in OWN_PACKAGES:
         logging.getLogger(package).setLevel(number_of(config.level))
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # that Postgres is away is an event of ours
     stream = _ErrorStream(config.format)
     stream.setLevel(number_of(stderr_level))
     root.addHandler(stream)

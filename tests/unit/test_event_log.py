@@ -34,6 +34,7 @@ def test_event_has_fields_of_process_call_and_line(caplog: pytest.LogCaptureFixt
         {**process, "video_id": "abc", "attempt": 2},
         process,
     ]
+    assert list(fields(caplog)[0]) == ["video_id", "attempt", "stage", "pictures", "worker", "node"]
 
 
 def test_text_has_the_sentence_then_the_fields() -> None:
