@@ -31,7 +31,7 @@ format: $(INSTALLED) ## rewrite the sources in the project's format
 
 lint: $(INSTALLED) ## ruff's rules, and who may import whom
 	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy

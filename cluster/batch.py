@@ -18,6 +18,7 @@ from cluster.contracts.videos import Origin
 from cluster.files.manifest import read_manifest
 from cluster.runtime.launch import existing_database_url
 from cluster.runtime.ray_driver import RAY_NAMESPACE
+from cluster.security.log_output import set_up_logging
 from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import load_settings
@@ -40,6 +41,7 @@ def batch(
     if url is None:
         say("no database: set HEIMDEX_DATABASE_URL, or start the cluster with `heimdex up`")
         raise typer.Exit(2)
+    set_up_logging(settings.log_config, stderr_level="warning", process="batch")
     ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
     rows = read_manifest(manifest)
     with open_pool(url, max_size=2, name="heimdex-batch") as pool:

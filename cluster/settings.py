@@ -24,6 +24,7 @@ from cluster.contracts.quotas import DAY_H, MOST_PERIOD_H, OwnerQuotas
 from cluster.contracts.search import EngineAddress, Retriever
 from cluster.contracts.uri_prefixes import UriPrefix
 from cluster.security.data_folder import check_data_folder
+from cluster.security.log_output import LogConfig, LogFormat, LogLevel
 from cluster.security.private_files import make_once, make_private_parents
 from cluster.security.secret_files import SUFFIX, with_secrets_read
 
@@ -146,6 +147,13 @@ class Settings(BaseSettings):
     scratch_dir: AbsolutePath | None = Field(
         None,
         description="Downloaded videos, on each node, until they are done; unset: `scratch` in the data directory.",
+    )
+
+    log_level: LogLevel = Field("info", description="Least level of what is logged: debug, info, warning or error.")
+    log_format: LogFormat = Field(
+        "console",
+        description="How processes log on standard error: `json`, an object a line, or `console`, text; "
+        "`heimdex logs` has both.",
     )
 
     # Who may do what
@@ -497,6 +505,11 @@ class Settings(BaseSettings):
     def resolved_scratch_dir(self) -> Path:
         """Directory of downloads on each node."""
         return self.scratch_dir or self.data_dir / "scratch"
+
+    @property
+    def log_config(self) -> LogConfig:
+        """How the cluster's processes log."""
+        return LogConfig(self.data_dir / "logs" / "events", self.log_level, self.log_format)
 
     @property
     def postgres_dir(self) -> Path:

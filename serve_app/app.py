@@ -10,6 +10,7 @@ from functools import partial
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
+import ray
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
@@ -27,6 +28,7 @@ from cluster.search.active_models import ModelName
 from cluster.search.query_models import ModelLoaders, QueryModels
 from cluster.search.service import SearchService, Weights
 from cluster.security.audit_lines import audit_to_stderr
+from cluster.security.log_output import LogConfig, set_up_logging
 from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import load_settings
@@ -224,6 +226,7 @@ class ReplicaConfig:
     engine: EngineAddress | None = None
     documented: bool = True
     quotas: OwnerQuotas = NO_QUOTAS
+    log: LogConfig | None = None
 
 
 class ApiReplica:
@@ -236,6 +239,8 @@ class ApiReplica:
         stay_on_loopback()
         guard_output()
         audit_to_stderr()
+        if config.log is not None:
+            set_up_logging(config.log, process="http", node=ray.util.get_node_ip_address())
         self._pool = open_api_pool(config.database_url, config.limits.request_timeout_s)
         self._searching = open_search_pool(config.database_url)
         self._watching = open_health_pool(config.database_url)
@@ -318,5 +323,6 @@ def build_app(args: dict[str, Any]) -> Application:
         limits=ApiLimits(**{limit.name: getattr(settings, limit.name) for limit in fields(ApiLimits)}),
         documented=settings.http_docs,
         quotas=settings.owner_quotas,
+        log=settings.log_config,
     )
     return api_deployment.bind(config)

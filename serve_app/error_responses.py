@@ -4,7 +4,6 @@ Owns the HTTP errors, their handlers and their description in the OpenAPI docume
 ``app``'s.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -24,11 +23,12 @@ from cluster.contracts.errors import (
     SearchTooSlow,
     SearchUnavailable,
 )
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog
 from serve_app.schemas.admin import Problem
+from serve_app.schemas.strict_values import SHOWN_MISTAKES
 
 RETRY_AFTER_S = "5"
-SHOWN_MISTAKES = 5
-"""Mistakes of a request that its answer names."""
 SHOWN_LETTERS = 200
 """Letters of a mistake's place, which the caller chose, and of what is said of it."""
 # The framework's own answers are no sentences, or say less than is known.
@@ -44,7 +44,7 @@ GUARDED = {400, 401, 503}
 """Statuses that every route with a token may answer beside: the guard, the parameters, the database."""
 _HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
 """The header that comes with an error."""
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 
 class Unauthorized(HTTPException):
@@ -172,7 +172,7 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    logger.warning("%s %s: %s", request.method, request.url.path, error)
+    logger.warning(Event.STORE_UNAVAILABLE, method=request.method, path=request.url.path, error=error)
     away = "search engine" if isinstance(error, SearchUnavailable) else "database"
     detail = f"The {away} is away; try again."
     return problem(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": RETRY_AFTER_S})

@@ -7,14 +7,12 @@ every step here takes a bounded time, also where it holds the interpreter's lock
 import asyncio
 import json
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import Request
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from serve_app.error_responses import SHOWN_MISTAKES, BadRequest
+from serve_app.error_responses import BadRequest
 from serve_app.limits import CountedBody
 
 SMALL_BODY_BYTES = 64 * 1024
@@ -73,30 +71,3 @@ def _check_size(text: str) -> None:
             commas[-1] += 1
             if commas[-1] >= MAX_KEYS:
                 raise BadRequest(f"The body has an object with more than {MAX_KEYS} keys.")
-
-
-def few_mistakes(item: Any, most: int) -> BeforeValidator:
-    """For a list: what follows more mistakes than an answer shows is not looked at, since the list is refused anyway.
-
-    Args:
-        item: the type of its items.
-        most: items of a list that is not too long; the list's own rule refuses others.
-    """
-    validate: Callable[[Any], Any] = TypeAdapter(item).validate_python
-
-    def shortened(items: Any) -> Any:
-        if not isinstance(items, list) or len(items) > most:
-            return items
-        checked: list[Any] = []
-        mistakes = 0
-        for each in items:
-            try:
-                checked.append(validate(each))
-            except ValidationError:
-                checked.append(each)
-                mistakes += 1
-                if mistakes > SHOWN_MISTAKES:
-                    break
-        return checked
-
-    return BeforeValidator(shortened)

@@ -6,11 +6,12 @@ run the database pool's, how long a connection may take to send a request ``conn
 """
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog
 from serve_app.error_responses import RequestTooLarge, problem
 
 MAX_ADDRESS_BYTES = 16 * 1024
@@ -19,7 +20,7 @@ MAX_HEADER_BYTES = 32 * 1024
 """All names and values together; h11, where uvicorn has to do with it, stops at twice that on its own."""
 _HANG_UP = {"Connection": "close"}
 """Where the rest of a body may never end. An announced one is let come, so that its sender gets to read the answer."""
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class LimitedRequests:
         self._late.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            logger.warning("a request that had been given up failed: %s: %s", type(error).__name__, error)
+            logger.warning(Event.REQUEST_FAILED_LATE, error=error)
 
 
 class CountedBody:

@@ -4,15 +4,16 @@ Owns when the key set is fetched and how long a request waits for it. Which key 
 is ``auth``'s.
 """
 
-import logging
 import threading
 import time
 
 import jwt
 
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog
 from serve_app.error_responses import KeysUnavailable
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 LIFESPAN_S = 300.0
 EARLY_S = 60.0
@@ -113,7 +114,7 @@ class PublicKeys(jwt.PyJWKClient):
             self.fetch_data()
             fetch.failed = False
         except Exception as error:  # whatever the issuer sends
-            logger.warning("fetch of the issuer's keys failed (error=%s)", type(error).__name__)
+            logger.warning(Event.KEYS_FETCH_FAILED, error=type(error).__name__)
         finally:
             fetch.ended_s = time.monotonic()
             fetch.done.set()

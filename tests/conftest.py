@@ -4,6 +4,7 @@ OpenSearch, for the tests that ask for it.
 
 import atexit
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,9 @@ import pytest
 from psycopg import sql
 
 from cluster.runtime.ray_node import prepare_ray
+from cluster.security import log_output
+from cluster.security.event_log import set_fields_of_process
+from cluster.security.log_output import OWN_PACKAGES
 from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect, open_pool
 from cluster.store.postgres.embedded_roles import SUPERUSER
 from cluster.store.postgres.migrations import apply_migrations
@@ -64,6 +68,20 @@ def _group_of(item: pytest.Item) -> str:
     if "opensearch" in getattr(item, "fixturenames", ()):
         return "an OpenSearch"
     return item.path.name
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """What a test sets up to log ends with it."""
+    root, levels = list(logging.getLogger().handlers), {name: logging.getLogger(name).level for name in OWN_PACKAGES}
+    yield
+    for handler in [handler for handler in logging.getLogger().handlers if handler not in root]:
+        if handler.__class__.__module__ == log_output.__name__:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    set_fields_of_process()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

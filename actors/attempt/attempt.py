@@ -6,7 +6,6 @@ stages do is ``actors.attempt.pipeline``'s; claiming is the scheduler's.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from cluster.contracts.errors import (
     WorkerCrash,
     WorkerLost,
 )
+from cluster.contracts.events import Event
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import (
@@ -49,12 +49,13 @@ from cluster.contracts.stages import (
 )
 from cluster.contracts.videos import ClaimedVideo
 from cluster.files.storage_root import is_copied
+from cluster.security.event_log import EventLog
 from cluster.security.redaction import redacted, without_folders
 from cluster.store.queue.owner_requests import QuotaCharges
 from cluster.store.queue.stage_runs import BegunVideo, ClosedRun, DatabaseClock, OpenRun
 from cluster.store.queue.video_queue import Finish, VideoQueue
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 DATABASE_RETRY_S = 0.5
 SHORT_CALL_S = 1.0
@@ -187,7 +188,9 @@ class Attempt:
         arguments = tuple(previous if argument is PREVIOUS else argument for argument in call.arguments)
         try:
             if call.name == FETCH_CALL:
-                reply = await self._parts.fetchers.fetch(arguments, self._turn(), self._alone, self._note_start)
+                reply = await self._parts.fetchers.fetch(
+                    arguments, self._turn(run.stage), self._alone, self._note_start
+                )
             else:
                 reply = await self._by_worker(run.stage, call, arguments)
         except (WorkerCrash, Interrupted) as error:
@@ -207,12 +210,13 @@ class Attempt:
             node_id=self._node_id if call.on_file_node else None,
             alone=self._alone,
             size=call.size,
-            turn=self._turn(),
+            turn=self._turn(stage),
             on_start=self._note_start,
         )
 
-    def _turn(self) -> Turn:
-        return Turn(self.video.owner_id, self._admitted.urgent, self._due_s, self._duration_s)
+    def _turn(self, stage: Stage) -> Turn:
+        about = {"video_id": str(self.video.id), "attempt": self.video.attempt, "stage": stage.value}
+        return Turn(self.video.owner_id, self._admitted.urgent, self._due_s, self._duration_s, about)
 
     def _note_start(self) -> None:
         """A worker is given a call. The first one begins the processing, which is written at once where it is long."""
@@ -240,6 +244,15 @@ class Attempt:
         self, run: OpenRun, report: StageReport, failure: StageFailure, media: MediaInfo | None = None
     ) -> StageFailed:
         outcome = Outcome.LOST if failure.error_type in _LOST else Outcome.FAILED
+        logger.warning(
+            Event.STAGE_FAILED,
+            stage=run.stage,
+            worker=report.worker,
+            node=report.node or None,
+            blame=failure.blame,
+            error_type=failure.error_type,
+            error=failure.message,
+        )
         if failure.error_type == NoSpace.__name__:
             self._parts.on_trouble(failure.message)
         failure = replace(failure, message=self._for_owner(failure.message))
@@ -279,17 +292,21 @@ class Attempt:
         else:
             measured = removed.run_s, removed.node, removed.worker
         await self._parts.finishes.add(Finish(self.video, *measured))
+        logger.info(Event.VIDEO_READY, duration_s=self._duration_s)
 
     async def _settle_failure(self, stage: Stage, failure: StageFailure) -> None:
         rule, setbacks = self._parts.retry_rule, self.video.setbacks.plus(failure.blame)
-        logger.info("%s failed in %s (attempt %d): %s", self.video.filename, stage, self.video.attempt, failure.message)
         await self._written()
         if rule.is_final(setbacks, failure.blame):
             failure = _after_waiting(failure, setbacks)
             await self._until_database_answers(self._parts.queue.fail, self.video, stage.value, failure)
+            logger.warning(Event.VIDEO_FAILED, stage=stage, error_type=failure.error_type, error=failure.message)
         else:
             delay_s = _pause_s(rule, setbacks, failure)
             await self._until_database_answers(self._parts.queue.retry, self.video, failure, delay_s)
+            logger.info(
+                Event.RETRY_SCHEDULED, stage=stage, delay_s=delay_s, blame=failure.blame, error_type=failure.error_type
+            )
 
     async def _discard(self) -> StageReport | None:
         """Remove the downloaded file, on its node; None when there was nothing to remove, or it is removed later."""
@@ -310,7 +327,7 @@ class Attempt:
             except DatabaseUnavailable as error:
                 is_slow = isinstance(error, StatementTimeout)
                 delay_s = min(2 * delay_s, LONGEST_PUT_OFF_S) if is_slow else DATABASE_RETRY_S
-                logger.warning("%s: a write waits for %g s: %s", self.video.id, delay_s, error)
+                logger.warning(Event.WRITE_POSTPONED, delay_s=delay_s, error=error)
                 await asyncio.sleep(delay_s)
             else:
                 return

@@ -5,18 +5,19 @@ refused, or put off because the database took too long over it alone.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost, StatementTimeout
+from cluster.contracts.events import Event
 from cluster.contracts.videos import ClaimedVideo
+from cluster.security.event_log import EventLog, log_fields
 from cluster.store.postgres.refusals import sentence_of
 from cluster.store.queue.stage_runs import BegunVideo, ClosedRun, OpenRun, StageLedger
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 BETWEEN_WRITES_S = 0.01
 """While many videos are on their way, a write is for several of them; one that is alone does not wait."""
@@ -71,11 +72,7 @@ class BatchWriter(Generic[Entry]):
             try:
                 _answer(batch, await self._until_written(batch))
             except Exception as error:
-                logger.warning(
-                    "the database refuses a batch of %d; they are written one by one: %s",
-                    len(batch),
-                    sentence_of(error),
-                )
+                logger.warning(Event.BATCH_REFUSED, writes=len(batch), error=sentence_of(error))
                 await self._write_each(batch)
             next_s = time.monotonic() + BETWEEN_WRITES_S
 
@@ -93,7 +90,9 @@ class BatchWriter(Generic[Entry]):
     def _put_off(self, waiting: _Waiting[Entry], error: StatementTimeout) -> None:
         """Something waits on the row of this one video, such as a trigger: the others are written meanwhile."""
         waiting.put_off_s = min(2 * waiting.put_off_s, LONGEST_PUT_OFF_S)
-        logger.warning("%s: a write waits for %g s: %s", waiting.entry.video.id, waiting.put_off_s, error)
+        video = waiting.entry.video
+        with log_fields(video_id=video.id, attempt=video.attempt):
+            logger.warning(Event.WRITE_POSTPONED, delay_s=waiting.put_off_s, error=error)
         asyncio.get_running_loop().call_later(waiting.put_off_s, self._add_again, waiting)
 
     def _add_again(self, waiting: _Waiting[Entry]) -> None:
@@ -110,7 +109,7 @@ class BatchWriter(Generic[Entry]):
             except StatementTimeout:
                 raise
             except DatabaseUnavailable as error:
-                logger.warning("%d writes wait: %s", len(entries), error)
+                logger.warning(Event.WRITES_POSTPONED, writes=len(entries), delay_s=RETRY_DELAY_S, error=error)
                 await asyncio.sleep(RETRY_DELAY_S)
 
 

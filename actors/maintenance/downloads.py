@@ -5,16 +5,17 @@ disk may be slow, so the end of an attempt waits a moment and no longer. How fil
 """
 
 import asyncio
-import logging
 from collections import Counter
 
 from actors.workers.fetchers import DISCARD, Fetchers
 from cluster.contracts.errors import Interrupted, WorkerCrash
+from cluster.contracts.events import Event
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import DEADLINES, Stage
+from cluster.security.event_log import EventLog
 from cluster.store.queue.video_queue import VideoQueue
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 SOON_S = 1.0
 """Longest wait of an attempt's end for its download's removal; then that goes on in the background."""
@@ -60,7 +61,7 @@ class Downloads:
         try:
             reply = await self._fetchers.run_beside(DISCARD, (key,), deadline_s, node_id)
         except (WorkerCrash, Interrupted) as error:
-            logger.warning("%s is removed later: %s", key, error)
+            logger.warning(Event.DOWNLOAD_NOT_REMOVED, download=key, error=error)
             return None
         return reply.report
 
@@ -71,9 +72,9 @@ class Downloads:
                 if self._failed[key] < MAX_TRIES:
                     self._failed[key] += await self._remove(key, node_id) is None
         except (WorkerCrash, Interrupted) as error:
-            logger.warning("nothing is swept: %s", error)
-        except Exception:  # videos do not stop for it
-            logger.exception("nothing is swept")
+            logger.warning(Event.DOWNLOAD_SWEEP_FAILED, error=error)
+        except Exception as error:  # videos do not stop for it
+            logger.exception(Event.DOWNLOAD_SWEEP_FAILED, error=error)
         finally:
             self._swept.discard(node_id)
 

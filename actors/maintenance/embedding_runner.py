@@ -6,7 +6,6 @@ scheduler. What it does is ``cluster.reembed.run``'s; the states are the store's
 
 import asyncio
 import json
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,12 @@ from contextlib import suppress
 from uuid import UUID
 
 from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog, FailingSteps
 from cluster.security.visible import visible
 from cluster.store.search.embedding_jobs import EmbeddingJobs, JobCounts, JobState
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 LOOK_S = 2.0
 """Interval between looks for a waiting job, and between records that one runs."""
@@ -37,6 +38,7 @@ class EmbeddingRunner:
         self._jobs = jobs
         self._environment = environment
         self._command = command
+        self._failing = FailingSteps(logger)
 
     async def sweep_forever(self) -> None:
         """Every few seconds; when cancelled, the process is ended and its job waits again."""
@@ -44,10 +46,10 @@ class EmbeddingRunner:
             await asyncio.sleep(LOOK_S)
             try:
                 await self.run_next()
-            except DatabaseUnavailable as error:
-                logger.warning("no embedding job is run: %s", error)
-            except Exception:  # videos do not stop for it
-                logger.exception("no embedding job is run")
+            except Exception as error:  # videos do not stop for it
+                self._failing.note_failure(Event.EMBEDDING_JOB_FAILED, error, retry_s=LOOK_S)
+            else:
+                self._failing.note_success(Event.EMBEDDING_JOB_FAILED)
 
     async def run_next(self) -> bool:
         """Run the job that waits to its end; False when none does. Raises DatabaseUnavailable."""
@@ -55,7 +57,7 @@ class EmbeddingRunner:
         job_id = await asyncio.to_thread(self._jobs.take)
         if job_id is None:
             return False
-        logger.info("embedding job begins (job=%s)", job_id)
+        logger.info(Event.EMBEDDING_JOB_STARTED, job=job_id)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
@@ -88,12 +90,12 @@ class EmbeddingRunner:
 
     async def _write_end(self, job_id: UUID, status: int, printed: bytes, said: str | None) -> None:
         state, error, counts = _meaning(status, printed, said)
-        logger.info("embedding job ended (job=%s state=%s error=%s)", job_id, state, error)
+        logger.info(Event.EMBEDDING_JOB_ENDED, job=job_id, state=state, error=error)
         while True:
             try:
                 await asyncio.to_thread(self._jobs.finish, job_id, state, error, counts)
             except DatabaseUnavailable as away:
-                logger.warning("the end of an embedding job waits: %s", away)
+                logger.warning(Event.EMBEDDING_JOB_NOT_RECORDED, job=job_id, error=away, retry_s=LOOK_S)
                 await asyncio.sleep(LOOK_S)
             else:
                 return

@@ -1,13 +1,13 @@
 """Brings the search engine in line where no attempt does: forgotten videos, and those whose attempt died."""
 
 import asyncio
-import logging
 import time
 
-from cluster.contracts.errors import DatabaseUnavailable, SearchUnavailable
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog, FailingSteps
 from cluster.store.opensearch.sync import IndexFollower
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 SWEEP_S = 2.0
 PURGE_S = 3600.0
@@ -19,6 +19,7 @@ class IndexSweep:
     def __init__(self, follower: IndexFollower) -> None:
         self._follower = follower
         self._purged_s = time.monotonic()
+        self._failing = FailingSteps(logger)
 
     async def sweep_forever(self) -> None:
         """Every few seconds."""
@@ -26,10 +27,10 @@ class IndexSweep:
             await asyncio.sleep(SWEEP_S)
             try:
                 await asyncio.to_thread(self.sweep)
-            except (DatabaseUnavailable, SearchUnavailable) as error:
-                logger.warning("the search index is not followed up: %s", error)
-            except Exception:  # videos do not stop for it
-                logger.exception("the search index is not followed up")
+            except Exception as error:  # videos do not stop for it
+                self._failing.note_failure(Event.INDEX_SWEEP_FAILED, error, retry_s=SWEEP_S)
+            else:
+                self._failing.note_success(Event.INDEX_SWEEP_FAILED)
 
     def sweep(self) -> None:
         """Bring all that is due in line. Raises DatabaseUnavailable, SearchUnavailable."""

@@ -1,13 +1,14 @@
 """Removes the pictures of videos that were forgotten: soon after, and once more when no worker can still be writing."""
 
 import asyncio
-import logging
 
-from cluster.contracts.errors import DatabaseUnavailable, TransientFailure
+from cluster.contracts.errors import TransientFailure
+from cluster.contracts.events import Event
 from cluster.files.scene_pictures import ScenePictures
+from cluster.security.event_log import EventLog, FailingSteps
 from cluster.store.videos.deletion import ForgottenPictures
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 SWEEP_S = 5.0
 
@@ -18,6 +19,7 @@ class PictureSweep:
     def __init__(self, forgotten: ForgottenPictures, pictures: ScenePictures) -> None:
         self._forgotten = forgotten
         self._pictures = pictures
+        self._failing = FailingSteps(logger)
 
     async def sweep_forever(self) -> None:
         """Every few seconds."""
@@ -25,10 +27,10 @@ class PictureSweep:
             await asyncio.sleep(SWEEP_S)
             try:
                 await asyncio.to_thread(self.sweep)
-            except DatabaseUnavailable as error:
-                logger.warning("no pictures are removed: %s", error)
-            except Exception:  # videos do not stop for it
-                logger.exception("no pictures are removed")
+            except Exception as error:  # videos do not stop for it
+                self._failing.note_failure(Event.PICTURE_SWEEP_FAILED, error, retry_s=SWEEP_S)
+            else:
+                self._failing.note_success(Event.PICTURE_SWEEP_FAILED)
 
     def sweep(self) -> None:
         """Remove what is due. Raises DatabaseUnavailable."""
@@ -36,6 +38,6 @@ class PictureSweep:
             try:
                 self._pictures.remove(video_id)
             except TransientFailure as error:
-                logger.warning("%s", error)
+                logger.warning(Event.PICTURES_NOT_REMOVED, video_id=video_id, error=error)
             else:
                 self._forgotten.note_removed(video_id)

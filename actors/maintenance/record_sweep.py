@@ -1,14 +1,14 @@
 """Removes what is past its time in the audit log and among the requests of owners."""
 
 import asyncio
-import logging
 
-from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog, FailingSteps
 from cluster.store.postgres.audit_log import remove_old_entries
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.owner_requests import remove_old_requests
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 SWEEP_S = 3600.0
 
@@ -19,16 +19,17 @@ class RecordSweep:
     def __init__(self, pool: Pool, audit_days: int) -> None:
         self._pool = pool
         self._audit_days = audit_days
+        self._failing = FailingSteps(logger)
 
     async def sweep_forever(self) -> None:
         """Sweep at intervals: records that cannot be removed now are removed later."""
         while True:
             try:
                 await asyncio.to_thread(self.sweep)
-            except DatabaseUnavailable as error:
-                logger.warning("old records are not removed: %s", error)
-            except Exception:  # videos do not stop for it
-                logger.exception("old records are not removed")
+            except Exception as error:  # videos do not stop for it
+                self._failing.note_failure(Event.RECORD_SWEEP_FAILED, error, retry_s=SWEEP_S)
+            else:
+                self._failing.note_success(Event.RECORD_SWEEP_FAILED)
             await asyncio.sleep(SWEEP_S)
 
     def sweep(self) -> None:

@@ -5,23 +5,27 @@ meanwhile.
 """
 
 import asyncio
-import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from actors.scheduler.scheduler import SchedulerConfig, VideoScheduler
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog
+from cluster.security.log_output import set_up_logging
 from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
 from cluster.store.postgres.connections import EmbeddedPostgres
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 RESTART_DELAY_S = 1.0
+
+Failure = TypeVar("Failure", bound=BaseException)
 
 
 class SchedulerActor:
@@ -30,9 +34,10 @@ class SchedulerActor:
     def __init__(self, config: SchedulerConfig) -> None:
         guard_output()
         set_private_umask()
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._config = config
         self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"
+        if config.log is not None:
+            set_up_logging(config.log, scheduler=self._name, node=ray.util.get_node_ip_address())
         self._ready = threading.Event()
         self._error: ConfigurationError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,15 +70,18 @@ class SchedulerActor:
         try:
             asyncio.run(self._serve())
         except* ConfigurationError as group:
+            error = _first_error(group)
             if ray.get_runtime_context().was_current_actor_reconstructed:  # it had worked: no command waits for it
-                self._begin_again()
-            self._error = _first_configuration_error(group)
+                self._begin_again(error)
+            logger.error(Event.SCHEDULER_CRASHED, error=error)
+            self._error = error
             self._ready.set()
-        except* Exception:
-            self._begin_again()
+        except* Exception as group:
+            self._begin_again(_first_error(group))
 
-    def _begin_again(self) -> None:
-        logger.exception("the scheduler ends; Ray starts it again")
+    def _begin_again(self, error: BaseException) -> None:
+        """End the process: Ray starts it again."""
+        logger.exception(Event.SCHEDULER_CRASHED, error=error)
         time.sleep(RESTART_DELAY_S)
         os._exit(1)
 
@@ -102,7 +110,7 @@ def start_scheduler(name: str, config: SchedulerConfig) -> Any:
     return ray.remote(SchedulerActor).options(**options).remote(config)
 
 
-def _first_configuration_error(group: BaseExceptionGroup[ConfigurationError]) -> ConfigurationError:
+def _first_error(group: BaseExceptionGroup[Failure]) -> Failure:
     for error in group.exceptions:
-        return _first_configuration_error(error) if isinstance(error, BaseExceptionGroup) else error
+        return _first_error(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")

@@ -6,7 +6,7 @@ goes on. It works on an event loop in a thread of its own; the heartbeat has ano
 
 import asyncio
 import contextlib
-import logging
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -36,18 +36,21 @@ from actors.workers.fetchers import Fetchers
 from actors.workers.pool import Pool
 from actors.workers.run_estimates import RunEstimates
 from actors.workers.worker import WorkerInfo, remote_stage_actor
-from cluster.contracts.errors import DatabaseUnavailable, HeimdexError, LeaseLost
+from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
+from cluster.contracts.events import Event
 from cluster.contracts.quotas import NO_QUOTAS, OwnerQuotas
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import FETCH_CALL, RetryRule, Stage, WorkerKind
 from cluster.contracts.videos import ClaimedVideo
 from cluster.files.scene_pictures import ScenePictures
 from cluster.files.storage_root import is_copied
+from cluster.security.event_log import EventLog, FailingSteps, log_fields
+from cluster.security.log_output import LogConfig
 from cluster.store.opensearch.client import open_client
 from cluster.store.opensearch.sync import IndexFollower
 from cluster.store.postgres.connections import EmbeddedPostgres, open_pool
 from cluster.store.postgres.connections import Pool as DatabasePool
-from cluster.store.postgres.refusals import sentence_of
+from cluster.store.postgres.refusals import REFUSALS, sentence_of
 from cluster.store.queue.lease_recovery import LeaseRecovery
 from cluster.store.queue.notify import can_listen, notifications
 from cluster.store.queue.owner_requests import QuotaCharges
@@ -57,7 +60,7 @@ from cluster.store.queue.worker_registry import SCHEDULER_KIND, WorkerRegistry, 
 from cluster.store.search.embedding_jobs import EmbeddingJobs
 from cluster.store.videos.deletion import ForgottenPictures
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 POLL_S = 1.0
 """Interval between looks at the queue when no notification comes."""
@@ -93,6 +96,8 @@ class SchedulerConfig:
     """Quotas on what is processed for one owner."""
     audit_days: int = 365
     """Days for which entries of the audit log are kept."""
+    log: LogConfig | None = None
+    """How the workers log; None: as their process does anyway."""
     embedding_environment: Mapping[str, str] | None = field(default=None, repr=False)
     """Settings of the process that embeds what lacks vectors; None: this scheduler runs none."""
 
@@ -120,8 +125,10 @@ class VideoScheduler:
         self._fetchers = self._fetchers_beside(self._pools[WorkerKind.MEDIA])
         self._downloads = Downloads(self._fetchers, self._queue)
         self._in_flight: dict[int, asyncio.Task[None]] = {}
-        self._failing: dict[str, str] = {}
-        """Why a step of the loop fails, since it began to."""
+        self._videos: dict[int, ClaimedVideo] = {}
+        self._failing = FailingSteps(logger)
+        self._blocked: str | None = None
+        """Why no work is claimed or run, as it was logged last."""
         self._workers = {kind: placement.count for kind, placement in config.plan.placements.items()}
         self._admission = Admission(self._workers, config.plan.max_in_flight, self._estimates, config.work_in_flight_s)
         self._pressure = BackPressure()
@@ -142,7 +149,7 @@ class VideoScheduler:
         Raises:
             ConfigurationError: a worker cannot load what it needs.
         """
-        await asyncio.to_thread(self._recovery.reap_own)
+        await self._take_back(self._recovery.reap_own)
         loop = asyncio.get_running_loop()
         threads = [threading.Thread(target=self._beat, args=(loop,), daemon=True)]
         if can_listen(self._config.database_url):
@@ -161,6 +168,7 @@ class VideoScheduler:
             for thread in threads:
                 thread.start()
             on_ready()
+            logger.info(Event.SCHEDULER_STARTED, workers=sum(pool.loaded for pool in self._pools.values()))
             await self._claim_until_stopped()
             await self._drain()
             for task in (announcing, *sweeping, *writing):
@@ -173,9 +181,10 @@ class VideoScheduler:
         try:
             await asyncio.to_thread(self._registry.withdraw)
         except DatabaseUnavailable as error:
-            logger.warning("the workers stay announced for a while: %s", error)
+            logger.warning(Event.WITHDRAWAL_FAILED, error=error)
         self._database.close()
         self._heart.close()
+        logger.info(Event.SCHEDULER_STOPPED)
 
     def _sweeps(self) -> "list[Callable[[], Coroutine[Any, Any, None]]]":
         """Tasks that remove, all the time, what others left behind."""
@@ -209,9 +218,10 @@ class VideoScheduler:
         await self._fetchers.settle(CLEANUP_S)
         await self._downloads.settle(CLEANUP_S)
         try:
-            await asyncio.to_thread(self._recovery.hand_back)
+            for video_id in await asyncio.to_thread(self._recovery.hand_back):
+                logger.info(Event.LEASE_HANDED_BACK, video_id=video_id)
         except DatabaseUnavailable as error:
-            logger.warning("nothing could be handed back, the leases will expire: %s", error)
+            logger.warning(Event.HAND_BACK_FAILED, error=error)
 
     # Claiming
 
@@ -221,14 +231,18 @@ class VideoScheduler:
             self._wake.clear()
             if time.monotonic() - looked_s >= POLL_S:  # videos end far more often than leases expire
                 looked_s = time.monotonic()
-                await self._or_logged("taking back expired leases", asyncio.to_thread(self._recovery.reap))
-                await self._or_logged("looking for workers", self._look_again())
-            if await self._or_logged("claim", self._claim()):
+                await self._or_logged(Event.LEASE_RECOVERY_FAILED, self._take_back(self._recovery.reap))
+                await self._or_logged(Event.WORKER_CHECK_FAILED, self._look_again())
+            if await self._or_logged(Event.CLAIM_FAILED, self._claim()):
                 await asyncio.sleep(BETWEEN_CLAIMS_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
 
-    async def _or_logged(self, event: str, step: Awaitable[Any]) -> Any:
+    async def _take_back(self, reap: Callable[[], list[UUID]]) -> None:
+        for video_id in await asyncio.to_thread(reap):
+            logger.warning(Event.LEASE_TAKEN_BACK, video_id=video_id)
+
+    async def _or_logged(self, event: Event, step: Awaitable[Any]) -> Any:
         """What the step returns; None where it fails, which is logged once per reason until it succeeds again.
 
         What is in flight goes on: whatever happened, it is tried again.
@@ -236,19 +250,10 @@ class VideoScheduler:
         try:
             result = await step
         except Exception as error:
-            reason = f"{type(error).__name__}: {sentence_of(error)}"
-            if self._failing.get(event) != reason:
-                logger.log(
-                    logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.ERROR,
-                    "%s failed, tried again every %g s: %s",
-                    event,
-                    POLL_S,
-                    reason,
-                )
-            logger.debug("%s failed", event, exc_info=error)
-            self._failing[event] = reason
+            reason = sentence_of(error) if isinstance(error, REFUSALS) else None
+            self._failing.note_failure(event, error, reason, retry_s=POLL_S)
             return None
-        self._failing.pop(event, None)
+        self._failing.note_success(event)
         return result
 
     async def _claim(self) -> bool:
@@ -269,8 +274,9 @@ class VideoScheduler:
             if self._is_fetched(video):
                 asyncio.get_running_loop().call_later(SLOW_FETCH_S, self._note_slow, video)
             self._shares.enter(video.lease_token, video.owner_id)
-            task = asyncio.create_task(self._process(video, urgent))
+            task = asyncio.create_task(self._process_logged(video, urgent))
             self._in_flight[video.lease_token] = task
+            self._videos[video.lease_token] = video
             task.add_done_callback(partial(self._done, video))
         return bool(claimed)
 
@@ -295,6 +301,18 @@ class VideoScheduler:
 
     async def _look_again(self) -> None:
         self._look()
+        self._note_blocked()
+
+    def _note_blocked(self) -> None:
+        """Log why work is not running, whenever the reason is another one; numbers in it count for nothing."""
+        empty = [f"no {kind.value} worker is loaded" for kind, pool in self._pools.items() if not pool.loaded]
+        reason = "; ".join([*(each.trouble for each in self._hindrances if each.trouble), *empty])
+        blocked = re.sub(r"\d+", "N", reason) or None
+        if blocked != self._blocked and blocked is not None:
+            logger.warning(Event.WORK_BLOCKED, reason=reason)
+        elif blocked != self._blocked:
+            logger.info(Event.WORK_UNBLOCKED)
+        self._blocked = blocked
 
     def _look_now(self) -> None:
         self._look()
@@ -302,6 +320,7 @@ class VideoScheduler:
 
     def _done(self, video: ClaimedVideo, _: "asyncio.Task[None]") -> None:
         self._in_flight.pop(video.lease_token, None)
+        self._videos.pop(video.lease_token, None)
         self._admission.note_ended(video.lease_token)
         self._shares.leave(video.lease_token)
         if self._config.owner_cap is not None or self._is_fetched(video):
@@ -329,6 +348,11 @@ class VideoScheduler:
             self._shares.leave(video.lease_token)
             self._wake.set()
 
+    async def _process_logged(self, video: ClaimedVideo, urgent: bool) -> None:
+        with log_fields(video_id=video.id, attempt=video.attempt):
+            logger.info(Event.VIDEO_CLAIMED, owner_id=video.owner_id, lease=video.lease_token, urgent=urgent)
+            await self._process(video, urgent)
+
     async def _process(self, video: ClaimedVideo, urgent: bool) -> None:
         parts = AttemptParts(
             self._pools,
@@ -350,10 +374,10 @@ class VideoScheduler:
         try:
             await Attempt(video, parts, Admitted(urgent, note_length, note_done)).process()
             self._pressure.note_settled(video.lease_token)
-        except LeaseLost as error:
-            logger.warning("%s", error)
-        except Exception:  # a defect of ours: the lease expires and the reaper gives the video another attempt
-            logger.exception("%s: an unexpected error in the scheduler", video.filename)
+        except LeaseLost:
+            logger.warning(Event.LEASE_LOST, lease=video.lease_token, found_by="write")
+        except Exception as error:  # a defect of ours: the lease expires, and the video gets another attempt
+            logger.exception(Event.ATTEMPT_DEFECT, error=error)
 
     # Staying alive, from threads of their own
 
@@ -365,11 +389,10 @@ class VideoScheduler:
             try:
                 held = queue.heartbeat(tokens)
                 self._clock.refresh()
-            except DatabaseUnavailable as error:
-                logger.warning("no heartbeat: %s", error)
-            except Exception:  # without this thread every lease expires: whatever happened, try again
-                logger.exception("no heartbeat")
+            except Exception as error:  # without this thread every lease expires: whatever happened, try again
+                self._failing.note_failure(Event.HEARTBEAT_FAILED, error, retry_s=self._config.lease_s / 4)
             else:
+                self._failing.note_success(Event.HEARTBEAT_FAILED)
                 for token in set(tokens) - held:
                     loop.call_soon_threadsafe(self._abandon, token)
             self._beat_now.wait(self._config.lease_s / 4)
@@ -377,7 +400,10 @@ class VideoScheduler:
 
     def _abandon(self, token: int) -> None:
         task = self._in_flight.get(token)
-        if task is not None:
+        if task is not None and not task.cancelling():
+            video = self._videos[token]
+            with log_fields(video_id=video.id, attempt=video.attempt):
+                logger.warning(Event.LEASE_LOST, lease=token, found_by="heartbeat")
             task.cancel()
 
     def _keep_postgres(self, server: EmbeddedPostgres) -> None:
@@ -387,22 +413,24 @@ class VideoScheduler:
                 continue
             try:
                 server.start()
-            except HeimdexError as error:
-                logger.warning("Postgres does not start again yet: %s", error)
-            except Exception:  # nothing goes on without it: whatever happened, try again
-                logger.exception("Postgres does not start again yet")
+            except Exception as error:  # nothing goes on without it: whatever happened, try again
+                self._failing.note_failure(Event.POSTGRES_START_FAILED, error, retry_s=POLL_S)
+            else:
+                self._failing.note_success(Event.POSTGRES_START_FAILED)
+                logger.warning(Event.POSTGRES_RESTARTED)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.is_set():
             try:
                 for notified in notifications(self._config.database_url, POLL_S):
+                    self._failing.note_success(Event.LISTEN_FAILED)
                     if self._stopping.is_set():
                         return
                     if notified:
                         loop.call_soon_threadsafe(self._look_now)
                         self._beat_now.set()  # a video may have been cancelled
             except DatabaseUnavailable as error:
-                logger.warning("not listening: %s", error)
+                self._failing.note_failure(Event.LISTEN_FAILED, error, retry_s=POLL_S)
                 self._stopping.wait(POLL_S)
 
     # Workers
@@ -413,7 +441,7 @@ class VideoScheduler:
         remote = remote_stage_actor(cpus=placement.cpus, gpus=placement.gpus)
 
         def spawn(name: str) -> Any:
-            return remote.remote(name, plan.loader(kind), plan.resource_share(kind))
+            return remote.remote(name, plan.loader(kind), plan.resource_share(kind), self._config.log)
 
         return Pool(
             kind, spawn, placement.count, BATCH_LIMITS, DEFERRED, shares=self._shares, estimates=self._estimates
@@ -427,7 +455,7 @@ class VideoScheduler:
         def spawn(name: str, node_id: str) -> Any:
             here = NodeAffinitySchedulingStrategy(node_id, soft=False)
             loader, held = plan.loader(WorkerKind.FETCHER), plan.resource_share(WorkerKind.FETCHER)
-            return remote.options(scheduling_strategy=here).remote(name, loader, held)
+            return remote.options(scheduling_strategy=here).remote(name, loader, held, self._config.log)
 
         return Fetchers(spawn, media.nodes, plan.fetch_limit, plan.fetch_deadline_s)
 
@@ -440,10 +468,10 @@ class VideoScheduler:
         while True:
             try:
                 await asyncio.to_thread(self._registry.announce, self._worker_states())
-            except DatabaseUnavailable as error:
-                logger.warning("workers are not announced: %s", error)
-            except Exception:  # videos do not stop for it
-                logger.exception("workers are not announced")
+            except Exception as error:  # videos do not stop for it
+                self._failing.note_failure(Event.ANNOUNCEMENT_FAILED, error, retry_s=ANNOUNCE_S)
+            else:
+                self._failing.note_success(Event.ANNOUNCEMENT_FAILED)
             await asyncio.sleep(ANNOUNCE_S)
 
     def _worker_states(self) -> list[WorkerState]:

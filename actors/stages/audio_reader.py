@@ -5,7 +5,6 @@ Owns resampling, gaps, and where a long recording is cut. Leaves separating spee
 Memory is one window (19 MB), whatever the length of the recording.
 """
 
-import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import av
@@ -19,9 +18,11 @@ from actors.stages.mix_down import mixable
 from actors.stages.sound_layout import disown, drop_custom_order
 from actors.stages.sound_runs import joined
 from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.events import Event
 from cluster.contracts.media import SPEECH_RATE_HZ, FilePart, MediaInfo, SpeechWindow
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 WINDOW_S = 600.0
 QUIET_SEARCH_S = 30.0
@@ -97,7 +98,7 @@ def _report(tally: Tally, any_sound: bool, info: MediaInfo) -> None:
     if not any_sound and tally.failed:
         raise InvalidVideo(f"nothing of the sound can be decoded ({info.audio_codec}): {tally.last_error}")
     if tally.failed:
-        logger.warning("%d of %d packets of sound could not be decoded", tally.failed, tally.packets)
+        logger.warning(Event.SOUND_SKIPPED, failed=tally.failed, packets=tally.packets, error=tally.last_error)
 
 
 class _Resampler:

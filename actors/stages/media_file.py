@@ -6,7 +6,6 @@ Owns what FFmpeg may open (this one file, in a real container format) and how it
 """
 
 import errno
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +23,11 @@ from actors.stages.clock_shifting import Shifting
 from actors.stages.media_source import MediaSource
 from actors.stages.memory_watch import TOO_MUCH_MEMORY, MemoryWatch
 from cluster.contracts.errors import InvalidVideo, TransientFailure
+from cluster.contracts.events import Event
 from cluster.contracts.media import WHOLE_FILE, FilePart
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 VIDEO_FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,live_flv,asf,ogg,mxf,mxf_opatom,"
     "gxf,nut,rm,dv,vob,wtv,ty,yuv4mpegpipe,amv,nsv,smk,bink,avs,dhav,kux"
@@ -210,7 +211,7 @@ def packets(
             media.memory.check()
     except (av.error.FFmpegError, IndexError) as error:
         # IndexError: PyAV comes across a stream that was not there when the file was opened.
-        logger.info("the container ends early: %s", error)
+        logger.info(Event.CONTAINER_TRUNCATED, error=error, packets=tally.read)
         tally.last_error = _reason(error)
         for stream in streams:
             if stream.index not in drained:

@@ -6,7 +6,6 @@ still is in a loop, or seems to be one in silence, piece by piece at its pauses.
 better ``_Candidate.rank``; of what is left, the copies are cut that no time is left for, and nothing else.
 """
 
-import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -23,11 +22,13 @@ from actors.stages.repetition import (
     without,
 )
 from actors.stages.utterances import Utterance, pieces
+from cluster.contracts.events import Event
 from cluster.contracts.results import Word
 from cluster.models.speech_context import LONGEST_S
 from cluster.models.whisper import Recognition, SpeechModel
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 NO_SPEECH_THRESHOLD = 0.6
 LOG_PROB_THRESHOLD = -1.0
@@ -123,7 +124,7 @@ class Recognizer:
         if not best.fits_its_time:
             best = max(best, self._by_pieces(utterance, language, best.phrase), key=lambda one: one.rank)
         if best.loops:
-            logger.info("loop cut: start_s=%.1f copies=%d", utterance.start_s, len(best.loops))
+            logger.info(Event.LOOP_CUT, start_s=utterance.start_s, copies=len(best.loops))
         return list(utterance.in_video(without(best.words, best.loops)))
 
     def _by_pieces(

@@ -4,7 +4,6 @@ Owns the pictures' times and the verdict on files that break off. Leaves finding
 rendering key frames to ``key_frames``. Holds the current block of scenes and a few seconds' pictures.
 """
 
-import logging
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from actors.stages.memory_watch import MemoryWatch
 from actors.stages.packet_scan import is_short
 from actors.stages.small_pictures import Shrinker
 from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.events import Event
 from cluster.contracts.media import (
     DetectedScene,
     FilePart,
@@ -38,8 +38,9 @@ from cluster.contracts.media import (
     MediaWarning,
     SceneBlock,
 )
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 LARGE_PX = 4096 * 2304
 """Larger pictures are decoded by one thread: each further one holds pictures of its own."""
@@ -235,5 +236,5 @@ class _PictureReading:
             return ()
         packets = self._shown + self._failed
         message = f"{self._failed} of {packets} pictures could not be decoded: {self._tally.last_error}"
-        logger.warning("pictures skipped: %s", message)
+        logger.warning(Event.PICTURES_SKIPPED, failed=self._failed, pictures=packets, error=self._tally.last_error)
         return (MediaWarning("pictures_skipped", message),)

@@ -6,22 +6,24 @@ Owns starting, loading and replacing them, and calls that run beside their downl
 
 import asyncio
 import itertools
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.workers.node_watch import WORKER_DEATH_ERRORS, why_gone
-from actors.workers.pool import RESTART_DELAY_S, WorkerView
+from actors.workers.pool import RESTART_DELAY_S, WorkerView, log_worker_start
 from actors.workers.worker import StageReply, WorkerInfo
 from cluster.contracts.errors import ConfigurationError, HeimdexError, NodeLost, StageTimeout
+from cluster.contracts.events import Event
 from cluster.contracts.stages import WorkerKind
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 
 @dataclass(eq=False)
@@ -36,6 +38,7 @@ class Fetcher:
     busy_s: float = 0.0
     since_s: float = 0.0
     peak_memory_bytes: int | None = None
+    started_s: float = field(default_factory=time.monotonic)
     cause: "asyncio.Task[HeimdexError] | None" = None
     """Why it is gone, by the error that was seen first."""
 
@@ -44,6 +47,11 @@ class Fetcher:
         """Its ``WorkerInfo``, once it has loaded."""
         loaded = self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
         return self.ready.result() if loaded else None
+
+    @property
+    def node(self) -> str | None:
+        """The address of its node, once it has loaded."""
+        return self.info.node if self.info is not None else None
 
     def begin(self) -> None:
         """It has one download more."""
@@ -164,16 +172,21 @@ class FetcherProcesses:
         self._retired.discard(fetcher)
         if self._kept.get(fetcher.node_id) is fetcher:
             del self._kept[fetcher.node_id]
-            logger.warning("worker %s is gone", fetcher.name)
-            self.follow_nodes()
+            self._note_loss(fetcher, "its process died, or did not load")
 
     def retire(self, fetcher: Fetcher) -> None:
         """The fetcher ends when it has no downloads left, see ``end_retired``; another one takes its place now."""
         if self._kept.get(fetcher.node_id) is fetcher:
             del self._kept[fetcher.node_id]
             self._retired.add(fetcher)
-            logger.warning("worker %s does not answer; it is replaced", fetcher.name)
-            self.follow_nodes()
+            self._note_loss(fetcher, "it does not answer in time; its downloads go on")
+
+    def _note_loss(self, fetcher: Fetcher, reason: str) -> None:
+        logger.warning(Event.WORKER_LOST, worker=fetcher.name, node=fetcher.node, reason=reason)
+        self.follow_nodes()
+        other = self._kept.get(fetcher.node_id)
+        if other is not None:
+            logger.info(Event.WORKER_REPLACED, worker=other.name, replaces=fetcher.name)
 
     def end_retired(self, fetcher: Fetcher) -> None:
         """Kill the fetcher if it is retired and has no downloads left."""
@@ -194,13 +207,14 @@ class FetcherProcesses:
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             sentence = str(cause) if isinstance(cause, ConfigurationError) else f"{fetcher.name} cannot start: {cause}"
-            logger.error("%s", sentence)
+            logger.error(Event.WORKER_LOAD_FAILED, worker=fetcher.name, error=sentence)
             fetcher.ready.set_exception(ConfigurationError(sentence))
             fetcher.ready.exception()  # it may be that nothing waits for it
             await asyncio.sleep(RESTART_DELAY_S)
             self.bury(fetcher)
             return
         fetcher.ready.set_result(info)
+        log_worker_start(info, WorkerKind.FETCHER, fetcher.started_s)
         self._background(self._watch(fetcher, info))
         if self._kept.get(fetcher.node_id) is fetcher:
             self._on_loaded(fetcher.node_id)
@@ -212,7 +226,7 @@ class FetcherProcesses:
         except RayError as error:
             await self.lose(fetcher, info, error)
 
-    def _background(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, context=Context())  # what it logs is about no caller's video
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

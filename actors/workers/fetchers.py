@@ -7,7 +7,6 @@ of a fetcher that dies or hangs, and of those that are given up. Who may begin i
 
 import asyncio
 import itertools
-import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,9 +24,11 @@ from actors.workers.pool import STOPPING, WorkerView
 from actors.workers.turns import Turn
 from actors.workers.worker import StageReply
 from cluster.contracts.errors import ConfigurationError, HeimdexError, NodeLost, NoRoom, StageTimeout, WorkerLost
+from cluster.contracts.events import Event
 from cluster.contracts.stages import FETCH_CALL
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 DISCARD = "discard"
 REMOVAL_S = 60.0
@@ -231,7 +232,7 @@ class Fetchers:
             return
         try:
             async with asyncio.timeout(self._deadline_s):
-                (reply,) = await fetcher.handle.run.remote(FETCH_CALL, [download.arguments])
+                (reply,) = await fetcher.handle.run.remote(FETCH_CALL, [download.arguments], [download.turn.about])
         except TimeoutError:
             self._processes.retire(fetcher)
             self._leave(download)
@@ -281,7 +282,7 @@ class Fetchers:
         try:
             await self.run_beside(DISCARD, (key,), REMOVAL_S, node_id)
         except HeimdexError as error:
-            logger.warning("%s is removed later: %s", key, error)
+            logger.warning(Event.DOWNLOAD_NOT_REMOVED, download=key, error=error)
 
     def _background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -8,10 +8,10 @@ whatever dies with it is known for certain. All methods run on one asyncio loop;
 
 import asyncio
 import itertools
-import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,9 +29,11 @@ from cluster.contracts.errors import (
     StageTimeout,
     WorkerLost,
 )
+from cluster.contracts.events import Event
 from cluster.contracts.stages import WorkerKind
+from cluster.security.event_log import EventLog
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 RESTART_DELAY_S = 1.0
 STRANDED_S = 60.0
@@ -211,7 +213,7 @@ class Pool:
 
     def _start_worker(self) -> _Worker:
         name = f"{self.kind.value}-{next(self._numbers)}"
-        worker = _Worker(name, self._spawn(name))
+        worker = _Worker(name, self._spawn(name), since_s=time.monotonic())
         self._workers.append(worker)
         return worker
 
@@ -225,6 +227,7 @@ class Pool:
         except RayError as error:
             raise ConfigurationError(f"worker {worker.name} died while it was loading: {_first_line(error)}") from None
         worker.info = self._idle[worker] = info
+        log_worker_start(info, self.kind, since_s=worker.since_s)
         self._background(self._watch(worker))
 
     async def _watch(self, worker: _Worker) -> None:
@@ -233,33 +236,37 @@ class Pool:
             await worker.handle.wait_until_death.remote()
         except RayError:
             if worker.batch is None:  # else its call fails as well, which says whom it took along
-                self._replace(worker)
+                self._replace(worker, "its process died while it was idle")
 
-    def _replace(self, gone: _Worker) -> None:
-        """Kill the worker's remains and start another one."""
+    def _replace(self, gone: _Worker, reason: str, batch: Sequence[Item] = ()) -> None:
+        """Kill the worker's remains and start another one. ``batch``: what is lost with it."""
         if gone not in self._workers or self._closed:
             return
         self._workers.remove(gone)
         self._idle.pop(gone, None)
         gone.is_spent = True
         self._kill(gone.handle)
-        logger.warning("worker %s is gone; starting another", gone.name)
-        self._background(self._load_replacement(self._start_worker()))
+        other = self._start_worker()
+        lost = [item.turn.about["video_id"] for item in batch if "video_id" in item.turn.about]
+        node = gone.info.node if gone.info is not None else None
+        logger.warning(Event.WORKER_LOST, worker=gone.name, node=node, reason=reason, video_ids=lost or None)
+        logger.info(Event.WORKER_REPLACED, worker=other.name, replaces=gone.name)
+        self._background(self._load_replacement(other))
         self._fail_stranded(self._waiting)
 
     async def _load_replacement(self, worker: _Worker) -> None:
         try:
             await self._load(worker)
         except ConfigurationError as error:
-            logger.error("%s", error)
+            logger.error(Event.WORKER_LOAD_FAILED, worker=worker.name, error=error)
             await asyncio.sleep(RESTART_DELAY_S)
-            self._replace(worker)
+            self._replace(worker, "it did not load")
         else:
             self._feed()
             self._fail_stranded(self._waiting)
 
-    def _background(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, context=Context())  # what it logs is about no caller's video
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -317,18 +324,20 @@ class Pool:
     async def _call(self, worker: _Worker, info: WorkerInfo, batch: list[Item]) -> None:
         """Give the worker a batch and answer every item of it, whatever happens."""
         deadline_s = max(item.deadline_s for item in batch) + sum(item.added_s for item in batch)
-        reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch])
+        about = [item.turn.about for item in batch]
+        reply = worker.handle.run.remote(batch[0].call, [item.arguments for item in batch], about)
         try:
             async with asyncio.timeout(deadline_s):
                 replies: list[StageReply] = await reply
         except TimeoutError:
+            ended = f"its call was still running after {deadline_s:.0f} s"
             sentence = f"still running after {deadline_s:.0f} s; its worker was killed"
             self._end_call(worker, info)
-            self._replace(worker)
+            self._replace(worker, ended, batch)
             _fail(batch, StageTimeout(sentence))
         except WORKER_DEATH_ERRORS as error:
             self._end_call(worker, info)
-            self._replace(worker)
+            self._replace(worker, "its process died during a call", batch)
             _fail(batch, await why_gone(info, error))
         except (
             Exception
@@ -361,7 +370,7 @@ class Pool:
     def _replace_when_idle(self, worker: _Worker) -> None:
         """A worker whose device is broken is given nothing more."""
         if worker.is_spent and worker.batch is None:
-            self._replace(worker)
+            self._replace(worker, "its device failed")
 
     def _give_up(self, item: Item) -> None:
         """The item's caller abandoned it; a worker whose batch has no callers left is replaced after a while."""
@@ -372,8 +381,22 @@ class Pool:
 
     def _replace_if_still_at(self, worker: _Worker, batch: list[Item]) -> None:
         if worker.batch is batch:
-            logger.warning("worker %s: call abandoned by all callers; replacing", worker.name)
-            self._replace(worker)
+            logger.warning(Event.CALL_ABANDONED, worker=worker.name, call=batch[0].call, after_s=ABANDONED_S)
+            self._replace(worker, "its call was abandoned by all callers", batch)
+
+
+def log_worker_start(info: WorkerInfo, kind: WorkerKind, since_s: float) -> None:
+    """The worker has loaded, ``since_s`` being when it was started, by the monotonic clock."""
+    logger.info(
+        Event.WORKER_STARTED,
+        worker=info.worker,
+        kind=kind,
+        node=info.node,
+        device=info.device,
+        model=info.model,
+        worker_pid=info.pid,
+        load_s=time.monotonic() - since_s,
+    )
 
 
 def _fail(items: list[Item], error: Exception) -> None:

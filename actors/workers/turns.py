@@ -10,7 +10,7 @@ does is the pool's.
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -45,13 +45,14 @@ class Turn:
     """Whose item it is and when it is taken, beside others.
 
     ``urgent`` goes first; ``due_s`` orders an owner's videos, as in the queue; ``length_s`` is the video's, from which
-    its run is expected; None: unknown.
+    its run is expected; None: unknown. ``about``: fields of what its worker logs meanwhile.
     """
 
     owner_id: UUID | None = None
     urgent: bool = False
     due_s: float = 0.0
     length_s: float | None = None
+    about: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 ANY_TURN = Turn()

@@ -6,7 +6,6 @@ as references: what a stage yields part by part, but for a little of it, is put 
 the pool's.
 """
 
-import logging
 import os
 import pickle
 import resource
@@ -33,16 +32,23 @@ from cluster.contracts.errors import (
     Postponed,
     WorkerCrash,
 )
+from cluster.contracts.events import Event
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame
 from cluster.decoders.sandbox import forget_environment
+from cluster.security.event_log import EventLog, log_fields
+from cluster.security.log_output import LogConfig, set_up_logging
 from cluster.security.private_files import set_private_umask
 from cluster.security.redaction import redacted
 from cluster.security.visible import guard_output
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 
+Fields = Mapping[str, object]
+"""Fields of what is logged."""
+_Item = tuple[tuple[Any, ...], Fields]
+"""The arguments of a call for one video, and the fields of what is logged meanwhile."""
 LIVENESS_GROUP = "vigil"
 """The concurrency group of the call that lasts as long as the worker."""
 BESIDE = "beside"
@@ -157,11 +163,14 @@ class StageActor:
     Args:
         name: the worker's name in the ledger, unique in the cluster.
         held: fraction of a GPU, or CPUs, that the worker holds; seconds of run times it are resource seconds.
+        log: how it logs; None: as its process does anyway.
     """
 
-    def __init__(self, name: str, load: Callable[[], LoadedWorker], held: float) -> None:
+    def __init__(self, name: str, load: Callable[[], LoadedWorker], held: float, log: LogConfig | None = None) -> None:
         guard_output()
         set_private_umask()
+        if log is not None:
+            set_up_logging(log, worker=name, node=ray.util.get_node_ip_address())
         self._name = name
         self._held = held
         self._load_error: HeimdexError | None = None
@@ -173,7 +182,7 @@ class StageActor:
         except HeimdexError as error:
             self._load_error = error
         except Exception as error:  # Ray's account of a constructor that raised buries the reason
-            _log_defect(f"{name} cannot load", error)
+            logger.exception(Event.WORKER_LOAD_FAILED, error=error, worker=name)
             self._load_error = ConfigurationError(failure_of(error).message)
 
     def describe(self) -> WorkerInfo:
@@ -190,13 +199,15 @@ class StageActor:
             pid=os.getpid(),
         )
 
-    def run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+    def run(self, call: str, batch: Sequence[tuple[Any, ...]], about: Sequence[Fields] = ()) -> list[StageReply]:
         """Run ``call`` for every argument tuple of ``batch`` and answer in the same order; never raises for an item.
 
+        ``about``: for each of them, the fields of what is logged meanwhile.
         In a batched call that fails, every item is run again alone, so that only the one at fault fails; after a
         device's error there is no more running in this process, which ends itself.
         """
-        replies = self._each(call, batch) if call not in self._loaded.batched else self._at_once(call, batch)
+        items = list(zip(batch, about or [{}] * len(batch), strict=True))
+        replies = self._each(call, items) if call not in self._loaded.batched else self._at_once(call, items)
         if any(map(is_device_failure, replies)):
             _exit_soon()
         return replies
@@ -206,13 +217,18 @@ class StageActor:
         """As ``run``, beside the calls that run."""
         return self.run(call, batch)
 
-    def _each(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
-        return [reply for item in batch for reply in self._timed(call, partial(self._alone, call, item), 1)]
+    def _each(self, call: str, items: Sequence[_Item]) -> list[StageReply]:
+        replies: list[StageReply] = []
+        for arguments, about in items:
+            with log_fields(**about):
+                replies += self._timed(call, partial(self._alone, call, arguments), 1)
+        return replies
 
-    def _at_once(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
-        replies = self._timed(call, partial(self._together, call, batch), len(batch))
-        if len(batch) > 1 and all(reply.report.failure for reply in replies) and not is_device_failure(replies[0]):
-            return [reply for item in batch for reply in self._timed(call, partial(self._together, call, [item]), 1)]
+    def _at_once(self, call: str, items: Sequence[_Item]) -> list[StageReply]:
+        with log_fields(**_of_all([about for _, about in items])):
+            replies = self._timed(call, partial(self._together, call, [item for item, _ in items]), len(items))
+        if len(items) > 1 and all(reply.report.failure for reply in replies) and not is_device_failure(replies[0]):
+            return [reply for item in items for reply in self._at_once(call, [item])]
         return replies
 
     @ray.method(concurrency_group=LIVENESS_GROUP)
@@ -261,7 +277,7 @@ class StageActor:
 
     def _failure(self, error: Exception) -> StageFailure:
         if not isinstance(error, HeimdexError):
-            _log_defect(f"{self._name}: an unexpected error", error)
+            logger.exception(Event.STAGE_DEFECT, error=error)
         clear_traceback_frames(error)
         return failure_of(error)
 
@@ -328,9 +344,12 @@ def _storable(text: str) -> str:
     return text.replace("\0", " ").encode(errors="replace").decode()
 
 
-def _log_defect(what: str, error: Exception) -> None:
-    """With its traceback."""
-    logger.error("%s", what, exc_info=error)
+def _of_all(abouts: Sequence[Fields]) -> Fields:
+    """The fields of a call for several videos: what they have in common, and the ids of all."""
+    if len(abouts) == 1:
+        return abouts[0]
+    common = {name: value for name, value in abouts[0].items() if all(a.get(name) == value for a in abouts)}
+    return {**common, "video_ids": [about["video_id"] for about in abouts if "video_id" in about]}
 
 
 def _store_result(value: Any, promised: type) -> Any:

@@ -22,6 +22,7 @@ from cluster.cli import (
     db_command,
     forget_command,
     index_command,
+    logs_command,
     queue_commands,
     reembed_command,
     search_command,
@@ -57,6 +58,7 @@ for command in (
     forget_command.forget,
     adopt_command.adopt,
     audit_command.audit,
+    logs_command.logs,
 ):
     app.command()(command)
 app.command("reembed")(reembed_command.reembed_scenes)

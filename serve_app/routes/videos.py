@@ -19,9 +19,8 @@ from cluster.store.videos.videos import list_videos, opened_video
 from serve_app.error_responses import BadRequest, Conflict, NotFound, RateLimited
 from serve_app.guards import CurrentUser
 from serve_app.json_answers import items_of, json_answer, write_in_pieces
-from serve_app.json_bodies import few_mistakes
 from serve_app.parts import ApiParts, Page, PageSize, Parts
-from serve_app.schemas.strict_values import Id
+from serve_app.schemas.strict_values import Id, few_mistakes
 from serve_app.schemas.videos import AcceptedVideos, Reprocessing, Scene, Video, VideoDetail, VideosPage
 
 MAX_SUBMISSIONS = 1000

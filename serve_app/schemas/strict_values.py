@@ -1,15 +1,16 @@
-"""Values of requests in the spelling that the OpenAPI document gives them, and in no other.
+"""Values of requests in the spelling that the OpenAPI document gives them, and in no other; few mistakes of lists.
 
 Pydantic by default takes ``false`` for 0, ``"5"`` and ``1_000`` for numbers, ``1700000000`` for a time, and an id
 without its hyphens.
 """
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, WithJsonSchema
 
 _WHOLE_NUMBER = re.compile("-?[0-9]+")
 _ID = re.compile("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -47,3 +48,34 @@ Time = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}),
 ]
 """A date, or a date and time, with or without a time zone."""
+
+
+SHOWN_MISTAKES = 5
+"""Mistakes of a request that one answer names."""
+
+
+def few_mistakes(item: Any, most: int) -> BeforeValidator:
+    """For a list: what follows more mistakes than an answer shows is not looked at, since the list is refused anyway.
+
+    Args:
+        item: the type of its items.
+        most: items of a list that is not too long; the list's own rule refuses others.
+    """
+    validate: Callable[[Any], Any] = TypeAdapter(item).validate_python
+
+    def shortened(items: Any) -> Any:
+        if not isinstance(items, list) or len(items) > most:
+            return items
+        checked: list[Any] = []
+        mistakes = 0
+        for each in items:
+            try:
+                checked.append(validate(each))
+            except ValidationError:
+                checked.append(each)
+                mistakes += 1
+                if mistakes > SHOWN_MISTAKES:
+                    break
+        return checked
+
+    return BeforeValidator(shortened)

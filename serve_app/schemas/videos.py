@@ -8,9 +8,8 @@ from pydantic import BaseModel, Field
 
 from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import LANGUAGE, VideoStatus
-from serve_app.json_bodies import few_mistakes
 from serve_app.schemas.admin import example
-from serve_app.schemas.strict_values import Id
+from serve_app.schemas.strict_values import Id, few_mistakes
 
 MAX_IDS = 1000
 Ids = Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS), few_mistakes(Id, MAX_IDS)]

@@ -119,7 +119,7 @@ class _Handle:
         self._name = name
         self._over = asyncio.Event()
         self.describe = _Method(self._describe)
-        self.last = _Method(self._over.wait)
+        self.wait_until_death = _Method(self._over.wait)
         self.run = self.run_beside = _Method(self._run)
 
     def end(self) -> None:
@@ -128,7 +128,7 @@ class _Handle:
     async def _describe(self) -> WorkerInfo:
         return WorkerInfo(self._name, "node", "127.0.0.1", "cpu", None, 1)
 
-    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]], _: object = ()) -> list[StageReply]:
         return [self._reply(call) for _ in batch]
 
     def _reply(self, call: str) -> StageReply:

@@ -28,6 +28,7 @@ from tests.chaos.guards_of_fetches import FETCHES, POSTPONEMENTS, VERSIONS
 from tests.chaos.guards_of_hosts import HOSTS
 from tests.chaos.guards_of_http import HTTP
 from tests.chaos.guards_of_leases import LEASES
+from tests.chaos.guards_of_logs import LOGS
 from tests.chaos.guards_of_media import MEDIA
 from tests.chaos.guards_of_models import SEARCHED
 from tests.chaos.guards_of_origins import ORIGIN
@@ -63,6 +64,7 @@ GUARDS = [
     *FETCHES,
     *POSTPONEMENTS,
     *VERSIONS,
+    *LOGS,
     *MEDIA,
     *PLACES,
     *HOSTS,

@@ -250,7 +250,7 @@ HTTP = [
     ),
     Guard(
         "mistakes of a list are looked for until there are enough",
-        BODIES,
+        "serve_app/schemas/strict_values.py",
         "                if mistakes > SHOWN_MISTAKES:",
         "                if mistakes < 0:",
         (f"{_BODIES}test_items_after_enough_mistakes_are_not_looked_at",),

@@ -300,8 +300,8 @@ _DOWNLOADS = [
     Guard(
         "a death over a removal is nobody's",
         "actors/maintenance/downloads.py",
-        '        except (WorkerCrash, Interrupted) as error:\n            logger.warning("%s is removed later',
-        '        except Interrupted as error:\n            logger.warning("%s is removed later',
+        "        except (WorkerCrash, Interrupted) as error:\n            logger.warning(Event.DOWNLOAD_NOT",
+        "        except Interrupted as error:\n            logger.warning(Event.DOWNLOAD_NOT",
         ("tests/integration/test_downloads.py::test_a_worker_that_dies_over_a_removal_costs_the_video_nothing",),
     ),
     Guard(
@@ -332,7 +332,7 @@ _ON_RAY = [
     Guard(
         "a worker past its deadline is killed",
         POOLS,
-        "            self._replace(worker)\n            _fail(batch, StageTimeout(sentence))",
+        "            self._replace(worker, ended, batch)\n            _fail(batch, StageTimeout(sentence))",
         "            _fail(batch, StageTimeout(sentence))",
         (f"{_POOLS}test_a_call_past_its_deadline_is_ended_with_its_worker",),
         on_ray=True,
@@ -386,8 +386,8 @@ _ON_RAY = [
     Guard(
         "of a batch only the item at fault fails",
         WORKER,
-        "if len(batch) > 1 and all(reply.report.failure for reply in replies)",
-        "if len(batch) < 0 and all(reply.report.failure for reply in replies)",
+        "if len(items) > 1 and all(reply.report.failure for reply in replies)",
+        "if len(items) < 0 and all(reply.report.failure for reply in replies)",
         (f"{_POOLS}test_the_item_at_fault_in_a_batch_is_found_alone",),
         on_ray=True,
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.cli.adopt import take_over_left
 from cluster.contracts.errors import LeaseLost
+from cluster.contracts.events import Event
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, RetryRule, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
@@ -340,7 +341,7 @@ def test_more_refused_leases_than_a_look_takes_hold_up_no_other(strict: Pool, qu
 
 def test_intervals_double_up_to_the_longest_and_reasons_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     now_s = [0.0]
-    refused: RefusedRows[int] = RefusedRows("video cannot be claimed", "video_id", lambda: now_s[0])
+    refused: RefusedRows[int] = RefusedRows(Event.VIDEO_NOT_CLAIMED, "video_id", lambda: now_s[0])
     delays = []
     for _ in range(12):
         (delay_s,) = refused.note({7: "closed"})

@@ -14,9 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from cluster.contracts.events import Event
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaWarning, SceneBlock, SpeechWindow
 from cluster.decoders.programs import FRAME, Decoders
 from cluster.decoders.sandbox import readable_code
+from cluster.security.event_log import EventLog
+
+logger = EventLog("actors.test")
 
 
 class Surprise:
@@ -50,6 +54,8 @@ def load(readable: Path | None = None) -> Decoders:
         "crash": lambda fill_bytes=0: (_fill(fill_bytes), ctypes.string_at(0)),
         "remember": _remember,
         "answer": _answer_raw,
+        "log": lambda failed: logger.warning(Event.SOUND_SKIPPED, failed=failed),
+        "say": lambda written: os.write(2, written),
         "repeat": lambda count: itertools.repeat(bytes(2**20 - 64), count),
     }
     return Decoders(calls, _readable(readable), memory_bytes=512 * 2**20, cpu_s=1)

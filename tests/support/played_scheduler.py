@@ -33,7 +33,7 @@ SOURCE_ANSWERS.set()
 class _Worker(_Handle):
     """Runs for a while."""
 
-    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]], _: object = ()) -> list[StageReply]:
         run_s = RUNS_S.get(call, 0.0)
         await asyncio.sleep(run_s * len(batch))
         return [replace(reply, report=replace(reply.report, run_s=run_s)) for reply in await super()._run(call, batch)]
@@ -42,7 +42,7 @@ class _Worker(_Handle):
 class _Fetcher(_Handle):
     """Waits for the source."""
 
-    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]], _: object = ()) -> list[StageReply]:
         if call == FETCH_CALL:
             await asyncio.to_thread(SOURCE_ANSWERS.wait, PATIENCE_S)
         return await super()._run(call, batch)

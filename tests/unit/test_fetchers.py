@@ -44,7 +44,7 @@ class Played:
 
     def __post_init__(self) -> None:
         self.watch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.describe, self.last = _Method(self._describe), _Method(self._last)
+        self.describe, self.wait_until_death = _Method(self._describe), _Method(self._last)
         self.run, self.run_beside = _Method(self._run), _Method(self._beside)
 
     def die(self) -> None:
@@ -67,7 +67,7 @@ class Played:
     async def _last(self) -> None:
         await self.watch
 
-    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]]) -> list[StageReply]:
+    async def _run(self, call: str, batch: Sequence[tuple[Any, ...]], _: object) -> list[StageReply]:
         ((_, key, _),) = batch
         download = self.running[key] = asyncio.get_running_loop().create_future()
         try:

@@ -17,8 +17,9 @@ from cluster.contracts.videos import Submission
 from serve_app import error_responses
 from serve_app.app import build_api
 from serve_app.auth import AuthRules, TokenVerifier, mint_token
-from serve_app.json_bodies import MAX_KEYS, MAX_TOKENS, SMALL_BODY_BYTES, few_mistakes, parse_body
+from serve_app.json_bodies import MAX_KEYS, MAX_TOKENS, SMALL_BODY_BYTES, parse_body
 from serve_app.parts import ApiParts
+from serve_app.schemas.strict_values import few_mistakes
 
 SECRET = "a secret of the tests, long enough for HS256"
 ADMIN = UUID(int=1)

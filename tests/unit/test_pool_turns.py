@@ -90,7 +90,7 @@ class Cluster:
     async def _describe(self) -> WorkerInfo:
         return WorkerInfo("worker", "node", "127.0.0.1", "cpu", None, 1)
 
-    async def _run(self, _: str, batch: Sequence[tuple[str]]) -> list[StageReply]:
+    async def _run(self, _: str, batch: Sequence[tuple[str]], _about: object) -> list[StageReply]:
         self.calls.append([name for (name,) in batch])
         await self._go.wait()
         report = StageReport(self.run_s, len(batch), "127.0.0.1", "worker", "cpu", 0.0)

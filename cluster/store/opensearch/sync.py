@@ -5,7 +5,6 @@ one than it has. So a write that comes late, or twice, changes nothing.
 """
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,15 @@ from uuid import UUID
 from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import DocumentRefused, SearchUnavailable
+from cluster.contracts.events import Event
 from cluster.contracts.search import ModelKeys
+from cluster.security.event_log import EventLog
 from cluster.store.index.outbox import SearchChanges
 from cluster.store.opensearch.client import engine_errors
 from cluster.store.opensearch.documents import Document, read_documents
 from cluster.store.postgres.connections import Pool
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 VIDEOS_AT_ONCE = 20
 MOST_BYTES = 8 * 1024**2
@@ -88,7 +89,7 @@ class IndexFollower:
         """Bring all in line that no other process takes care of. Raises SearchUnavailable."""
         while video_ids := self._changes.due(VIDEOS_AT_ONCE):
             for video_id, reason in self.follow_all(video_ids).items():
-                logger.warning("%s: %s", video_id, reason)
+                logger.warning(Event.INDEX_UPDATE_REFUSED, video_id=video_id, error=reason)
 
     def purge(self) -> None:
         """Remove emptied documents for good, once no write can be so late."""

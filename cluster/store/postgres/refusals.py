@@ -4,7 +4,6 @@ Owns which errors of Postgres are a rule's (constraints, triggers that raise, ri
 tried again; not what is done meanwhile.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +13,11 @@ from typing import Generic, TypeVar
 from psycopg import DatabaseError, errors
 
 from cluster.contracts.errors import RefusedByDatabase, StatementTimeout
+from cluster.contracts.events import Event
+from cluster.security.event_log import EventLog
 from cluster.security.redaction import redacted
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 300.0
 """Wait of a refused row for its next try: twice as long after each one, up to the second."""
@@ -64,7 +65,7 @@ class RefusedRows(Generic[Key]):
     twice ``LONGEST_DELAY_S`` is dropped. After a restart of the process the intervals begin again.
     """
 
-    def __init__(self, event: str, field: str, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, event: Event, field: str, now_s: Callable[[], float] = time.monotonic) -> None:
         self._event = event
         self._field = field
         self._now_s = now_s
@@ -79,7 +80,7 @@ class RefusedRows(Generic[Key]):
             known = self._refusals.get(key)
             delay_s = FIRST_DELAY_S if known is None else min(2 * known.delay_s, LONGEST_DELAY_S)
             if known is None or known.reason != reason:
-                logger.error("%s: %s (%s=%s)", self._event, reason, self._field, key)
+                logger.error(self._event, error=reason, delay_s=delay_s, **{self._field: key})
             self._refusals[key] = _Refusal(reason, delay_s, now_s)
             delays.append(delay_s)
         return delays

@@ -4,7 +4,6 @@ A scheduler's death is not the video's doing: it counts as an interruption. An o
 the stage.
 """
 
-import logging
 import time
 from collections.abc import Mapping
 from uuid import UUID
@@ -12,7 +11,9 @@ from uuid import UUID
 from psycopg import ClientCursor
 from psycopg.rows import DictRow, dict_row
 
+from cluster.contracts.events import Event
 from cluster.contracts.stages import RetryRule
+from cluster.security.event_log import EventLog
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.plausible_times import STARTED_AT
 from cluster.store.postgres.refusals import (
@@ -26,7 +27,7 @@ from cluster.store.postgres.refusals import (
 )
 from cluster.store.queue.stage_runs import LOST_RUN
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 SCHEDULER_DIED = "the scheduler that ran this stage died"
 CLUSTER_STOPPED = "the cluster was stopped while this stage ran"
@@ -113,7 +114,7 @@ class LeaseRecovery:
         self._pool = pool
         self._scheduler = scheduler
         self._max_interruptions = rule.max_interruptions
-        self._refused: RefusedRows[int] = RefusedRows("video cannot be taken back", "lease")
+        self._refused: RefusedRows[int] = RefusedRows(Event.VIDEO_NOT_TAKEN_BACK, "lease")
 
     @property
     def trouble(self) -> str | None:
@@ -147,7 +148,7 @@ class LeaseRecovery:
         try:
             rows = self._execute(WITHIN_TURN, chosen, locking, parameters)
         except REFUSALS as error:
-            logger.debug("taking back refused by the database; leases are taken back one by one", exc_info=error)
+            logger.debug(Event.LEASE_RECOVERY_REFUSED, error=sentence_of(error))
             rows = []
             end_s = time.monotonic() + ONE_BY_ONE_S
             for token in self._tokens(chosen, parameters):

@@ -5,7 +5,6 @@ must stop and discard. All times are the database's clock. Leases whose schedule
 owners do ``submissions``', stage runs the ledger's, scenes ``scenes``'.
 """
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +16,12 @@ from psycopg import ClientCursor, DatabaseError
 from psycopg.rows import DictRow, dict_row
 
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost, RefusedByDatabase, SourceChanging
+from cluster.contracts.events import Event
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.uris import video_name
 from cluster.contracts.videos import URGENT_AHEAD, ClaimedVideo, Origin
+from cluster.security.event_log import EventLog
 from cluster.store.postgres.bounded_texts import FILENAME, PATH
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.plausible_times import STARTED_AT
@@ -35,7 +36,7 @@ from cluster.store.postgres.refusals import (
 )
 from cluster.store.queue.stage_runs import LOST_RUN
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 _CLAIM_LOCK = 0x636C61696D  # "claim"; schedulers claim one after the other, so that an owner's cap holds
 
@@ -342,7 +343,7 @@ class VideoQueue:
         self._scheduler = scheduler
         self._lease_s = lease_s
         self._owner_cap = owner_cap if owner_cap is not None else _NO_CAP
-        self._refused: RefusedRows[UUID] = RefusedRows("video cannot be claimed", "video_id")
+        self._refused: RefusedRows[UUID] = RefusedRows(Event.VIDEO_NOT_CLAIMED, "video_id")
 
     def claim(
         self,
@@ -377,7 +378,7 @@ class VideoQueue:
         except (DatabaseError, DatabaseUnavailable) as error:
             if not claimed:
                 raise
-            logger.warning("claim broken off: %s (claimed=%d)", sentence_of(error), len(claimed))
+            logger.warning(Event.CLAIM_CUT_SHORT, error=sentence_of(error), claimed=len(claimed))
         return claimed
 
     @property
@@ -431,7 +432,7 @@ class VideoQueue:
         try:
             rows = self._locked(WITHIN_TURN + _CLAIM.format(only="", **parts), parameters)
         except REFUSALS as error:
-            logger.debug("claim refused by the database; its videos are claimed one by one", exc_info=error)
+            logger.debug(Event.CLAIM_REFUSED, error=sentence_of(error))
         else:
             yield rows
             return

@@ -1,6 +1,5 @@
 """Found scenes as users see them, and the record of every search."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
@@ -10,16 +9,18 @@ from psycopg import Error, errors, sql
 from psycopg.rows import class_row
 
 from cluster.contracts.errors import DatabaseUnavailable
+from cluster.contracts.events import Event
 from cluster.contracts.search import WordsQuery
 from cluster.contracts.uris import shown, video_name
 from cluster.contracts.videos import MAX_URI
+from cluster.security.event_log import EventLog
 from cluster.store.index.scene_text import MAX_LETTERS, SCENE_TAGS
 from cluster.store.postgres.bounded_texts import FILENAME, PLACE
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.tsquery import TsQuery
 from cluster.store.videos.scenes import TEXT_CONFIGURATIONS
 
-logger = logging.getLogger(__name__)
+logger = EventLog(__name__)
 
 # No text holds these: they are not allowed in JSON or XML without being escaped, and do not occur in speech.
 _BEGIN, _END = "\x02", "\x03"
@@ -134,7 +135,7 @@ def record_search(pool: Pool, user_id: UUID, query: str, results_count: int, lat
         except errors.ForeignKeyViolation:
             _record(pool, None, *record)
     except (DatabaseUnavailable, Error) as error:
-        logger.warning("a search of %s was answered and not recorded: %s", user_id, " ".join(str(error).split()))
+        logger.warning(Event.SEARCH_NOT_RECORDED, user_id=user_id, error=error)
 
 
 def _record(pool: Pool, user_id: UUID | None, query: str, results_count: int, latency_ms: int) -> None:
