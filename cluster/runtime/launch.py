@@ -16,9 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster import __version__
+from cluster.contracts.counts import counted
 from cluster.contracts.database_url import DatabaseRole, DatabaseUrls, without_password
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.runtime import cluster_actors
+from cluster.runtime.model_check import check_models_of
 from cluster.runtime.ray_driver import RayPlace, Say, in_own_process
 from cluster.runtime.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.runtime.settings_record import note_settings
@@ -143,7 +145,6 @@ def up(settings: Settings, say: Say) -> ClusterState:
     """
     _check_folders(settings)
     prepare_ray(loopback=settings.ray_address is None)
-    _check_speech_model(settings)
     if settings.search_engine is not None:
         check_engine(open_client(settings.search_engine))
     http_port = _free_http_port(settings)
@@ -159,6 +160,8 @@ def up(settings: Settings, say: Say) -> ClusterState:
         _prepare_database(urls, say)
         audit_to_file(_audit_file(settings))
         with open_pool(urls.worker, max_size=1, name="heimdex-up") as pool:
+            if settings.ray_address is None:  # else other machines have them
+                check_models_of(settings, pool)
             note_settings(pool, settings)
         node = None
         if settings.ray_address is None:
@@ -184,7 +187,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
 def _prepare_database(urls: DatabaseUrls, say: Say) -> None:
     applied = apply_migrations(urls.migrate)
     if applied:
-        say(f"applied {len(applied)} migrations")
+        say(f"applied {counted(len(applied), 'migration')}")
     for function in restore_functions(urls.migrate):
         say(f"restored {function}, which was not the migrations' own")
     for right in restore_rights(urls.migrate):
@@ -236,14 +239,6 @@ def _remove_remains(settings: Settings) -> None:
     state = _recorded(settings)
     if state is not None and state.node is not None:
         state.node.stop()
-
-
-def _check_speech_model(settings: Settings) -> None:
-    """Check before anything is started that the model can be had, where this machine is the whole cluster."""
-    if settings.ray_address is None and settings.whisper_model is not None:
-        from cluster.models.speech import check_available
-
-        check_available(settings.whisper_model)
 
 
 def _free_http_port(settings: Settings) -> int:
