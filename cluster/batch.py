@@ -13,6 +13,7 @@ import typer
 from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings
 from cluster.cli.terminal import out, run, say
 from cluster.cli.watch import watch_lines
+from cluster.contracts.counts import counted
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Origin
 from cluster.files.manifest import read_manifest
@@ -46,7 +47,7 @@ def batch(
         limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
         found = rows.submissions
         ids = submit(pool, owner_id, found, limits=limits, origin=Origin.MANIFEST) if found else []
-        out(f"submitted {len(ids)} videos")
+        out(f"submitted {counted(len(ids), 'video')}")
         watch_lines(pool, ids, out)
         results = read_results(pool, ids)
     print_summary(results)

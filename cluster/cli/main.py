@@ -27,10 +27,13 @@ from cluster.cli import (
     search_command,
     transcript_command,
 )
+from cluster.cli.help_text import plain_command
+from cluster.cli.submission_options import read_language, submissions_of
 from cluster.cli.terminal import error_console, out, out_json, run, say
+from cluster.contracts.counts import counted, form
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.uris import folder_without_videos
-from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
+from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin
 from cluster.runtime import launch
 from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
@@ -40,7 +43,6 @@ from cluster.store.postgres.connections import Pool, open_pool
 app = typer.Typer(
     name="heimdex",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Videos in, searchable and exactly measured scenes out.",
     epilog="Settings are HEIMDEX_* variables; README.md lists them all.",
@@ -66,7 +68,11 @@ Uris = Annotated[
 ]
 Language = Annotated[
     str | None,
-    typer.Option(help="Language of the speech (en, de, ...), of several sound tracks too; default: detected."),
+    typer.Option(
+        callback=read_language,
+        metavar="CODE",
+        help="Language of the speech (en, de, ...), of several sound tracks too; default: detected.",
+    ),
 ]
 Priority = Annotated[
     int,
@@ -77,13 +83,19 @@ Priority = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         out(f"heimdex {__version__}")
         raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options of all commands; each acts on its own."""
 
 
 @app.command()
@@ -145,7 +157,7 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
 
     _refuse_bare_folders(uris)
     settings = load_settings()
-    submissions = _submissions(expand(uris), language, priority)
+    submissions = submissions_of(expand(uris), language, priority)
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
         limits = SubmissionLimits(quotas=settings.owner_quotas)
         ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits)
@@ -186,7 +198,7 @@ def submit(
         raise typer.BadParameter("give either URIs or --manifest")
     _refuse_bare_folders(uris or [])
     settings = load_settings()
-    submissions = _submissions(expand(uris or []), language, priority)
+    submissions = submissions_of(expand(uris or []), language, priority)
     bad_rows: Sequence[Any] = []
     if manifest is not None:
         rows = _read_manifest(settings, manifest)
@@ -199,7 +211,10 @@ def submit(
     if as_json:
         out_json(results)
     else:
-        out(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+        out(
+            f"submitted {counted(len(ids), 'video')}"
+            + ("" if launch.find(settings) else "; `heimdex up` processes them")
+        )
     print_bad_rows(manifest or "", bad_rows)
     if bad_rows:
         raise typer.Exit(1)
@@ -244,7 +259,8 @@ def backfill(
         open_pool(url, max_size=2, name="heimdex-backfill") as pool,
     ):
         count = backfill_finish_times(pool, dry_run=dry_run)
-    out(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
+    done = "would be" if dry_run else form(count, "was", "were")
+    out(f"{counted(count, 'video')} {done} backfilled")
 
 
 @app.command()
@@ -275,10 +291,6 @@ def doctor() -> None:
     show_findings(findings)
     if any(not finding.ok for finding in findings):
         raise typer.Exit(1)
-
-
-def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
-    return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
 
 
 def _refuse_bare_folders(uris: Sequence[str]) -> None:
@@ -325,7 +337,8 @@ def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
 
     left = sum(1 for standing in read_standings(pool, ids) if not standing.settled)
     return (
-        f"Interrupted. {len(ids) - left} of {len(ids)} videos are done; {left} stay submitted and go on in the cluster "
+        f"Interrupted. {len(ids) - left} of {counted(len(ids), 'video')} {form(len(ids) - left, 'is', 'are')} done; "
+        f"{left} {form(left, 'stays submitted and goes', 'stay submitted and go')} on in the cluster "
         "that is up, or after `heimdex up`. `heimdex status` shows them."
     )
 
@@ -337,7 +350,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
     guard_output()
     try:
-        sys.exit(run(app))
+        sys.exit(run(plain_command(app)))
     except KeyboardInterrupt:
         say("Interrupted.")
         sys.exit(130)

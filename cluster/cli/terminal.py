@@ -20,6 +20,9 @@ from cluster.contracts.errors import HeimdexError
 from cluster.security.redaction import redacted
 from cluster.security.visible import lines, visible
 
+PROGRAM = "heimdex"
+"""The command's name, however it was started."""
+
 
 def out(text: object = "") -> None:
     """Print a line for people on standard output, at once."""
@@ -123,7 +126,7 @@ def run(app: Callable[..., Any]) -> int:
     for stream in (sys.stdout, sys.stderr):
         _read_as_utf_8(stream)
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name=PROGRAM, standalone_mode=False)
     except TyperException as error:  # what is wrong with the arguments, which may be names of files
         context = getattr(error, "ctx", None)
         if context is not None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pydantic
 from pydantic_core import PydanticCustomError
 
+from cluster.contracts.languages import language_code, language_pattern
 from cluster.contracts.stages import Setbacks, Stage
 
 
@@ -59,8 +60,19 @@ def _whole_number(value: object) -> object:
     return value
 
 
-LANGUAGE = r"^[a-z]{2,3}$"
-"""An ISO 639 code."""
+def _language(written: str) -> str:
+    try:
+        return language_code(written)
+    except ValueError as error:
+        raise PydanticCustomError("language", "{sentence}", {"sentence": str(error)}) from None
+
+
+Language = Annotated[
+    str,
+    pydantic.AfterValidator(_language),
+    pydantic.WithJsonSchema({"type": "string", "pattern": language_pattern(), "examples": ["en"]}),
+]
+"""A language as people write it; read, it is a code in ``languages.SPOKEN``."""
 MAX_URI = 4096
 
 
@@ -70,8 +82,8 @@ class Submission(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=MAX_URI)
-    language: str | None = pydantic.Field(default=None, pattern=LANGUAGE)
-    """ISO 639 code of the speech; None: detect it."""
+    language: Language | None = None
+    """Of the speech; None: detect it."""
     priority: Annotated[int, pydantic.BeforeValidator(_whole_number)] = pydantic.Field(
         default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY
     )

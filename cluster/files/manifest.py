@@ -159,18 +159,11 @@ def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _submissions(fields: dict[str, Any], manifest: str) -> list[Submission]:
-    read = {**_language_code(fields.get("language")), **_whole_number(fields.get("priority"))}
-    given = Submission.model_validate({**fields, **read})
+    given = Submission.model_validate({**fields, **_whole_number(fields.get("priority"))})
     uri = given.uri
     if "://" not in uri and not posixpath.isabs(uri):
         uri = posixpath.join(posixpath.dirname(_place_of(manifest)), uri)
     return [given.model_copy(update={"uri": found}) for found in expand([uri])]
-
-
-def _language_code(written: Any) -> dict[str, str]:
-    """The language's code of what may be one with a region, in any case: ``en-US``, ``EN``."""
-    found = _LANGUAGE.fullmatch(written) if isinstance(written, str) else None
-    return {"language": found[1].lower()} if found else {}
 
 
 def _whole_number(written: Any) -> dict[str, int]:
@@ -180,7 +173,6 @@ def _whole_number(written: Any) -> dict[str, int]:
 
 
 _NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
-_LANGUAGE = re.compile("([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")
 
 
 def _reason(error: ValueError) -> str:
@@ -193,7 +185,7 @@ def _plain(error: Any) -> str:
     plain: dict[str, str] = {
         "missing": "is missing",
         "extra_forbidden": "is not a column of a manifest (uri, language, priority)",
-        "string_pattern_mismatch": f"{value_text(error.get('input'))!r} is not a language code such as en",
+        "language": f"{value_text(error.get('input'))!r} is {error['msg']}",
         **dict.fromkeys(["int_parsing", "int_from_float"], f"{value_text(error.get('input'))!r} is not a whole number"),
     }
     return plain.get(error["type"], str(error["msg"]))

@@ -34,7 +34,7 @@ def test_progress_goes_to_standard_error_and_the_tables_to_standard_output(heimd
     assert done.returncode == 0
     assert f"READY   {clips()[0].name}" in done.stderr
     assert "Time per stage" in done.stdout
-    assert "1 of 1 videos READY" in done.stdout
+    assert "1 of 1 video READY" in done.stdout
 
 
 def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: list[dict[str, Any]]) -> None:

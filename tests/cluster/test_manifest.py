@@ -75,8 +75,8 @@ def test_a_csv_names_every_bad_row_by_the_line_it_begins_on(tmp_path: Path) -> N
     ]
     assert [row.line for row in manifest.bad_rows] == [6, 7, 8, 10, 12]
     reasons = [row.reason for row in manifest.bad_rows]
-    assert reasons[:3] == [
-        "language: 'english' is not a language code such as en",
+    assert reasons[0].startswith("language: 'english' is no language that can be transcribed; it is one of af, am, ")
+    assert reasons[1:3] == [
         "uri: is missing",
         "2 fields more than the header has",
     ]
