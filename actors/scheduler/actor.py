@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from actors.scheduler.scheduler import SchedulerConfig, VideoScheduler
+from actors.workers.worker import SHOWN_PREFIX
 from cluster.contracts.errors import ConfigurationError
 from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
@@ -25,14 +26,14 @@ RESTART_DELAY_S = 1.0
 
 
 class SchedulerActor:
-    """A ``VideoScheduler`` and its thread. Its leases carry the actor's id, which stays the same after a restart."""
+    """A ``VideoScheduler`` and its thread. Its leases carry a name that stays the same after a restart."""
 
     def __init__(self, config: SchedulerConfig) -> None:
         guard_output()
         set_private_umask()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._config = config
-        self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"
+        self._name = config.name or f"scheduler-{ray.get_runtime_context().get_actor_id()}"
         self._ready = threading.Event()
         self._error: ConfigurationError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,6 +57,9 @@ class SchedulerActor:
             return
         self._loop.call_soon_threadsafe(self._scheduler.stop, grace_s)
         self._thread.join(timeout=grace_s + 30.0)
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
     def pid(self) -> int:
         """The process id."""
@@ -99,7 +103,7 @@ def start_scheduler(name: str, config: SchedulerConfig) -> Any:
         "max_concurrency": 8,
         "get_if_exists": True,
     }
-    return ray.remote(SchedulerActor).options(**options).remote(config)
+    return ray.remote(type(f"{SHOWN_PREFIX}scheduler", (SchedulerActor,), {})).options(**options).remote(config)
 
 
 def _first_configuration_error(group: BaseExceptionGroup[ConfigurationError]) -> ConfigurationError:

@@ -19,6 +19,7 @@ from cluster import __version__
 from cluster.cli import (
     adopt_command,
     audit_command,
+    cluster_commands,
     db_command,
     forget_command,
     index_command,
@@ -50,6 +51,9 @@ app = typer.Typer(
 app.add_typer(db_command.app, name="db")
 app.add_typer(index_command.app, name="index")
 for command in (
+    cluster_commands.up,
+    cluster_commands.down,
+    cluster_commands.env,
     search_command.search,
     transcript_command.transcript,
     queue_commands.cancel,
@@ -96,29 +100,6 @@ def _root(
     ] = False,
 ) -> None:
     """Take the options of all commands; each acts on its own."""
-
-
-@app.command()
-def up() -> None:
-    """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
-    settings = load_settings()
-    state = launch.up(settings, say)
-    documentation = f" (API documentation: {state.http_url}/docs)" if settings.http_docs else ""
-    out(f"The cluster is up: {state.http_url}{documentation}")
-    out('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
-    out("  database:   heimdex db url")
-    if state.dashboard_url:
-        out(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
-    out("  next:       heimdex process VIDEO...   heimdex status   heimdex down")
-
-
-@app.command()
-def down() -> None:
-    """Take the cluster down. Everything that was submitted stays in the database and goes on after the next `up`."""
-    if launch.down(load_settings(), say):
-        out("The cluster is down.")
-    else:
-        out("No cluster was up.")
 
 
 @app.command()

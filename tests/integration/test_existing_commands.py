@@ -46,6 +46,7 @@ NOWHERE = UUID(int=0xDEAD)
 NEEDS_RAY = {
     "up": "starts a cluster",
     "down": "ends a cluster",
+    "env": "describes a cluster that is up",
     "process": "starts a cluster; test_existing_processing has the way of a video",
     "demo": "starts a cluster on a database of its own",
 }
