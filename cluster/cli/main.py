@@ -29,14 +29,14 @@ from cluster.cli import (
     transcript_command,
 )
 from cluster.cli.help_text import plain_command
-from cluster.cli.submission_options import read_language, submissions_of
-from cluster.cli.terminal import error_console, out, out_json, run, say
+from cluster.cli.submission_options import Again, enqueue, known_sentence, read_language, submissions_of
+from cluster.cli.terminal import error_console, out, out_json, output_into, run, say
 from cluster.contracts.counts import counted, form
-from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.uris import folder_without_videos
-from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin
+from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
 from cluster.runtime import launch
-from cluster.security.private_files import set_private_umask
+from cluster.security.data_folder import prepare_data_folder
+from cluster.security.private_files import open_log, set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import Settings, load_settings
 from cluster.store.postgres.connections import Pool, open_pool
@@ -124,7 +124,9 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def process(uris: Uris, language: Language = None, priority: Priority = 0, as_json: AsJson = False) -> None:
+def process(
+    uris: Uris, language: Language = None, priority: Priority = 0, again: Again = False, as_json: AsJson = False
+) -> None:
     """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
 
     Uses the cluster that is up; when none is, brings one up and takes it down again.
@@ -133,15 +135,16 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
     from cluster.cli.watch import watch
     from cluster.files.storage import expand
     from cluster.runtime.caretaker import Caretaker
-    from cluster.store.queue.submissions import submit as enqueue
     from cluster.store.videos.progress import read_results
 
     _refuse_bare_folders(uris)
     settings = load_settings()
     submissions = submissions_of(expand(uris), language, priority)
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
-        limits = SubmissionLimits(quotas=settings.owner_quotas)
-        ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits)
+        submitted = enqueue(pool, settings, submissions, Origin.COMMAND, again=again)
+        ids = list(dict.fromkeys(submitted.ids))
+        if submitted.known:
+            say(known_sentence(submitted))
         caretaker = Caretaker(settings, pool, owned, say)
         try:
             watch(pool, ids, error_console(), caretaker.look)
@@ -167,35 +170,34 @@ def submit(
     ] = None,
     language: Language = None,
     priority: Priority = 0,
+    again: Again = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
     from cluster.cli.report import print_bad_rows
     from cluster.files.storage import expand
-    from cluster.store.queue.submissions import submit as enqueue
     from cluster.store.videos.progress import read_results
 
     if (manifest is None) == (not uris):
         raise typer.BadParameter("give either URIs or --manifest")
     _refuse_bare_folders(uris or [])
     settings = load_settings()
-    submissions = submissions_of(expand(uris or []), language, priority)
+    submissions: Sequence[Submission] = submissions_of(expand(uris or []), language, priority)
     bad_rows: Sequence[Any] = []
     if manifest is not None:
         rows = _read_manifest(settings, manifest)
         submissions, bad_rows = rows.submissions, rows.bad_rows
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
         origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
-        limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
-        ids = enqueue(pool, owner_id, submissions, limits=limits, origin=origin) if submissions else []
-        results = read_results(pool, ids) if as_json else []
+        submitted = enqueue(pool, settings, submissions, origin, again=again)
+        results = read_results(pool, submitted.ids) if as_json else []
     if as_json:
         out_json(results)
     else:
-        out(
-            f"submitted {counted(len(ids), 'video')}"
-            + ("" if launch.find(settings) else "; `heimdex up` processes them")
-        )
+        new = counted(len(submitted.ids) - submitted.known, "video")
+        out(f"submitted {new}" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+    if submitted.known:
+        say(known_sentence(submitted))
     print_bad_rows(manifest or "", bad_rows)
     if bad_rows:
         raise typer.Exit(1)
@@ -291,10 +293,9 @@ def _read_manifest(settings: Settings, manifest: str) -> Any:
     from cluster.runtime.ray_driver import connected, ray_of_this_process
 
     state = launch.find(settings)
-    if state is not None:
-        with connected(launch.ray_of(state)):
-            return read_manifest(manifest)
-    with ray_of_this_process():
+    prepare_data_folder(settings.data_dir)
+    ray = ray_of_this_process() if state is None else connected(launch.ray_of(state))
+    with open_log(settings.data_dir / "logs" / "manifest.log") as log, output_into(log), ray:
         return read_manifest(manifest)
 
 

@@ -1,13 +1,23 @@
 """What commands that submit videos take besides URIs, read into what the queue knows."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import pydantic
 import typer
 
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.languages import language_code
-from cluster.contracts.videos import Submission
+from cluster.contracts.quotas import SubmissionLimits
+from cluster.contracts.videos import DetailedSubmission, Origin, Submission
+from cluster.files.content_marks import content_marks
+from cluster.settings import Settings
+from cluster.store.postgres.connections import Pool
+from cluster.store.queue.known_videos import Submitted, submit_unknown
+from cluster.store.queue.submissions import submit
+
+Again = Annotated[bool, typer.Option("--again", help="Process files again that were submitted before, unchanged.")]
 
 
 def read_language(written: str | None) -> str | None:
@@ -20,10 +30,37 @@ def read_language(written: str | None) -> str | None:
         raise typer.BadParameter(f"{written!r} is {error}") from None
 
 
-def submissions_of(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
-    """One submission for each URI. Raises ConfigurationError where one cannot be a video's."""
+def enqueue(
+    pool: Pool, settings: Settings, submissions: Sequence[Submission], origin: Origin, *, again: bool
+) -> Submitted:
+    """Enqueue them for the owner of the data directory; what was submitted before only with ``again``."""
+    limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
+    if not submissions:
+        return Submitted([], 0)
+    if again:
+        return Submitted(submit(pool, owner_id, submissions, limits=limits, origin=origin), 0)
+    return submit_unknown(pool, owner_id, submissions, limits=limits, origin=origin)
+
+
+def known_sentence(submitted: Submitted) -> str:
+    """What became of files that were submitted before; empty where there were none."""
+    if not submitted.known:
+        return ""
+    known = counted(submitted.known, "file was", "files were")
+    return f"{known} submitted before and did not change since: the same videos; --again processes them again"
+
+
+def submissions_of(uris: Sequence[str], language: str | None, priority: int) -> list[DetailedSubmission]:
+    """One submission for each URI, with the mark of its content where it is a local file.
+
+    Raises:
+        ConfigurationError: one cannot be a video's.
+    """
     try:
-        return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
+        return [
+            DetailedSubmission(uri=uri, language=language, priority=priority, content_mark=mark)
+            for uri, mark in zip(uris, content_marks(uris), strict=True)
+        ]
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ConfigurationError(f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -118,6 +118,26 @@ def silent_output() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextmanager
+def output_into(log: IO[str]) -> Iterator[None]:
+    """Whatever is printed until the end of the block goes into ``log``, by Python and by libraries in C alike.
+
+    So that what libraries (Ray, Ray Data) say of their work is not on a person's terminal.
+    """
+    kept = [(stream, os.dup(number)) for stream, number in ((sys.stdout, 1), (sys.stderr, 2))]
+    for stream, _ in kept:
+        stream.flush()
+    try:
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)
+        yield
+    finally:
+        for number, (stream, copy) in enumerate(kept, 1):
+            stream.flush()
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def run(app: Callable[..., Any]) -> int:

@@ -47,7 +47,7 @@ def test_what_failed_is_listed_with_its_reason_and_tried_again_once_mended(
 
 
 def test_a_cancelled_video_is_left_alone_until_it_is_tried_again(heimdex: CommandLine, cluster_pool: Pool) -> None:
-    rows = heimdex.json("submit", *[str(clip) for clip in clips() * 2])
+    rows = heimdex.json("submit", "--again", *[str(clip) for clip in clips() * 2])
     last = rows[-1]["id"]
     cancelled = heimdex.run("cancel", last)
     assert (cancelled.returncode, cancelled.stdout) == (0, "cancelled 1 video\n")
