@@ -12,6 +12,7 @@ from cluster.contracts.languages import language_code
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import DetailedSubmission, Origin, Submission
 from cluster.files.content_marks import content_marks
+from cluster.files.fetch_limits import fetch_limits
 from cluster.settings import Settings
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.known_videos import Submitted, submit_unknown
@@ -35,11 +36,14 @@ def enqueue(
 ) -> Submitted:
     """Enqueue them for the owner of the data directory; what was submitted before only with ``again``."""
     limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
-    if not submissions:
-        return Submitted([], 0)
-    if again:
-        return Submitted(submit(pool, owner_id, submissions, limits=limits, origin=origin), 0)
-    return submit_unknown(pool, owner_id, submissions, limits=limits, origin=origin)
+    marks = content_marks([submission.uri for submission in submissions], fetch_limits(settings))
+    marked = [
+        DetailedSubmission.model_validate({**dict(submission), "content_mark": mark})
+        for submission, mark in zip(submissions, marks, strict=True)
+    ]
+    if again and marked:
+        return Submitted(submit(pool, owner_id, marked, limits=limits, origin=origin), 0)
+    return submit_unknown(pool, owner_id, marked, limits=limits, origin=origin)
 
 
 def known_sentence(submitted: Submitted) -> str:
@@ -50,17 +54,10 @@ def known_sentence(submitted: Submitted) -> str:
     return f"{known} submitted before and did not change since: the same videos; --again processes them again"
 
 
-def submissions_of(uris: Sequence[str], language: str | None, priority: int) -> list[DetailedSubmission]:
-    """One submission for each URI, with the mark of its content where it is a local file.
-
-    Raises:
-        ConfigurationError: one cannot be a video's.
-    """
+def submissions_of(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
+    """One submission for each URI. Raises ConfigurationError where one cannot be a video's."""
     try:
-        return [
-            DetailedSubmission(uri=uri, language=language, priority=priority, content_mark=mark)
-            for uri, mark in zip(uris, content_marks(uris), strict=True)
-        ]
+        return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ConfigurationError(f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from None

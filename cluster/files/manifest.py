@@ -19,7 +19,6 @@ import pydantic
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.uris import local_path, scheme_of, shown
 from cluster.contracts.videos import DetailedSubmission
-from cluster.files.content_marks import content_marks
 from cluster.files.manifest_columns import COLUMNS, ManifestRow, by_column, value_text
 from cluster.files.manifest_text import FORMATS, read_rows
 from cluster.files.storage import expand
@@ -170,11 +169,7 @@ def _submissions(fields: dict[str, Any], manifest: str) -> list[DetailedSubmissi
     uri = given.uri
     if "://" not in uri and not posixpath.isabs(uri):
         uri = posixpath.join(posixpath.dirname(_place_of(manifest)), uri)
-    found = expand([uri])
-    marks = content_marks(found)
-    return [
-        given.model_copy(update={"uri": each, "content_mark": mark}) for each, mark in zip(found, marks, strict=True)
-    ]
+    return [given.model_copy(update={"uri": found}) for found in expand([uri])]
 
 
 def _json_value(value: Any) -> Any:
