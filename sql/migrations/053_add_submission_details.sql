@@ -6,5 +6,5 @@ ALTER TABLE public.video_processing
         CONSTRAINT video_processing_metadata_check CHECK (jsonb_typeof(metadata) = 'object'),
     ADD COLUMN IF NOT EXISTS content_mark text;
 
-CREATE INDEX IF NOT EXISTS video_processing_content_mark
+CREATE INDEX IF NOT EXISTS idx_video_processing_content
     ON public.video_processing (content_mark) WHERE content_mark IS NOT NULL;

@@ -1,4 +1,4 @@
-"""A file that was submitted before is the same video, and what a manifest says of a video is kept with it."""
+"""An unchanged file is the same video when it is submitted again; what a manifest says is kept."""
 
 import json
 import os
