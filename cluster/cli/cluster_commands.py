@@ -12,6 +12,7 @@ import typer
 from cluster.cli.terminal import out, say
 from cluster.contracts.errors import ConfigurationError
 from cluster.runtime import launch
+from cluster.runtime.ray_node import LOOPBACK_ONLY
 from cluster.runtime.ray_token import PATH_VARIABLE
 from cluster.settings import Settings, load_settings
 
@@ -76,6 +77,8 @@ def env() -> None:
     exports = {"RAY_ADDRESS": state.ray_address, "RAY_AUTH_MODE": "token"}
     if state.dashboard_url is not None:
         exports |= {"RAY_API_SERVER_ADDRESS": state.dashboard_url, "RAY_DASHBOARD_ADDRESS": state.dashboard_url}
+    if state.node is not None:
+        exports |= LOOPBACK_ONLY
     if PATH_VARIABLE in os.environ:
         exports[PATH_VARIABLE] = os.environ[PATH_VARIABLE]
     for name, value in exports.items():

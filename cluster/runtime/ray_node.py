@@ -25,6 +25,8 @@ from cluster.security.private_files import PRIVATE_UMASK, open_log
 from cluster.settings import LOOPBACK
 
 START_TIMEOUT_S = 90.0
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Keeps Ray, and those who connect to it, from replacing 127.0.0.1 by the machine's own address."""
 KILL_TIMEOUT_S = 10.0
 SUSPENDING_ROUNDS = 10
 
@@ -109,7 +111,7 @@ def prepare_ray(*, loopback: bool) -> None:
     if mode.lower() != "token":
         raise ConfigurationError(f"RAY_AUTH_MODE is {mode!r}: unset it, the cluster runs with authentication only")
     if loopback:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ |= LOOPBACK_ONLY
     ensure_token()
 
 
