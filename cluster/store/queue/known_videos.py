@@ -49,7 +49,7 @@ def submit_unknown(
     """
     known = _known(pool, owner_id, submissions)
     first = _first_of_each(submissions, known)
-    new = [submission for position, submission in enumerate(submissions) if first[position] == position]
+    new = [submission for position, submission in enumerate(submissions) if first.get(position) == position]
     added = iter(submit(pool, owner_id, new, limits=limits, origin=origin) if new else [])
     ids: dict[int, UUID] = dict(known)
     for position, same in first.items():
