@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings
+from cluster.cli.submission_options import Again, enqueue, known_sentence
 from cluster.cli.terminal import out, run, say
 from cluster.cli.watch import watch_lines
-from cluster.contracts.quotas import SubmissionLimits
+from cluster.contracts.counts import counted
 from cluster.contracts.videos import Origin
 from cluster.files.manifest import read_manifest
 from cluster.runtime.launch import existing_database_url
@@ -23,7 +24,6 @@ from cluster.security.private_files import set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import load_settings
 from cluster.store.postgres.connections import open_pool
-from cluster.store.queue.submissions import submit
 from cluster.store.videos.progress import read_results
 
 app = typer.Typer(add_completion=False)
@@ -32,6 +32,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def batch(
     manifest: Annotated[str, typer.Option(help="csv, jsonl, JSON or parquet: columns uri, language (optional).")],
+    again: Again = False,
 ) -> None:
     """Enqueue the videos of a manifest on the cluster this job runs on, wait for them, print a summary."""
     import ray
@@ -45,10 +46,11 @@ def batch(
     ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
     rows = read_manifest(manifest)
     with open_pool(url, max_size=2, name="heimdex-batch") as pool:
-        limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
-        found = rows.submissions
-        ids = submit(pool, owner_id, found, limits=limits, origin=Origin.MANIFEST) if found else []
-        out(f"submitted {len(ids)} videos")
+        submitted = enqueue(pool, settings, rows.submissions, Origin.MANIFEST, again=again)
+        ids = list(dict.fromkeys(submitted.ids))
+        out(f"submitted {counted(len(submitted.ids) - submitted.known, 'video')}")
+        if submitted.known:
+            out(known_sentence(submitted))
         watch_lines(pool, ids, out)
         results = read_results(pool, ids)
     print_summary(results)

@@ -32,6 +32,11 @@ PREFIX = "HEIMDEX_"
 LOOPBACK = "127.0.0.1"
 CPU_CLIP_MODEL, GPU_CLIP_MODEL = "ViT-B-32", "ViT-B-16-SigLIP2-256"
 _DEFAULT_WEIGHTS = {CPU_CLIP_MODEL: "laion2b_s34b_b79k", GPU_CLIP_MODEL: "webli"}
+DEFAULT_SPEECH_MODELS = ("small", "large-v3-turbo")
+"""On a CPU, and on a GPU."""
+BUNDLED = "bundled"
+MODELS = ("whisper_model", "clip_model", "text_model")
+"""The settings that HEIMDEX_MODELS sets where they are not set themselves."""
 ROLE_URLS = ("migrate_database_url", "worker_database_url", "api_database_url", "reader_database_url")
 """The settings with a role's own URL of the database."""
 SECRETS_IN_FILES = {
@@ -246,6 +251,10 @@ class Settings(BaseSettings):
     )
 
     # Models
+    models: Literal["bundled"] | None = Field(
+        None,
+        description="`bundled`: the three models below that are not set are the bundled ones; unset: each its default.",
+    )
     whisper_model: str | None = Field(
         None,
         description="faster-whisper name (`name@revision` pins it), directory or `bundled`; "
@@ -369,6 +378,17 @@ class Settings(BaseSettings):
     def _read_secrets(cls, values: dict[str, Any]) -> dict[str, Any]:
         return with_secrets_read(values, sorted(SECRETS_IN_FILES))
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_in_models(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Weights that are set alone name an architecture too, which then is set."""
+        if values.get("models") != BUNDLED:
+            return values
+        unset = {name for name in MODELS if values.get(name) is None}
+        if values.get("clip_pretrained") is not None:
+            unset.discard("clip_model")
+        return {**values, **dict.fromkeys(unset, BUNDLED)}
+
     @pydantic.model_validator(mode="after")
     def _agree(self) -> "Settings":
         if self.database_direct_url is not None and self.database_pooler is None:
@@ -439,6 +459,12 @@ class Settings(BaseSettings):
         else:
             name = GPU_CLIP_MODEL if (device or self._local_device()) == "cuda" else CPU_CLIP_MODEL
         return name, pretrained_of(name, self.clip_pretrained)
+
+    def speech_on(self, device: str | None = None) -> str:
+        """The speech model: as set, else the default where models run on ``device``. None: as for ``clip_on``."""
+        if self.whisper_model is not None:
+            return self.whisper_model
+        return DEFAULT_SPEECH_MODELS[(device or self._local_device()) == "cuda"]
 
     def _local_device(self) -> str:
         if self.device != "auto":

@@ -842,8 +842,11 @@ CREATE TABLE public.video_processing (
     postponed_s double precision DEFAULT 0 NOT NULL,
     uri text,
     origin text DEFAULT 'adopted'::text NOT NULL,
+    metadata jsonb,
+    content_mark text,
     CONSTRAINT video_processing_check CHECK (((available_at IS NULL) OR (due_at IS NOT NULL))),
     CONSTRAINT video_processing_check1 CHECK (((available_at IS NULL) OR (cancelled_at IS NULL))),
+    CONSTRAINT video_processing_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
     CONSTRAINT video_processing_origin_check CHECK ((origin = ANY (ARRAY['http'::text, 'command'::text, 'manifest'::text, 'adopted'::text]))),
     CONSTRAINT video_processing_warnings_check CHECK ((jsonb_typeof(warnings) = 'array'::text))
 );
@@ -1051,6 +1054,8 @@ CREATE INDEX idx_search_queries_user_id ON public.search_queries USING btree (us
 CREATE INDEX idx_search_vocabulary_trigrams ON public.search_vocabulary USING gin (trigrams);
 
 CREATE INDEX idx_video_processing_cancelled ON public.video_processing USING btree (video_id) WHERE (cancelled_at IS NOT NULL);
+
+CREATE INDEX idx_video_processing_content ON public.video_processing USING btree (content_mark) WHERE (content_mark IS NOT NULL);
 
 CREATE INDEX idx_video_processing_due ON public.video_processing USING btree (owner_id, due_at, video_id) WHERE (available_at IS NOT NULL);
 

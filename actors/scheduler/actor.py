@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import ray
 
 from actors.scheduler.scheduler import SchedulerConfig, VideoScheduler
+from actors.workers.worker import SHOWN_PREFIX
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.events import Event
 from cluster.security.event_log import EventLog
@@ -29,13 +30,13 @@ Failure = TypeVar("Failure", bound=BaseException)
 
 
 class SchedulerActor:
-    """A ``VideoScheduler`` and its thread. Its leases carry the actor's id, which stays the same after a restart."""
+    """A ``VideoScheduler`` and its thread. Its leases carry a name that stays the same after a restart."""
 
     def __init__(self, config: SchedulerConfig) -> None:
         guard_output()
         set_private_umask()
         self._config = config
-        self._name = f"scheduler-{ray.get_runtime_context().get_actor_id()}"
+        self._name = config.name or f"scheduler-{ray.get_runtime_context().get_actor_id()}"
         if config.log is not None:
             set_up_logging(config.log, scheduler=self._name, node=ray.util.get_node_ip_address())
         self._ready = threading.Event()
@@ -61,6 +62,9 @@ class SchedulerActor:
             return
         self._loop.call_soon_threadsafe(self._scheduler.stop, grace_s)
         self._thread.join(timeout=grace_s + 30.0)
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
     def pid(self) -> int:
         """The process id."""
@@ -107,7 +111,7 @@ def start_scheduler(name: str, config: SchedulerConfig) -> Any:
         "max_concurrency": 8,
         "get_if_exists": True,
     }
-    return ray.remote(SchedulerActor).options(**options).remote(config)
+    return ray.remote(type(f"{SHOWN_PREFIX}scheduler", (SchedulerActor,), {})).options(**options).remote(config)
 
 
 def _first_error(group: BaseExceptionGroup[Failure]) -> Failure:

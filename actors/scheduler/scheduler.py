@@ -98,6 +98,8 @@ class SchedulerConfig:
     """Days for which entries of the audit log are kept."""
     log: LogConfig | None = None
     """How the workers log; None: as their process does anyway."""
+    name: str | None = None
+    """What its leases carry; None: a name by the actor's id."""
     embedding_environment: Mapping[str, str] | None = field(default=None, repr=False)
     """Settings of the process that embeds what lacks vectors; None: this scheduler runs none."""
 
@@ -438,9 +440,9 @@ class VideoScheduler:
     def _pool(self, kind: WorkerKind) -> Pool:
         plan = self._config.plan
         placement = plan.placements[kind]
-        remote = remote_stage_actor(cpus=placement.cpus, gpus=placement.gpus)
 
         def spawn(name: str) -> Any:
+            remote = remote_stage_actor(name, cpus=placement.cpus, gpus=placement.gpus)
             return remote.remote(name, plan.loader(kind), plan.resource_share(kind), self._config.log)
 
         return Pool(
@@ -450,9 +452,9 @@ class VideoScheduler:
     def _fetchers_beside(self, media: Pool) -> Fetchers:
         """Downloads where media workers are: a fetcher reserves no CPU, so its node is named."""
         plan = self._config.plan
-        remote = remote_stage_actor(cpus=0.0, at_once=plan.fetch_limit.per_node)
 
         def spawn(name: str, node_id: str) -> Any:
+            remote = remote_stage_actor(name, cpus=0.0, at_once=plan.fetch_limit.per_node)
             here = NodeAffinitySchedulingStrategy(node_id, soft=False)
             loader, held = plan.loader(WorkerKind.FETCHER), plan.resource_share(WorkerKind.FETCHER)
             return remote.options(scheduling_strategy=here).remote(name, loader, held, self._config.log)

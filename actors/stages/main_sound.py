@@ -9,7 +9,7 @@ import unicodedata
 from av.audio.stream import AudioStream
 from av.stream import Disposition
 
-from actors.stages.languages import primary_code
+from cluster.contracts.languages import primary_code
 
 BESIDE_THE_MAIN_SOUND = (
     Disposition.comment

@@ -16,12 +16,12 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from actors.stages.languages import language_key
 from actors.stages.main_sound import is_main_sound
 from actors.stages.media_file import codec_name, is_decodable
 from actors.stages.separate_sound import separate_tracks
 from actors.stages.silence import holds_sound
 from cluster.contracts.errors import InvalidVideo
+from cluster.contracts.languages import language_key
 from cluster.contracts.media import WHOLE_FILE, FilePart, MediaWarning
 
 NOT_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails

@@ -55,6 +55,9 @@ BESIDE = "beside"
 """The concurrency group of short calls that run beside the others."""
 
 
+SHOWN_PREFIX = "heimdex "
+"""Before the name of what this product runs in Ray, as Ray shows it to people."""
+
 RAYS_OWN = ("RAY_",)
 """Prefixes of the variables that Ray's worker itself goes on reading."""
 
@@ -185,6 +188,9 @@ class StageActor:
             logger.exception(Event.WORKER_LOAD_FAILED, error=error, worker=name)
             self._load_error = ConfigurationError(failure_of(error).message)
 
+    def __repr__(self) -> str:
+        return SHOWN_PREFIX + self._name
+
     def describe(self) -> WorkerInfo:
         """Describe this worker. Raises what loading raised, so that the command that starts the cluster shows it."""
         if self._load_error is not None:
@@ -293,16 +299,17 @@ class StageActor:
         )
 
 
-def remote_stage_actor(*, cpus: float, gpus: float = 0.0, at_once: int = 1) -> Any:
+def remote_stage_actor(name: str = "worker", *, cpus: float, gpus: float = 0.0, at_once: int = 1) -> Any:
     """``StageActor`` for Ray, reserving so much. Nothing is repeated by Ray: that is the queue's.
 
+    ``name``: Ray shows it as the actor's class and in the title of its process.
     ``at_once``: calls that may run at the same time; its worker's calls must allow that.
     """
     groups = {LIVENESS_GROUP: 1, BESIDE: 1}
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": groups}
     if at_once > 1:
         options["max_concurrency"] = at_once
-    return ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(StageActor)
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, **options)(type(SHOWN_PREFIX + name, (StageActor,), {}))
 
 
 def failure_of(error: BaseException) -> StageFailure:

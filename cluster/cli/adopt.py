@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from cluster.cli.thumbnails import Thumbnails
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError, HeimdexError, RefusedByDatabase, SourceBusy
 from cluster.contracts.uris import shown
 from cluster.contracts.videos import MAX_URI
@@ -167,7 +168,7 @@ def take_over_left(settings: Settings, url: str, *, failed: bool, dry: bool, say
                 reason = reasons[video.id]
                 if reason is not None:
                     taken.note_refused(video, *reason)
-            say(f"{taken.queued} videos queued, {taken.refused.total()} left as they are")
+            say(f"{counted(taken.queued, 'video')} queued, {taken.refused.total()} left as they are")
     return taken
 
 
@@ -230,7 +231,7 @@ def _scenes_of(report: Report, say: Say, what: str) -> Progress:
         nonlocal said_s
         if time.monotonic() - said_s >= SAY_EVERY_S:
             said_s = time.monotonic()
-            say(f"{done} of {scenes} scenes {what}")
+            say(f"{done} of {counted(scenes, 'scene')} {what}")
 
     return tell
 

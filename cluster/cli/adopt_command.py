@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.terminal import out, out_json, out_lines, say
+from cluster.contracts.counts import counted, form
 from cluster.contracts.errors import ConfigurationError
 from cluster.settings import Settings, load_settings
 
@@ -78,9 +79,9 @@ def _take_over(settings: Settings, url: str, *, failed: bool, dry: bool, as_json
     if as_json:
         out_json(vars(taken))
     else:
-        out(f"{taken.queued} videos {'would be' if dry else 'are'} queued")
+        out(f"{counted(taken.queued, 'video')} {'would be' if dry else form(taken.queued, 'is', 'are')} queued")
         for reason, count in taken.refused.most_common():
-            out(f"{count} videos stay as they are: {reason}")
+            out(f"{counted(count, 'video stays as it is', 'videos stay as they are')}: {reason}")
         for example in taken.examples:
             out(f"  {example}")
     return not taken.refused
@@ -96,26 +97,31 @@ def _lines(report: Any) -> list[str]:
     found, would = report.inventory, "would be " if report.dry else ""
     lines = [
         f"{found.owners} people, {found.ready} READY, {found.failed} FAILED, {found.pending} PENDING and "
-        f"{found.processing} PROCESSING videos, {found.scenes} scenes",
-        f"{report.migrations} migrations {would}applied",
+        f"{counted(found.processing, 'PROCESSING video')}, {counted(found.scenes, 'scene')}",
+        f"{counted(report.migrations, 'migration')} {would}applied",
         *([f"{report.restored} functions {would}restored, which others had replaced"] if report.restored else []),
-        f"{report.backfilled} videos {would}given a finish time",
-        f"{report.indexed} scenes and {report.words} words {would}added to the text index",
+        f"{counted(report.backfilled, 'video')} {would}given a finish time",
+        f"{counted(report.indexed, 'scene')} and {counted(report.words, 'word')} {would}added to the text index",
         f"{report.untried} thumbnails would be tried as key frames"
         if report.dry
         else f"{report.key_frames} thumbnails copied as key frames",
-        f"{report.embedded} scenes {would}embedded",
-        f"{report.without_picture} scenes have no picture that can be embedded, {report.without_text} no text",
+        f"{counted(report.embedded, 'scene')} {would}embedded",
+        f"{counted(report.without_picture, 'scene has', 'scenes have')} no picture that can be embedded, "
+        f"{report.without_text} no text",
     ]
     if found.scenes_unnumbered:
         lines.append(
-            f"{found.scenes_unnumbered} scenes are found by Postgres and not by OpenSearch: their index is negative, "
+            f"{counted(found.scenes_unnumbered, 'scene is', 'scenes are')} found by Postgres and not by "
+            "OpenSearch: their index is negative, "
             "too large, or that of another scene of the video"
         )
     lines += _reasons(report.unreadable, "thumbnails cannot be read")
     lines += _reasons(Counter(report.failed.values()), "scenes cannot be embedded")
     if report.left:
-        lines.append(f"{report.left} videos are PENDING elsewhere: `heimdex adopt --take-over` queues them here")
+        lines.append(
+            f"{counted(report.left, 'video is', 'videos are')} PENDING elsewhere: "
+            "`heimdex adopt --take-over` queues them here"
+        )
     if not report.changes:
         lines.append("Nothing is left to do." if report.dry else "Nothing was left to do; nothing was changed.")
     return lines

@@ -6,6 +6,7 @@ import webbrowser
 from html import escape
 from pathlib import Path
 
+from cluster.contracts.counts import counted
 from cluster.contracts.durations import time_code
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.files.scene_pictures import ScenePictures
@@ -48,7 +49,7 @@ def open_contact_sheet(results: SearchResults, pictures: ScenePictures) -> Path:
 def contact_sheet(results: SearchResults, pictures: ScenePictures) -> str:
     """The page as HTML, with the thumbnails in it: it can be sent to others as it is."""
     asked = f"“{results.query}”" if results.query else "Scenes like the picture"
-    title = f"{asked}: {len(results.hits)} scenes"
+    title = f"{asked}: {counted(len(results.hits), 'scene')}"
     if results.corrected is not None:
         title += f", searched as “{results.corrected}”"
     scenes = "\n".join(_scene(number, hit, pictures) for number, hit in enumerate(results.hits, 1))

@@ -14,6 +14,7 @@ from cluster.cli.doctor_host import private_files
 from cluster.cli.doctor_models import speech_model, text_model, vision_model
 from cluster.cli.doctor_origins import submissions
 from cluster.cli.finding import Finding
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable, HeimdexError, RefusedByDatabase
 from cluster.contracts.uris import local_path
 from cluster.decoders.sandbox import available
@@ -98,7 +99,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         "pgvector", vector is not None, "available" if vector else "missing", "install pgvector on the server"
     )
     pending = pending_migrations(url)
-    seen = f"{len(pending)} migrations are missing" if pending else "up to date"
+    seen = f"{counted(len(pending), 'migration is', 'migrations are')} missing" if pending else "up to date"
     yield Finding("migrations", not pending, seen, "heimdex migrate")
     yield _rows(url)
     if not pending:

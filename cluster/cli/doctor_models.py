@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cluster.cli.finding import Finding
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.search import Retriever
 from cluster.runtime import launch
@@ -41,7 +42,7 @@ def vision_model(settings: Settings) -> Iterator[Finding]:
     yield Finding("vision model", fits, seen, f"set HEIMDEX_KEY_FRAME_PX to at least {model.image_size_px}")
     yield from _other_model(Retriever.PICTURE, model, stand)
     groups = load_labels(settings.labels_file, named.name)
-    yield Finding("labels", True, f"{sum(map(len, groups))} in {len(groups)} groups")
+    yield Finding("labels", True, f"{sum(map(len, groups))} in {counted(len(groups), 'group')}")
 
 
 def text_model(settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from functools import partial
 from uuid import UUID
 
 from cluster.contracts.audit import command_line
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import InvalidVideo, RefusedByDatabase, SearchUnavailable, TransientFailure
 from cluster.contracts.videos import Origin
 from cluster.files.fetch_limits import fetch_limits
@@ -48,7 +49,7 @@ def erase(pool: Pool, settings: Settings, owner_id: UUID, say: Say, *, with_file
         if with_file:
             videos = _without_files(settings, owner_id, videos, erased.troubles)
         erased.videos += _erase_videos(pool, settings, owner_id, [video.id for video in videos], erased.troubles)
-        say(f"erased {erased.videos} videos")
+        say(f"erased {counted(erased.videos, 'video')}")
     erased.searches = erase_rest(pool, owner_id, Trail(command_line()), erased.videos)
     return erased
 
@@ -83,7 +84,9 @@ def _erase_videos(pool: Pool, settings: Settings, owner_id: UUID, ids: list[UUID
         try:
             IndexFollower(pool, open_client(settings.search_engine)).follow_all(ids)
         except SearchUnavailable as error:
-            troubles.append(f"the documents of {len(ids)} videos are removed by the cluster that is up: {error}")
+            troubles.append(
+                f"the documents of {counted(len(ids), 'video')} are removed by the cluster that is up: {error}"
+            )
     try:
         return erase_videos(pool, owner_id, ids)
     except RefusedByDatabase:  # by one of them: the others are not to stay for it

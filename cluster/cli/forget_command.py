@@ -9,6 +9,7 @@ import typer
 
 from cluster.cli.erasure import erase
 from cluster.cli.terminal import out, say
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.uris import expand, shown
 from cluster.contracts.videos import Origin
@@ -59,15 +60,17 @@ def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) ->
         found = count_data(pool, owner_id)
         if not yes:
             files = " with their files" if with_file else ""
-            counted = f"{found.videos} videos{files}, {found.searches} searches"
-            typer.confirm(f"Erase all of owner {owner_id}, {counted}? It cannot be undone.", abort=True, err=True)
+            all_of_it = f"{counted(found.videos, 'video')}{files}, {counted(found.searches, 'search', 'searches')}"
+            typer.confirm(f"Erase all of owner {owner_id}, {all_of_it}? It cannot be undone.", abort=True, err=True)
         erased = erase(pool, settings, owner_id, say, with_file=with_file)
         left = count_data(pool, owner_id)
     for trouble in erased.troubles:
         say(f"error: {trouble}")
-    out(f"erased of owner {owner_id}: {erased.videos} videos, {erased.searches} searches")
+    searches = counted(erased.searches, "search", "searches")
+    out(f"erased of owner {owner_id}: {counted(erased.videos, 'video')}, {searches}")
     if left.elsewhere:
-        say(f"{left.elsewhere} videos stay, since another system has them in work: run this again later")
+        stay = counted(left.elsewhere, "video stays", "videos stay")
+        say(f"{stay}, since another system has them in work: run this again later")
     if left.videos or left.searches or erased.troubles:
         raise typer.Exit(1)
 
@@ -81,7 +84,7 @@ def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool
         chosen = [video for video in found if not video.elsewhere]
         if chosen and not yes:
             files = " and their files" if with_file else ""
-            question = f"Forget {len(chosen)} videos{files}, with all that was found in them?"
+            question = f"Forget {counted(len(chosen), 'video')}{files}, with all that was found in them?"
             typer.confirm(question, abort=True, err=True)
         removed = _without_file(chosen, fetch_limits(settings), settings.resolved_owner_id) if with_file else []
         left = removed if with_file else chosen
@@ -136,7 +139,7 @@ def _report(forgotten: Sequence[UUID], found: Sequence[OwnVideo], with_file: boo
     """What was done and what was not. Exit status 1 when a video is left."""
     if forgotten:
         files = "" if with_file else "; their files stay where they are (--with-file removes them)"
-        out(f"{len(forgotten)} videos are forgotten{files}")
+        out(f"{counted(len(forgotten), 'video is', 'videos are')} forgotten{files}")
     for video in found:
         if video.elsewhere:
             say(f"not forgotten, since another system has it in work: {shown(video.uri)} ({video.id})")

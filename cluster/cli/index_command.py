@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cluster.cli.terminal import error_console, out, out_json, result_console
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import ModelKeys
 from cluster.runtime import launch
@@ -153,12 +154,15 @@ def _verdict_as_json(name: str, verdict: Verdict) -> dict[str, Any]:
 
 
 def _show(name: str, verdict: Verdict) -> None:
+    differences = counted(verdict.differences, "difference")
     counts = ", ".join(f"{count} {kind}" for kind, count in verdict.by_kind().items())
-    out(f"{name}: {verdict.compared} scenes compared, {verdict.differences} differences ({counts})")
+    out(f"{name}: {counted(verdict.compared, 'scene')} compared, {differences} ({counts})")
     for example in verdict.examples:
         out(f"  {example}")
     if verdict.pending:
-        out(f"  {verdict.pending} videos are still to be followed: a cluster that is up does so")
+        out(
+            f"  {counted(verdict.pending, 'video is', 'videos are')} still to be followed: a cluster that is up does so"
+        )
 
 
 def _shown(value: Any) -> str:

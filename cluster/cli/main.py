@@ -19,6 +19,7 @@ from cluster import __version__
 from cluster.cli import (
     adopt_command,
     audit_command,
+    cluster_commands,
     db_command,
     forget_command,
     index_command,
@@ -28,12 +29,15 @@ from cluster.cli import (
     search_command,
     transcript_command,
 )
-from cluster.cli.terminal import error_console, out, out_json, run, say
-from cluster.contracts.quotas import SubmissionLimits
+from cluster.cli.help_text import plain_command
+from cluster.cli.submission_options import Again, enqueue, known_sentence, read_language, submissions_of
+from cluster.cli.terminal import error_console, out, out_json, output_into, run, say
+from cluster.contracts.counts import counted, form
 from cluster.contracts.uris import folder_without_videos
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
 from cluster.runtime import launch
-from cluster.security.private_files import set_private_umask
+from cluster.security.data_folder import prepare_data_folder
+from cluster.security.private_files import open_log, set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import Settings, load_settings
 from cluster.store.postgres.connections import Pool, open_pool
@@ -41,7 +45,6 @@ from cluster.store.postgres.connections import Pool, open_pool
 app = typer.Typer(
     name="heimdex",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Videos in, searchable and exactly measured scenes out.",
     epilog="Settings are HEIMDEX_* variables; docs/reference/settings.md lists them all.",
@@ -49,6 +52,9 @@ app = typer.Typer(
 app.add_typer(db_command.app, name="db")
 app.add_typer(index_command.app, name="index")
 for command in (
+    cluster_commands.up,
+    cluster_commands.down,
+    cluster_commands.env,
     search_command.search,
     transcript_command.transcript,
     queue_commands.cancel,
@@ -68,7 +74,11 @@ Uris = Annotated[
 ]
 Language = Annotated[
     str | None,
-    typer.Option(help="Language of the speech (en, de, ...), of several sound tracks too; default: detected."),
+    typer.Option(
+        callback=read_language,
+        metavar="CODE",
+        help="Language of the speech (en, de, ...), of several sound tracks too; default: detected.",
+    ),
 ]
 Priority = Annotated[
     int,
@@ -79,36 +89,19 @@ Priority = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         out(f"heimdex {__version__}")
         raise typer.Exit()
 
 
-@app.command()
-def up() -> None:
-    """Bring the cluster up: Postgres, Ray, workers, HTTP endpoints. It stays up until `heimdex down`."""
-    settings = load_settings()
-    state = launch.up(settings, say)
-    documentation = f" (API documentation: {state.http_url}/docs)" if settings.http_docs else ""
-    out(f"The cluster is up: {state.http_url}{documentation}")
-    out('  token:      TOKEN=$(heimdex token)   then  curl -H "Authorization: Bearer $TOKEN" ...')
-    out("  database:   heimdex db url")
-    if state.dashboard_url:
-        out(f"  jobs:       export RAY_API_SERVER_ADDRESS={state.dashboard_url} RAY_AUTH_MODE=token")
-    out("  next:       heimdex process VIDEO...   heimdex status   heimdex down")
-
-
-@app.command()
-def down() -> None:
-    """Take the cluster down. Everything that was submitted stays in the database and goes on after the next `up`."""
-    if launch.down(load_settings(), say):
-        out("The cluster is down.")
-    else:
-        out("No cluster was up.")
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options of all commands; each acts on its own."""
 
 
 @app.command()
@@ -133,7 +126,9 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def process(uris: Uris, language: Language = None, priority: Priority = 0, as_json: AsJson = False) -> None:
+def process(
+    uris: Uris, language: Language = None, priority: Priority = 0, again: Again = False, as_json: AsJson = False
+) -> None:
     """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
 
     Uses the cluster that is up; when none is, brings one up and takes it down again.
@@ -142,15 +137,16 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
     from cluster.cli.watch import watch
     from cluster.files.storage import expand
     from cluster.runtime.caretaker import Caretaker
-    from cluster.store.queue.submissions import submit as enqueue
     from cluster.store.videos.progress import read_results
 
     _refuse_bare_folders(uris)
     settings = load_settings()
-    submissions = _submissions(expand(uris), language, priority)
+    submissions = submissions_of(expand(uris), language, priority)
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
-        limits = SubmissionLimits(quotas=settings.owner_quotas)
-        ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits)
+        submitted = enqueue(pool, settings, submissions, Origin.COMMAND, again=again)
+        ids = list(dict.fromkeys(submitted.ids))
+        if submitted.known:
+            say(known_sentence(submitted))
         caretaker = Caretaker(settings, pool, owned, say)
         try:
             watch(pool, ids, error_console(), caretaker.look)
@@ -176,32 +172,34 @@ def submit(
     ] = None,
     language: Language = None,
     priority: Priority = 0,
+    again: Again = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
     from cluster.cli.report import print_bad_rows
     from cluster.files.storage import expand
-    from cluster.store.queue.submissions import submit as enqueue
     from cluster.store.videos.progress import read_results
 
     if (manifest is None) == (not uris):
         raise typer.BadParameter("give either URIs or --manifest")
     _refuse_bare_folders(uris or [])
     settings = load_settings()
-    submissions = _submissions(expand(uris or []), language, priority)
+    submissions: Sequence[Submission] = submissions_of(expand(uris or []), language, priority)
     bad_rows: Sequence[Any] = []
     if manifest is not None:
         rows = _read_manifest(settings, manifest)
         submissions, bad_rows = rows.submissions, rows.bad_rows
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
         origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
-        limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
-        ids = enqueue(pool, owner_id, submissions, limits=limits, origin=origin) if submissions else []
-        results = read_results(pool, ids) if as_json else []
+        submitted = enqueue(pool, settings, submissions, origin, again=again)
+        results = read_results(pool, submitted.ids) if as_json else []
     if as_json:
         out_json(results)
     else:
-        out(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+        new = counted(len(submitted.ids) - submitted.known, "video")
+        out(f"submitted {new}" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+    if submitted.known:
+        say(known_sentence(submitted))
     print_bad_rows(manifest or "", bad_rows)
     if bad_rows:
         raise typer.Exit(1)
@@ -246,7 +244,8 @@ def backfill(
         open_pool(url, max_size=2, name="heimdex-backfill") as pool,
     ):
         count = backfill_finish_times(pool, dry_run=dry_run)
-    out(f"{count} videos would be backfilled" if dry_run else f"{count} videos were backfilled")
+    done = "would be" if dry_run else form(count, "was", "were")
+    out(f"{counted(count, 'video')} {done} backfilled")
 
 
 @app.command()
@@ -279,10 +278,6 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _submissions(uris: Sequence[str], language: str | None, priority: int) -> list[Submission]:
-    return [Submission(uri=uri, language=language, priority=priority) for uri in uris]
-
-
 def _refuse_bare_folders(uris: Sequence[str]) -> None:
     """Where there is nothing but folders without videos, no cluster is brought up to say so."""
     sentences = [folder_without_videos(uri) for uri in uris]
@@ -300,10 +295,9 @@ def _read_manifest(settings: Settings, manifest: str) -> Any:
     from cluster.runtime.ray_driver import connected, ray_of_this_process
 
     state = launch.find(settings)
-    if state is not None:
-        with connected(launch.ray_of(state)):
-            return read_manifest(manifest)
-    with ray_of_this_process():
+    prepare_data_folder(settings.data_dir)
+    ray = ray_of_this_process() if state is None else connected(launch.ray_of(state))
+    with open_log(settings.data_dir / "logs" / "manifest.log") as log, output_into(log), ray:
         return read_manifest(manifest)
 
 
@@ -327,7 +321,8 @@ def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
 
     left = sum(1 for standing in read_standings(pool, ids) if not standing.settled)
     return (
-        f"Interrupted. {len(ids) - left} of {len(ids)} videos are done; {left} stay submitted and go on in the cluster "
+        f"Interrupted. {len(ids) - left} of {counted(len(ids), 'video')} {form(len(ids) - left, 'is', 'are')} done; "
+        f"{left} {form(left, 'stays submitted and goes', 'stay submitted and go')} on in the cluster "
         "that is up, or after `heimdex up`. `heimdex status` shows them."
     )
 
@@ -339,7 +334,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: what was brought up is taken down
     guard_output()
     try:
-        sys.exit(run(app))
+        sys.exit(run(plain_command(app)))
     except KeyboardInterrupt:
         say("Interrupted.")
         sys.exit(130)

@@ -1,6 +1,5 @@
 """``heimdex cancel``, ``retry`` and ``quarantine``: what becomes of videos that were submitted."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,9 +9,10 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from cluster.cli.submission_options import read_language
 from cluster.cli.terminal import in_markup, out, out_json, result_console
+from cluster.contracts.counts import counted
 from cluster.contracts.stages import Stage
-from cluster.contracts.videos import LANGUAGE
 from cluster.runtime import launch
 from cluster.settings import load_settings
 from cluster.store.postgres.connections import Pool, open_pool
@@ -27,7 +27,7 @@ def cancel(ids: Annotated[list[UUID], typer.Argument(help="Ids of videos, as `su
 
     with _pool("heimdex-cancel") as pool:
         cancelled = set(cancel_videos(pool, ids))
-    out(f"cancelled {len(cancelled)} videos")
+    out(f"cancelled {counted(len(cancelled), 'video')}")
     others = [video_id for video_id in ids if video_id not in cancelled]
     for video_id in others:
         out(f"not cancelled: {video_id}: no such video, or it is done already")
@@ -47,7 +47,7 @@ def retry(
         raise typer.BadParameter("give either ids, or --failed, or --stage")
     with _pool("heimdex-retry") as pool:
         retried = retry_videos(pool, ids or None, stage=stage)
-    out(f"{len(retried)} videos wait again")
+    out(f"{counted(len(retried), 'video waits', 'videos wait')} again")
     if len(retried) < len(ids or []):
         out("the others are neither FAILED nor CANCELLED")
         raise typer.Exit(1)
@@ -56,7 +56,10 @@ def retry(
 def reprocess(
     ids: Annotated[list[UUID], typer.Argument(help="Ids of READY, FAILED or CANCELLED videos.")],
     language: Annotated[
-        str | None, typer.Option(help="Language of the speech (en, de, ...); default: as before.")
+        str | None,
+        typer.Option(
+            callback=read_language, metavar="CODE", help="Language of the speech (en, de, ...); default: as before."
+        ),
     ] = None,
 ) -> None:
     """Process videos again from the beginning. Their scenes stay searchable until the new ones take their place.
@@ -65,11 +68,9 @@ def reprocess(
     """
     from cluster.store.queue.reprocessing import reprocess as reprocess_videos
 
-    if language is not None and not re.fullmatch(LANGUAGE, language):
-        raise typer.BadParameter("--language is an ISO 639 code of two or three letters, for example de")
     with _pool("heimdex-reprocess") as pool:
         waiting = set(reprocess_videos(pool, ids, language=language))
-    out(f"{len(waiting)} videos wait to be processed again")
+    out(f"{counted(len(waiting), 'video waits', 'videos wait')} to be processed again")
     others = [video_id for video_id in ids if video_id not in waiting]
     for video_id in others:
         out(f"not queued: {video_id}: no such video, it is forgotten, or it waits or is being processed")
@@ -109,7 +110,7 @@ def _show(videos: list[QuarantinedVideo], total: int) -> None:
             f"{video.failed_at:%Y-%m-%d %H:%M:%S}",
         )
     result_console().print(table)
-    out(f"{total} videos failed" + (f", the latest {len(videos)} are shown" if total > len(videos) else ""))
+    out(f"{counted(total, 'video')} failed" + (f", the latest {len(videos)} are shown" if total > len(videos) else ""))
     out(f"one of them:  heimdex retry {videos[0].id}     all of a stage:  heimdex retry --stage STAGE")
     out(f"its source:   {videos[0].uri}")
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.terminal import out, out_json, run, say, silent_output
+from cluster.contracts.counts import counted
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import Retriever
@@ -143,13 +144,13 @@ def drop_old_vectors(settings: Settings, url: str) -> None:
 
 def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
     """Say what became of it; whether all is well."""
-    tell(f"{outcome.embedded} scenes were embedded")
+    tell(f"{counted(outcome.embedded, 'scene was', 'scenes were')} embedded")
     for scene_id, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
         say(f"scene {scene_id}: {reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
         say(f"and {len(outcome.failures) - SHOWN_FAILURES} more")
     if outcome.lacking:
-        say(f"{outcome.lacking} scenes have no vector of these models")
+        say(f"{counted(outcome.lacking, 'scene has', 'scenes have')} no vector of these models")
     if outcome.switched:
         tell(f"searches are by {_listed(outcome.switched)} from now on")
         for by, model in outcome.switched.items():

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from cluster.cli.terminal import in_markup, result_console, say
+from cluster.contracts.counts import counted
 from cluster.contracts.stages import Stage
 from cluster.contracts.uris import distinct_names, shown, video_name
 from cluster.files.manifest import BadRow
@@ -76,7 +77,7 @@ def print_summary(results: Sequence[Result]) -> None:
     hours = sum(result["duration_s"] or 0.0 for result in ready) / 3600
     if means := mean_times(results):
         console.print(f"Mean of a video: {means}")
-    console.print(f"{len(ready)} of {len(results)} videos READY ({hours:.3f} h of video)")
+    console.print(f"{len(ready)} of {counted(len(results), 'video')} READY ({hours:.3f} h of video)")
 
 
 def mean_times(results: Sequence[Mapping[str, Any]]) -> str:

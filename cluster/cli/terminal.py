@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -19,6 +19,9 @@ from typer.exceptions import TyperException
 from cluster.contracts.errors import HeimdexError
 from cluster.security.redaction import redacted
 from cluster.security.visible import lines, visible
+
+PROGRAM = "heimdex"
+"""The command's name, however it was started."""
 
 
 def out(text: object = "") -> None:
@@ -117,13 +120,33 @@ def silent_output() -> Iterator[None]:
         os.close(kept)
 
 
+@contextmanager
+def output_into(log: IO[str]) -> Iterator[None]:
+    """Whatever is printed until the end of the block goes into ``log``, by Python and by libraries in C alike.
+
+    So that what libraries (Ray, Ray Data) say of their work is not on a person's terminal.
+    """
+    kept = [(stream, os.dup(number)) for stream, number in ((sys.stdout, 1), (sys.stderr, 2))]
+    for stream, _ in kept:
+        stream.flush()
+    try:
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)
+        yield
+    finally:
+        for number, (stream, copy) in enumerate(kept, 1):
+            stream.flush()
+            os.dup2(copy, number)
+            os.close(copy)
+
+
 def run(app: Callable[..., Any]) -> int:
     """Run a command line and return its exit status; each error that is raised on purpose is one line."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         _read_as_utf_8(stream)
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name=PROGRAM, standalone_mode=False)
     except TyperException as error:  # what is wrong with the arguments, which may be names of files
         context = getattr(error, "ctx", None)
         if context is not None:

@@ -1,14 +1,16 @@
 """A video as the queue knows it: what was submitted and from where, what was claimed, and its status."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import pydantic
 from pydantic_core import PydanticCustomError
 
+from cluster.contracts.languages import language_code, language_pattern
 from cluster.contracts.stages import Setbacks, Stage
 
 
@@ -53,15 +55,42 @@ def _storable(uri: str) -> str:
     return uri
 
 
+def _storable_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Refuse what the database cannot hold or should not: more than ``MAX_METADATA_BYTES``, numbers that are none."""
+    if metadata is None:
+        return None
+    try:
+        text = json.dumps(metadata, allow_nan=False)
+    except ValueError:
+        raise ValueError("holds a number that JSON does not have") from None
+    if "\\u0000" in text or "\0" in "".join(metadata):
+        raise ValueError("must not contain control characters")
+    if len(text) > MAX_METADATA_BYTES:
+        raise ValueError(f"takes more than {MAX_METADATA_BYTES} bytes as JSON")
+    return metadata
+
+
 def _whole_number(value: object) -> object:
     if isinstance(value, bool | str | bytes):  # pydantic by default takes false for 0, and "5" for 5
         raise PydanticCustomError("int_parsing", "must be a whole number")
     return value
 
 
-LANGUAGE = r"^[a-z]{2,3}$"
-"""An ISO 639 code."""
+def _language(written: str) -> str:
+    try:
+        return language_code(written)
+    except ValueError as error:
+        raise PydanticCustomError("language", "{sentence}", {"sentence": str(error)}) from None
+
+
+Language = Annotated[
+    str,
+    pydantic.AfterValidator(_language),
+    pydantic.WithJsonSchema({"type": "string", "pattern": language_pattern(), "examples": ["en"]}),
+]
+"""A language as people write it; read, it is a code in ``languages.SPOKEN``."""
 MAX_URI = 4096
+MAX_METADATA_BYTES = 16 * 1024
 
 
 class Submission(pydantic.BaseModel):
@@ -70,12 +99,21 @@ class Submission(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     uri: Annotated[str, pydantic.AfterValidator(_storable)] = pydantic.Field(min_length=1, max_length=MAX_URI)
-    language: str | None = pydantic.Field(default=None, pattern=LANGUAGE)
-    """ISO 639 code of the speech; None: detect it."""
+    language: Language | None = None
+    """Of the speech; None: detect it."""
     priority: Annotated[int, pydantic.BeforeValidator(_whole_number)] = pydantic.Field(
         default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY
     )
     """Each step up counts as ten minutes of waiting."""
+
+
+class DetailedSubmission(Submission):
+    """A submission by the operator, with what else is known of it. HTTP bodies have none of this."""
+
+    metadata: Annotated[dict[str, Any] | None, pydantic.AfterValidator(_storable_metadata)] = None
+    """What a manifest says of the video beside what is needed to process it, by column."""
+    content_mark: str | None = None
+    """Which content the file had; equal for the same. None: not known."""
 
 
 @dataclass(frozen=True)

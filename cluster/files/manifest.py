@@ -1,7 +1,8 @@
 """Manifests: many videos in one file, as csv, json lines, a json array or parquet.
 
-A row has ``uri`` and optionally ``language`` and ``priority``. A bad row is named with its line; it keeps none of the
-others out. A small local file is read in this process; a large or remote one by Ray Data, with the same reader.
+A row has ``uri`` and optionally ``language`` and ``priority``; what other columns say is kept as the video's metadata.
+A bad row is named with its line; it keeps none of the others out. A small local file is read in this process; a large
+or remote one by Ray Data, with the same reader.
 """
 
 import itertools
@@ -17,13 +18,15 @@ import pydantic
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.uris import local_path, scheme_of, shown
-from cluster.contracts.videos import Submission
-from cluster.files.manifest_columns import ManifestRow, by_column, value_text
+from cluster.contracts.videos import DetailedSubmission
+from cluster.files.manifest_columns import COLUMNS, ManifestRow, by_column, value_text
 from cluster.files.manifest_text import FORMATS, read_rows
 from cluster.files.storage import expand
 
 READER_CPUS = 0.1
 """CPUs that reading reserves: it must find room beside workers that hold most of a small machine."""
+FIELDS = frozenset(COLUMNS.values())
+"""What a row may say that is needed to process its video."""
 LARGE_BYTES = 64 * 2**20
 """A manifest of this size is read by Ray Data, whichever node that is on."""
 
@@ -45,7 +48,7 @@ class BadRow:
 class Manifest:
     """What a manifest holds: good rows in order, bad rows by line."""
 
-    submissions: list[Submission]
+    submissions: list[DetailedSubmission]
     bad_rows: list[BadRow]
 
 
@@ -71,7 +74,7 @@ def read_manifest(path: str) -> Manifest:
     """
     suffix = _suffix_of(path)
     rows = _rows_by_ray(path, suffix) if needs_ray(path) else _rows_here(path, suffix)
-    submissions: list[Submission] = []
+    submissions: list[DetailedSubmission] = []
     bad_rows: list[BadRow] = []
     for row in rows:
         reason = row.reason
@@ -158,19 +161,20 @@ def _as_ray_reads(path: str) -> tuple[str, dict[str, Any]]:
     return str(local.absolute()), {"num_cpus": READER_CPUS, "resources": this_node}
 
 
-def _submissions(fields: dict[str, Any], manifest: str) -> list[Submission]:
-    read = {**_language_code(fields.get("language")), **_whole_number(fields.get("priority"))}
-    given = Submission.model_validate({**fields, **read})
+def _submissions(fields: dict[str, Any], manifest: str) -> list[DetailedSubmission]:
+    own = {name: value for name, value in fields.items() if name in FIELDS}
+    others = {name: _json_value(value) for name, value in fields.items() if name not in FIELDS}
+    read = {**own, **_whole_number(fields.get("priority")), "metadata": others or None}
+    given = DetailedSubmission.model_validate(read)
     uri = given.uri
     if "://" not in uri and not posixpath.isabs(uri):
         uri = posixpath.join(posixpath.dirname(_place_of(manifest)), uri)
     return [given.model_copy(update={"uri": found}) for found in expand([uri])]
 
 
-def _language_code(written: Any) -> dict[str, str]:
-    """The language's code of what may be one with a region, in any case: ``en-US``, ``EN``."""
-    found = _LANGUAGE.fullmatch(written) if isinstance(written, str) else None
-    return {"language": found[1].lower()} if found else {}
+def _json_value(value: Any) -> Any:
+    """A cell as JSON has it: what it has no form for (dates in parquet), as text."""
+    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
 
 
 def _whole_number(written: Any) -> dict[str, int]:
@@ -180,7 +184,6 @@ def _whole_number(written: Any) -> dict[str, int]:
 
 
 _NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
-_LANGUAGE = re.compile("([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")
 
 
 def _reason(error: ValueError) -> str:
@@ -192,8 +195,7 @@ def _reason(error: ValueError) -> str:
 def _plain(error: Any) -> str:
     plain: dict[str, str] = {
         "missing": "is missing",
-        "extra_forbidden": "is not a column of a manifest (uri, language, priority)",
-        "string_pattern_mismatch": f"{value_text(error.get('input'))!r} is not a language code such as en",
+        "language": f"{value_text(error.get('input'))!r} is {error['msg']}",
         **dict.fromkeys(["int_parsing", "int_from_float"], f"{value_text(error.get('input'))!r} is not a whole number"),
     }
     return plain.get(error["type"], str(error["msg"]))

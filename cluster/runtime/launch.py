@@ -10,18 +10,22 @@ import contextlib
 import dataclasses
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster import __version__
+from cluster.contracts.counts import counted
 from cluster.contracts.database_url import DatabaseRole, DatabaseUrls, without_password
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.runtime import cluster_actors
+from cluster.runtime.model_check import check_models_of
 from cluster.runtime.ray_driver import RayPlace, Say, in_own_process
 from cluster.runtime.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.runtime.settings_record import note_settings
+from cluster.runtime.stopping import stop_at_once
 from cluster.security.audit_lines import audit_to_file
 from cluster.security.data_folder import check_data_folder, prepare_data_folder
 from cluster.security.log_output import set_up_logging
@@ -49,6 +53,8 @@ class ClusterState:
     dashboard_url: str | None = field(repr=False)
     http_url: str = field(repr=False)
     node: RayNode | None
+    scheduler: str | None = None
+    """What the scheduler's leases carry; None: a cluster of an earlier version."""
 
 
 # Postgres
@@ -144,7 +150,6 @@ def up(settings: Settings, say: Say) -> ClusterState:
     """
     _check_folders(settings)
     prepare_ray(loopback=settings.ray_address is None)
-    _check_speech_model(settings)
     if settings.search_engine is not None:
         check_engine(open_client(settings.search_engine))
     http_port = _free_http_port(settings)
@@ -160,6 +165,8 @@ def up(settings: Settings, say: Say) -> ClusterState:
         _prepare_database(urls, say)
         _log_to_files(settings)
         with open_pool(urls.worker, max_size=1, name="heimdex-up") as pool:
+            if settings.ray_address is None:  # else other machines have them
+                check_models_of(settings, pool)
             note_settings(pool, settings)
         node = None
         if settings.ray_address is None:
@@ -173,10 +180,10 @@ def up(settings: Settings, say: Say) -> ClusterState:
             dashboard_url=node.dashboard_url if node else None,
             http_url=f"http://{settings.http_host}:{http_port}",
             node=node,
+            scheduler=f"scheduler-{uuid.uuid4().hex}",
         )
-        in_own_process(
-            ray_of(state), _driver_log(settings), say, cluster_actors.start_actors, settings, urls, http_port
-        )
+        start = cluster_actors.start_actors
+        in_own_process(ray_of(state), _driver_log(settings), say, start, settings, urls, http_port, state.scheduler)
         _record(settings, state)
         undo.pop_all()
     return state
@@ -185,7 +192,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
 def _prepare_database(urls: DatabaseUrls, say: Say) -> None:
     applied = apply_migrations(urls.migrate)
     if applied:
-        say(f"applied {len(applied)} migrations")
+        say(f"applied {counted(len(applied), 'migration')}")
     for function in restore_functions(urls.migrate):
         say(f"restored {function}, which was not the migrations' own")
     for right in restore_rights(urls.migrate):
@@ -206,16 +213,18 @@ def take_over(settings: Settings, say: Say) -> ClusterState:
     return up(settings, say)
 
 
-def down(settings: Settings, say: Say) -> bool:
-    """Take the cluster down; whatever is in flight is finished or handed back. False when there was none."""
+def down(settings: Settings, say: Say, grace_s: float | None = None) -> bool:
+    """Take the cluster down; False when there was none.
+
+    With ``grace_s``, what is in flight has so much time to finish. The rest is handed back; without, all is, at once,
+    where Ray is this cluster's own.
+    """
     state = find(settings)
     if state is not None:
-        try:
-            in_own_process(ray_of(state), _driver_log(settings), say, cluster_actors.stop_actors, settings.log_config)
-        except NodeLost as error:
-            say(f"{error}: what was in flight goes on once its leases have expired")
-        if state.node is not None:
-            say("stopping Ray")
+        if state.node is not None and state.scheduler is not None and grace_s is None:
+            stop_at_once(state.node, state.scheduler, _worker_url(settings, state), say)
+        else:
+            _stop_in_order(settings, state, say, cluster_actors.GRACE_S if grace_s is None else grace_s)
     _remove_remains(settings)
     _record_file(settings).unlink(missing_ok=True)
     if settings.database_url is None and embedded(settings).is_running():
@@ -223,6 +232,23 @@ def down(settings: Settings, say: Say) -> bool:
         embedded(settings).stop()
         return True
     return state is not None
+
+
+def _stop_in_order(settings: Settings, state: ClusterState, say: Say, grace_s: float) -> None:
+    try:
+        in_own_process(
+            ray_of(state), _driver_log(settings), say, cluster_actors.stop_actors, settings.log_config, grace_s
+        )
+    except NodeLost as error:
+        say(f"{error}: what was in flight goes on once its leases have expired")
+    if state.node is not None:
+        say("stopping Ray")
+
+
+def _worker_url(settings: Settings, state: ClusterState) -> str:
+    """The database as workers enter it; the record has no password."""
+    urls = database_urls(settings)
+    return state.database_url if urls is None else urls.worker
 
 
 def _check_folders(settings: Settings) -> None:
@@ -237,14 +263,6 @@ def _remove_remains(settings: Settings) -> None:
     state = _recorded(settings)
     if state is not None and state.node is not None:
         state.node.stop()
-
-
-def _check_speech_model(settings: Settings) -> None:
-    """Check before anything is started that the model can be had, where this machine is the whole cluster."""
-    if settings.ray_address is None and settings.whisper_model is not None:
-        from cluster.models.speech import check_available
-
-        check_available(settings.whisper_model)
 
 
 def _free_http_port(settings: Settings) -> int:

@@ -75,7 +75,7 @@ def plan_workers(settings: Settings, database_url: str, hardware: Hardware) -> W
             copies_dir=settings.resolved_scratch_dir / COPIES,
         ),
         speech=SpeechConfig(
-            model=settings.whisper_model or ("large-v3-turbo" if device == "cuda" else "small"),
+            model=settings.speech_on(device),
             device=device,
             compute_type="float16" if device == "cuda" else "int8",
             threads=speech_threads,

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from cluster.contracts.stages import Outcome, Stage
-from cluster.contracts.videos import LANGUAGE, VideoStatus
+from cluster.contracts.videos import Language, VideoStatus
 from serve_app.schemas.admin import example
 from serve_app.schemas.strict_values import Id, few_mistakes
 
@@ -202,10 +202,10 @@ class ChosenVideos(BaseModel):
 
 
 class Reprocessing(BaseModel):
-    """How a video is processed again; ``language``: ISO 639 code of the speech, as before where it is left out."""
+    """How a video is processed again; ``language``: of the speech, as before where it is left out."""
 
     model_config = {**example(language="de"), "extra": "forbid"}
-    language: str | None = Field(default=None, pattern=LANGUAGE)
+    language: Language | None = None
 
 
 class Retried(BaseModel):

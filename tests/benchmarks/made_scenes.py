@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cluster.contracts.search import Retriever
 from cluster.models.sources import BUNDLED
-from cluster.models.text import model_directory
+from cluster.models.text_files import model_directory
 from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 MOST, TENTH, HUNDREDTH = (UUID(int=number) for number in (1, 2, 3))

@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 
 from cluster.models.bundled import bundled_vision_directory, labels_file
 from cluster.models.speech import model_directory as whisper_directory
-from cluster.models.text import model_directory
+from cluster.models.text_files import model_directory
 from tests.benchmarks.answering import answer
 
 THUMBNAIL_WIDTH_PX = 320

@@ -51,7 +51,7 @@ PLACES = [
     Guard(
         "Ray listens on this machine alone",
         NODE,
-        '        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"\n',
+        "        os.environ |= LOOPBACK_ONLY\n",
         "        pass\n",
         (f"{_AUTHENTICATION}test_where_nothing_is_said_it_is_on",),
     ),

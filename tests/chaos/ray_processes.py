@@ -91,10 +91,11 @@ class RayCluster:
 
     def workers(self) -> list[Process]:
         """The workers of all pools, those that load included."""
-        return [process for process in self.processes() if process.title.startswith("ray::StageActor")]
+        ours = [process for process in self.processes() if process.title.startswith("ray::heimdex ")]
+        return [process for process in ours if process not in self.schedulers()]
 
     def schedulers(self) -> list[Process]:
-        return [process for process in self.processes() if process.title.startswith("ray::SchedulerActor")]
+        return [process for process in self.processes() if process.title.startswith("ray::heimdex scheduler")]
 
     def kill_all(self) -> int:
         """SIGKILL to every process of the cluster, the host included; returns how many there were."""

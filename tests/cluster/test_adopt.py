@@ -103,7 +103,7 @@ def test_the_page_is_followed_word_for_word(
     taken = reader.type(BLOCKS[TAKE_OVER])
     assert "11 videos would be queued" in taken.stdout
     assert "11 videos are queued" in taken.stdout
-    assert "1 videos stay as they are: its file cannot be read" in taken.stdout
+    assert "1 video stays as it is: its file cannot be read" in taken.stdout
 
     back = reader.type(BLOCKS[BACK])
     assert back.returncode == 0, back.stderr

@@ -1,9 +1,13 @@
 """The commands as a person types them, on a cluster that is up."""
 
+import functools
 import json
 import signal
 import subprocess
+import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +22,7 @@ from tests.support.command_line import CommandLine, make_environment
 
 RESULT_KEYS = {
     "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
-    "processing_ms", "rtf", "scenes", "words", "warnings", "wait_ms", "run_ms", "stages",
+    "processing_ms", "rtf", "scenes", "words", "warnings", "metadata", "wait_ms", "run_ms", "stages",
 }  # fmt: skip
 
 
@@ -30,11 +34,11 @@ def test_json_has_the_promised_keys(demo_results: list[dict[str, Any]]) -> None:
 
 
 def test_progress_goes_to_standard_error_and_the_tables_to_standard_output(heimdex: CommandLine) -> None:
-    done = heimdex.run("process", str(clips()[0]))
+    done = heimdex.run("process", "--again", str(clips()[0]))
     assert done.returncode == 0
     assert f"READY   {clips()[0].name}" in done.stderr
     assert "Time per stage" in done.stdout
-    assert "1 of 1 videos READY" in done.stdout
+    assert "1 of 1 video READY" in done.stdout
 
 
 def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: list[dict[str, Any]]) -> None:
@@ -47,10 +51,26 @@ def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: lis
     assert "transcriber-1" in heimdex.run("status").stdout
 
 
-def test_up_while_up_is_refused_with_one_line(heimdex: CommandLine) -> None:
+def test_up_while_up_says_the_url_and_ends_well(heimdex: CommandLine, cluster_state: dict[str, Any]) -> None:
     done = heimdex.run("up")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: a cluster of this data directory is up already")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"The cluster is up already: {cluster_state['http_url']}")
+
+
+def test_env_leads_rays_own_commands_to_this_cluster(heimdex: CommandLine, cluster_state: dict[str, Any]) -> None:
+    exports = heimdex.run("env").stdout
+    assert exports.splitlines()[0] == f"export RAY_ADDRESS={cluster_state['ray_address']}"
+    ray = f"'{sys.executable}' -m ray.scripts.scripts"
+    shell = (
+        f"{exports}\n{ray} status && {ray} list actors --limit 100 && '{sys.executable}' -m ray.serve.scripts status"
+    )
+    shown = subprocess.run(
+        ["sh", "-c", shell], env=dict(heimdex.environment), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert all(f"heimdex {name}" in shown.stdout for name in ("media-1", "transcriber-1", "scheduler"))
+    assert "StageActor" not in shown.stdout
+    assert "status: RUNNING" in shown.stdout
 
 
 def test_a_wrong_setting_stops_up_with_its_name_and_the_allowed_values(cluster_folder: Path) -> None:
@@ -88,7 +108,7 @@ def test_search_finds_what_was_said_and_its_json_names_the_place(
 
 
 def test_ctrl_c_leaves_the_videos_submitted_and_says_how_to_go_on(heimdex: CommandLine, cluster_pool: Pool) -> None:
-    process = heimdex.start("process", *map(str, clips()))
+    process = heimdex.start("process", "--again", *map(str, clips()))
     _wait_until_submitted(cluster_pool, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -111,11 +131,30 @@ def test_a_manifest_goes_in_without_its_bad_rows(heimdex: CommandLine, cluster_f
         json.dumps({"uri": str(clips()[0]), "language": "en"}) + "\n"
         "{not json\n" + json.dumps({"adress": "misspelt"}) + "\n" + json.dumps({"uri": str(clips()[1])}) + "\n"
     )
-    done = heimdex.run("submit", "--manifest", str(manifest))
+    done = heimdex.run("submit", "--again", "--manifest", str(manifest))
     assert done.returncode == 1
     assert "submitted 2 videos" in done.stdout
     assert f"{manifest}:2: not valid JSON" in done.stderr
     assert f"{manifest}:3: uri: is missing" in done.stderr
+
+
+@pytest.mark.parametrize("data_dir", ["data", "no-cluster"])
+def test_submit_manifest_by_ray_prints_our_lines_alone(
+    heimdex: CommandLine, cluster_folder: Path, data_dir: str
+) -> None:
+    served = cluster_folder / "served"
+    served.mkdir(exist_ok=True)
+    (served / "two.csv").write_text(f"uri\n{clips()[0]}\n{clips()[1]}\n")
+    here = CommandLine({**heimdex.environment, "HEIMDEX_DATA_DIR": str(cluster_folder / data_dir)}, cluster_folder)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        manifest = f"http://127.0.0.1:{server.server_port}/two.csv"
+        done = here.run("submit", "--again", "--manifest", manifest)
+        server.shutdown()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("submitted 2 videos")
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_a_ray_job_names_the_bad_row_and_the_corrupt_file_and_ends_with_1(
@@ -173,8 +212,8 @@ def test_psql_and_the_endpoint_give_the_same_figures(
     assert answer["videos_measured"] >= len(demo_results)
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "process", "submit", "search", "migrate", "backfill",
-                                     "token", "doctor", "db", "demo"])  # fmt: skip
+@pytest.mark.parametrize("command", ["up", "down", "env", "status", "process", "submit", "search", "migrate",
+                                     "backfill", "token", "doctor", "db", "demo"])  # fmt: skip
 def test_help_says_what_a_command_does(command: str, cluster_folder: Path) -> None:
     done = CommandLine(make_environment(cluster_folder), cluster_folder).run(command, "--help")
     assert done.returncode == 0

@@ -54,7 +54,7 @@ def workers() -> dict[int, int]:
     found = {}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it died, or is a zombie, since it was listed
-            if "StageActor" in "".join(child.cmdline()[:1]):
+            if "ray::heimdex" in "".join(child.cmdline()[:1]):
                 found[child.pid] = child.num_fds()
     return found
 

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.videos import Submission
+from cluster.contracts.videos import DetailedSubmission
 from cluster.files import manifest as manifests
 from cluster.files.manifest import BadRow, Manifest, read_manifest
 from tests.support.small_ray import small_ray
@@ -68,25 +68,25 @@ def test_a_csv_names_every_bad_row_by_the_line_it_begins_on(tmp_path: Path) -> N
     )
     manifest = read(tmp_path, "videos.csv", content)
     assert manifest.submissions == [
-        Submission(uri="https://host/1.mp4", language="en"),
-        Submission(uri="https://host/a\r\nb.mp4"),
-        Submission(uri="https://host/4.mp4"),
-        Submission(uri="https://host/5.mp4", language="de"),
+        DetailedSubmission(uri="https://host/1.mp4", language="en"),
+        DetailedSubmission(uri="https://host/a\r\nb.mp4"),
+        DetailedSubmission(uri="https://host/4.mp4"),
+        DetailedSubmission(uri="https://host/5.mp4", language="de"),
     ]
     assert [row.line for row in manifest.bad_rows] == [6, 7, 8, 10, 12]
     reasons = [row.reason for row in manifest.bad_rows]
-    assert reasons[:3] == [
-        "language: 'english' is not a language code such as en",
+    assert reasons[0].startswith("language: 'english' is no language that can be transcribed; it is one of af, am, ")
+    assert reasons[1:3] == [
         "uri: is missing",
         "2 fields more than the header has",
     ]
     assert all(reason.startswith("not valid csv: ") for reason in reasons[3:])
 
 
-def test_columns_that_no_manifest_has_are_named(tmp_path: Path) -> None:
+def test_other_columns_are_kept_as_metadata(tmp_path: Path) -> None:
     manifest = read(tmp_path, "m.csv", "title,uri\nmine,https://host/1.mp4\n,https://host/2.mp4\n")
-    assert uris(manifest) == ["https://host/2.mp4"]
-    assert manifest.bad_rows == [BadRow(2, "title: is not a column of a manifest (uri, language, priority)")]
+    assert uris(manifest) == ["https://host/1.mp4", "https://host/2.mp4"]
+    assert [each.metadata for each in manifest.submissions] == [{"title": "mine"}, None]
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_a_jsonl_names_every_bad_row_by_its_line(tmp_path: Path) -> None:
     ]
     manifest = read(tmp_path, "m.jsonl", "\r\n".join(lines))
     assert manifest.submissions == [
-        Submission(uri="https://host/1.mp4"),
-        Submission(uri=strange, language="de"),
-        Submission(uri="https://host/3.mp4"),
+        DetailedSubmission(uri="https://host/1.mp4"),
+        DetailedSubmission(uri=strange, language="de"),
+        DetailedSubmission(uri="https://host/2.mp4", metadata={"title": "x"}),
+        DetailedSubmission(uri="https://host/3.mp4"),
     ]
-    assert [row.line for row in manifest.bad_rows] == [4, 5, 6, 7, 8, 9, 10]
+    assert [row.line for row in manifest.bad_rows] == [4, 5, 6, 7, 8, 9]
     reasons = [row.reason for row in manifest.bad_rows]
     assert reasons[0].startswith("not valid JSON: ")
     assert reasons[1:3] == ["not a JSON object", "uri: is missing"]
     assert all(reason.startswith("uri: ") for reason in reasons[3:6])
-    assert reasons[6] == "title: is not a column of a manifest (uri, language, priority)"
 
 
 def test_an_empty_jsonl_is_an_empty_manifest(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_what_failed_is_listed_with_its_reason_and_tried_again_once_mended(
     assert row["id"] not in {entry["id"] for entry in heimdex.json("quarantine", "--stage", "indexing")}
     video.write_bytes(clips()[0].read_bytes())
     retried = heimdex.run("retry", row["id"])
-    assert (retried.returncode, retried.stdout) == (0, "1 videos wait again\n")
+    assert (retried.returncode, retried.stdout) == (0, "1 video waits again\n")
     assert settled(cluster_pool, row["id"])["status"] == "READY"
     assert row["id"] not in {entry["id"] for entry in heimdex.json("quarantine")}
     refused = heimdex.run("retry", row["id"])
@@ -47,10 +47,10 @@ def test_what_failed_is_listed_with_its_reason_and_tried_again_once_mended(
 
 
 def test_a_cancelled_video_is_left_alone_until_it_is_tried_again(heimdex: CommandLine, cluster_pool: Pool) -> None:
-    rows = heimdex.json("submit", *[str(clip) for clip in clips() * 2])
+    rows = heimdex.json("submit", "--again", *[str(clip) for clip in clips() * 2])
     last = rows[-1]["id"]
     cancelled = heimdex.run("cancel", last)
-    assert (cancelled.returncode, cancelled.stdout) == (0, "cancelled 1 videos\n")
+    assert (cancelled.returncode, cancelled.stdout) == (0, "cancelled 1 video\n")
     assert {settled(cluster_pool, row["id"])["status"] for row in rows[:-1]} == {"READY"}
     result = settled(cluster_pool, last)
     assert (result["status"], result["scenes"]) == ("CANCELLED", 0)

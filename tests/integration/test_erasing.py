@@ -195,7 +195,7 @@ def test_videos_of_another_system_are_left_to_it(erase: Command, pool: Pool) -> 
         connection.execute("DELETE FROM video_processing WHERE video_id = %s", (waiting,))
     done = erase(ALICE, "--yes")
     assert done.returncode == 1
-    assert "1 videos stay, since another system has them in work" in done.stderr
+    assert "1 video stays, since another system has them in work" in done.stderr
 
 
 def test_erasing_leaves_the_files_of_another_systems_work(erase: Command, pool: Pool, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ NOWHERE = UUID(int=0xDEAD)
 NEEDS_RAY = {
     "up": "starts a cluster",
     "down": "ends a cluster",
+    "env": "describes a cluster that is up",
     "process": "starts a cluster; test_existing_processing has the way of a video",
     "demo": "starts a cluster on a database of its own",
 }
@@ -121,7 +122,7 @@ CASES: dict[str, list[Case]] = {
     "db programs": [Case("db programs", says=("bin",))],
     "status": [Case("status"), Case("status --json", says=("{",))],
     "submit": [
-        Case("submit s3://ours/new.mp4", says=("submitted 1 videos",), adds=(("videos", 1),)),
+        Case("submit s3://ours/new.mp4", says=("submitted 1 video",), adds=(("videos", 1),)),
         Case("submit s3://ours/new.mp4 --json", says=('"PENDING"',), adds=(("videos", 1),)),
         Case("submit s3://ours/new.mp4", 2, ("knows no owner",), owner=STRANGER),
     ],
@@ -144,13 +145,13 @@ CASES: dict[str, list[Case]] = {
         Case("quarantine --stage metadata", says=("8 videos failed",)),
     ],
     "cancel": [
-        changes("cancel {}", own(WAITING[0]), "cancelled 1 videos"),
+        changes("cancel {}", own(WAITING[0]), "cancelled 1 video"),
         Case(f"cancel {clip(12)} {clip(5)} {clip(10)}", 1, ("cancelled 0 videos", "not cancelled")),
     ],
     "retry": [
-        changes("retry {}", own(FAILED[0]), "1 videos wait again"),
-        changes("retry {}", own(CANCELLED[0]), "1 videos wait again"),
-        changes("retry {}", clip(23), "1 videos wait again"),
+        changes("retry {}", own(FAILED[0]), "1 video waits again"),
+        changes("retry {}", own(CANCELLED[0]), "1 video waits again"),
+        changes("retry {}", clip(23), "1 video waits again"),
         Case(f"retry {clip(12)} {clip(5)}", 1, ("0 videos wait again",)),
         Case(
             "retry --stage metadata",
@@ -160,13 +161,13 @@ CASES: dict[str, list[Case]] = {
         ),
     ],
     "reprocess": [
-        changes("reprocess {} --language de", own(FINISHED[0]), "1 videos wait"),
-        changes("reprocess {}", clip(18), "1 videos wait"),
+        changes("reprocess {} --language de", own(FINISHED[0]), "1 video waits"),
+        changes("reprocess {}", clip(18), "1 video waits"),
         Case(f"reprocess {clip(12)} {clip(5)} {NOWHERE}", 1, ("0 videos wait", "not queued")),
     ],
     "forget": [
         *(
-            Case(f"forget {number} --yes", 0, ("1 videos are forgotten",), written=FORGOTTEN, of=(number,), scenes=True)
+            Case(f"forget {number} --yes", 0, ("1 video is forgotten",), written=FORGOTTEN, of=(number,), scenes=True)
             for number in (clip(14), clip(30), own(FINISHED[1]))
         ),
         Case(f"forget {clip(5)} --yes", 1, ("another system has it in work",), owner=UUID(int=0xA1)),
@@ -174,7 +175,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             f"forget {CARA}/clip-34.mp4 --yes --with-file",
             0,
-            ("1 videos are forgotten",),
+            ("1 video is forgotten",),
             written=FORGOTTEN | {"storage_path"},
             of=(clip(34),),
             scenes=True,

@@ -72,7 +72,7 @@ def test_with_file_removes_the_file_and_what_says_where_it_was(forget: Command, 
     file.touch()
     (video,) = submit(pool, OWNER, [Submission(uri=str(file))])
     done = forget(str(file), "--with-file", "--yes")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1 videos are forgotten\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 video is forgotten\n", "")
     assert not file.exists()
     assert only(pool, "SELECT storage_path FROM videos WHERE id = %s", video)["storage_path"] == ""
 
@@ -126,7 +126,7 @@ def test_what_another_system_has_in_work_is_named(forget: Command, pool: Pool) -
         connection.execute("DELETE FROM video_processing WHERE video_id = ANY (%s)", (others,))
         connection.execute("UPDATE videos SET status = 'PROCESSING' WHERE id = %s", (others[0],))
     done = forget("s3://bucket/0.mp4", "s3://bucket/1.mp4", "s3://bucket/2.mp4", "--yes")
-    assert (done.returncode, done.stdout) == (1, f"1 videos are forgotten{STAY}\n")
+    assert (done.returncode, done.stdout) == (1, f"1 video is forgotten{STAY}\n")
     for number, other in enumerate(others, 1):
         assert f"another system has it in work: s3://bucket/{number}.mp4 ({other})" in done.stderr
     assert forgotten(pool) == 1

@@ -118,7 +118,7 @@ def test_postgres_is_its_own_index(heimdex: Heimdex, pool: Pool) -> None:
     status = json.loads(heimdex("index", "status", "--json").stdout)
     assert status["engine"] == "Postgres"
     assert [(table["by"], table["dimensions"]) for table in status["vectors"]] == [("meaning", 384), ("picture", 512)]
-    assert heimdex("index", "verify").stdout.startswith(b"Postgres: 1 scenes compared, 0 differences")
+    assert heimdex("index", "verify").stdout.startswith(b"Postgres: 1 scene compared, 0 differences")
     with pool.connection() as connection:
         connection.execute("UPDATE video_scenes SET text_index = NULL")
     assert heimdex("index", "verify").returncode == 1

@@ -101,6 +101,6 @@ def test_reprocess_command_names_what_it_leaves(heimdex: Heimdex, pool: Pool) ->
     video_id, other = ready(pool), uuid4()
     done = heimdex("reprocess", str(video_id), str(other), "--language", "de")
     assert done.returncode == 1
-    assert done.stdout.decode().splitlines()[0] == "1 videos wait to be processed again"
+    assert done.stdout.decode().splitlines()[0] == "1 video waits to be processed again"
     assert str(other) in done.stdout.decode()
     assert heimdex("reprocess", str(video_id), "--language", "deutsch").returncode == 2

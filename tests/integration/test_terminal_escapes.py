@@ -29,7 +29,7 @@ from cluster.store.videos.scenes import SceneStore
 from tests.support.queued_videos import OWNER, begin, finish, transcript
 
 NASTY = "a\x1b[2J\x1b]0;t\x07\x9b31m\x7f\r\u202e\u2066\u200f\u2028[red]b"
-WITHOUT = {"up", "down", "process", "demo", "reembed"}
+WITHOUT = {"up", "down", "env", "process", "demo", "reembed"}
 """They start a cluster; what they print is below, by the functions that print it."""
 
 

@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Dense
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from cluster.models.bundled import bundled_vision_directory
-from cluster.models.text import model_directory
+from cluster.models.text_files import model_directory
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 SIGLIP_PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}

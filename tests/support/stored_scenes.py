@@ -19,7 +19,8 @@ from cluster.contracts.videos import Submission
 from cluster.demo import clips, truth
 from cluster.models.bundled import bundled_vision_directory
 from cluster.models.labels import load_labels
-from cluster.models.text import load_text_model, model_directory
+from cluster.models.text import load_text_model
+from cluster.models.text_files import model_directory
 from cluster.models.vision import load_vision_model
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.submissions import submit

@@ -28,7 +28,7 @@ def test_a_scene_shows_its_picture_its_words_and_why_it_was_found(tmp_path: Path
         SearchResults("tide & moon", [hit("low <tide> now", picture.as_uri(), ((4, 10),))], 3),
         ScenePictures(str(tmp_path)),
     )
-    assert "“tide &amp; moon”: 1 scenes" in page
+    assert "“tide &amp; moon”: 1 scene" in page
     assert "low <mark>&lt;tide&gt;</mark> now" in page
     assert "a&lt;b&gt;.mp4" in page
     assert "1:01.0–1:02.5" in page

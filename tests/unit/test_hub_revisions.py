@@ -26,7 +26,8 @@ ASK = {
         "from cluster.models.speech import model_directory as f;show = lambda n: (f(n) / 'model.bin').read_text()"
     ),
     "text": (
-        "from cluster.models.text import model_directory as f;show = lambda n: (f(n) / 'model.safetensors').read_text()"
+        "from cluster.models.text_files import model_directory as f;"
+        "show = lambda n: (f(n) / 'model.safetensors').read_text()"
     ),
     "vision": (
         "from cluster.models.vision import _architecture_source as f;"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.settings import SECRETS, Settings, load_settings
+from cluster.settings import SECRETS, Settings, as_environment, load_settings
 
 USERS = [uuid.UUID(int=1), uuid.UUID(int=2)]
 
@@ -218,3 +218,39 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"HEIMDEX_DATA_DIR: .*file/data/owner_id"):
         load_settings(data_dir=tmp_path / "file" / "data").resolved_owner_id  # noqa: B018
+
+
+MODELS = ("whisper_model", "clip_model", "text_model")
+
+
+def models(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str | None]:
+    for name, value in {"HEIMDEX_MODELS": "bundled", **variables}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    return [getattr(settings, name) for name in MODELS]
+
+
+def test_models_bundled_sets_all_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models(monkeypatch) == ["bundled"] * 3
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_models_bundled_leaves_what_is_set(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
+    expected: list[str | None] = ["bundled"] * 3
+    expected[position] = "mine"
+    assert models(monkeypatch, **{f"HEIMDEX_{MODELS[position].upper()}": "mine"}) == expected
+
+
+def test_models_bundled_weights_alone_keep_their_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models(monkeypatch, HEIMDEX_CLIP_PRETRAINED="openai") == ["bundled", None, "bundled"]
+
+
+def test_models_bundled_travels_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEIMDEX_MODELS", "bundled")
+    monkeypatch.setenv("HEIMDEX_TEXT_MODEL", "mine")
+    environment = as_environment(load_settings())
+    assert [environment[f"HEIMDEX_{name.upper()}"] for name in MODELS] == ["bundled", "bundled", "mine"]
+
+
+def test_models_other_than_bundled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "'bundled'" in refused(monkeypatch, "HEIMDEX_MODELS", "small")

@@ -8,7 +8,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from actors.stages.languages import language_key
+from cluster.contracts.languages import language_key
 from tests.support.heard_tracks import heard_track, probe
 from tests.support.media_files import Shot
 from tests.support.reported import reported

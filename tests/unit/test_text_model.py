@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cluster.contracts.errors import ConfigurationError
-from cluster.models.text import E5_PROMPTS, Prompts, TextModel, load_text_model, model_directory, prompts_of
+from cluster.models.text import E5_PROMPTS, Prompts, TextModel, load_text_model, prompts_of
+from cluster.models.text_files import model_directory
 from tests.support.made_models import set_prompts, text_model_of
 from tests.support.vector_lengths import MEANING_DIM
 

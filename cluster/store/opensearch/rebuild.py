@@ -15,6 +15,7 @@ from uuid import UUID
 
 from opensearchpy import OpenSearch
 
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import EngineAddress, ModelKeys
 from cluster.store.index.outbox import SearchChanges, page_of_videos
@@ -43,7 +44,7 @@ def throttled_progress(say: Callable[[str], None]) -> Progress:
         nonlocal said_s
         if copied == total or time.monotonic() - said_s >= SAY_EVERY_S:
             said_s = time.monotonic()
-            say(f"building the search index: {copied} of {total} videos")
+            say(f"building the search index: {copied} of {counted(total, 'video')}")
 
     return tell
 

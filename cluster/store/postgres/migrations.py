@@ -17,6 +17,7 @@ import psycopg
 from psycopg import Connection, errors
 from psycopg.rows import DictRow
 
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
 from cluster.store.postgres.connections import advisory_lock, connect, is_connection_lost
 
@@ -89,7 +90,9 @@ def refuse_unmigrated(url: str) -> None:
     """For what only reads. Raises ConfigurationError when migrations are pending, and as :func:`apply_migrations`."""
     pending = pending_migrations(url)
     if pending:
-        raise ConfigurationError(f"the database lacks {len(pending)} migrations: run `heimdex migrate` first")
+        raise ConfigurationError(
+            f"the database lacks {counted(len(pending), 'migration')}: run `heimdex migrate` first"
+        )
 
 
 def apply_migrations(url: str) -> list[Migration]:

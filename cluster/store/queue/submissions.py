@@ -13,13 +13,14 @@ from uuid import UUID
 
 from psycopg import Connection, errors
 from psycopg.rows import DictRow, class_row
+from psycopg.types.json import Jsonb
 
 from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
 from cluster.contracts.errors import RefusedByDatabase, SubmissionChanged
 from cluster.contracts.quotas import NO_LIMITS, SubmissionLimits
 from cluster.contracts.stages import Stage
 from cluster.contracts.uris import filename_of, shown, video_name
-from cluster.contracts.videos import PRIORITY_STEP_S, Origin, Submission
+from cluster.contracts.videos import PRIORITY_STEP_S, DetailedSubmission, Origin, Submission
 from cluster.security.redaction import redacted_beginning
 from cluster.store.postgres.audit_log import Trail
 from cluster.store.postgres.bounded_texts import ERROR_MESSAGE, FILENAME, PLACE, STAGE
@@ -37,8 +38,9 @@ _SUBMIT = """
 WITH submitted AS MATERIALIZED (
     SELECT row.*, moment, moment + position * interval '1 microsecond' AS queued_at
     FROM (SELECT clock_timestamp() AS moment) AS clock,
-         unnest(%(ids)s::uuid[], %(uris)s::text[], %(filenames)s::text[], %(languages)s::text[], %(priorities)s::int[])
-             WITH ORDINALITY AS row (id, uri, filename, language, priority, position)
+         unnest(%(ids)s::uuid[], %(uris)s::text[], %(filenames)s::text[], %(languages)s::text[], %(priorities)s::int[],
+                %(metadata)s::jsonb[], %(content_marks)s::text[])
+             WITH ORDINALITY AS row (id, uri, filename, language, priority, metadata, content_mark, position)
 ), added AS (
     INSERT INTO videos (id, owner_id, storage_path, filename, status, processing_stage, queued_at)
     SELECT id, %(owner)s, uri, filename, 'PENDING', 'queued', queued_at FROM submitted ORDER BY position
@@ -47,8 +49,9 @@ WITH submitted AS MATERIALIZED (
 ), counted AS (
     INSERT INTO owner_requests (owner_id, video_id, kind) SELECT %(owner)s, id, 'submission' FROM added
 )
-INSERT INTO video_processing (video_id, owner_id, uri, origin, language, priority, due_at, available_at)
-SELECT id, %(owner)s, uri, %(origin)s, language, priority,
+INSERT INTO video_processing
+    (video_id, owner_id, uri, origin, language, priority, metadata, content_mark, due_at, available_at)
+SELECT id, %(owner)s, uri, %(origin)s, language, priority, metadata, content_mark,
        queued_at - make_interval(secs => priority * %(step_s)s), moment
 FROM submitted JOIN added USING (id)
 """
@@ -176,6 +179,7 @@ def _enqueue(connection: Connection[DictRow], parameters: dict[str, Any]) -> Non
 
 
 def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUID]) -> dict[str, Any]:
+    details = [submission if isinstance(submission, DetailedSubmission) else None for submission in submissions]
     return {
         "owner": owner_id,
         "origin": Origin.COMMAND,
@@ -183,6 +187,8 @@ def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUI
         "uris": [submission.uri for submission in submissions],
         "filenames": [filename_of(submission.uri) for submission in submissions],
         "languages": [submission.language for submission in submissions],
+        "metadata": [Jsonb(detail.metadata) if detail and detail.metadata else None for detail in details],
+        "content_marks": [detail.content_mark if detail else None for detail in details],
         "priorities": [submission.priority for submission in submissions],
         "step_s": PRIORITY_STEP_S,
     }

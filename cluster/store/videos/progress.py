@@ -7,7 +7,7 @@ from uuid import UUID
 
 from cluster.contracts.uris import shown, video_name
 from cluster.contracts.videos import SETTLED, VideoStatus
-from cluster.security.redaction import redacted_beginning
+from cluster.security.redaction import redacted, redacted_beginning
 from cluster.store.postgres.bounded_texts import ERROR_MESSAGE, FILENAME, PLACE, STAGE
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.plausible_times import PROCESSING_MS, QUEUE_MS, RTF, plausible
@@ -97,7 +97,8 @@ def read_results(pool: Pool, ids: Sequence[UUID]) -> list[dict[str, Any]]:
                    v.processing_duration_ms AS processing_ms,
                    {RTF} AS rtf,
                    (SELECT count(*) FROM video_scenes WHERE video_id = v.id) AS scenes,
-                   coalesce(t.word_count, 0) AS words, coalesce(p.warnings, '[]') AS warnings
+                   coalesce(t.word_count, 0) AS words, coalesce(p.warnings, '[]') AS warnings,
+                   p.metadata
             FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, position)
             JOIN videos AS v ON v.id = asked.id
             LEFT JOIN video_processing AS p ON p.video_id = v.id
@@ -118,11 +119,23 @@ def _result(row: dict[str, Any], runs: Sequence[StageRun]) -> dict[str, Any]:
         **row,
         "id": str(row["id"]),
         "uri": shown(row["uri"]),
+        "metadata": _metadata(row["metadata"]),
         "error_message": redacted_beginning(row["error_message"]),
         "wait_ms": None if run_ms is None else row["processing_ms"] - run_ms,
         "run_ms": run_ms,
         "stages": stages,
     }
+
+
+def _metadata(metadata: Any) -> Any:
+    """What a manifest said of the video, without what may be secret in the URLs of it; None: nothing."""
+    if isinstance(metadata, str):
+        return redacted(metadata)
+    if isinstance(metadata, list):
+        return [_metadata(value) for value in metadata]
+    if isinstance(metadata, dict):
+        return {name: _metadata(value) for name, value in metadata.items()}
+    return metadata
 
 
 def count_by_status(pool: Pool) -> dict[str, int]:

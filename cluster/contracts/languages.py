@@ -1,7 +1,22 @@
 """Languages as files and people name them, made comparable: ISO 639-1, and 639-2 in both of its forms.
 
-Files say ``ger``, ``deu``, ``de`` or ``de-AT`` for one language (https://www.loc.gov/standards/iso639-2).
+Files say ``ger``, ``deu``, ``de`` or ``de-AT`` for one language (https://www.loc.gov/standards/iso639-2). Those that
+can be asked for are Whisper's.
 """
+
+import itertools
+import re
+
+_CODES = """
+    af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id is
+    it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd si sk sl
+    sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo yue zh
+"""
+SPOKEN = tuple(_CODES.split())
+"""The codes of the languages that multilingual Whisper models know."""
+
+_REGION = "([-_][A-Za-z0-9]{2,8})*"
+_WRITTEN = re.compile(f"[A-Za-z]{{2,3}}{_REGION}")
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -47,3 +62,34 @@ def language_key(code: str | None) -> str | None:
 def primary_code(code: str | None) -> str:
     """A code without its region, in lower case: of ``de-AT`` and ``DE_at``, ``de``."""
     return (code or "").replace("_", "-").split("-")[0].strip().lower()
+
+
+def language_code(written: str) -> str:
+    """The code in ``SPOKEN`` of a language as people write it: ``en-US``, ``EN``, ``eng`` and ``en`` are ``en``.
+
+    Raises:
+        ValueError: it is none of them; the message lists what is accepted, and does not repeat what may be a secret.
+    """
+    primary = primary_code(written) if _WRITTEN.fullmatch(written.strip()) else ""
+    code = primary if primary in SPOKEN else _BY_KEY.get(language_key(primary) or "")
+    if code is None:
+        raise ValueError(f"no language that can be transcribed; it is one of {', '.join(SPOKEN)}")
+    return code
+
+
+_BY_KEY = {str(language_key(code)): code for code in SPOKEN}
+
+
+def language_pattern() -> str:
+    """What the codes in ``SPOKEN`` look like in any case, with or without a region, for descriptions in JSON Schema."""
+    ends = itertools.groupby(sorted(SPOKEN), key=lambda code: (code[:-1], len(code)))
+    codes = (_any_case(start) + f"[{''.join(map(_any_case_class, group))}]" for (start, _), group in ends)
+    return f"^({'|'.join(codes)}){_REGION}$"
+
+
+def _any_case(letters: str) -> str:
+    return "".join(f"[{letter.upper()}{letter}]" for letter in letters)
+
+
+def _any_case_class(code: str) -> str:
+    return f"{code[-1].upper()}{code[-1]}"
