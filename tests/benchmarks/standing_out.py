@@ -149,9 +149,9 @@ _HEAD = """# When a scene stands out
 The demo's scenes alone, and among so many sentences of the documentation of Python's library; the bundled models (the
 sentence model is all-MiniLM-L6-v2). Cosine and deviations are of the nearest scene in the list of meanings: the cosine,
 and how many standard deviations it is above the list's mean (5 % / median / 95 % of the queries). The shares are of the
-queries for which a scene stands out: in meanings from {least} deviations and a cosine of {floor.of_all}, in a full list
+queries with a clear match: in meanings from {least} deviations and a cosine of {floor.of_all}, in a full list
 (the nearest 100 of more) of {floor.of_full}; by a model without floors, as other sentence models and all pictures are
-judged, from {least} deviations, in a full list {full}. Words, which stand out wherever they fit, are left out.
+judged, from {least} deviations, in a full list {full}. Words, which are clear wherever they fit, are left out.
 
 | scenes | asked | queries | cosine | deviations | by meaning | without floors | by picture | by either |
 |---:|---|---:|---|---|---:|---:|---:|---:|"""
