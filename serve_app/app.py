@@ -25,8 +25,9 @@ from cluster.contracts.search import EngineAddress
 from cluster.contracts.uri_prefixes import HttpRules
 from cluster.files.fetch_limits import http_rules
 from cluster.search.active_models import ModelName
+from cluster.search.fusion import Weights
 from cluster.search.query_models import ModelLoaders, QueryModels
-from cluster.search.service import SearchService, Weights
+from cluster.search.service import SearchService
 from cluster.security.audit_lines import audit_to_stderr
 from cluster.security.log_output import LogConfig, set_up_logging
 from cluster.security.private_files import set_private_umask

@@ -9,7 +9,6 @@ tokens are, and on which routes, is ``guards``'.
 import base64
 import json
 import re
-import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -19,13 +18,12 @@ import jwt
 
 from cluster.contracts.channels import is_protected
 from cluster.contracts.errors import ConfigurationError
+from serve_app.development_tokens import AUDIENCE, SHARED_SECRET_ALGORITHM
 from serve_app.error_responses import Unauthorized
 from serve_app.public_keys import PublicKeys
 
-AUDIENCE = "authenticated"
 ANONYMOUS_ROLE = "anon"
 """The role of Supabase's public key, which every page carries."""
-SHARED_SECRET_ALGORITHM = "HS256"
 PUBLIC_KEY_ALGORITHMS = ("ES256", "RS256")
 LEEWAY = timedelta(seconds=5)
 """Largest difference between this machine's clock and the issuer's."""
@@ -205,17 +203,3 @@ def _uuid(sub: str) -> UUID:
     if user_id is None or str(user_id) != sub.lower():
         raise Unauthorized("The token's 'sub' is not a UUID.")
     return user_id
-
-
-def mint_token(secret: str, sub: UUID, lifetime: timedelta, issuer: str | None = None) -> str:
-    """A token for ``sub``, signed with the shared secret, valid from now for ``lifetime``."""
-    now = int(time.time())
-    claims = {
-        "sub": str(sub),
-        "aud": AUDIENCE,
-        "role": AUDIENCE,
-        "iat": now,
-        "exp": now + int(lifetime.total_seconds()),
-        **({} if issuer is None else {"iss": issuer}),
-    }
-    return jwt.encode(claims, secret, algorithm=SHARED_SECRET_ALGORITHM)

@@ -52,6 +52,8 @@ def contact_sheet(results: SearchResults, pictures: ScenePictures) -> str:
     title = f"{asked}: {counted(len(results.hits), 'scene')}"
     if results.corrected is not None:
         title += f", searched as “{results.corrected}”"
+    if results.hits and not results.stands_out:
+        title += "; no clear match, these are only the nearest"
     scenes = "\n".join(_scene(number, hit, pictures) for number, hit in enumerate(results.hits, 1))
     return _PAGE.format(title=escape(title), scenes=scenes or "<p>Nothing was found.</p>")
 

@@ -2,30 +2,23 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from cluster.cli.erasure import erase
 from cluster.cli.terminal import out, say
 from cluster.contracts.counts import counted
 from cluster.contracts.errors import InvalidVideo, TransientFailure
 from cluster.contracts.uris import expand, shown
 from cluster.contracts.videos import Origin
-from cluster.files.fetch_limits import fetch_limits
-from cluster.files.origins import limits_for
-from cluster.files.scene_pictures import ScenePictures
-from cluster.files.storage import FetchLimits
-from cluster.files.stored_files import remove_file
 from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
-from cluster.store.opensearch.client import open_client
-from cluster.store.opensearch.sync import IndexFollower
 from cluster.store.postgres.connections import Pool, open_pool
-from cluster.store.videos.deletion import ForgottenPictures, OwnVideo, find_own
-from cluster.store.videos.deletion import forget as forget_videos
-from cluster.store.videos.erasing import count_data
+
+if TYPE_CHECKING:  # files and scenes bring numpy and fsspec along: no other command should wait for their import
+    from cluster.files.storage import FetchLimits
+    from cluster.store.videos.deletion import OwnVideo
 
 
 def forget(
@@ -56,6 +49,9 @@ def forget(
 
 
 def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) -> None:
+    from cluster.cli.erasure import erase  # here for a quick start of the other commands, as everywhere below
+    from cluster.store.videos.erasing import count_data
+
     with launch.open_database_as_owner(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
         found = count_data(pool, owner_id)
         if not yes:
@@ -76,6 +72,9 @@ def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) ->
 
 
 def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool) -> None:
+    from cluster.files.fetch_limits import fetch_limits
+    from cluster.store.videos.deletion import forget as forget_videos
+
     with launch.open_database_as_owner(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
         found = _found(pool, settings.resolved_owner_id, videos)
         if not found:
@@ -98,7 +97,9 @@ def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool
     _report(forgotten, found, with_file)
 
 
-def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> list[OwnVideo]:
+def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> "list[OwnVideo]":
+    from cluster.store.videos.deletion import find_own
+
     ids: list[UUID] = []
     for video in videos:
         with suppress(ValueError):
@@ -106,11 +107,14 @@ def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> list[OwnVideo]:
     return find_own(pool, owner_id, ids, [*videos, *expand(videos)])
 
 
-def _without_file(videos: Sequence[OwnVideo], limits: FetchLimits, owner_id: UUID) -> list[OwnVideo]:
+def _without_file(videos: "Sequence[OwnVideo]", limits: "FetchLimits", owner_id: UUID) -> "list[OwnVideo]":
     """Remove the videos' files; returns those videos that may be forgotten now, and says why others may not.
 
     What would not be fetched for such a submission is not removed for it either.
     """
+    from cluster.files.origins import limits_for
+    from cluster.files.stored_files import remove_file
+
     removed = []
     for video in videos:
         if video.shared:
@@ -127,6 +131,11 @@ def _without_file(videos: Sequence[OwnVideo], limits: FetchLimits, owner_id: UUI
 
 
 def _remove_pictures(pool: Pool, settings: Settings, forgotten: Sequence[UUID]) -> None:
+    from cluster.files.scene_pictures import ScenePictures
+    from cluster.store.opensearch.client import open_client
+    from cluster.store.opensearch.sync import IndexFollower
+    from cluster.store.videos.deletion import ForgottenPictures
+
     pictures, due = ScenePictures(settings.resolved_scenes_url), ForgottenPictures(pool)
     for video_id in forgotten:
         pictures.remove(video_id)
@@ -135,7 +144,7 @@ def _remove_pictures(pool: Pool, settings: Settings, forgotten: Sequence[UUID]) 
         IndexFollower(pool, open_client(settings.search_engine)).follow_all(forgotten)
 
 
-def _report(forgotten: Sequence[UUID], found: Sequence[OwnVideo], with_file: bool) -> None:
+def _report(forgotten: Sequence[UUID], found: "Sequence[OwnVideo]", with_file: bool) -> None:
     """What was done and what was not. Exit status 1 when a video is left."""
     if forgotten:
         files = "" if with_file else "; their files stay where they are (--with-file removes them)"

@@ -2,27 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cluster.cli.terminal import error_console, out, out_json, result_console
 from cluster.contracts.counts import counted
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import ModelKeys
 from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
-from cluster.store.index.model_registry import SearchModels
-from cluster.store.index.outbox import SearchChanges
-from cluster.store.index.vector_tables import described_tables
-from cluster.store.opensearch.client import open_client
-from cluster.store.opensearch.rebuild import SearchIndexes
-from cluster.store.opensearch.sync import FollowedIndex, IndexFollower
-from cluster.store.opensearch.verify import IndexCheck, Verdict
 from cluster.store.postgres.connections import Pool, open_pool
-from cluster.store.search.postgres_check import PostgresCheck
+
+if TYPE_CHECKING:  # indexes bring numpy along: no other command should wait for its import
+    from rich.progress import Progress
+
+    from cluster.store.opensearch.verify import Verdict
 
 app = typer.Typer(no_args_is_help=True, help="What finds the scenes: Postgres, or the OpenSearch beside it.")
 
@@ -65,6 +60,11 @@ def verify(
 @app.command()
 def rebuild() -> None:
     """Build the index again. Searches are answered meanwhile: by the old one until the new one is complete."""
+    from cluster.store.index.model_registry import SearchModels  # here for a quick start of the other commands
+    from cluster.store.opensearch.client import open_client
+    from cluster.store.opensearch.rebuild import SearchIndexes
+    from cluster.store.search.postgres_check import PostgresCheck
+
     settings = load_settings()
     with _opened(settings) as (pool, url):
         if settings.search_engine is None:
@@ -87,13 +87,21 @@ def _opened(settings: Settings) -> Iterator[tuple[Pool, str]]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[tuple[Progress, Any]]:
+def _progress(what: str) -> "Iterator[tuple[Progress, Any]]":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=error_console(), transient=True) as bar:
         yield bar, bar.add_task(what, total=None)
 
 
 def _status(settings: Settings, pool: Pool, url: str) -> dict[str, Any]:
+    from cluster.store.index.model_registry import SearchModels
+    from cluster.store.index.outbox import SearchChanges
+    from cluster.store.index.vector_tables import described_tables
+    from cluster.store.opensearch.client import open_client
+    from cluster.store.opensearch.rebuild import SearchIndexes
+
     active = SearchModels(pool).active()
     fields: dict[str, Any] = {
         "engine": "Postgres" if settings.search_engine is None else f"OpenSearch at {settings.search_engine.url}",
@@ -114,8 +122,12 @@ def _status(settings: Settings, pool: Pool, url: str) -> dict[str, Any]:
     }
 
 
-def _verify(settings: Settings, pool: Pool, url: str, repair: bool) -> list[tuple[str, Verdict]]:
+def _verify(settings: Settings, pool: Pool, url: str, repair: bool) -> "list[tuple[str, Verdict]]":
     """The verdict of each index that is searched; after a repair, the one that it led to."""
+    from cluster.store.opensearch.client import open_client
+    from cluster.store.opensearch.rebuild import SearchIndexes
+    from cluster.store.search.postgres_check import PostgresCheck
+
     if settings.search_engine is None:
         with _progress("scenes") as (bar, task):
             check = PostgresCheck(pool, url)
@@ -131,7 +143,11 @@ def _verify(settings: Settings, pool: Pool, url: str, repair: bool) -> list[tupl
     return [(row["name"], _verify_one(pool, client, row, repair)) for row in rows]
 
 
-def _verify_one(pool: Pool, client: Any, row: dict[str, Any], repair: bool) -> Verdict:
+def _verify_one(pool: Pool, client: Any, row: dict[str, Any], repair: bool) -> "Verdict":
+    from cluster.contracts.search import ModelKeys
+    from cluster.store.opensearch.sync import FollowedIndex, IndexFollower
+    from cluster.store.opensearch.verify import IndexCheck
+
     index = FollowedIndex(row["name"], ModelKeys(row["vision_model"], row["text_model"]))
     check = IndexCheck(pool, client, index)
     with _progress("scenes") as (bar, task):
@@ -142,7 +158,7 @@ def _verify_one(pool: Pool, client: Any, row: dict[str, Any], repair: bool) -> V
     return verdict
 
 
-def _verdict_as_json(name: str, verdict: Verdict) -> dict[str, Any]:
+def _verdict_as_json(name: str, verdict: "Verdict") -> dict[str, Any]:
     return {
         "index": name,
         "compared": verdict.compared,
@@ -153,7 +169,7 @@ def _verdict_as_json(name: str, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _show(name: str, verdict: Verdict) -> None:
+def _show(name: str, verdict: "Verdict") -> None:
     differences = counted(verdict.differences, "difference")
     counts = ", ".join(f"{count} {kind}" for kind, count in verdict.by_kind().items())
     out(f"{name}: {counted(verdict.compared, 'scene')} compared, {differences} ({counts})")

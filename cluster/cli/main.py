@@ -254,7 +254,7 @@ def token(
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 1,
 ) -> None:
     """Print a development token, signed with the HS256 secret; it lives no longer than HEIMDEX_JWT_MAX_LIFETIME_S."""
-    from serve_app.auth import mint_token
+    from serve_app.development_tokens import mint_token
 
     settings = load_settings()
     secret = settings.resolved_jwt_secret

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,18 +18,17 @@ from cluster.contracts.counts import counted
 from cluster.contracts.database_url import DatabaseRole
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import Retriever
-from cluster.reembed.run import STATEMENT_TIMEOUT_S, Outcome, ReembedRequest, configured_models, reembed
 from cluster.runtime import launch
 from cluster.runtime.ray_driver import RAY_NAMESPACE, RayPlace, connected, ray_of_this_process
-from cluster.search.active_models import ModelName
 from cluster.security.private_files import open_log, set_private_umask
 from cluster.security.visible import guard_output
 from cluster.settings import Settings, load_settings, pretrained_of
-from cluster.store.index.model_registry import SETTINGS, Models, SearchModels, State, changing_alone
-from cluster.store.opensearch.client import open_client
-from cluster.store.opensearch.rebuild import SearchIndexes
 from cluster.store.postgres.connections import open_pool
 from cluster.store.postgres.migrations import refuse_unmigrated
+
+if TYPE_CHECKING:  # vectors bring numpy along: no other command should wait for its import
+    from cluster.reembed.run import Outcome
+    from cluster.store.index.model_registry import Models
 
 SHOWN_FAILURES = 5
 
@@ -71,6 +70,9 @@ def command_in(
 
         Exit status 1: scenes could not be embedded, and nothing was switched.
         """
+        from cluster.reembed.run import ReembedRequest, reembed  # here for a quick start of the other commands
+        from cluster.search.active_models import ModelName
+
         _refuse_mixture(vision, pretrained, text, rollback, drop_old)
         settings = load_settings()
         with open_database(settings, DatabaseRole.MIGRATE if drop_old else DatabaseRole.WORKER) as url:
@@ -114,6 +116,8 @@ def _refuse_mixture(
 
 
 def _roll_back(url: str) -> None:
+    from cluster.store.index.model_registry import SearchModels, changing_alone
+
     with changing_alone(url), open_pool(url, max_size=1, name="heimdex-rollback") as pool:
         out(f"searches are by {_listed(SearchModels(pool).rollback())} again")
 
@@ -124,6 +128,12 @@ def drop_old_vectors(settings: Settings, url: str) -> None:
     Raises:
         ConfigurationError: the settings name one of them.
     """
+    from cluster.reembed.run import STATEMENT_TIMEOUT_S, configured_models
+    from cluster.search.active_models import ModelName
+    from cluster.store.index.model_registry import SETTINGS, SearchModels, State, changing_alone
+    from cluster.store.opensearch.client import open_client
+    from cluster.store.opensearch.rebuild import SearchIndexes
+
     with (
         changing_alone(url),
         open_pool(url, max_size=1, name="heimdex-drop", statement_timeout_s=STATEMENT_TIMEOUT_S) as pool,
@@ -142,8 +152,10 @@ def drop_old_vectors(settings: Settings, url: str) -> None:
         out(f"{models.drop_old()} old vectors were dropped")
 
 
-def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
+def _report(outcome: "Outcome", tell: Callable[[str], None]) -> bool:
     """Say what became of it; whether all is well."""
+    from cluster.store.index.model_registry import SETTINGS
+
     tell(f"{counted(outcome.embedded, 'scene was', 'scenes were')} embedded")
     for scene_id, reason in list(outcome.failures.items())[:SHOWN_FAILURES]:
         say(f"scene {scene_id}: {reason}")
@@ -159,7 +171,7 @@ def _report(outcome: Outcome, tell: Callable[[str], None]) -> bool:
     return not outcome.lacking or bool(outcome.switched)
 
 
-def _listed(models: Models) -> str:
+def _listed(models: "Models") -> str:
     return " and ".join(f"{by} {model.key}" for by, model in models.items())
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -10,7 +10,9 @@ from cluster.cli.terminal import in_markup, result_console, say
 from cluster.contracts.counts import counted
 from cluster.contracts.stages import Stage
 from cluster.contracts.uris import distinct_names, shown, video_name
-from cluster.files.manifest import BadRow
+
+if TYPE_CHECKING:  # it brings numpy and fsspec along, for which `status` should not wait
+    from cluster.files.manifest import BadRow
 
 Result = dict[str, Any]
 """A video as ``cluster.store.videos.progress.read_results`` gives it."""
@@ -111,7 +113,7 @@ def _names(results: Sequence[Result]) -> list[str]:
     )
 
 
-def print_bad_rows(manifest: str, bad_rows: Sequence[BadRow]) -> None:
+def print_bad_rows(manifest: str, bad_rows: "Sequence[BadRow]") -> None:
     """One line per bad manifest row on standard error."""
     for row in bad_rows:
         where = f" (row {row.sheet_row} of the sheet)" if row.sheet_row is not None else ""

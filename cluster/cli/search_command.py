@@ -1,8 +1,10 @@
-"""``heimdex search``: opens the search with its models, and shows what was found."""
+"""``heimdex search``: asks the cluster that is up, or searches with models of its own, and shows what was found."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -12,17 +14,16 @@ from rich.text import Text
 from cluster.cli.terminal import cell, out, out_json, result_console, say
 from cluster.contracts.durations import time_code
 from cluster.contracts.errors import ConfigurationError
-from cluster.contracts.search import Retriever, Scope
-from cluster.files.scene_pictures import ScenePictures
+from cluster.contracts.search import Retriever, Scope, check_terms, parse_words
 from cluster.runtime import launch
-from cluster.search.active_models import ModelName
-from cluster.search.query_models import ModelLoaders, QueryModels
-from cluster.search.query_picture import read_picture
-from cluster.search.service import MAX_QUERY, SceneHit, SearchRequest, SearchResults, SearchService
 from cluster.security.visible import visible
 from cluster.settings import Settings, load_settings
 from cluster.store.postgres.connections import Pool, open_pool
-from cluster.store.search.engines import index_opener
+
+if TYPE_CHECKING:  # the search brings numpy along: no other command should wait for its import
+    from cluster.search.service import SceneHit, SearchRequest, SearchResults, SearchService
+
+BOTH_MODELS = frozenset({Retriever.MEANING, Retriever.PICTURE})
 
 
 def search(
@@ -43,7 +44,14 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Show the scenes' pictures in the browser.")] = False,
 ) -> None:
-    """Find scenes by what was said, by what that means, and by what is to be seen."""
+    """Find scenes by what was said, by what that means, and by what is to be seen.
+
+    The cluster that is up is asked. Where none is, the models that the question needs are loaded first, which takes
+    seconds; `--by words` needs none.
+    """
+    from cluster.cli.running_search import ask_cluster  # here for a quick start of the other commands
+    from cluster.search.service import MAX_QUERY, SearchRequest
+
     if len(text) > MAX_QUERY:
         raise typer.BadParameter(f"a query has at most {MAX_QUERY} characters")
     if not text.strip() and image is None:
@@ -52,18 +60,21 @@ def search(
     request = SearchRequest(
         scope=Scope(owner or settings.resolved_owner_id, since and since.replace(tzinfo=UTC), tuple(tag or ())),
         text=text,
-        picture=None if image is None else _picture(image),
         by=_lists(by),
         limit=limit,
     )
-    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-search") as pool:
-        results = open_search(settings, pool).search(request)
+    data = None if image is None else _read(image)
+    results = ask_cluster(settings, request, data)
+    if results is None:
+        picture = None if data is None else _decoded(image, data)
+        results = _search_alone(settings, replace(request, picture=picture))
     if as_json:
         out_json(hits_as_json(results))
     else:
         show_hits(results)
     if show:
         from cluster.cli.contact_sheet import open_contact_sheet
+        from cluster.files.scene_pictures import ScenePictures
 
         page = open_contact_sheet(results, ScenePictures(settings.resolved_scenes_url))
         say(f"contact sheet: {page}")
@@ -76,23 +87,45 @@ def _lists(by: str) -> frozenset[Retriever]:
         raise typer.BadParameter(f"--by takes {', '.join(Retriever)}, separated by commas") from None
 
 
-def _picture(path: Path) -> Any:
+def _search_alone(settings: Settings, request: "SearchRequest") -> "SearchResults":
+    """Search in this process, by the models that the request needs."""
+    from cluster.search.service import spaces_of
+
+    check_terms(parse_words(request.text))  # before models are loaded for a question that is refused
+    with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-search") as pool:
+        return open_search(settings, pool, spaces_of(request, settings.search_weights)).search(request)
+
+
+def _read(image: Path) -> bytes:
     try:
-        return read_picture(path.read_bytes())
+        return image.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"--image {path}: {error.strerror}") from None
+        raise ConfigurationError(f"--image {image}: {error.strerror}") from None
+
+
+def _decoded(image: Path | None, data: bytes) -> Any:
+    from cluster.search.query_picture import read_picture
+
+    try:
+        return read_picture(data)
     except ValueError as error:
-        raise ConfigurationError(f"--image {path} cannot be read: {error}") from None
+        raise ConfigurationError(f"--image {image} cannot be read: {error}") from None
 
 
-def open_search(settings: Settings, pool: Pool) -> SearchService:
-    """The search over ``pool``, with the configured models, which take a moment to load."""
-    vision = ModelName(*settings.clip_on(), chosen=settings.clip_is_chosen)
-    models = QueryModels(pool, ModelLoaders.on_cpu(vision, ModelName(settings.text_model)))
+def open_search(settings: Settings, pool: Pool, spaces: Collection[Retriever] = BOTH_MODELS) -> "SearchService":
+    """The search over ``pool``, with the configured models of these spaces, which take a moment to load."""
+    from cluster.search.active_models import ModelName
+    from cluster.search.query_models import ModelLoaders, QueryModels
+    from cluster.search.service import SearchService
+    from cluster.store.search.engines import index_opener
+
+    device = None if Retriever.PICTURE in spaces else "cpu"  # any: no vision model is loaded, so torch is not asked
+    vision = ModelName(*settings.clip_on(device), chosen=settings.clip_is_chosen)
+    models = QueryModels(pool, ModelLoaders.on_cpu(vision, ModelName(settings.text_model)), spaces=spaces)
     return SearchService(index_opener(pool, settings.search_engine), models, pool, settings.search_weights)
 
 
-def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
+def hits_as_json(results: "SearchResults") -> list[dict[str, Any]]:
     """What ``search --json`` prints: a scene per object, best first."""
     return [
         {
@@ -109,12 +142,13 @@ def hits_as_json(results: SearchResults) -> list[dict[str, Any]]:
             "thumbnail_url": hit.scene.thumbnail_url,
             **{f"{by}_rank": hit.match.ranks.get(by) for by in Retriever},
             "score": hit.match.score,
+            "stands_out": hit.match.stands_out,
         }
         for hit in results.hits
     ]
 
 
-def show_hits(results: SearchResults) -> None:
+def show_hits(results: "SearchResults") -> None:
     """The scenes for people: where, what was said with what fits marked, what was seen, and which list found it."""
     console = result_console()
     if results.corrected is not None:
@@ -123,6 +157,8 @@ def show_hits(results: SearchResults) -> None:
         console.print("Nothing was found.")
         return
     asked = f'"{results.query}"' if results.query else "the picture"
+    if not results.stands_out:
+        console.print(cell(f"No clear match for {asked}: these scenes are only the nearest."))
     table = Table(title=cell(f"{asked} ({results.latency_ms} ms)"), title_justify="left")
     for column in ("", "video", "at", "said", "seen", "found by"):
         table.add_column(column, overflow="fold")
@@ -141,7 +177,7 @@ def show_hits(results: SearchResults) -> None:
             out(f"{number}  {hit.scene.thumbnail_url.removeprefix('file://')}")
 
 
-def _marked(hit: SceneHit) -> Text:
+def _marked(hit: "SceneHit") -> Text:
     text, said, last = hit.scene.transcript_segment or "", Text(), 0
     for start, end in hit.scene.marks:
         said.append(visible(text[last:start])).append(visible(text[start:end]), "bold underline")

@@ -11,8 +11,6 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.languages import language_code
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import DetailedSubmission, Origin, Submission
-from cluster.files.content_marks import content_marks
-from cluster.files.fetch_limits import fetch_limits
 from cluster.settings import Settings
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.known_videos import Submitted, submit_unknown
@@ -35,6 +33,10 @@ def enqueue(
     pool: Pool, settings: Settings, submissions: Sequence[Submission], origin: Origin, *, again: bool
 ) -> Submitted:
     """Enqueue them for the owner of the data directory; what was submitted before only with ``again``."""
+    # The drivers of remote files: commands that submit nothing do not wait for their import.
+    from cluster.files.content_marks import content_marks
+    from cluster.files.fetch_limits import fetch_limits
+
     limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
     marks = content_marks([submission.uri for submission in submissions], fetch_limits(settings))
     marked = [

@@ -8,12 +8,11 @@ from uuid import UUID
 import typer
 
 from cluster.cli.terminal import out_exactly, say
+from cluster.contracts.transcript_formats import TranscriptFormat
 from cluster.contracts.uris import expand, shown
 from cluster.runtime import launch
 from cluster.settings import load_settings
 from cluster.store.postgres.connections import Pool, open_pool
-from cluster.store.videos.transcripts import find_video, read_transcript
-from cluster.transcripts.formats import TranscriptFormat, write_transcript
 
 
 def transcript(
@@ -34,6 +33,10 @@ def transcript(
 
     Exit status 1: there is no such video, or it has no transcript yet.
     """
+    # Here and not above: they bring numpy along, for which no other command should wait.
+    from cluster.store.videos.transcripts import read_transcript
+    from cluster.transcripts.formats import write_transcript
+
     settings = load_settings()
     owner_id = settings.resolved_owner_id
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-transcript") as pool:
@@ -55,6 +58,8 @@ def transcript(
 
 def _video_id(pool: Pool, owner_id: UUID, video: str) -> UUID | None:
     """The id that ``video`` is, or that of the video of this URI; None when there is none."""
+    from cluster.store.videos.transcripts import find_video
+
     with suppress(ValueError):
         if str(UUID(video)) == video.lower():
             return UUID(video)

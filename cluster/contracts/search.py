@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cluster.contracts.errors import SearchRefused
+
+if TYPE_CHECKING:  # the settings need this module, and commands without vectors no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Retriever(StrEnum):
@@ -61,11 +62,11 @@ class TextEncoder(Protocol):
     key: str
     dimensions: int
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Embeddings of what scenes say: float32[n, dimensions], L2-normalised."""
         ...
 
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_queries(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Embeddings of what is asked, to be compared with those: float32[n, dimensions], L2-normalised."""
         ...
 
@@ -211,7 +212,7 @@ class QueryVector:
     """What is asked of the meaning or picture list: an embedding, float32, L2-normalised, and the model's key."""
 
     model: str
-    embedding: NDArray[np.float32]
+    embedding: "NDArray[np.float32]"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from cluster.contracts.counts import counted
 from cluster.contracts.database_url import DatabaseRole, DatabaseUrls, without_password
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.runtime import cluster_actors
-from cluster.runtime.model_check import check_models_of
 from cluster.runtime.ray_driver import RayPlace, Say, in_own_process
 from cluster.runtime.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.runtime.settings_record import note_settings
@@ -33,7 +32,7 @@ from cluster.security.private_files import check_private_file, make_private_fold
 from cluster.settings import Settings, database_environment
 from cluster.store.opensearch.client import check_engine, open_client
 from cluster.store.postgres.admin_functions import restore_functions
-from cluster.store.postgres.connections import EmbeddedPostgres, open_pool, running_urls
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, open_pool, running_urls
 from cluster.store.postgres.migrations import apply_migrations
 from cluster.store.postgres.roles import restore_rights
 from cluster.store.postgres.row_security import refuse_hidden_rows
@@ -166,7 +165,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
         _log_to_files(settings)
         with open_pool(urls.worker, max_size=1, name="heimdex-up") as pool:
             if settings.ray_address is None:  # else other machines have them
-                check_models_of(settings, pool)
+                _check_models(settings, pool)
             note_settings(pool, settings)
         node = None
         if settings.ray_address is None:
@@ -249,6 +248,12 @@ def _worker_url(settings: Settings, state: ClusterState) -> str:
     """The database as workers enter it; the record has no password."""
     urls = database_urls(settings)
     return state.database_url if urls is None else urls.worker
+
+
+def _check_models(settings: Settings, pool: Pool) -> None:
+    from cluster.runtime.model_check import check_models_of  # brings numpy along, for which other commands do not wait
+
+    check_models_of(settings, pool)
 
 
 def _check_folders(settings: Settings) -> None:

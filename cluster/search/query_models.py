@@ -4,7 +4,7 @@ How they become others is ``cluster.search.active_models``'; what is done with a
 ``cluster.search.service``'s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.contracts.errors import MalformedResult
-from cluster.contracts.search import QueryVector, Retriever, TextEncoder
+from cluster.contracts.search import ModelKeys, QueryVector, Retriever, TextEncoder
 from cluster.search.active_models import ActiveModel, ModelName
-from cluster.store.index.model_registry import SearchModels
-from cluster.store.index.vector_tables import flaw_of
+from cluster.store.index.model_registry import SearchModels, State
+from cluster.store.index.vector_tables import SPACES, flaw_of
 from cluster.store.postgres.connections import Pool
 
 CACHED_QUERIES = 32
@@ -94,20 +94,49 @@ class ModelLoaders:
     @staticmethod
     def on_cpu(vision: ModelName, text: ModelName, threads: int | None = None) -> "ModelLoaders":
         """The real ones. ``threads``: torch's in this process; None leaves them alone."""
-        # Here and not above: torch takes seconds to import.
-        from cluster.models.text import load_text_model
-        from cluster.models.vision import load_vision_model
 
-        return ModelLoaders(
-            vision,
-            lambda model: load_vision_model(model.name, model.pretrained, "cpu", threads),
-            text,
-            lambda model: load_text_model(model.name, "cpu", threads, model.key),
-        )
+        # Torch is imported with the first model that is loaded, and not above: it takes seconds.
+        def load_vision(model: ModelName) -> VisionEncoder:
+            from cluster.models.vision import load_vision_model
+
+            return load_vision_model(model.name, model.pretrained, "cpu", threads)
+
+        def load_text(model: ModelName) -> TextEncoder:
+            from cluster.models.text import load_text_model
+
+            return load_text_model(model.name, "cpu", threads, model.key)
+
+        return ModelLoaders(vision, load_vision, text, load_text)
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """The models whose vectors are searched now, and their keys: who asks all of one answer of this asks no mixture.
+
+    A model of a space that is not asked is not loaded; its key is known all the same, or empty where nothing has been
+    embedded yet.
+    """
+
+    keys: ModelKeys
+    by_space: Mapping[Retriever, PictureQueries | MeaningQueries]
+
+    @property
+    def pictures(self) -> PictureQueries:
+        """The model of the pictures' space, which has to be loaded."""
+        model = self.by_space[Retriever.PICTURE]
+        assert isinstance(model, PictureQueries)
+        return model
+
+    @property
+    def meanings(self) -> MeaningQueries:
+        """The model of the meanings' space, which has to be loaded."""
+        model = self.by_space[Retriever.MEANING]
+        assert isinstance(model, MeaningQueries)
+        return model
 
 
 class QueryModels:
-    """The models of both spaces; safe to share between threads.
+    """The models of the spaces that are asked, both unless some are named; safe to share between threads.
 
     ``ahead``: a model that is about to become active is loaded beforehand. ``searching``: the pool by which each search
     asks which models are active; None: ``pool``, which the tables of the first ones are made by.
@@ -117,24 +146,35 @@ class QueryModels:
     """
 
     def __init__(
-        self, pool: Pool, loaders: ModelLoaders, *, ahead: bool = False, searching: Pool | None = None
+        self,
+        pool: Pool,
+        loaders: ModelLoaders,
+        *,
+        spaces: Collection[Retriever] = SPACES,
+        ahead: bool = False,
+        searching: Pool | None = None,
     ) -> None:
         first, self._models = SearchModels(pool), SearchModels(searching or pool)
-        self._pictures = ActiveModel(
-            first, Retriever.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
-        )
-        self._meanings = ActiveModel(
-            first, Retriever.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
-        )
+        self._spaces: dict[Retriever, ActiveModel[PictureQueries] | ActiveModel[MeaningQueries]] = {}
+        if Retriever.PICTURE in spaces:
+            self._spaces[Retriever.PICTURE] = ActiveModel(
+                first, Retriever.PICTURE, loaders.vision, lambda model: PictureQueries(loaders.load_vision(model))
+            )
+        if Retriever.MEANING in spaces:
+            self._spaces[Retriever.MEANING] = ActiveModel(
+                first, Retriever.MEANING, loaders.text, lambda model: MeaningQueries(loaders.load_text(model))
+            )
         self._ahead = ahead
 
-    def current(self) -> tuple[PictureQueries, MeaningQueries]:
-        """Those whose vectors are searched now: who asks both of one answer of this asks no mixture."""
+    def current(self) -> LoadedModels:
+        """Those whose vectors are searched now."""
         stand = self._models.by_state()
         if self._ahead:
-            self._pictures.load_ahead(stand)
-            self._meanings.load_ahead(stand)
-        return self._pictures.current(stand), self._meanings.current(stand)
+            for space in self._spaces.values():
+                space.load_ahead(stand)
+        loaded = {by: space.current(stand) for by, space in self._spaces.items()}
+        keys = {by: model.key for by, model in (stand[State.ACTIVE] | loaded).items()}
+        return LoadedModels(ModelKeys(keys.get(Retriever.PICTURE, ""), keys.get(Retriever.MEANING, "")), loaded)
 
 
 def _query_vector(by: Retriever, key: str, dimensions: int, embedding: Embedding) -> QueryVector:

@@ -1,12 +1,11 @@
 """Search as the commands and the HTTP side offer it: words, meanings and pictures, fused, and every search on record.
 
-Owns the fusion, for whatever index is underneath. Finding is ``cluster.store.search.postgres_index``'s, encoding the
-query the models'. Above ``cluster.store``, below ``serve_app`` and the commands.
+Owns what is asked of which list, for whatever index is underneath. Finding is that of
+``cluster.store.search.postgres_index``, encoding the query the models', fusing the lists ``fusion``'s. Above
+``cluster.store``, below ``serve_app`` and the commands.
 """
 
-import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
-import numpy as np
-
 from cluster.contracts.errors import EngineTimeout, SearchRefused, SearchTooSlow, StatementTimeout
 from cluster.contracts.events import Event
 from cluster.contracts.search import (
-    ModelKeys,
     QueryVector,
     RankedScene,
     Retriever,
@@ -28,7 +24,8 @@ from cluster.contracts.search import (
     check_terms,
     parse_words,
 )
-from cluster.search.query_models import MeaningQueries, Picture, PictureQueries, QueryModels
+from cluster.search.fusion import EQUAL, FULL_LIST, FusedScene, Weights, floors_of, fuse
+from cluster.search.query_models import LoadedModels, Picture, QueryModels
 from cluster.security.event_log import EventLog
 from cluster.store.index.vocabulary import Vocabulary
 from cluster.store.postgres.connections import Pool
@@ -38,16 +35,10 @@ from cluster.store.search.postgres_index import SearchIndex, vector_of
 
 logger = EventLog(__name__)
 
-FUSION_K = 60
-"""Constant of reciprocal rank fusion, as its authors found it best."""
-LIST_DEPTH = 100
+LIST_DEPTH = FULL_LIST
 """Ranks of each list that fusion looks at; deeper ones come behind all of these."""
 MAX_DEPTH = 1000
 """Deepest rank that pages lead to."""
-STANDS_OUT = 2.5
-"""Standard deviations above a list's mean."""
-FAINT = 0.1
-"""Factor for a rank whose score is less than ``STANDS_OUT`` deviations above its list's mean."""
 MAX_QUERY = 1000
 """Letters of a query."""
 MAX_BEGINNING = 1000
@@ -69,19 +60,6 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
-class FusedScene:
-    """A scene's place in each list that has it, from 1, and its score in all together.
-
-    ``similarities``: the cosine in the lists that measure by it.
-    """
-
-    scene_id: UUID
-    ranks: Mapping[Retriever, int]
-    similarities: Mapping[Retriever, float]
-    score: float
-
-
-@dataclass(frozen=True)
 class SceneHit:
     """A scene that was found, and why."""
 
@@ -99,7 +77,8 @@ class SearchResults:
     """The best scenes, best first, and how long finding them took.
 
     ``corrected``: the words that were searched in place of ``query``, which had none that fits. ``more``: whether there
-    are further ones behind these.
+    are further ones behind these. ``stands_out``: whether any scene does, on whichever page; where none does, these are
+    only the nearest.
     """
 
     query: str
@@ -107,44 +86,23 @@ class SearchResults:
     latency_ms: int
     corrected: str | None = None
     more: bool = False
+    stands_out: bool = False
 
 
 Near = Future[tuple[QueryVector, list[RankedScene]]]
 """A list that is being asked for: what was asked, and the list."""
-Weights = Mapping[Retriever, float]
-EQUAL: Weights = dict.fromkeys(Retriever, 1.0)
 
 
-def fuse(lists: Mapping[Retriever, Sequence[RankedScene]], weights: Weights = EQUAL) -> list[FusedScene]:
-    """Fuse ranked lists by weighted reciprocal rank: score = sum over lists of weight / (60 + rank), best first.
-
-    Cormack, Clarke, Buettcher: Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR
-    2009. Only ranks count, so the lists' measures need not be comparable. But in meanings and pictures there is always
-    a nearest scene, also to what no scene means or shows: there, ranks are down-weighted x 0.1 unless the score
-    reaches the list's mean + 2.5 sigma. At equal score the scene that words found comes first.
-    """
-    ranks: dict[UUID, dict[Retriever, int]] = {}
-    similarities: dict[UUID, dict[Retriever, float]] = {}
-    scores: dict[UUID, float] = defaultdict(float)
-    for by, scenes in lists.items():
-        least = -math.inf if by is Retriever.WORDS else _standing_out([scene.score for scene in scenes])
-        for rank, scene in enumerate(scenes, 1):
-            ranks.setdefault(scene.scene_id, {})[by] = rank
-            scores[scene.scene_id] += weights[by] * (1.0 if scene.score >= least else FAINT) / (FUSION_K + rank)
-            if by is not Retriever.WORDS:
-                similarities.setdefault(scene.scene_id, {})[by] = scene.score
-    fused = [
-        FusedScene(scene_id, places, similarities.get(scene_id, {}), scores[scene_id])
-        for scene_id, places in ranks.items()
-    ]
-    return sorted(fused, key=lambda scene: (-scene.score, Retriever.WORDS not in scene.ranks, str(scene.scene_id)))
+def spaces_of(request: SearchRequest, weights: Weights) -> frozenset[Retriever]:
+    """The lists of vectors that the request is answered by, each of which needs its model."""
+    text = _query_text(request, parse_words(request.text))
+    asked = {Retriever.MEANING: bool(text), Retriever.PICTURE: bool(text) or request.picture is not None}
+    return frozenset(by for by in request.by if asked.get(by, False) and weights[by] > 0)
 
 
-def _standing_out(scores: Sequence[float]) -> float:
-    """The least score that is not down-weighted: infinity where all scores are equal, or there are none."""
-    if not scores or min(scores) == max(scores):
-        return math.inf
-    return float(np.mean(scores) + STANDS_OUT * np.std(scores))
+def _query_text(request: SearchRequest, words: WordsQuery) -> str:
+    """What the models read: the words that are wanted, without operators."""
+    return words.plain or request.text.strip()
 
 
 @dataclass(frozen=True)
@@ -152,8 +110,7 @@ class _Asked:
     """What answers one search: the models of one moment, and the index that has their vectors."""
 
     index: SearchIndex
-    pictures: PictureQueries
-    meanings: MeaningQueries
+    models: LoadedModels
 
 
 class SearchService:
@@ -187,7 +144,7 @@ class SearchService:
         self._check_beginnings(words, request.scope)
         near = self._near(asked, request, words)  # as if nothing were misspelt, while the words are looked for
         first: dict[Retriever, list[RankedScene]] = {}
-        if self._counts(Retriever.WORDS, request) and words:
+        if words and Retriever.WORDS in request.by and self._weights[Retriever.WORDS] > 0:
             words, corrected, first[Retriever.WORDS] = self._by_words(asked, words, request.scope)
         if corrected is not None:
             near = self._near(asked, request, words)
@@ -196,7 +153,9 @@ class SearchService:
         hits = self._hits(request.scope.owner_id, fused[request.offset : end], words)
         latency_ms = round((time.monotonic() - began) * 1000)
         record_search(self._pool, request.scope.owner_id, request.text or "(picture)", len(hits), latency_ms)
-        return SearchResults(request.text, hits, latency_ms, corrected, more=len(fused) > end and end < MAX_DEPTH)
+        more = len(fused) > end and end < MAX_DEPTH
+        stands_out = any(scene.stands_out for scene in fused)
+        return SearchResults(request.text, hits, latency_ms, corrected, more, stands_out)
 
     def _check_beginnings(self, words: WordsQuery, scope: Scope) -> None:
         if self._vocabulary.begin_more_than(scope.owner_id, words.beginnings, MAX_BEGINNING):
@@ -214,19 +173,16 @@ class SearchService:
 
     def _similar(self, scene_id: UUID, scope: Scope, limit: int) -> list[SceneHit] | None:
         asked = self._asked()
-        vector = vector_of(self._pool, scene_id, scope.owner_id, Retriever.PICTURE, asked.pictures.key)
+        vector = vector_of(self._pool, scene_id, scope.owner_id, Retriever.PICTURE, asked.models.keys.vision)
         if vector is None:
             return [] if is_own_scene(self._pool, scene_id, scope.owner_id) else None
         near = asked.index.nearest(Retriever.PICTURE, vector, scope, limit + 1)
         others = [scene for scene in near if scene.scene_id != scene_id][:limit]
         return self._hits(scope.owner_id, fuse({Retriever.PICTURE: others}), WordsQuery(()))
 
-    def _counts(self, by: Retriever, request: SearchRequest) -> bool:
-        return by in request.by and self._weights[by] > 0
-
     def _asked(self) -> "_Asked":
-        pictures, meanings = self._models.current()
-        return _Asked(self._open_index(ModelKeys(pictures.key, meanings.key)), pictures, meanings)
+        models = self._models.current()
+        return _Asked(self._open_index(models.keys), models)
 
     def _by_words(
         self, asked: "_Asked", words: WordsQuery, scope: Scope
@@ -255,26 +211,27 @@ class SearchService:
         """
         found = {by: one.result() for by, one in near.items()}
         first |= {by: scenes for by, (_, scenes) in found.items()}
-        fused = fuse(first, self._weights)
+        weights, floors = self._weights, floors_of(asked.models.keys)
+        fused = fuse(first, weights, floors)
         if request.offset + request.limit < len(fused) or all(len(scenes) < LIST_DEPTH for scenes in first.values()):
             return fused
         deep = {by: asked.index.nearest(by, vector, request.scope, MAX_DEPTH) for by, (vector, _) in found.items()}
         if Retriever.WORDS in first:
             deep[Retriever.WORDS] = asked.index.words(words, request.scope, MAX_DEPTH)
         known = {scene.scene_id for scene in fused}
-        return fused + [scene for scene in fuse(deep, self._weights) if scene.scene_id not in known]
+        return fused + [scene for scene in fuse(deep, weights, floors) if scene.scene_id not in known]
 
     def _near(self, asked: "_Asked", request: SearchRequest, words: WordsQuery) -> dict[Retriever, Near]:
         """The lists that measure by nearness, each on its way in a thread of its own."""
-        text, owner_id = words.plain or request.text.strip(), request.scope.owner_id
+        text, owner_id = _query_text(request, words), request.scope.owner_id
+        spaces = spaces_of(request, self._weights)
         encoders: dict[Retriever, Callable[[], QueryVector]] = {}
-        if text and self._counts(Retriever.MEANING, request):
-            encoders[Retriever.MEANING] = partial(asked.meanings.meaning, text, owner_id)
-        if self._counts(Retriever.PICTURE, request):
-            if request.picture is not None:
-                encoders[Retriever.PICTURE] = partial(asked.pictures.like, request.picture)
-            elif text:
-                encoders[Retriever.PICTURE] = partial(asked.pictures.encode_text, text, owner_id)
+        if Retriever.MEANING in spaces:
+            encoders[Retriever.MEANING] = partial(asked.models.meanings.meaning, text, owner_id)
+        if Retriever.PICTURE in spaces and request.picture is not None:
+            encoders[Retriever.PICTURE] = partial(asked.models.pictures.like, request.picture)
+        elif Retriever.PICTURE in spaces:
+            encoders[Retriever.PICTURE] = partial(asked.models.pictures.encode_text, text, owner_id)
         return {
             by: self._threads.submit(_nearest, asked.index, by, encode, request.scope)
             for by, encode in encoders.items()

@@ -8,21 +8,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from unicodedata import east_asian_width
 
 from cluster.contracts.results import Segment, Transcript, TranscriptSource
+from cluster.contracts.transcript_formats import TranscriptFormat
 from cluster.transcripts.captions import Caption, captions, one_line
-
-
-class TranscriptFormat(StrEnum):
-    """The formats; the values are the suffixes of their files."""
-
-    JSON = "json"
-    VTT = "vtt"
-    SRT = "srt"
-    TXT = "txt"
-
 
 MEDIA_TYPES = {
     TranscriptFormat.JSON: "application/json",

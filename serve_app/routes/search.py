@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -84,6 +84,10 @@ Words = Annotated[
     ),
     AfterValidator(_searchable),
 ]
+WordsBeside = Annotated[
+    Annotated[str, AfterValidator(_searchable), Field(json_schema_extra=_pattern(SEARCHABLE))] | None,
+    Query(max_length=MAX_QUERY, description="Words and meaning, beside the picture; written as in `GET /v1/search`."),
+]
 Lists = Annotated[
     str,
     Query(
@@ -150,20 +154,22 @@ async def search_own_scenes(q: Words, asked: Asked, parts: Parts, turns: Turns, 
     return await turns.run(asked.scope.owner_id, partial(_page, parts, request, mark))
 
 
-async def search_by_picture(picture: Picture, asked: Asked, parts: Parts, turns: Turns) -> Response:
-    """The user's scenes whose pictures are nearest to the one in the body."""
-    return await turns.run(asked.scope.owner_id, partial(_page_by_picture, parts, asked, picture))
+async def search_by_picture(
+    picture: Picture, asked: Asked, parts: Parts, turns: Turns, q: WordsBeside = None, by: Lists = EVERY_LIST
+) -> Response:
+    """The user's scenes whose pictures are nearest to the one in the body; with `q`, also by words and meaning."""
+    request = SearchRequest(asked.scope, q or "", by=frozenset(map(Retriever, by.split(","))), limit=asked.limit)
+    return await turns.run(asked.scope.owner_id, partial(_page_by_picture, parts, request, asked.cursor, picture))
 
 
-def _page_by_picture(parts: ApiParts, asked: PageOfScenes, picture: bytes) -> Response:
-    mark = _mark_of(hashlib.sha256(picture).hexdigest(), Retriever.PICTURE, asked.scope)
+def _page_by_picture(parts: ApiParts, request: SearchRequest, cursor: str | None, picture: bytes) -> Response:
+    by = ",".join(sorted(request.by))
+    mark = _mark_of(hashlib.sha256(picture).hexdigest(), request.text, by, request.scope)
     try:
         pixels = read_picture(picture)
     except ValueError as error:
         raise BadRequest(f"The body is no picture that can be read: {error}.") from None
-    offset = _offset(asked.cursor, mark)
-    request = SearchRequest(asked.scope, "", pixels, frozenset({Retriever.PICTURE}), asked.limit, offset)
-    return _page(parts, request, mark)
+    return _page(parts, replace(request, picture=pixels, offset=_offset(cursor, mark)), mark)
 
 
 async def similar_scenes(
@@ -190,6 +196,7 @@ def _page(parts: ApiParts, request: SearchRequest, mark: str) -> Response:
         query=results.query,
         corrected=results.corrected,
         latency_ms=results.latency_ms,
+        stands_out=results.stands_out,
         items=[_shown(hit) for hit in results.hits],
         next_cursor=_cursor(request.offset + request.limit, mark) if results.more else None,
     )
@@ -201,7 +208,9 @@ def _shown(hit: Hit) -> SceneHit:
     near = {f"{by}_similarity": hit.match.similarities.get(by) for by in (Retriever.MEANING, Retriever.PICTURE)}
     marks = [{"start": start, "end": end} for start, end in hit.scene.marks]
     scene = {**vars(hit.scene), "scene_index": hit.scene.index, "marks": marks}
-    return SceneHit.model_validate({**scene, **places, **near, "score": hit.match.score})
+    return SceneHit.model_validate(
+        {**scene, **places, **near, "score": hit.match.score, "stands_out": hit.match.stands_out}
+    )
 
 
 # A cursor says how far the pages before it led, and in which search: another search's leads nowhere.

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from fastapi import Query, Response
 
+from cluster.contracts.transcript_formats import TranscriptFormat
 from cluster.store.videos.transcripts import read_transcript
-from cluster.transcripts.formats import MEDIA_TYPES, TranscriptFormat, write_transcript
+from cluster.transcripts.formats import MEDIA_TYPES, write_transcript
 from serve_app.error_responses import NotFound
 from serve_app.guards import CurrentUser
 from serve_app.parts import Parts

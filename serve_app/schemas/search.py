@@ -34,21 +34,31 @@ class SceneHit(BaseModel):
     meaning_similarity: float | None = Field(description="Cosine of what is asked and what was said and seen.")
     picture_similarity: float | None = Field(description="Cosine of the query's and the picture's embedding.")
     score: float = Field(description="Weighted reciprocal rank fusion; comparable within one answer only.")
+    stands_out: bool = Field(
+        description="Whether words of it fit, or its meaning or picture is nearer than what is near to every query."
+    )
 
 
 class FoundScenes(BaseModel):
     """The scenes that fit a query best, best first.
 
-    ``corrected``: the words that were searched instead, since none fits as it was typed. ``next_cursor``: sent with the
-    same query, it answers with the scenes behind these; null: there are none.
+    ``corrected``: the words that were searched instead, since none fits as it was typed. ``stands_out``: whether any
+    scene does, on whichever page; where none does, these are only the nearest. ``next_cursor``: sent with the same
+    query, it answers with the scenes behind these; null: there are none.
     """
 
     model_config = example(
-        query="low tied", corrected="low tide", latency_ms=12, items=[], next_cursor="MTAuOGYyYjY0YzE5ZDNlNzBhNQ"
+        query="low tied",
+        corrected="low tide",
+        latency_ms=12,
+        stands_out=True,
+        items=[],
+        next_cursor="MTAuOGYyYjY0YzE5ZDNlNzBhNQ",
     )
     query: str
     corrected: str | None
     latency_ms: int
+    stands_out: bool
     items: list[SceneHit]
     next_cursor: str | None
 

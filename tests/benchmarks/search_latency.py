@@ -21,7 +21,7 @@ import numpy as np
 from cluster.contracts.search import QueryVector, Retriever, Scope, TextEncoder, parse_words
 from cluster.search.query_models import VisionEncoder
 from cluster.search.service import LIST_DEPTH
-from serve_app.auth import mint_token
+from serve_app.development_tokens import mint_token
 from tests.benchmarks.made_scenes import MOST, Scenery, VectorSpace
 from tests.benchmarks.search_engines import Asked, SearchEngine
 from tests.benchmarks.search_server import SECRET

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.testclient import TestClient
 
 from cluster.contracts.errors import ConfigurationError
-from serve_app.auth import AuthRules, TokenVerifier, mint_token
+from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.development_tokens import mint_token
 from serve_app.error_responses import KeysUnavailable, Unauthorized
 from serve_app.public_keys import PublicKeys
 from tests.chaos.token_issuer import EC_KEY, RSA_KEY, Issuer, jwk

@@ -3,19 +3,12 @@
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import av
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from actors.stages.scene_embedder import SceneEmbedder, SceneModels, ScenesOfVideo
-from cluster.contracts.media import DetectedScene, SceneBlock
-from cluster.contracts.results import Segment, Transcript, Word, WrittenScene
+from cluster.contracts.results import WrittenScene
 from cluster.contracts.search import Retriever, Scope
 from cluster.contracts.videos import Submission
-from cluster.demo import clips, queries, truth
-from cluster.demo.truth import TrueScene
-from cluster.models.labels import load_labels
+from cluster.demo import clips, queries
 from cluster.models.text import TextModel, load_text_model
 from cluster.models.vision import VisionModel, load_vision_model
 from cluster.search.active_models import ModelName
@@ -26,6 +19,8 @@ from cluster.store.queue.submissions import submit
 from cluster.store.queue.video_queue import VideoQueue
 from cluster.store.search.engines import index_opener
 from cluster.store.videos.scenes import SceneStore
+from tests.support.demo_scenes import DemoDescriber
+from tests.support.nonsense import NONSENSE
 from tests.support.paraphrases import PARAPHRASES
 
 OWNER = UUID(int=1)
@@ -43,41 +38,19 @@ def text_model() -> TextModel:
 
 @pytest.fixture
 def service(pool: Pool, model: VisionModel, text_model: TextModel) -> SearchService:
-    """All clips' scenes as they truly are, in the middle of each, described and stored by the product."""
-    embedder = SceneEmbedder(SceneModels(model, text_model), load_labels(None, "bundled"), model.image_size_px, 32)
+    """All clips' scenes as they truly are, described and stored by the product."""
+    describer = DemoDescriber(model, text_model)
     submit(pool, OWNER, [Submission(uri=str(clip)) for clip in clips()])
     for video in VideoQueue(pool, "test", 60.0).claim(len(clips())):
-        clip = Path(video.uri)
-        true = truth(clip).scenes
-        found = [
-            DetectedScene(n, scene.start_s, scene.end_s, scene.start_s, picture(clip, scene))
-            for n, scene in enumerate(true)
-        ]
-        words = tuple(
-            Word((scene.start_s + scene.end_s) / 2, scene.end_s, f" {scene.words}", 1.0)
-            for scene in true
-            if scene.words
-        )
-        transcript = Transcript("en", (Segment(0.0, true[-1].end_s, "", words),), "truth")
-        (described,) = embedder.describe([ScenesOfVideo([SceneBlock(tuple(found))], transcript)])
+        clip = describer.describe(Path(video.uri))
         written = [
             WrittenScene(uuid4(), scene.start_s, scene.end_s, scene.key_frame_s, "", "", description)
-            for scene, description in zip(found, described, strict=True)
+            for scene, description in zip(clip.scenes, clip.descriptions, strict=True)
         ]
-        SceneStore(pool).replace(video.id, video.lease_token, transcript, written, true[-1].end_s)
+        SceneStore(pool).replace(video.id, video.lease_token, clip.transcript, written, clip.duration_s)
     bundled = ModelName("bundled")
     models = QueryModels(pool, ModelLoaders(bundled, lambda _: model, bundled, lambda _: text_model))
     return SearchService(index_opener(pool), models, pool)
-
-
-def picture(clip: Path, scene: TrueScene) -> NDArray[np.uint8]:
-    """The picture that is shown in the middle of a scene: uint8[height, width, 3]."""
-    middle_s = (scene.start_s + scene.end_s) / 2
-    with av.open(str(clip)) as container:
-        for frame in container.decode(video=0):
-            if frame.time is not None and frame.time >= middle_s:
-                return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    raise AssertionError(f"{clip} ends before {middle_s} s")
 
 
 def test_the_right_scene_comes_first(service: SearchService) -> None:
@@ -99,6 +72,23 @@ def test_the_fused_list_is_no_worse_than_any_of_its_lists(service: SearchService
     alone = {by: mean_reciprocal_rank(service, frozenset({by})) for by in Retriever}
     fused = mean_reciprocal_rank(service, frozenset(Retriever))
     assert fused >= max(0.9, *alone.values()), (fused, alone)
+
+
+def test_search_of_nonsense_finds_nothing_that_stands_out(service: SearchService) -> None:
+    """Of the demo's own queries at most one in twenty has nothing, of nonsense at most one in twenty something."""
+    asked = [query.text for query in queries()] + [text for text, _, _ in PARAPHRASES]
+    found_nothing = [text for text in asked if not stands_out(service, text)]
+    found_something = [text for text in NONSENSE if stands_out(service, text)]
+    assert len(asked) >= 100
+    assert len(found_nothing) <= 0.05 * len(asked), found_nothing
+    assert len(found_something) <= 0.05 * len(NONSENSE), found_something
+
+
+def stands_out(service: SearchService, text: str) -> bool:
+    results = service.search(SearchRequest(Scope(OWNER), text, limit=5))
+    assert len(results.hits) == 5
+    assert results.stands_out >= any(hit.match.stands_out for hit in results.hits)
+    return results.stands_out
 
 
 def mean_reciprocal_rank(service: SearchService, by: frozenset[Retriever]) -> float:

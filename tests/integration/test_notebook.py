@@ -4,11 +4,15 @@ import base64
 import json
 import math
 import tempfile
+import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import nbformat
 import pytest
@@ -18,7 +22,7 @@ from traitlets.config import Config
 
 from cluster.contracts.stages import Stage
 from cluster.store.postgres.connections import Pool
-from tests.support.cluster_history import History, Run
+from tests.support.cluster_history import INSERT_VIDEO, LIFETIME_SHARES, History, Run, Video
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "capacity_analysis.ipynb"
@@ -30,16 +34,19 @@ frames = {
     "flow": flow.set_axis(flow.index.astype(str)),
     "cost": cost,
     "estimate": estimate,
-    "workers": workers.set_index("worker")["busy_share"].to_frame(),
+    "workers": workers.set_index("worker")[["busy_share", "busy_share_of_life"]],
 }
 part_s = (busy.index[1] - busy.index[0]).total_seconds() if len(busy) else 0.0
-series = {"rtf": rtf.rename(str), "lost": lost, "busy_s": busy.sum() * part_s}
+series = {"rtf": rtf.rename(str), "lost": lost, "left_open": left_open, "busy_s": busy.sum() * part_s}
 print(json.dumps({
     **{name: json.loads(f.to_json(orient="index", double_precision=15)) for name, f in frames.items()},
     **{name: values.to_dict() for name, values in series.items()},
 }))
 """
 """A cell that only the test adds: what the notebook computed, as JSON."""
+
+SAMPLE_S = 3
+"""Time for which the tests' notebook watches the workers."""
 
 Execute = Callable[[], nbformat.NotebookNode]
 
@@ -55,6 +62,9 @@ def _executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.Noteb
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("HEIMDEX_DATA_DIR", str(tmp_path / "data"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    parameters = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "SAMPLE_S = 20 " in parameters.source
+    parameters.source = parameters.source.replace("SAMPLE_S = 20 ", f"SAMPLE_S = {SAMPLE_S} ")
     notebook.cells.append(nbformat.v4.new_code_cell(READ_BACK))
     with tempfile.TemporaryDirectory(prefix="heimdex-kernel-") as sockets:  # a short path, as sockets need
         client = NotebookClient(
@@ -74,8 +84,38 @@ def history(pool: Pool) -> History:
     return made
 
 
-def test_the_figures_of_the_notebook_are_those_of_the_rows(execute: Execute, history: History) -> None:
-    notebook = execute()
+SHARES = [0.9, 0.0, 0.4]
+"""Parts of the time that is watched in which the workers are busy."""
+
+
+@contextmanager
+def announced(pool: Pool) -> Iterator[None]:
+    """Within the block the workers are announced, busy as ``SHARES`` says, as a scheduler does."""
+    over = threading.Event()
+
+    def announce() -> None:
+        statement = """
+        WITH began AS MATERIALIZED (SELECT seen_at FROM cluster_workers ORDER BY worker LIMIT 1)
+        UPDATE cluster_workers SET busy_s = busy_s + share * extract(epoch FROM now() - began.seen_at), seen_at = now()
+        FROM began, unnest(%s::float8[]) WITH ORDINALITY AS of_worker (share, number)
+        WHERE worker = 'scheduler-1/media-' || number
+        """
+        while not over.wait(0.1):
+            with pool.connection() as connection:
+                connection.execute(statement, (SHARES,))
+
+    thread = threading.Thread(target=announce)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_figures_of_the_notebook_are_those_of_the_rows(execute: Execute, history: History, pool: Pool) -> None:
+    with announced(pool):
+        notebook = execute()
     figures = _read_back(notebook)
     assert _pictures(notebook) == 7
     assert _complaints(notebook) == []
@@ -84,8 +124,12 @@ def test_the_figures_of_the_notebook_are_those_of_the_rows(execute: Execute, his
     _check_flow(figures["flow"], history)
     _check_rtf(figures["rtf"], history)
     _check_capacity(figures["cost"], figures["estimate"], history)
-    assert figures["lost"] == Counter(run.stage for run in history.runs if run.outcome == "lost")
-    assert sorted(row["busy_share"] for row in figures["workers"].values()) == [0.25, 0.5, 0.75]
+    lost = [run for run in history.runs if run.outcome == "lost"]
+    assert figures["lost"] == Counter(run.stage for run in lost if run.error_type is None)
+    assert figures["left_open"] == Counter(run.error_type for run in lost if run.error_type) != {}
+    workers = figures["workers"].values()
+    assert [row["busy_share"] for row in workers] == pytest.approx(SHARES, abs=0.01)
+    assert [row["busy_share_of_life"] for row in workers] == pytest.approx(LIFETIME_SHARES, abs=0.01)
     _check_busy(figures["busy_s"], history)
 
 
@@ -161,6 +205,38 @@ def _check_busy(found: Any, history: History) -> None:
         finishes = [(run.finished_at - begin, run.run_s) for run in worked if run.stage == stage]
         expected_s = math.fsum(max(0.0, min(run_s, after.total_seconds())) for after, run_s in finishes)
         assert found.get(stage, 0.0) == pytest.approx(expected_s, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("age", "bucket"),
+    [
+        (timedelta(minutes=40), timedelta(minutes=1)),
+        (timedelta(hours=3), timedelta(minutes=5)),
+        (timedelta(hours=14), timedelta(minutes=15)),
+        (timedelta(hours=60), timedelta(hours=1)),
+        (timedelta(days=4), timedelta(days=1)),
+    ],
+    ids=["minute", "five", "fifteen", "hour", "day"],
+)
+def test_first_hours_are_shown_in_short_buckets(
+    execute: Execute, pool: Pool, age: timedelta, bucket: timedelta
+) -> None:
+    """A cluster's first day is no single bar."""
+    now = datetime.now(UTC)
+    arrivals = [now - age + age * part / 10 for part in range(10)]
+    with pool.connection() as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            INSERT_VIDEO,
+            [vars(Video(uuid4(), "READY", at, at, 60.0, at + timedelta(seconds=30), 30_000)) for at in arrivals],
+        )
+    flow = _read_back(execute())["flow"]
+    starts = [datetime.fromisoformat(start) for start in flow]
+    assert {after - before for before, after in pairwise(starts)} == {bucket}
+    assert len(starts) == (now - starts[0]) // bucket + 1 <= 73
+    assert sum(row["arrived"] for row in flow.values()) == len(arrivals)
+    assert {
+        start: row["arrived"] for start, row in zip(starts, flow.values(), strict=True) if row["arrived"]
+    } == Counter(starts[(at - starts[0]) // bucket] for at in arrivals)
 
 
 def test_an_empty_database_is_said_to_be_empty_and_nothing_fails(execute: Execute) -> None:

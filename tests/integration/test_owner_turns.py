@@ -13,12 +13,13 @@ import fastapi.routing
 import pytest
 
 from cluster.contracts.results import Segment, Transcript, Word
+from cluster.contracts.transcript_formats import TranscriptFormat
 from cluster.contracts.videos import Submission
 from cluster.store.postgres.connections import Pool, connect
 from cluster.store.queue import submissions
 from cluster.store.queue.stage_runs import latest_runs
 from cluster.store.videos.videos import SCENES_OF_A_BATCH, read_video
-from cluster.transcripts.formats import TranscriptFormat, write_transcript
+from cluster.transcripts.formats import write_transcript
 from serve_app import callers
 from serve_app.app import ADMIN_ROUTES, USER_ROUTES
 from serve_app.auth import AuthRules, TokenVerifier

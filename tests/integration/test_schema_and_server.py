@@ -22,7 +22,7 @@ from cluster.contracts.videos import Submission
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.submissions import cancel, submit
 from cluster.store.queue.worker_registry import SCHEDULER_KIND
-from serve_app.auth import mint_token
+from serve_app.development_tokens import mint_token
 from serve_app.limits import ApiLimits
 from tests.support.api_client import ADMIN, ALICE, SECRET, ApiMaker
 from tests.support.searchable import Scene, add_video

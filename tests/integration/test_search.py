@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 
 from cluster.contracts.errors import ConfigurationError
 from cluster.contracts.search import QueryVector, RankedScene, Retriever, Scope, WordsQuery
-from cluster.search.service import EQUAL, FAINT, LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService, fuse
+from cluster.search.fusion import EQUAL, FAINT, fuse
+from cluster.search.service import LIST_DEPTH, MAX_DEPTH, SearchRequest, SearchService
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.engines import index_opener
 from cluster.store.search.postgres_index import PostgresSearchIndex
@@ -97,6 +98,7 @@ def test_a_hit_says_where_it_is_and_why(pool: Pool, api: TestClient) -> None:
         "meaning_similarity": pytest.approx(hit["meaning_similarity"]),
         "picture_similarity": pytest.approx(1.0, abs=1e-5),
         "score": pytest.approx((1 + 2 * FAINT) / 61),
+        "stands_out": True,
     }
     assert 0.5 < hit["meaning_similarity"] < 1
     assert search(api, BOB, q="red circle")["items"] == []
@@ -202,6 +204,20 @@ def test_all_lists_are_asked_for_at_once(pool: Pool) -> None:
     assert (hit.scene.scene_id, set(hit.match.ranks)) == (scene, set(Retriever))
 
 
+def test_search_says_whether_anything_stands_out(pool: Pool, api: TestClient) -> None:
+    add_video(pool, ALICE, [Scene("red circle"), *[Scene(f"boat {number}") for number in range(20)]])
+    found = search(api, q="circle", limit=3)
+    assert (found["stands_out"], [hit["stands_out"] for hit in found["items"]]) == (True, [True, False, False])
+    assert found["items"][0]["words_rank"] == 1
+    second = search(api, q="circle", limit=3, cursor=found["next_cursor"])
+    assert (second["stands_out"], {hit["stands_out"] for hit in second["items"]}) == (True, {False})
+    nearest = search(api, q="xylophone", limit=3)
+    assert (nearest["stands_out"], [hit["stands_out"] for hit in nearest["items"]]) == (False, [False] * 3)
+    assert search(api, q="xylophone", by="words") | {"latency_ms": 0} == {
+        "query": "xylophone", "corrected": None, "latency_ms": 0, "stands_out": False, "items": [], "next_cursor": None
+    }  # fmt: skip
+
+
 # Pages
 
 
@@ -261,6 +277,22 @@ def test_a_picture_finds_scenes_that_look_like_it(pool: Pool, api: TestClient) -
         assert (hit["scene_id"], hit["picture_rank"], hit["words_rank"]) == (str(red), 1, None)
         assert by_picture(api, make_picture((250, 10, 10), kind), cursor=answer["next_cursor"])["items"]
     assert by_picture(api, make_picture((250, 10, 10), "PNG"), user_id=BOB)["items"] == []
+
+
+def test_words_beside_a_picture_count(pool: Pool, api: TestClient) -> None:
+    red, says = add_video(pool, ALICE, [Scene("nothing of it", "red"), Scene("low tide", "blue")])
+    picture = make_picture((250, 10, 10), "PNG")
+    assert ids_of(by_picture(api, picture)) == [str(red), str(says)]
+    answer = by_picture(api, picture, q="low tide", limit=1)
+    (hit,) = answer["items"]
+    assert (answer["query"], hit["scene_id"], hit["words_rank"], hit["picture_rank"]) == ("low tide", str(says), 1, 2)
+    assert ids_of(by_picture(api, picture, q="low tide", limit=1, cursor=answer["next_cursor"])) == [str(red)]
+    assert ids_of(by_picture(api, picture, q="low tide", by="words")) == [str(says)]
+    sent = {**headers(ALICE), "Content-Type": "image/png"}
+    other = api.post("/v1/search/image", content=picture, params={"cursor": answer["next_cursor"]}, headers=sent)
+    assert other.status_code == 404
+    blank = api.post("/v1/search/image", content=picture, params={"q": " "}, headers=sent)
+    assert (blank.status_code, blank.json()) == (400, {"detail": "q: must contain words"})
 
 
 def test_what_is_no_picture_is_refused_in_a_sentence(api: TestClient) -> None:

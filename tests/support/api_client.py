@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from cluster.search.active_models import ModelName
 from cluster.search.query_models import ModelLoaders, QueryModels, VisionEncoder
 from cluster.store.postgres.connections import Pool
-from serve_app.auth import mint_token
+from serve_app.development_tokens import mint_token
 from tests.support.vector_lengths import EMBEDDING_DIM, MEANING_DIM
 
 SECRET = "a secret of the tests, long enough for HS256"

@@ -27,10 +27,12 @@ VALUES (%(video_id)s, %(attempt)s, %(stage)s, %(outcome)s, %(ready_at)s, %(start
 """
 INSERT_WORKERS = """
 INSERT INTO cluster_workers (worker, scheduler, kind, node, device, state, busy_s, started_at, seen_at)
-SELECT 'scheduler-1/media-' || number, 'scheduler-1', 'media', '127.0.0.1', 'cpu', 'idle', 25 * number,
-       now() - interval '100 seconds', now()
+SELECT 'scheduler-1/media-' || number, 'scheduler-1', 'media', '127.0.0.1', 'cpu', 'idle', 25000 * number,
+       now() - interval '100000 seconds', now()
 FROM generate_series(1, 3) AS number
 """
+LIFETIME_SHARES = [0.25, 0.5, 0.75]
+"""Parts of the workers' lives in which they were busy, until the rows were made."""
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Run:
     run_s: float
     device: str
     resource_s: float
+    error_type: str | None = None
 
     @property
     def finished_at(self) -> datetime:
@@ -78,7 +81,7 @@ class Run:
             "video_id": self.video.id,
             "started_at": self.ready_at + timedelta(seconds=self.wait_s),
             "finished_at": self.finished_at,
-            "error_type": {"lost": "WorkerLost", "failed": "StageFailed"}.get(self.outcome),
+            "error_type": self.error_type or {"lost": "WorkerLost", "failed": "StageFailed"}.get(self.outcome),
         }
 
 
@@ -118,11 +121,18 @@ class History:
             clock = self._run(video, attempt, stage, "failed" if failed else "completed", clock).finished_at
             if failed and failing is not None:
                 video.status, (video.stage, video.error_type) = "FAILED", failing
+                self._leave_open(video, attempt, stage, number)
                 break
         video.updated_at = video.finished_at = clock
         video.processing_ms = round((clock - claimed_at).total_seconds() * 1000)
         video.stage = video.stage or "completed"
         self.videos.append(video)
+
+    def _leave_open(self, video: Video, attempt: int, failed: Stage, number: int) -> None:
+        """The stage run beside the failed one, closed with its attempt: as queue and cancellation close it."""
+        if failed is Stage.TRANSCRIPTION:
+            run = self._run(video, attempt, "scene_detection", "lost", video.created_at + timedelta(minutes=5))
+            run.error_type = "Cancelled" if number % 2 else "Abandoned"
 
     def _run(self, video: Video, attempt: int, stage: str, outcome: str, ready_at: datetime) -> Run:
         factor = {"transcription": 0.12, "scene_detection": 0.06, "scene_processing": 0.01}.get(stage, 0.001)
@@ -137,7 +147,7 @@ class History:
         return run
 
     def insert(self, pool: Pool) -> None:
-        """Write it all, and three workers that were busy for 25, 50 and 75 of their 100 seconds."""
+        """Write it all, and three workers that were busy for a quarter, half and three quarters of their lives."""
         with pool.connection() as connection, connection.cursor() as cursor:
             cursor.executemany(INSERT_VIDEO, [vars(video) for video in self.videos])
             cursor.executemany(INSERT_RUN, [run.row() for run in self.runs])

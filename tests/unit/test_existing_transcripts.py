@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from cluster.contracts.results import Segment, Transcript, TranscriptSource, Word
+from cluster.contracts.transcript_formats import TranscriptFormat
 from cluster.store.videos.existing_transcripts import read_existing
-from cluster.transcripts.formats import TranscriptFormat, write_transcript
+from cluster.transcripts.formats import write_transcript
 
 SEGMENTS = (Segment(0.0, 2.5, "the harbour", ()), Segment(2.5, 4.0, "at dawn", ()))
 AS_STORED = [{"start": 0.0, "end": 2.5, "text": "the harbour"}, {"start": 2.5, "end": 4.0, "text": "at dawn"}]

@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 from cluster.contracts.videos import Submission
 from serve_app import error_responses
 from serve_app.app import build_api
-from serve_app.auth import AuthRules, TokenVerifier, mint_token
+from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.development_tokens import mint_token
 from serve_app.json_bodies import MAX_KEYS, MAX_TOKENS, SMALL_BODY_BYTES, parse_body
 from serve_app.parts import ApiParts
 from serve_app.schemas.strict_values import few_mistakes

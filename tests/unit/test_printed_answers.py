@@ -35,13 +35,14 @@ EMBEDS = """
 import sys, typer
 from contextlib import nullcontext
 from cluster.cli import reembed_command
+from cluster.reembed import run
 from cluster.reembed.run import Outcome
 
 def reembed(*_):
     work()
     return Outcome(7, {}, 0, {})
 
-reembed_command.reembed = reembed
+run.reembed = reembed
 app = typer.Typer()
 app.command()(reembed_command.command_in(lambda *_: nullcontext("postgresql://"), lambda _: nullcontext()))
 sys.argv = ["reembed", "--json"]

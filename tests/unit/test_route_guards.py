@@ -12,7 +12,8 @@ from starlette.types import Message
 
 from cluster.contracts.errors import DatabaseUnavailable
 from serve_app import error_responses
-from serve_app.auth import AuthRules, TokenVerifier, mint_token
+from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.development_tokens import mint_token
 from serve_app.guards import AdminRoute, CurrentUser, UserRoute
 
 SECRET = "a secret of the tests, long enough for HS256"

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from cluster.contracts.results import Segment, Transcript, Word
+from cluster.contracts.transcript_formats import TranscriptFormat
 from cluster.transcripts.captions import captions
-from cluster.transcripts.formats import PARAGRAPH_LETTERS, TranscriptFormat, write_transcript
+from cluster.transcripts.formats import PARAGRAPH_LETTERS, write_transcript
 
 VTT, SRT, TXT, JSON = TranscriptFormat.VTT, TranscriptFormat.SRT, TranscriptFormat.TXT, TranscriptFormat.JSON
 SHOWN = list[tuple[int, int, str]]

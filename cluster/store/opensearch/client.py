@@ -8,12 +8,14 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from opensearchpy import ConnectionTimeout, OpenSearch, OpenSearchException, TransportError
 
 from cluster.contracts.errors import EngineTimeout, SearchUnavailable
 from cluster.contracts.search import EngineAddress
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch, TransportError
 
 TIMEOUT_S = 30.0
 """A query takes milliseconds, a bulk of documents seconds."""
@@ -27,8 +29,11 @@ _CONNECTION = re.compile(
 """Beginning of urllib3's messages on a connection."""
 
 
-def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSearch:
+def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> "OpenSearch":
     """A client, safe to share between threads; nothing is asked yet. Certificates are verified."""
+    # Here and not above: it takes a fifth of a second to import, also for commands that ask no OpenSearch.
+    from opensearchpy import OpenSearch
+
     logging.getLogger("opensearch").setLevel(logging.ERROR)  # what fails is raised, and said in our own words
     parts = urlsplit(address.url)
     secure = parts.scheme == "https"
@@ -47,6 +52,8 @@ def open_client(address: EngineAddress, timeout_s: float = TIMEOUT_S) -> OpenSea
 @contextmanager
 def engine_errors() -> Iterator[None]:
     """Turn the client's errors within into ``SearchUnavailable``, unless the request is at fault."""
+    from opensearchpy import ConnectionTimeout, OpenSearchException, TransportError  # here: as in open_client
+
     try:
         yield
     except ConnectionTimeout as error:
@@ -63,7 +70,7 @@ def engine_errors() -> Iterator[None]:
         raise SearchUnavailable(f"OpenSearch cannot be used: {error}") from error
 
 
-def _reason(error: TransportError) -> str:
+def _reason(error: "TransportError") -> str:
     """One line, in people's words where the client has none."""
     if error.status_code == 401:
         return "it wants another HEIMDEX_OPENSEARCH_USER or HEIMDEX_OPENSEARCH_PASSWORD"
@@ -72,7 +79,7 @@ def _reason(error: TransportError) -> str:
     return f"{error.status_code} {error.error}"
 
 
-def check_engine(client: OpenSearch) -> None:
+def check_engine(client: "OpenSearch") -> None:
     """Raises SearchUnavailable when the engine does not answer, or without the k-NN plugin."""
     with engine_errors():
         plugins = {plugin["component"] for plugin in client.cat.plugins(format="json")}

@@ -5,15 +5,16 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import EngineTimeout
 from cluster.contracts.search import Clause, Match, QueryVector, RankedScene, Retriever, Scope, WordsQuery
 from cluster.store.opensearch.client import TIMEOUT_S, engine_errors
 from cluster.store.opensearch.documents import ANALYZERS, MODEL_FIELDS, TYPED, stemmed
+
+if TYPE_CHECKING:  # the client takes a fifth of a second to import, also for commands that ask no OpenSearch
+    from opensearchpy import OpenSearch
 
 MOST_CLAUSES = 1000
 """Most clauses of one query; OpenSearch itself allows 1024."""
@@ -33,7 +34,7 @@ Query = dict[str, Any]
 class OpenSearchIndex:
     """The scenes behind an alias. Safe to share between threads."""
 
-    def __init__(self, client: OpenSearch, alias: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, client: "OpenSearch", alias: str, timeout_s: float = TIMEOUT_S) -> None:
         self._client = client
         self._alias = alias
         self._timeout_s = timeout_s
@@ -177,7 +178,7 @@ def _in_parts(alternatives: Sequence[_Alternative]) -> list[list[Query]]:
 class _Languages:
     """Those that the scenes of an index are in, and that it has stemmed; asked for now and then."""
 
-    def __init__(self, client: OpenSearch, alias: str) -> None:
+    def __init__(self, client: "OpenSearch", alias: str) -> None:
         self._client = client
         self._alias = alias
         self._lock = threading.Lock()

@@ -7,10 +7,8 @@ one than it has. So a write that comes late, or twice, changes nothing.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from opensearchpy import OpenSearch
 
 from cluster.contracts.errors import DocumentRefused, SearchUnavailable
 from cluster.contracts.events import Event
@@ -20,6 +18,9 @@ from cluster.store.index.outbox import SearchChanges
 from cluster.store.opensearch.client import engine_errors
 from cluster.store.opensearch.documents import Document, read_documents
 from cluster.store.postgres.connections import Pool
+
+if TYPE_CHECKING:  # the client takes a fifth of a second to import, also for commands that ask no OpenSearch
+    from opensearchpy import OpenSearch
 
 logger = EventLog(__name__)
 
@@ -51,7 +52,7 @@ class FollowedIndex:
 class IndexFollower:
     """Safe to share between threads."""
 
-    def __init__(self, pool: Pool, client: OpenSearch) -> None:
+    def __init__(self, pool: Pool, client: "OpenSearch") -> None:
         self._pool = pool
         self._client = client
         self._changes = SearchChanges(pool)
@@ -133,7 +134,7 @@ def _followed(connection: Any) -> list[FollowedIndex]:
     ]
 
 
-def send(client: OpenSearch, documents: Iterable[tuple[FollowedIndex, Document]]) -> dict[UUID, str]:
+def send(client: "OpenSearch", documents: Iterable[tuple[FollowedIndex, Document]]) -> dict[UUID, str]:
     """Write documents, unless newer ones are there. Returns why one was refused, of the videos of which one was.
 
     An index that was removed meanwhile gets nothing, unless it is live. Raises SearchUnavailable; what was written

@@ -7,17 +7,20 @@ then it counts 0 hours and bytes, and it is judged again then (``QuotaCharges``)
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 
 from cluster.contracts.errors import QuotaExceeded, TooManySubmissions
-from cluster.contracts.media import MediaInfo
 from cluster.contracts.quotas import MOST_PERIOD_H, UNTIMED_S, OwnerQuotas, SubmissionLimits
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.plausible_times import SECONDS
+
+if TYPE_CHECKING:  # media brings numpy along, which commands that only read the database need not wait for
+    from cluster.contracts.media import MediaInfo
 
 MINUTE_S = 60
 REMOVED_AT_ONCE = 10_000
@@ -145,7 +148,7 @@ class QuotaCharges:
         self._pool = pool
         self._quotas = quotas
 
-    def charge(self, video: ClaimedVideo, media: MediaInfo) -> None:
+    def charge(self, video: ClaimedVideo, media: "MediaInfo") -> None:
         """Count the video as long and large as it is. Again for another attempt, it counts once.
 
         Raises:

@@ -9,19 +9,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
 from psycopg import ClientCursor, Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from cluster.contracts.media import MediaInfo
-from cluster.contracts.results import StageReport
 from cluster.contracts.stages import REQUIRES, Outcome, Stage
 from cluster.contracts.videos import ClaimedVideo
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.refusals import WITHIN_TURN
+
+if TYPE_CHECKING:  # they bring numpy along, which commands that only read the database need not wait for
+    from cluster.contracts.media import MediaInfo
+    from cluster.contracts.results import StageReport
 
 LOST_RUN: LiteralString = """outcome = 'lost', finished_at = greatest(clock_timestamp(), r.ready_at), run_ms = 0,
         wait_ms = extract(epoch FROM greatest(clock_timestamp(), r.ready_at) - r.ready_at) * 1000"""
@@ -121,8 +123,8 @@ class ClosedRun:
     run: OpenRun
     outcome: Outcome
     finished_at: datetime
-    report: StageReport
-    media: MediaInfo | None = None
+    report: "StageReport"
+    media: "MediaInfo | None" = None
 
     @property
     def video(self) -> ClaimedVideo:
