@@ -18,3 +18,9 @@ SCENE_TEXT: LiteralString = (
 
 SCENE_TAGS: LiteralString = f"(array_remove(coalesce(s.tags, ARRAY[]::text[]), NULL))[1:{MAX_TAGS}]"
 """Those that are texts: another system's array may be null, or hold nulls."""
+
+TAG_FITS: LiteralString = (
+    """(starts_with(lower(left(tag, 1000) COLLATE "C"), lower({wanted} COLLATE "C"))"""
+    """ OR position(' ' || lower({wanted} COLLATE "C") IN lower(left(tag, 1000) COLLATE "C")) > 0)"""
+)
+"""Whether a ``tag`` fits one that is ``wanted``: it, or a word in it, begins with that, whatever the case of ASCII."""
