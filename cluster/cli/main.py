@@ -22,12 +22,18 @@ from cluster.cli import (
     db_command,
     forget_command,
     index_command,
+    list_command,
     queue_commands,
     reembed_command,
     search_command,
+    status_command,
+    tags_command,
     transcript_command,
+    watch_command,
 )
 from cluster.cli.terminal import error_console, out, out_json, run, say
+from cluster.cli.video_choice import batch_name
+from cluster.contracts.batches import new_batch
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.uris import folder_without_videos
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
@@ -47,8 +53,14 @@ app = typer.Typer(
 )
 app.add_typer(db_command.app, name="db")
 app.add_typer(index_command.app, name="index")
+app.command("list")(list_command.list_videos)
 for command in (
+    list_command.show,
+    watch_command.watch,
+    status_command.status,
+    status_command.top,
     search_command.search,
+    tags_command.tags,
     transcript_command.transcript,
     queue_commands.cancel,
     queue_commands.retry,
@@ -72,6 +84,12 @@ Priority = Annotated[
     int,
     typer.Option(
         min=LOWEST_PRIORITY, max=HIGHEST_PRIORITY, help="Each step counts as ten minutes of waiting among your videos."
+    ),
+]
+BatchName = Annotated[
+    str | None,
+    typer.Option(
+        "--batch", metavar="NAME", parser=batch_name, help="Name of the batch that they belong to; default: a new one."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
@@ -110,33 +128,15 @@ def down() -> None:
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """Show workers, videos on their way with their stage, and what is waiting."""
-    from cluster.cli.status import read_status, show_status
-    from cluster.store.postgres.migrations import refuse_unmigrated
-
-    settings = load_settings()
-    state = launch.find(settings)
-    url = launch.existing_database_url(settings)
-    if url is None:
-        out("No cluster is up: `heimdex up` brings one up.")
-        raise typer.Exit(1)
-    refuse_unmigrated(url)
-    with open_pool(url, max_size=2, name="heimdex-status") as pool:
-        current = read_status(pool, state)
-    if as_json:
-        out_json(current)
-    else:
-        show_status(current)
-
-
-@app.command()
-def process(uris: Uris, language: Language = None, priority: Priority = 0, as_json: AsJson = False) -> None:
+def process(
+    uris: Uris, language: Language = None, priority: Priority = 0, batch: BatchName = None, as_json: AsJson = False
+) -> None:
     """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
 
     Uses the cluster that is up; when none is, brings one up and takes it down again.
     """
     from cluster.cli.report import print_failures, print_summary, print_warnings
+    from cluster.cli.submitted import print_submitted
     from cluster.cli.watch import watch
     from cluster.files.storage import expand
     from cluster.runtime.caretaker import Caretaker
@@ -145,10 +145,10 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
 
     _refuse_bare_folders(uris)
     settings = load_settings()
-    submissions = _submissions(expand(uris), language, priority)
+    submissions, batch = _submissions(expand(uris), language, priority), batch or new_batch()
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
         limits = SubmissionLimits(quotas=settings.owner_quotas)
-        ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits)
+        ids = enqueue(pool, settings.resolved_owner_id, submissions, limits=limits, batch=batch)
         caretaker = Caretaker(settings, pool, owned, say)
         try:
             watch(pool, ids, error_console(), caretaker.look)
@@ -160,6 +160,7 @@ def process(uris: Uris, language: Language = None, priority: Priority = 0, as_js
         out_json(results)
     else:
         print_summary(results)
+        print_submitted(ids, [submission.uri for submission in submissions], batch)
     print_warnings(results)
     print_failures(results)
     if any(result["status"] != "READY" for result in results):
@@ -174,10 +175,12 @@ def submit(
     ] = None,
     language: Language = None,
     priority: Priority = 0,
+    batch: BatchName = None,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
     from cluster.cli.report import print_bad_rows
+    from cluster.cli.submitted import print_submitted
     from cluster.files.storage import expand
     from cluster.store.queue.submissions import submit as enqueue
     from cluster.store.videos.progress import read_results
@@ -186,7 +189,7 @@ def submit(
         raise typer.BadParameter("give either URIs or --manifest")
     _refuse_bare_folders(uris or [])
     settings = load_settings()
-    submissions = _submissions(expand(uris or []), language, priority)
+    submissions, batch = _submissions(expand(uris or []), language, priority), batch or new_batch()
     bad_rows: Sequence[Any] = []
     if manifest is not None:
         rows = _read_manifest(settings, manifest)
@@ -194,12 +197,13 @@ def submit(
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
         origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
         limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
-        ids = enqueue(pool, owner_id, submissions, limits=limits, origin=origin) if submissions else []
+        ids = enqueue(pool, owner_id, submissions, limits=limits, origin=origin, batch=batch) if submissions else []
         results = read_results(pool, ids) if as_json else []
     if as_json:
         out_json(results)
     else:
         out(f"submitted {len(ids)} videos" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+        print_submitted(ids, [submission.uri for submission in submissions], batch)
     print_bad_rows(manifest or "", bad_rows)
     if bad_rows:
         raise typer.Exit(1)

@@ -141,8 +141,8 @@ _CHANGES = [
     Guard(
         "only what failed or was cancelled is tried again",
         AGAIN,
-        '_Chosen(["FAILED"], ids, owner_id)',
-        '_Chosen(["FAILED", "READY", "PENDING", "PROCESSING"], ids, owner_id)',
+        '_Chosen(["FAILED"], ids, owner_id, failures=failures)',
+        '_Chosen(["FAILED", "READY", "PENDING", "PROCESSING"], ids, owner_id, failures=failures)',
         (f"{_OWNERS}test_what_waits_is_worked_on_or_is_ready_is_not_tried_again",),
     ),
     Guard(
