@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings
+from cluster.cli.submitted import print_submitted
 from cluster.cli.terminal import out, run, say
 from cluster.cli.watch import watch_lines
+from cluster.contracts.batches import new_batch
 from cluster.contracts.quotas import SubmissionLimits
 from cluster.contracts.videos import Origin
 from cluster.files.manifest import read_manifest
@@ -44,9 +46,10 @@ def batch(
     rows = read_manifest(manifest)
     with open_pool(url, max_size=2, name="heimdex-batch") as pool:
         limits, owner_id = SubmissionLimits(quotas=settings.owner_quotas), settings.resolved_owner_id
-        found = rows.submissions
-        ids = submit(pool, owner_id, found, limits=limits, origin=Origin.MANIFEST) if found else []
+        found, name = rows.submissions, new_batch()
+        ids = submit(pool, owner_id, found, limits=limits, origin=Origin.MANIFEST, batch=name) if found else []
         out(f"submitted {len(ids)} videos")
+        print_submitted(ids, [submission.uri for submission in found], name)
         watch_lines(pool, ids, out)
         results = read_results(pool, ids)
     print_summary(results)

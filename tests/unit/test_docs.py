@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 EXISTING = ROOT / "docs" / "existing-database.md"
-DOCUMENTS = [README, CONTRIBUTING, EXISTING]
+VIDEOS = ROOT / "docs" / "videos-and-batches.md"
+DOCUMENTS = [README, CONTRIBUTING, EXISTING, VIDEOS]
 
 
 def test_the_readmes_settings_table_is_the_code() -> None:

@@ -56,7 +56,8 @@ FROM open FULL JOIN closed USING (stage)
 class Backlog:
     """Videos that wait or are on their way, and how long they will take.
 
-    The rate is that of the last five minutes. ``videos_per_hour`` and ``left_s`` are None where no cluster is up, or no video ended in that time.
+    The rate is that of the last five minutes. ``videos_per_hour`` and ``left_s`` are None where no cluster is up, or no
+    video ended in that time.
     """
 
     videos: int
