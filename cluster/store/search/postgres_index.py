@@ -14,7 +14,7 @@ from psycopg.errors import UndefinedTable
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.search import QueryVector, RankedScene, Retriever, Scope, WordsQuery
-from cluster.store.index.scene_text import SCENE_TAGS, TAG_FITS
+from cluster.store.index.scene_text import ONE_TAG_FITS
 from cluster.store.index.vector_tables import VectorTable, find_tables, rows_of
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.tsquery import TsQuery
@@ -231,8 +231,8 @@ def walk_along_index(table: VectorTable, scope: Scope) -> sql.Composed:
 
 
 _HAS_TAGS: LiteralString = (
-    "NOT EXISTS (SELECT FROM unnest(%(tags)s::text[]) AS wanted WHERE NOT EXISTS "
-    f"(SELECT FROM unnest({SCENE_TAGS}) AS tag WHERE {TAG_FITS.format(wanted='wanted')}))"
+    "NOT EXISTS (SELECT FROM unnest(%(tags)s::text[]) AS wanted "
+    f"WHERE NOT ({ONE_TAG_FITS.replace('{wanted}', 'wanted')}))"
 )
 """A scene has for each of the tags one that fits it."""
 

@@ -11,7 +11,7 @@ from cluster.store.postgres.connections import Pool
 _TAGS: LiteralString = f"""
 SELECT left(tag, 1000) AS tag, count(*) AS scenes, count(DISTINCT s.video_id) AS videos
 FROM videos AS v JOIN video_scenes AS s ON s.video_id = v.id CROSS JOIN unnest({SCENE_TAGS}) AS tag
-WHERE v.owner_id = %(owner)s AND {TAG_FITS.format(wanted="%(prefix)s")}
+WHERE v.owner_id = %(owner)s AND {TAG_FITS.replace("{wanted}", "%(prefix)s")}
 GROUP BY 1 ORDER BY scenes DESC, tag LIMIT %(limit)s
 """
 
