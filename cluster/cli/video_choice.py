@@ -25,7 +25,7 @@ MOST_NAMED = 20
 Videos = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="VIDEO...",
+        metavar="VIDEO",
         help="Ids, beginnings of ids (8 characters or more), URIs or file names.",
         show_default=False,
     ),

@@ -160,6 +160,27 @@ _CHANGES = [
         (f"{_MEANWHILE}test_what_is_being_forgotten_is_not_processed_again[retry-ours]",),
     ),
     Guard(
+        "what can never succeed is not retried with the others",
+        "cluster/store/queue/failures.py",
+        'RETRIED: LiteralString = f"{FAILED} AND {_MAY_SUCCEED}"',
+        "RETRIED: LiteralString = FAILED",
+        ("tests/integration/test_quarantine_api.py::test_retry_of_an_unreadable_video_needs_its_id",),
+    ),
+    Guard(
+        "HTTP: an empty retry is refused",
+        "serve_app/schemas/videos.py",
+        "        if self.stage is None and self.ids is None and self.all is None:\n",
+        "        if False:\n",
+        ("tests/integration/test_quarantine_api.py::test_retry_without_a_filter_is_refused",),
+    ),
+    Guard(
+        "a name of several videos does nothing",
+        "cluster/cli/video_choice.py",
+        "    if len(found) == 1:\n",
+        "    if found:\n",
+        ("tests/integration/test_video_choice.py::test_cancel_of_an_ambiguous_name_lists_the_videos",),
+    ),
+    Guard(
         "HTTP: cancelling is for the owner",
         API,
         "cancel(parts.pool, [video_id], user_id, _owner(parts, user_id))",
