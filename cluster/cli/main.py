@@ -153,7 +153,7 @@ def process(
         try:
             watch(pool, ids, error_console(), caretaker.look)
         except KeyboardInterrupt:
-            say(_interrupted(pool, ids))
+            say(_interrupted(pool, ids, batch))
             raise typer.Exit(130) from None
         results = read_results(pool, ids)
     if as_json:
@@ -324,13 +324,13 @@ def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
         launch.down(settings, say)
 
 
-def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
+def _interrupted(pool: Pool, ids: Sequence[UUID], batch: str) -> str:
     from cluster.store.videos.progress import read_standings
 
     left = sum(1 for standing in read_standings(pool, ids) if not standing.settled)
     return (
         f"Interrupted. {len(ids) - left} of {len(ids)} videos are done; {left} stay submitted and go on in the cluster "
-        "that is up, or after `heimdex up`. `heimdex status` shows them."
+        f'that is up, or after `heimdex up`. `heimdex watch --batch "{batch}"` shows them.'
     )
 
 
