@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import LANGUAGE, VideoStatus
@@ -194,6 +194,12 @@ def _one_is_given(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"required": [name], "properties": {name: given}} for name in schema["properties"]]
 
 
+def _true_itself(value: object) -> object:
+    if value is not None and value is not True:  # pydantic takes 1 for true
+        raise ValueError("must be true")
+    return value
+
+
 class Choice(BaseModel):
     """Which FAILED videos: those that failed in ``stage``, those of ``ids``, or, with ``all``, every owner's.
 
@@ -203,7 +209,7 @@ class Choice(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_given)
     stage: Stage | None = None
     ids: Ids | None = None
-    all: Literal[True] | None = None
+    all: Annotated[Literal[True] | None, BeforeValidator(_true_itself)] = None
 
     @model_validator(mode="after")
     def _refuse_nothing(self) -> Self:
