@@ -79,7 +79,7 @@ def _parts(current: Mapping[str, Any], most: int | None) -> Iterator[RenderableT
         yield _stage_table(stages)
     moving, waiting = current["in_flight"], current["waiting"]
     if moving:
-        yield _in_flight_table(moving[:most])
+        yield _in_flight_table(moving) if most is None else _short_in_flight_table(moving[:most])
         yield from _left_out(len(moving), most)
         yield from _warnings(moving[:most])
     if waiting:
@@ -163,11 +163,22 @@ def _in_flight_table(standings: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _short_in_flight_table(standings: Sequence[Mapping[str, Any]]) -> Table:
+    table = _plain_table("On their way, the longest first", "id", "video: stage", "done")
+    keep_whole(table, "id", "done")
+    for standing in standings:
+        stages = " + ".join(standing["stages"]) or standing["processing_stage"]
+        table.add_row(
+            str(standing["id"]), cell(f"{_name(standing)}: {stages}"), f"{standing['done_stages']} of {len(Stage)}"
+        )
+    return table
+
+
 def _waiting_table(standings: Sequence[Mapping[str, Any]]) -> Table:
-    table = _plain_table("Waiting for another attempt", "id", "video", "why")
+    table = _plain_table("Waiting for another attempt", "id", "video: why")
     keep_whole(table, "id")
     for standing in standings:
-        table.add_row(str(standing["id"]), in_markup(_name(standing)), in_markup(standing["error_message"]))
+        table.add_row(str(standing["id"]), cell(f"{_name(standing)}: {standing['error_message']}"))
     return table
 
 

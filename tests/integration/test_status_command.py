@@ -125,6 +125,7 @@ def test_status_under_load_fits_on_one_screen(heimdex: Command, pool: Pool, queu
     assert "and 97 more (--all)" in text
     everything = heimdex("status", "--all").stdout.decode()
     assert "media-64" in everything
+    assert "queue s" in everything
     assert everything.count(".mp4") > 100
     assert len(json.loads(heimdex("status", "--json").stdout)["in_flight"]) == 100
 
