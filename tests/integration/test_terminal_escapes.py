@@ -125,7 +125,7 @@ def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
         "top": [[]],
         "list": [[]],
         "show": [[str(ready)], [NASTY]],
-        "watch": [[str(ready)], [NASTY], []],
+        "watch": [[str(ready)], [NASTY]],
         "tags": [[], [NASTY]],
         "submit": [["--manifest", str(bad)], [f"gopher://{NASTY}"], [str(folder / f"no {NASTY}.mp4")], [str(video)]],
         "search": [["tide", "--by", "words"], ["--image", str(video)], ["--by", NASTY, "tide"]],
