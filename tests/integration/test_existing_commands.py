@@ -160,7 +160,7 @@ CASES: dict[str, list[Case]] = {
         Case("watch", 1, ("heimdex up",)),
     ],
     "top": [Case("top", 1, ("needs a terminal",))],
-    "tags": [Case("tags", says=("scenes",)), Case("tags --json", says=("[",))],
+    "tags": [Case("tags", says=("scene",)), Case("tags --json", says=("[",))],
     "cancel": [
         changes("cancel {}", own(WAITING[0]), "cancelled 1 videos"),
         Case(f"cancel {clip(12)} {clip(5)} {clip(10)}", 1, ("cancelled 0 videos", "not cancelled")),
@@ -170,9 +170,13 @@ CASES: dict[str, list[Case]] = {
         changes("retry {}", own(CANCELLED[0]), "1 videos wait again"),
         changes("retry {}", clip(23), "1 videos wait again"),
         Case(f"retry {clip(12)} {clip(5)}", 1, ("0 videos wait again",)),
-        Case("retry --stage metadata --dry-run", says=("7 videos would be tried again", str(own(FAILED[1])))),
+        Case("retry --stage metadata", says=("0 videos wait again", "7 more can never succeed")),
         Case(
-            "retry --stage metadata",
+            "retry --stage metadata --error-type InvalidVideo --dry-run",
+            says=("7 videos would be tried again", str(own(FAILED[1]))),
+        ),
+        Case(
+            "retry --stage metadata --error-type InvalidVideo",
             says=("7 videos wait again",),
             written=STATE,
             of=tuple(own(number) for number in FAILED[1:]),
