@@ -12,8 +12,10 @@ import typer
 
 from cluster.cli.report import print_bad_rows, print_failures, print_summary, print_warnings
 from cluster.cli.submission_options import Again, enqueue, known_sentence
+from cluster.cli.submitted import print_submitted
 from cluster.cli.terminal import out, run, say
 from cluster.cli.watch import watch_lines
+from cluster.contracts.batches import new_batch
 from cluster.contracts.counts import counted
 from cluster.contracts.videos import Origin
 from cluster.files.manifest import read_manifest
@@ -46,9 +48,11 @@ def batch(
     ray.init(namespace=RAY_NAMESPACE, log_to_driver=False)
     rows = read_manifest(manifest)
     with open_pool(url, max_size=2, name="heimdex-batch") as pool:
-        submitted = enqueue(pool, settings, rows.submissions, Origin.MANIFEST, again=again)
+        name = new_batch()
+        submitted = enqueue(pool, settings, rows.submissions, Origin.MANIFEST, batch=name, again=again)
         ids = list(dict.fromkeys(submitted.ids))
-        out(f"submitted {counted(len(submitted.ids) - submitted.known, 'video')}")
+        out(f"submitted {counted(submitted.new, 'video')}")
+        print_submitted(submitted, [submission.uri for submission in rows.submissions], name)
         if submitted.known:
             out(known_sentence(submitted))
         watch_lines(pool, ids, out)

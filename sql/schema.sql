@@ -643,6 +643,8 @@ CREATE TABLE public.cluster_workers (
     peak_memory_bytes bigint,
     seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     trouble text,
+    recent_busy_s double precision,
+    recent_s double precision,
     CONSTRAINT cluster_workers_state_check CHECK ((state = ANY (ARRAY['starting'::text, 'idle'::text, 'busy'::text])))
 )
 WITH (fillfactor='50');
@@ -842,8 +844,10 @@ CREATE TABLE public.video_processing (
     postponed_s double precision DEFAULT 0 NOT NULL,
     uri text,
     origin text DEFAULT 'adopted'::text NOT NULL,
+    batch text,
     metadata jsonb,
     content_mark text,
+    CONSTRAINT video_processing_batch_check CHECK (((length(batch) >= 1) AND (length(batch) <= 100))),
     CONSTRAINT video_processing_check CHECK (((available_at IS NULL) OR (due_at IS NOT NULL))),
     CONSTRAINT video_processing_check1 CHECK (((available_at IS NULL) OR (cancelled_at IS NULL))),
     CONSTRAINT video_processing_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
@@ -1052,6 +1056,8 @@ CREATE INDEX idx_search_queries_of_video ON public.search_queries USING btree (v
 CREATE INDEX idx_search_queries_user_id ON public.search_queries USING btree (user_id, created_at);
 
 CREATE INDEX idx_search_vocabulary_trigrams ON public.search_vocabulary USING gin (trigrams);
+
+CREATE INDEX idx_video_processing_batch ON public.video_processing USING btree (batch) WHERE (batch IS NOT NULL);
 
 CREATE INDEX idx_video_processing_cancelled ON public.video_processing USING btree (video_id) WHERE (cancelled_at IS NOT NULL);
 

@@ -1,16 +1,16 @@
 """``heimdex forget``: what was found in videos is deleted and what was counted stays, or an owner is erased."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from cluster.cli.terminal import out, say
+from cluster.cli.video_choice import SameUri, Videos, choose
 from cluster.contracts.counts import counted
 from cluster.contracts.errors import InvalidVideo, TransientFailure
-from cluster.contracts.uris import expand, shown
+from cluster.contracts.uris import shown
 from cluster.contracts.videos import Origin
 from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
@@ -22,9 +22,7 @@ if TYPE_CHECKING:  # files and scenes bring numpy and fsspec along: no other com
 
 
 def forget(
-    videos: Annotated[
-        list[str] | None, typer.Argument(metavar="URI...", help="As they were submitted, or ids.", show_default=False)
-    ] = None,
+    videos: Videos = None,
     owner: Annotated[
         UUID | None, typer.Option(metavar="UUID", help="Erase all of this owner's: videos, scenes, pictures, searches.")
     ] = None,
@@ -40,7 +38,7 @@ def forget(
     same command goes on. Exit status 1: something is left.
     """
     if bool(videos) == (owner is not None):
-        raise typer.BadParameter("give either URIs (or ids), or --owner")
+        raise typer.BadParameter("give either videos, or --owner")
     settings = load_settings()
     if owner is not None:
         _erase(settings, owner, yes=yes, with_file=with_file)
@@ -73,10 +71,12 @@ def _erase(settings: Settings, owner_id: UUID, *, yes: bool, with_file: bool) ->
 
 def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool) -> None:
     from cluster.files.fetch_limits import fetch_limits
+    from cluster.store.videos.deletion import find_own
     from cluster.store.videos.deletion import forget as forget_videos
 
     with launch.open_database_as_owner(settings) as url, open_pool(url, max_size=2, name="heimdex-forget") as pool:
-        found = _found(pool, settings.resolved_owner_id, videos)
+        named = choose(pool, videos, None, SameUri.ALL, settings.resolved_owner_id)
+        found = find_own(pool, settings.resolved_owner_id, named, [])
         if not found:
             say("error: there is no such video")
             raise typer.Exit(1)
@@ -95,16 +95,6 @@ def _forget(settings: Settings, videos: list[str], *, yes: bool, with_file: bool
         )
         _remove_pictures(pool, settings, forgotten)
     _report(forgotten, found, with_file)
-
-
-def _found(pool: Pool, owner_id: UUID, videos: list[str]) -> "list[OwnVideo]":
-    from cluster.store.videos.deletion import find_own
-
-    ids: list[UUID] = []
-    for video in videos:
-        with suppress(ValueError):
-            ids.append(UUID(video))
-    return find_own(pool, owner_id, ids, [*videos, *expand(videos)])
 
 
 def _without_file(videos: "Sequence[OwnVideo]", limits: "FetchLimits", owner_id: UUID) -> "list[OwnVideo]":

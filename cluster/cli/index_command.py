@@ -42,7 +42,7 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Bring in line what differs, and nothing else.")] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")] = False,
 ) -> None:
     """Compare the index with the scenes in Postgres. Exit status 0: nothing differs."""
     settings = load_settings()

@@ -23,15 +23,21 @@ from cluster.cli import (
     db_command,
     forget_command,
     index_command,
+    list_command,
     logs_command,
     queue_commands,
     reembed_command,
     search_command,
+    status_command,
+    tags_command,
     transcript_command,
+    watch_command,
 )
 from cluster.cli.help_text import plain_command
 from cluster.cli.submission_options import Again, enqueue, known_sentence, read_language, submissions_of
 from cluster.cli.terminal import error_console, out, out_json, output_into, run, say
+from cluster.cli.video_choice import batch_name
+from cluster.contracts.batches import new_batch
 from cluster.contracts.counts import counted, form
 from cluster.contracts.uris import folder_without_videos
 from cluster.contracts.videos import HIGHEST_PRIORITY, LOWEST_PRIORITY, Origin, Submission
@@ -51,11 +57,17 @@ app = typer.Typer(
 )
 app.add_typer(db_command.app, name="db")
 app.add_typer(index_command.app, name="index")
+app.command("list")(list_command.list_videos)
 for command in (
     cluster_commands.up,
     cluster_commands.down,
     cluster_commands.env,
+    list_command.show,
+    watch_command.watch,
+    status_command.status,
+    status_command.top,
     search_command.search,
+    tags_command.tags,
     transcript_command.transcript,
     queue_commands.cancel,
     queue_commands.retry,
@@ -86,6 +98,12 @@ Priority = Annotated[
         min=LOWEST_PRIORITY, max=HIGHEST_PRIORITY, help="Each step counts as ten minutes of waiting among your videos."
     ),
 ]
+BatchName = Annotated[
+    str | None,
+    typer.Option(
+        "--batch", metavar="NAME", parser=batch_name, help="Name of the batch that they belong to; default: a new one."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")]
 
 
@@ -105,35 +123,20 @@ def _root(
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """Show workers, videos on their way with their stage, and what is waiting."""
-    from cluster.cli.status import read_status, show_status
-    from cluster.store.postgres.migrations import refuse_unmigrated
-
-    settings = load_settings()
-    state = launch.find(settings)
-    url = launch.existing_database_url(settings)
-    if url is None:
-        out("No cluster is up: `heimdex up` brings one up.")
-        raise typer.Exit(1)
-    refuse_unmigrated(url)
-    with open_pool(url, max_size=2, name="heimdex-status") as pool:
-        current = read_status(pool, state)
-    if as_json:
-        out_json(current)
-    else:
-        show_status(current)
-
-
-@app.command()
 def process(
-    uris: Uris, language: Language = None, priority: Priority = 0, again: Again = False, as_json: AsJson = False
+    uris: Uris,
+    language: Language = None,
+    priority: Priority = 0,
+    batch: BatchName = None,
+    again: Again = False,
+    as_json: AsJson = False,
 ) -> None:
     """Submit videos and watch them until all are READY or FAILED. Exit status 0: all are READY.
 
     Uses the cluster that is up; when none is, brings one up and takes it down again.
     """
     from cluster.cli.report import print_failures, print_summary, print_warnings
+    from cluster.cli.submitted import print_submitted
     from cluster.cli.watch import watch
     from cluster.files.storage import expand
     from cluster.runtime.caretaker import Caretaker
@@ -141,9 +144,9 @@ def process(
 
     _refuse_bare_folders(uris)
     settings = load_settings()
-    submissions = submissions_of(expand(uris), language, priority)
+    submissions, batch = submissions_of(expand(uris), language, priority), batch or new_batch()
     with _running_cluster(settings) as (url, owned), open_pool(url, max_size=2, name="heimdex-process") as pool:
-        submitted = enqueue(pool, settings, submissions, Origin.COMMAND, again=again)
+        submitted = enqueue(pool, settings, submissions, Origin.COMMAND, batch=batch, again=again)
         ids = list(dict.fromkeys(submitted.ids))
         if submitted.known:
             say(known_sentence(submitted))
@@ -151,13 +154,14 @@ def process(
         try:
             watch(pool, ids, error_console(), caretaker.look)
         except KeyboardInterrupt:
-            say(_interrupted(pool, ids))
+            say(_interrupted(pool, ids, batch))
             raise typer.Exit(130) from None
         results = read_results(pool, ids)
     if as_json:
         out_json(results)
     else:
         print_summary(results)
+        print_submitted(submitted, [submission.uri for submission in submissions], batch)
     print_warnings(results)
     print_failures(results)
     if any(result["status"] != "READY" for result in results):
@@ -172,11 +176,13 @@ def submit(
     ] = None,
     language: Language = None,
     priority: Priority = 0,
+    batch: BatchName = None,
     again: Again = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue videos and return at once. Bad manifest rows are named; the others go in."""
     from cluster.cli.report import print_bad_rows
+    from cluster.cli.submitted import print_submitted
     from cluster.files.storage import expand
     from cluster.store.videos.progress import read_results
 
@@ -185,19 +191,21 @@ def submit(
     _refuse_bare_folders(uris or [])
     settings = load_settings()
     submissions: Sequence[Submission] = submissions_of(expand(uris or []), language, priority)
+    batch = batch or new_batch()
     bad_rows: Sequence[Any] = []
     if manifest is not None:
         rows = _read_manifest(settings, manifest)
         submissions, bad_rows = rows.submissions, rows.bad_rows
     with launch.open_database(settings) as url, open_pool(url, max_size=2, name="heimdex-submit") as pool:
         origin = Origin.COMMAND if manifest is None else Origin.MANIFEST
-        submitted = enqueue(pool, settings, submissions, origin, again=again)
+        submitted = enqueue(pool, settings, submissions, origin, batch=batch, again=again)
         results = read_results(pool, submitted.ids) if as_json else []
     if as_json:
         out_json(results)
     else:
-        new = counted(len(submitted.ids) - submitted.known, "video")
+        new = counted(submitted.new, "video")
         out(f"submitted {new}" + ("" if launch.find(settings) else "; `heimdex up` processes them"))
+        print_submitted(submitted, [submission.uri for submission in submissions], batch)
     if submitted.known:
         say(known_sentence(submitted))
     print_bad_rows(manifest or "", bad_rows)
@@ -316,14 +324,14 @@ def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
         launch.down(settings, say)
 
 
-def _interrupted(pool: Pool, ids: Sequence[UUID]) -> str:
+def _interrupted(pool: Pool, ids: Sequence[UUID], batch: str) -> str:
     from cluster.store.videos.progress import read_standings
 
     left = sum(1 for standing in read_standings(pool, ids) if not standing.settled)
     return (
         f"Interrupted. {len(ids) - left} of {counted(len(ids), 'video')} {form(len(ids) - left, 'is', 'are')} done; "
         f"{left} {form(left, 'stays submitted and goes', 'stay submitted and go')} on in the cluster "
-        "that is up, or after `heimdex up`. `heimdex status` shows them."
+        f'that is up, or after `heimdex up`. `heimdex watch --batch "{batch}"` shows them.'
     )
 
 

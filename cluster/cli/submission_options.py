@@ -30,9 +30,9 @@ def read_language(written: str | None) -> str | None:
 
 
 def enqueue(
-    pool: Pool, settings: Settings, submissions: Sequence[Submission], origin: Origin, *, again: bool
+    pool: Pool, settings: Settings, submissions: Sequence[Submission], origin: Origin, *, batch: str, again: bool
 ) -> Submitted:
-    """Enqueue them for the owner of the data directory; what was submitted before only with ``again``."""
+    """Enqueue them as a batch of the data directory's owner; what was submitted before only with ``again``."""
     # The drivers of remote files: commands that submit nothing do not wait for their import.
     from cluster.files.content_marks import content_marks
     from cluster.files.fetch_limits import fetch_limits
@@ -44,8 +44,8 @@ def enqueue(
         for submission, mark in zip(submissions, marks, strict=True)
     ]
     if again and marked:
-        return Submitted(submit(pool, owner_id, marked, limits=limits, origin=origin), 0)
-    return submit_unknown(pool, owner_id, marked, limits=limits, origin=origin)
+        return Submitted(submit(pool, owner_id, marked, limits=limits, origin=origin, batch=batch), 0)
+    return submit_unknown(pool, owner_id, marked, limits=limits, origin=origin, batch=batch)
 
 
 def known_sentence(submitted: Submitted) -> str:

@@ -12,6 +12,7 @@ from typing import IO, Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 from typer import Abort
 from typer.exceptions import TyperException
@@ -62,6 +63,12 @@ def in_markup(text: object) -> str:
 def cell(text: object) -> Text:
     """``text`` for a table, without markup."""
     return Text(visible(text))
+
+
+def keep_whole(table: Table, *headers: str) -> None:
+    """Let the columns with these headers keep their width, and fold the others: an id that is cut names nothing."""
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.header in headers, "fold"
 
 
 class VisibleConsole(Console):

@@ -6,6 +6,7 @@ from fastapi import Query
 
 from cluster.contracts.audit import admin
 from cluster.contracts.stages import Stage
+from cluster.store.queue.failures import FailureFilter
 from cluster.store.queue.reprocessing import retry
 from cluster.store.queue.submissions import cancel, quarantine
 from serve_app.guards import CurrentUser
@@ -25,10 +26,13 @@ def list_quarantine(
     return Quarantine.model_validate({"items": items, "page": page, "page_size": page_size, "total_videos": total})
 
 
-def retry_videos(user_id: CurrentUser, parts: Parts, body: Choice | None = None) -> Retried:
-    """Let FAILED videos be tried again, with all their attempts before them; by their ids, CANCELLED ones too."""
-    chosen = body or Choice()
-    return Retried(retried=len(retry(parts.pool, chosen.ids, stage=chosen.stage, by=admin(user_id))))
+def retry_videos(user_id: CurrentUser, parts: Parts, body: Choice) -> Retried:
+    """Let FAILED videos be tried again, with all their attempts before them; by their ids, CANCELLED ones too.
+
+    Without ids, those that can never succeed (`InvalidVideo`) are left out.
+    """
+    failures = FailureFilter(stage=body.stage)
+    return Retried(retried=len(retry(parts.pool, body.ids, failures=failures, by=admin(user_id))))
 
 
 def cancel_videos(body: ChosenVideos, user_id: CurrentUser, parts: Parts) -> Cancelled:

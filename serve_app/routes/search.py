@@ -102,7 +102,10 @@ Since = Annotated[
 ]
 Tags = Annotated[
     list[Annotated[str, Field(json_schema_extra=_pattern(TEXT))]] | None,
-    Query(max_length=MAX_TAGS, description="Only scenes with this tag; may be given several times: with all of them."),
+    Query(
+        max_length=MAX_TAGS,
+        description="Only scenes with a tag that begins so, or has a word that does; several: with all of them.",
+    ),
     AfterValidator(_texts),
 ]
 Limit = Annotated[int, Query(ge=1, le=100, description="Scenes at most."), Digits]

@@ -1,10 +1,10 @@
 """The JSON of a user's videos, and of what admins see and do about videos that failed."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cluster.contracts.stages import Outcome, Stage
 from cluster.contracts.videos import Language, VideoStatus
@@ -186,12 +186,35 @@ class Quarantine(BaseModel):
     total_videos: int
 
 
-class Choice(BaseModel):
-    """Which FAILED videos: those that failed in ``stage``, those of ``ids``, or, with neither, all."""
+def _one_is_given(schema: dict[str, Any]) -> None:
+    """At least one of the fields, and not null: an empty body must not retry the videos of all owners."""
+    schema["examples"] = [{"stage": "transcription"}, {"all": True}]
+    given = {"not": {"type": "null"}}
+    schema["anyOf"] = [{"required": [name], "properties": {name: given}} for name in schema["properties"]]
 
-    model_config = {**example(stage="transcription"), "extra": "forbid"}
+
+def _true_itself(value: object) -> object:
+    if value is not None and value is not True:  # pydantic takes 1 for true
+        raise ValueError("must be true")
+    return value
+
+
+class Choice(BaseModel):
+    """Which FAILED videos: those that failed in ``stage``, those of ``ids``, or, with ``all``, every owner's.
+
+    One of them must be given. ``all`` changes nothing beside another.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_given)
     stage: Stage | None = None
     ids: Ids | None = None
+    all: Annotated[Literal[True] | None, BeforeValidator(_true_itself)] = None
+
+    @model_validator(mode="after")
+    def _refuse_nothing(self) -> Self:
+        if self.stage is None and self.ids is None and self.all is None:
+            raise ValueError('give "stage", "ids", or "all": true')
+        return self
 
 
 class ChosenVideos(BaseModel):

@@ -141,8 +141,8 @@ _CHANGES = [
     Guard(
         "only what failed or was cancelled is tried again",
         AGAIN,
-        '_Chosen(["FAILED"], ids, owner_id)',
-        '_Chosen(["FAILED", "READY", "PENDING", "PROCESSING"], ids, owner_id)',
+        '_Chosen(["FAILED"], ids, owner_id, failures=failures)',
+        '_Chosen(["FAILED", "READY", "PENDING", "PROCESSING"], ids, owner_id, failures=failures)',
         (f"{_OWNERS}test_what_waits_is_worked_on_or_is_ready_is_not_tried_again",),
     ),
     Guard(
@@ -158,6 +158,27 @@ _CHANGES = [
         "ORDER BY v.id FOR UPDATE\n",
         "ORDER BY v.id\n",
         (f"{_MEANWHILE}test_what_is_being_forgotten_is_not_processed_again[retry-ours]",),
+    ),
+    Guard(
+        "what can never succeed is not retried with the others",
+        "cluster/store/queue/failures.py",
+        'RETRIED: LiteralString = f"{FAILED} AND {_MAY_SUCCEED}"',
+        "RETRIED: LiteralString = FAILED",
+        ("tests/integration/test_quarantine_api.py::test_retry_of_an_unreadable_video_needs_its_id",),
+    ),
+    Guard(
+        "HTTP: an empty retry is refused",
+        "serve_app/schemas/videos.py",
+        "        if self.stage is None and self.ids is None and self.all is None:\n",
+        "        if False:\n",
+        ("tests/integration/test_quarantine_api.py::test_retry_without_a_filter_is_refused",),
+    ),
+    Guard(
+        "a name of several videos does nothing",
+        "cluster/cli/video_choice.py",
+        "    if len(found) == 1:\n",
+        "    if found:\n",
+        ("tests/integration/test_video_choice.py::test_cancel_of_an_ambiguous_name_lists_the_videos",),
     ),
     Guard(
         "HTTP: cancelling is for the owner",

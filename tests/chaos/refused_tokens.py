@@ -32,7 +32,7 @@ from tests.support.api_client import ADMIN, ALICE, SECRET, make_picture, query_m
 
 BODIES: dict[str, Any] = {
     "/v1/videos": {"uri": "https://example.org/a.mp4"},
-    "/v1/admin/failures/retry": {},
+    "/v1/admin/failures/retry": {"all": True},
     "/v1/admin/videos/cancel": {"ids": [str(ADMIN)]},
     "/v1/search/image": make_picture(),
 }

@@ -48,7 +48,26 @@ def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: lis
         "scheduler", "fetcher", "media", "transcriber", "embedder", "writer",
     }  # fmt: skip
     assert status["videos"]["READY"] >= len(demo_results)
-    assert "transcriber-1" in heimdex.run("status").stdout
+    assert all(0 <= worker["busy_share"] <= 1 for worker in status["workers"] if worker["recent_s"])
+    assert "transcriber-1" in heimdex.run("status", "--all").stdout
+    assert len(heimdex.run("status").stdout.splitlines()) <= 24
+
+
+def test_processed_videos_are_found_again_by_name_and_batch(
+    heimdex: CommandLine, demo_results: list[dict[str, Any]]
+) -> None:
+    done = heimdex.run("process", str(clips()[0]), "--batch", "seen twice")
+    assert done.returncode == 0, done.stderr
+    (video,) = heimdex.json("list", "--batch", "seen twice")
+    assert f"{video['id']}  {clips()[0].name}" in done.stdout
+    shown = heimdex.json("show", video["id"][:13])
+    assert (shown["status"], shown["batch"]) == ("READY", "seen twice")
+    assert [stage["outcome"] for stage in shown["stages"]] == ["completed"] * 7
+    assert heimdex.run("watch", "--batch", "seen twice").returncode == 0
+    several = heimdex.run("show", str(clips()[0]))
+    assert several.returncode == 1
+    assert video["id"] in several.stderr
+    assert {"tag", "scenes", "videos"} == set(heimdex.json("tags")[0])
 
 
 def test_up_while_up_says_the_url_and_ends_well(heimdex: CommandLine, cluster_state: dict[str, Any]) -> None:

@@ -66,11 +66,11 @@ def test_a_cancelled_video_is_left_alone_until_it_is_tried_again(heimdex: Comman
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["retry"], "give either ids, or --failed, or --stage"),
-        (["retry", str(UUID(int=1)), "--failed"], "give either ids, or --failed, or --stage"),
+        (["retry"], "give either videos, or --failed, --stage, --error-type, --since or --batch"),
+        (["retry", str(UUID(int=1)), "--failed"], "give either videos, or --failed"),
         (["retry", "--stage", "cooking"], "'cooking' is not one of"),
-        (["cancel", "film.mp4"], "Input should be a valid UUID"),
-        (["cancel"], "Missing argument"),
+        (["cancel", "film.mp4", "--batch", "monday"], "give either videos, or --batch"),
+        (["cancel"], "give either videos, or --batch"),
         (["submit", "a.mp4", "--priority", "11"], "should be less than or equal to 10"),
         (["quarantine", "--limit", "0"], "should be greater than or equal to 1"),
     ],

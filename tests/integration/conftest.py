@@ -17,6 +17,7 @@ from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.parts import ApiParts
 from tests.support.api_client import ADMIN, SECRET, ApiMaker, Heimdex, query_models
 from tests.support.database_roles import as_role
+from tests.support.json_output import check_json
 from tests.support.queued_videos import OWNER
 
 
@@ -45,6 +46,7 @@ def heimdex(database_url: str, tmp_path: Path) -> Heimdex:
             check=False,
         )
         assert b"Traceback" not in done.stderr, done.stderr
+        check_json(arguments, done.stdout)
         return done
 
     return run

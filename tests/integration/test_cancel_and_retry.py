@@ -16,6 +16,7 @@ from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.postgres.connections import Pool
+from cluster.store.queue.failures import FailureFilter
 from cluster.store.queue.reprocessing import retry
 from cluster.store.queue.stage_results import StageResults
 from cluster.store.queue.stage_runs import OpenRun, StageLedger
@@ -235,10 +236,10 @@ def test_all_that_failed_in_a_stage_are_tried_again_and_nothing_else(pool: Pool,
     begin(pool, cancelled, Stage.TRANSCRIPTION)
     cancel(pool, [cancelled.id])
     assert row(pool, cancelled.id)["processing_stage"] == "transcription"
-    assert retry(pool, owner_id=OTHER, stage=Stage.TRANSCRIPTION) == [theirs]
-    assert retry(pool, stage=Stage.TRANSCRIPTION) == [transcription]
+    assert retry(pool, owner_id=OTHER, failures=FailureFilter(Stage.TRANSCRIPTION)) == [theirs]
+    assert retry(pool, failures=FailureFilter(Stage.TRANSCRIPTION)) == [transcription]
     assert (status(pool, indexing), status(pool, claimed.id)) == ("FAILED", "PROCESSING")
-    assert retry(pool, stage=Stage.METADATA) == []
+    assert retry(pool, failures=FailureFilter(Stage.METADATA)) == []
     assert retry(pool) == [indexing]
     assert retry(pool) == []
     assert status(pool, cancelled.id) == "CANCELLED"

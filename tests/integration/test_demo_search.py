@@ -1,5 +1,7 @@
 """Search on the demo's own scenes with the bundled model: what is asked for comes first, seen or said."""
 
+import re
+import shlex
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -24,6 +26,7 @@ from tests.support.nonsense import NONSENSE
 from tests.support.paraphrases import PARAPHRASES
 
 OWNER = UUID(int=1)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,18 @@ def test_the_right_scene_comes_first(service: SearchService) -> None:
     assert asked["spoken"] >= 20
     assert len(wrong["visual"]) <= 0.05 * asked["visual"], wrong["visual"]
     assert wrong["spoken"] == []
+
+
+def test_documented_example_with_tag_finds_demo_scenes(service: SearchService) -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    examples = {line for page in pages for line in re.findall(r"^heimdex (search .*--tag .*)$", page.read_text(), re.M)}
+    assert examples
+    for example in examples:
+        _, text, *options = shlex.split(example)
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        assert set(given) <= {"--tag", "--since"}
+        hits = service.search(SearchRequest(Scope(OWNER, tags=(given["--tag"],)), text, limit=1)).hits
+        assert [hit.match.ranks.get(Retriever.WORDS) for hit in hits] == [1], example
 
 
 def test_the_fused_list_is_no_worse_than_any_of_its_lists(service: SearchService) -> None:

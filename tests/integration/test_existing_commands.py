@@ -27,6 +27,7 @@ from tests.support.existing_database import (
     restore_existing_functions,
     take_snapshot,
 )
+from tests.support.json_output import check_json
 from tests.support.queued_videos import OWNER
 from tests.support.strict_world import (
     CANCELLED,
@@ -144,6 +145,23 @@ CASES: dict[str, list[Case]] = {
         Case("quarantine --json", says=('"filename": null',)),
         Case("quarantine --stage metadata", says=("8 videos failed",)),
     ],
+    "list": [
+        Case("list --limit 100", says=("READY", "FAILED", str(clip(6)))),
+        Case(f"list --owner {CARA} --status ready --json", says=('"filename": null', '"batch": null')),
+    ],
+    "show": [
+        Case(f"show {clip(6)}", says=(str(clip(6)), "READY")),
+        Case(f"show {clip(6)} --json", says=('"stages": []',)),
+        Case("show clip-6.mp4", says=("READY",)),
+        Case(f"show {NOWHERE}", 1, ("no such video",)),
+    ],
+    "watch": [
+        Case(f"watch {clip(6)}", says=("1 of 1 videos READY",)),
+        Case("watch --batch none", 1, ("no such batch",)),
+        Case("watch", 1, ("heimdex up",)),
+    ],
+    "top": [Case("top", 1, ("needs a terminal",))],
+    "tags": [Case("tags", says=("scene",)), Case("tags --json", says=("[",))],
     "cancel": [
         changes("cancel {}", own(WAITING[0]), "cancelled 1 video"),
         Case(f"cancel {clip(12)} {clip(5)} {clip(10)}", 1, ("cancelled 0 videos", "not cancelled")),
@@ -153,8 +171,13 @@ CASES: dict[str, list[Case]] = {
         changes("retry {}", own(CANCELLED[0]), "1 video waits again"),
         changes("retry {}", clip(23), "1 video waits again"),
         Case(f"retry {clip(12)} {clip(5)}", 1, ("0 videos wait again",)),
+        Case("retry --stage metadata", says=("0 videos wait again", "7 more can never succeed")),
         Case(
-            "retry --stage metadata",
+            "retry --stage metadata --error-type InvalidVideo --dry-run",
+            says=("7 videos would be tried again", str(own(FAILED[1]))),
+        ),
+        Case(
+            "retry --stage metadata --error-type InvalidVideo",
             says=("7 videos wait again",),
             written=STATE,
             of=tuple(own(number) for number in FAILED[1:]),
@@ -233,6 +256,8 @@ def type_in(strict: Strict, case: Case) -> tuple[int, str]:
     if isinstance(error, HeimdexError):
         assert "\n" not in str(error)
         return 2, f"{result.output}error: {error}"
+    if not isinstance(error, HeimdexError):
+        check_json(case.typed.split(), result.stdout)
     assert error is None or isinstance(error, SystemExit), "".join(traceback.format_exception(error))
     return result.exit_code, result.output
 

@@ -61,7 +61,7 @@ def test_videos_are_named_by_id_or_by_a_path_that_may_be_gone_and_their_pictures
 def test_what_is_not_there_and_what_is_anothers_cannot_be_forgotten(forget: Command, pool: Pool) -> None:
     (other,) = submit(pool, UUID(int=99), [Submission(uri="s3://bucket/a.mp4")])
     missing = forget("s3://bucket/a.mp4", "--yes")
-    assert (missing.returncode, missing.stderr) == (1, "error: there is no such video\n")
+    assert (missing.returncode, missing.stderr) == (1, "error: there is no such video: s3://bucket/a.mp4\n")
     of_another = forget(str(other), "--yes")
     assert (of_another.returncode, of_another.stderr) == (1, "error: there is no such video\n")
     assert forgotten(pool) == 0

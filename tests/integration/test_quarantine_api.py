@@ -89,12 +89,27 @@ def test_quarantine_is_paged_and_can_be_asked_for_one_stage(api: TestClient, fai
         assert (answer.status_code, list(answer.json())) == (400, ["detail"])
 
 
-@pytest.mark.parametrize("body", [None, {}, {"stage": None, "ids": None}])
+@pytest.mark.parametrize("body", [{"all": True}, {"stage": None, "ids": None, "all": True}])
 def test_all_that_failed_are_tried_again(api: TestClient, pool: Pool, failed: list[UUID], body: Any) -> None:
     answer = act(api, "failures/retry", body)
     assert (answer.status_code, answer.json()) == (200, {"retried": 3})
     assert statuses(pool, failed) == ["PENDING"] * 3
     assert act(api, "failures/retry", body).json() == {"retried": 0}
+
+
+@pytest.mark.parametrize("body", [None, {}, {"stage": None, "ids": None, "all": None}, {"all": False}, {"all": 1}])
+def test_retry_without_a_filter_is_refused(api: TestClient, pool: Pool, failed: list[UUID], body: Any) -> None:
+    answer = act(api, "failures/retry", body)
+    assert (answer.status_code, list(answer.json())) == (400, ["detail"])
+    assert statuses(pool, failed) == ["FAILED"] * 3
+
+
+def test_retry_of_an_unreadable_video_needs_its_id(api: TestClient, pool: Pool, failed: list[UUID]) -> None:
+    with pool.connection() as connection:
+        connection.execute("UPDATE video_processing SET error_type = 'InvalidVideo' WHERE video_id = %s", (failed[0],))
+    assert act(api, "failures/retry", {"all": True}).json() == {"retried": 2}
+    assert statuses(pool, failed) == ["FAILED", "PENDING", "PENDING"]
+    assert act(api, "failures/retry", {"ids": [str(failed[0])]}).json() == {"retried": 1}
 
 
 def test_those_of_a_stage_are_tried_again(api: TestClient, pool: Pool, failed: list[UUID]) -> None:

@@ -121,7 +121,12 @@ def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
     bad.write_text(json.dumps({"uri": f"http://host/{NASTY}"}) + "\n" + json.dumps({NASTY: 1}) + "\n")
     video.write_bytes(b"")
     return {
-        "status": [[]],
+        "status": [[], ["--all"]],
+        "top": [[]],
+        "list": [[]],
+        "show": [[str(ready)], [NASTY]],
+        "watch": [[str(ready)], [NASTY]],
+        "tags": [[], [NASTY]],
         "submit": [["--manifest", str(bad)], [f"gopher://{NASTY}"], [str(folder / f"no {NASTY}.mp4")], [str(video)]],
         "search": [["tide", "--by", "words"], ["--image", str(video)], ["--by", NASTY, "tide"]],
         "transcript": [
@@ -132,7 +137,7 @@ def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
         ],
         "quarantine": [[]],
         "cancel": [[NASTY]],
-        "retry": [[NASTY]],
+        "retry": [[NASTY], ["--failed", "--dry-run"]],
         "reprocess": [[str(ready), "--language", NASTY]],
         "index status": [[]],
         "index verify": [[]],

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.json_output import check_json
+
 COMMAND_TIMEOUT_S = 240
 
 
@@ -35,6 +37,7 @@ class CommandLine:
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
+        check_json(arguments, done.stdout)
         return done
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

@@ -32,19 +32,30 @@ def test_quarantine_shows_a_foreign_row_as_it_is(capsys: pytest.CaptureFixture[s
     assert shown.count(text) == 5  # its name, stage, both parts of the reason, and its source
 
 
+@pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("text", FOREIGN)
-def test_status_shows_a_foreign_row_as_it_is(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    worker = dict.fromkeys(("worker", "kind", "state", "node", "device", "model"), text)
-    numbers = {"busy_s": 1.0, "alive_s": 2.0, "memory": 1.0, "peak_memory_bytes": 1}
+def test_status_shows_a_foreign_row_as_it_is(capsys: pytest.CaptureFixture[str], text: str, everything: bool) -> None:
+    worker = dict.fromkeys(("worker", "kind", "state", "node", "device", "model", "trouble"), text)
+    moving = standing_of(text, stages=[text], warnings=[{"code": "odd", "message": text}])
+    current = {
+        **status.empty_status(),
+        "backlog": {
+            "videos": 1,
+            "videos_per_hour": None,
+            "left_s": None,
+            "oldest_s": 1.0,
+            "oldest": standing_of(text, status="PROCESSING"),
+        },
+        "stages": [{"name": text, "in_flight": 1, "completed": 0, "failed": 0, "wait_ms": None, "run_ms": None}],
+        "in_flight": [moving, standing_of(text, warnings=[])],
+        "waiting": [standing_of(text)],
+        "workers": [{**worker, "busy_share": 0.5, "peak_memory_bytes": 1}],
+    }
     console = result_console()
     console.width = 1000
-    console.print(status._in_flight_table([standing_of(text), standing_of(text, stages=[text])]))
-    console.print(status._waiting_table([standing_of(text)]))
-    console.print(status._worker_table([{**worker, **numbers}]))
-    status._show_warnings(console, [standing_of(text, warnings=[{"code": "odd", "message": text}])])
-    assert (
-        capsys.readouterr().out.count(text) == 12
-    )  # of the name of a worker, only what follows the last slash is shown
+    console.print(status.status_view(current, everything=everything))
+    # Trouble 1, oldest 2, stage 1, in flight 4 and a warning 2, waiting 2, worker 4: of its name what follows a slash.
+    assert capsys.readouterr().out.count(text) == 16
 
 
 @pytest.mark.parametrize("text", FOREIGN)

@@ -25,6 +25,7 @@ MOST_EXPANSIONS = 1000
 ANSWER_SLACK_S = 0.5
 """Time that the engine is waited for beyond its own time limit."""
 _WORD = re.compile(r"[A-Za-z0-9]+|\w")
+_WILDCARDS = re.compile(r"[*?\\]")
 """Matches that are at most a token each."""
 _LEAST_CANDIDATES, _MOST_CANDIDATES = 100, 1000
 
@@ -108,7 +109,14 @@ def _filter(scope: Scope) -> list[Query]:
     conditions: list[Query] = [{"term": {"owner_id": str(scope.owner_id)}}]
     if scope.since is not None:
         conditions.append({"range": {"created_at": {"gte": scope.since.isoformat()}}})
-    return conditions + [{"term": {"tags": tag}} for tag in scope.tags]
+    return conditions + [_has_tag(tag) for tag in scope.tags]
+
+
+def _has_tag(wanted: str) -> Query:
+    """A tag, or a word in one, begins with it, as ``scene_text.TAG_FITS`` has it."""
+    within = "* " + _WILDCARDS.sub(r"\\\g<0>", wanted) + "*"
+    begins = {"prefix": {"tags": {"value": wanted, "case_insensitive": True}}}
+    return {"bool": {"should": [begins, {"wildcard": {"tags": {"value": within, "case_insensitive": True}}}]}}
 
 
 @dataclass(frozen=True)

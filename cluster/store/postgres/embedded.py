@@ -99,6 +99,10 @@ class EmbeddedPostgres:
             raise ConfigurationError(f"the embedded Postgres in {self.data_dir} does not run: start it")
         return urls
 
+    def exists(self) -> bool:
+        """Whether a server was ever made here."""
+        return (self.data_dir / "PG_VERSION").is_file()
+
     def is_running(self) -> bool:
         return running_url(self.data_dir) is not None
 

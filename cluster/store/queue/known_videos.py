@@ -34,6 +34,11 @@ class Submitted:
     ids: list[UUID]
     known: int
 
+    @property
+    def new(self) -> int:
+        """How many were enqueued."""
+        return len(self.ids) - self.known
+
 
 def submit_unknown(
     pool: Pool,
@@ -42,15 +47,16 @@ def submit_unknown(
     *,
     limits: SubmissionLimits = NO_LIMITS,
     origin: Origin = Origin.COMMAND,
+    batch: str | None = None,
 ) -> Submitted:
-    """Enqueue those that the owner has not submitted before, all or none. Raises as ``submit``.
+    """Enqueue those that the owner has not submitted before, all or none, in a batch. Raises as ``submit``.
 
     Two commands that submit the same file in the same moment may enqueue it twice.
     """
     known = _known(pool, owner_id, submissions)
     first = _first_of_each(submissions, known)
     new = [submission for position, submission in enumerate(submissions) if first.get(position) == position]
-    added = iter(submit(pool, owner_id, new, limits=limits, origin=origin) if new else [])
+    added = iter(submit(pool, owner_id, new, limits=limits, origin=origin, batch=batch) if new else [])
     ids: dict[int, UUID] = dict(known)
     for position, same in first.items():
         ids[position] = next(added) if same == position else ids[same]

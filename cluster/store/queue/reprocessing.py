@@ -12,12 +12,12 @@ from psycopg import Connection
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.audit import Action, Actor, ObjectKind, command_line
-from cluster.contracts.stages import Stage
 from cluster.contracts.videos import PRIORITY_STEP_S
 from cluster.store.postgres.audit_log import Trail
 from cluster.store.postgres.bounded_texts import PATH
 from cluster.store.postgres.connections import Pool
 from cluster.store.postgres.refusals import refused_in_one_sentence
+from cluster.store.queue.failures import ANY_FAILURE, RETRIED, FailureFilter, filter_values
 from cluster.store.queue.notify import notify
 from cluster.store.queue.owner_requests import check_again, lock_owner, note_again
 
@@ -29,10 +29,9 @@ WHERE v.id = ANY (%(ids)s) AND v.status = ANY (%(statuses)s::video_status[])
 ORDER BY v.id FOR UPDATE
 """
 
-_LOCK_FAILED = """
+_LOCK_FAILED = f"""
 SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
-WHERE v.status = 'FAILED' AND p.forgotten_at IS NULL AND p.cancelled_at IS NULL
-  AND (%(owner)s::uuid IS NULL OR v.owner_id = %(owner)s)
+WHERE {RETRIED}
 ORDER BY v.id FOR UPDATE OF v
 """
 
@@ -109,7 +108,7 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Videos in one of these states, by their ids (None: all that FAILED here), of one owner (None: of any).
+    """Videos in one of these states, by their ids (None: ``failures`` here), of one owner (None: of any).
 
     ``paths``: the storage paths that videos must still have.
     """
@@ -118,6 +117,7 @@ class _Chosen:
     ids: Sequence[UUID] | None
     owner_id: UUID | None = None
     paths: Mapping[UUID, str] = field(default_factory=dict)
+    failures: FailureFilter = ANY_FAILURE
 
 
 @dataclass(frozen=True)
@@ -140,21 +140,22 @@ def retry(
     ids: Sequence[UUID] | None = None,
     *,
     owner_id: UUID | None = None,
-    stage: Stage | None = None,
+    failures: FailureFilter = ANY_FAILURE,
     by: Actor | None = None,
 ) -> list[UUID]:
-    """Let videos be tried again: those of ``ids`` that are FAILED or CANCELLED, or, without ids, all that are FAILED.
+    """Let videos be tried again: those of ``ids`` that are FAILED or CANCELLED, or, without ids, all ``failures``.
 
-    With ids, what an existing Heimdex left FAILED is tried here too. ``owner_id`` and ``stage`` (where they failed)
-    restrict them further. Returns those that wait now. ``by``: who asks for it; None: the command line. It counts as a
-    submission of the owner where that actor has limits.
+    With ids, what an existing Heimdex left FAILED is tried here too, and of ``failures`` only the stage counts. Without
+    ids, what can never succeed is left out unless its type of error is named. ``owner_id``: only this owner's. Returns
+    those that wait now. ``by``: who asks for it; None: the command line. It counts as a submission of the owner where
+    that actor has limits.
 
     Raises:
         RefusedByDatabase: a rule of the database forbids it; none waits then.
         TooManySubmissions: the owner may not ask for it now; none waits then.
     """
-    chosen = _Chosen(["FAILED"], ids, owner_id)
-    return _again(pool, _RETRIES, chosen, by, from_the_beginning=False, language=None, stage=stage)
+    chosen = _Chosen(["FAILED"], ids, owner_id, failures=failures)
+    return _again(pool, _RETRIES, chosen, by, from_the_beginning=False, language=None, stage=failures.stage)
 
 
 def reprocess(
@@ -213,11 +214,14 @@ def _again(pool: Pool, kind: _Kind, chosen: _Chosen, by: Actor | None, **values:
 
 
 def _lock(connection: Connection[DictRow], chosen: _Chosen) -> list[UUID]:
-    """Lock these videos' rows in one of the statuses until the transaction ends. Without ids, all that FAILED here. A
+    """Lock these videos' rows in one of the statuses until the transaction ends. Without ids, the chosen failures. A
     claim passes over locked rows, so none is locked that stays as it is.
 
     They cannot be forgotten until then; the next statement of the transaction sees those that were.
     """
-    ids = None if chosen.ids is None else list(chosen.ids)
-    parameters = {"ids": ids, "statuses": list(chosen.statuses), "owner": chosen.owner_id}
-    return [row["id"] for row in connection.execute(_LOCK_FAILED if ids is None else _LOCK, parameters)]
+    if chosen.ids is None:
+        locked = connection.execute(_LOCK_FAILED, filter_values(chosen.failures, chosen.owner_id))
+    else:
+        parameters = {"ids": list(chosen.ids), "statuses": list(chosen.statuses), "owner": chosen.owner_id}
+        locked = connection.execute(_LOCK, parameters)
+    return [row["id"] for row in locked]

@@ -50,8 +50,8 @@ WITH submitted AS MATERIALIZED (
     INSERT INTO owner_requests (owner_id, video_id, kind) SELECT %(owner)s, id, 'submission' FROM added
 )
 INSERT INTO video_processing
-    (video_id, owner_id, uri, origin, language, priority, metadata, content_mark, due_at, available_at)
-SELECT id, %(owner)s, uri, %(origin)s, language, priority, metadata, content_mark,
+    (video_id, owner_id, uri, origin, batch, language, priority, metadata, content_mark, due_at, available_at)
+SELECT id, %(owner)s, uri, %(origin)s, %(batch)s, language, priority, metadata, content_mark,
        queued_at - make_interval(secs => priority * %(step_s)s), moment
 FROM submitted JOIN added USING (id)
 """
@@ -134,8 +134,10 @@ def submit(
     *,
     limits: SubmissionLimits = NO_LIMITS,
     origin: Origin = Origin.COMMAND,
+    batch: str | None = None,
 ) -> list[UUID]:
     """Enqueue videos, all or none; returns their ids in the order given. ``origin``: what may be fetched for them.
+    ``batch``: the name of the batch that they belong to.
 
     A caller that does not know whether a submission arrived repeats it with the same ``ids``: it changes nothing
     then, and counts for nothing.
@@ -146,7 +148,7 @@ def submit(
         TooManySubmissions: the owner would have submitted more than the ``limits`` allow.
     """
     chosen = list(ids) if ids is not None else [uuid.uuid4() for _ in submissions]
-    parameters = {**_parameters(owner_id, submissions, chosen), "origin": origin}
+    parameters = {**_parameters(owner_id, submissions, chosen), "origin": origin, "batch": batch}
     with _one_sentence(owner_id), pool.connection() as connection:
         if ids is not None and not _count_new(connection, parameters):
             return chosen  # sent again: nothing waits, is counted or written
@@ -183,6 +185,7 @@ def _parameters(owner_id: UUID, submissions: Sequence[Submission], ids: list[UUI
     return {
         "owner": owner_id,
         "origin": Origin.COMMAND,
+        "batch": None,
         "ids": ids,
         "uris": [submission.uri for submission in submissions],
         "filenames": [filename_of(submission.uri) for submission in submissions],

@@ -5,7 +5,7 @@ people see of a scene is ``hits``', writing scenes ``scenes``'.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
 from pgvector import Vector
@@ -14,6 +14,7 @@ from psycopg.errors import UndefinedTable
 from psycopg.rows import DictRow, class_row
 
 from cluster.contracts.search import QueryVector, RankedScene, Retriever, Scope, WordsQuery
+from cluster.store.index.scene_text import ONE_TAG_FITS
 from cluster.store.index.vector_tables import VectorTable, find_tables, rows_of
 from cluster.store.postgres.connections import Pool
 from cluster.store.search.tsquery import TsQuery
@@ -229,12 +230,19 @@ def walk_along_index(table: VectorTable, scope: Scope) -> sql.Composed:
     return _NEAREST.format(embeddings=table.rows, kind=table.kind, scope=_filter(scope), least=LEAST_WALKED)
 
 
+_HAS_TAGS: LiteralString = (
+    "NOT EXISTS (SELECT FROM unnest(%(tags)s::text[]) AS wanted "
+    f"WHERE NOT ({ONE_TAG_FITS.replace('{wanted}', 'wanted')}))"
+)
+"""A scene has for each of the tags one that fits it."""
+
+
 def _filter(scope: Scope) -> sql.Composable:
     conditions = ["v.owner_id = %(owner)s"]
     if scope.since is not None:
         conditions.append("v.created_at >= %(since)s")
     if scope.tags:
-        conditions.append("s.tags @> %(tags)s::text[]")
+        conditions.append(_HAS_TAGS)
     return sql.SQL(" AND ".join(conditions))
 
 

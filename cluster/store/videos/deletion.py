@@ -65,7 +65,7 @@ WITH chosen AS MATERIALIZED (
     INSERT INTO video_processing AS p (video_id, owner_id, forgotten_at)
     SELECT id, owner_id, clock_timestamp() FROM chosen
     ON CONFLICT (video_id) DO UPDATE
-    SET forgotten_at = excluded.forgotten_at, warnings = '[]', metadata = NULL, content_mark = NULL,
+    SET forgotten_at = excluded.forgotten_at, warnings = '[]', batch = NULL, metadata = NULL, content_mark = NULL,
         uri = CASE WHEN p.video_id = ANY (%(without_file)s) THEN '' ELSE p.uri END
     WHERE p.forgotten_at IS NULL
     RETURNING video_id

@@ -139,13 +139,13 @@ def _metadata(metadata: Any) -> Any:
 
 
 def count_by_status(pool: Pool) -> dict[str, int]:
-    """Number of videos of each status; of PENDING only those that this cluster will claim."""
+    """Number of videos of each status, without forgotten ones; of PENDING only those that this cluster will claim."""
     with pool.connection() as connection:
         rows = connection.execute(
             f"""
             SELECT {SHOWN_STATUS} AS status, count(*) AS n
             FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-            WHERE v.status <> 'PENDING' OR p.available_at IS NOT NULL GROUP BY 1
+            WHERE (v.status <> 'PENDING' OR p.available_at IS NOT NULL) AND p.forgotten_at IS NULL GROUP BY 1
             """
         ).fetchall()
     return {status.value: next((row["n"] for row in rows if row["status"] == status), 0) for status in VideoStatus}
@@ -157,6 +157,20 @@ def in_flight(pool: Pool) -> list[UUID]:
         rows = connection.execute(
             """
             SELECT v.id FROM videos AS v JOIN video_leases AS l ON l.video_id = v.id ORDER BY l.lease_token
+            """
+        ).fetchall()
+    return [row["id"] for row in rows]
+
+
+def find_unsettled(pool: Pool) -> list[UUID]:
+    """The videos that wait for this cluster or are on their way, in the order of their submission."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            """
+            SELECT v.id FROM videos AS v JOIN video_processing AS p ON p.video_id = v.id
+            LEFT JOIN video_leases AS l ON l.video_id = v.id
+            WHERE p.available_at IS NOT NULL AND v.status = 'PENDING' OR l.video_id IS NOT NULL
+            ORDER BY v.created_at, v.queued_at, v.id
             """
         ).fetchall()
     return [row["id"] for row in rows]

@@ -1,6 +1,5 @@
 """Reads what was said in a video, for those who own it. Writing is ``scenes``'."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -78,19 +77,3 @@ def _transcript(row: DictRow) -> tuple[Transcript | None, TranscriptSource]:
         return None, TranscriptSource()
     transcript, timed = existing
     return transcript, TranscriptSource(existing=True, timed=timed)
-
-
-def find_video(pool: Pool, owner_id: UUID, uris: Sequence[str]) -> UUID | None:
-    """The owner's latest READY video of one of ``uris``, the latest in any state when none is READY; None when the
-    owner has none.
-    """
-    with pool.connection() as connection:
-        row = connection.execute(
-            """
-            SELECT v.id FROM videos AS v LEFT JOIN video_processing AS p ON p.video_id = v.id
-            WHERE v.owner_id = %s AND coalesce(p.uri, v.storage_path) = ANY (%s) AND p.forgotten_at IS NULL
-            ORDER BY v.status = 'READY' DESC, v.created_at DESC, v.queued_at DESC, v.id LIMIT 1
-            """,
-            (owner_id, list(uris)),
-        ).fetchone()
-    return row["id"] if row is not None else None
