@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 
 from cluster.settings import PREFIX, Settings, as_environment, load_settings
 from serve_app.answer_headers import AnswerHeaders
-from serve_app.connections import ConnectionLimits, WithoutServesHeaders, watch_connections
+from serve_app.client_connections import ConnectionLimits, WithoutServesHeaders, watch_connections
 
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 HERE = "serve_app.proxy_answers:middlewares"

@@ -18,7 +18,7 @@ from actors.attempt.pipeline import ENGINE_CALL, PREVIOUS, Call, Done, StageFail
 from actors.maintenance.downloads import Downloads
 from actors.workers.deadlines import Deadlines
 from actors.workers.fetchers import Fetchers
-from actors.workers.pool import Pool
+from actors.workers.pool import WorkerPool
 from actors.workers.tracebacks import clear_traceback_frames
 from actors.workers.turns import Turn
 from actors.workers.worker import StageReply, failure_of
@@ -66,7 +66,7 @@ SHORT_CALL_S = 1.0
 class AttemptParts:
     """Parts that all attempts share."""
 
-    pools: Mapping[WorkerKind, Pool]
+    pools: Mapping[WorkerKind, WorkerPool]
     fetchers: Fetchers
     downloads: Downloads
     ledger: LedgerWriter

@@ -33,7 +33,7 @@ from actors.workers.catalog import BATCH_LIMITS, DEFERRED, WorkerPlan
 from actors.workers.deadlines import Deadlines
 from actors.workers.fair_share import FairShare
 from actors.workers.fetchers import Fetchers
-from actors.workers.pool import Pool
+from actors.workers.pool import WorkerPool
 from actors.workers.run_estimates import RunEstimates
 from actors.workers.worker import WorkerInfo, remote_stage_actor
 from cluster.contracts.errors import DatabaseUnavailable, LeaseLost
@@ -48,8 +48,7 @@ from cluster.security.event_log import EventLog, FailingSteps, log_fields
 from cluster.security.log_output import LogConfig
 from cluster.store.opensearch.client import open_client
 from cluster.store.opensearch.sync import IndexFollower
-from cluster.store.postgres.connections import EmbeddedPostgres, open_pool
-from cluster.store.postgres.connections import Pool as DatabasePool
+from cluster.store.postgres.connections import EmbeddedPostgres, Pool, open_pool
 from cluster.store.postgres.refusals import REFUSALS, sentence_of
 from cluster.store.queue.lease_recovery import LeaseRecovery
 from cluster.store.queue.notify import can_listen, notifications
@@ -110,9 +109,9 @@ class VideoScheduler:
     def __init__(self, config: SchedulerConfig, name: str) -> None:
         self._config = config
         self._name = name
-        self._database: DatabasePool = open_pool(config.database_url, min_size=2, max_size=8, name="heimdex-scheduler")
+        self._database: Pool = open_pool(config.database_url, min_size=2, max_size=8, name="heimdex-scheduler")
         # A session of their own: heartbeats never wait for what the attempts write.
-        self._heart: DatabasePool = open_pool(config.database_url, min_size=1, max_size=1, name="heimdex-heartbeat")
+        self._heart: Pool = open_pool(config.database_url, min_size=1, max_size=1, name="heimdex-heartbeat")
         self._queue = VideoQueue(self._database, name, config.lease_s, config.owner_cap)
         self._recovery = LeaseRecovery(self._database, name, config.retry_rule)
         self._registry = WorkerRegistry(self._database, name)
@@ -121,7 +120,7 @@ class VideoScheduler:
         self._finishes = BatchWriter(self._queue.finish)
         self._estimates = RunEstimates()
         self._shares = FairShare()
-        self._pools: dict[WorkerKind, Pool] = {
+        self._pools: dict[WorkerKind, WorkerPool] = {
             kind: self._pool(kind) for kind in WorkerKind if kind is not WorkerKind.FETCHER
         }
         self._fetchers = self._fetchers_beside(self._pools[WorkerKind.MEDIA])
@@ -437,7 +436,7 @@ class VideoScheduler:
 
     # Workers
 
-    def _pool(self, kind: WorkerKind) -> Pool:
+    def _pool(self, kind: WorkerKind) -> WorkerPool:
         plan = self._config.plan
         placement = plan.placements[kind]
 
@@ -445,11 +444,11 @@ class VideoScheduler:
             remote = remote_stage_actor(name, cpus=placement.cpus, gpus=placement.gpus)
             return remote.remote(name, plan.loader(kind), plan.resource_share(kind), self._config.log)
 
-        return Pool(
+        return WorkerPool(
             kind, spawn, placement.count, BATCH_LIMITS, DEFERRED, shares=self._shares, estimates=self._estimates
         )
 
-    def _fetchers_beside(self, media: Pool) -> Fetchers:
+    def _fetchers_beside(self, media: WorkerPool) -> Fetchers:
         """Downloads where media workers are: a fetcher reserves no CPU, so its node is named."""
         plan = self._config.plan
 

@@ -24,9 +24,9 @@ from cluster.contracts.media import (
     SpeechWindow,
     Timeline,
 )
+from cluster.decoders.config import DecoderConfig, Decoders
 from cluster.decoders.owner_decoders import OwnerDecoders
 from cluster.decoders.process import Answers, DecoderProcess, only
-from cluster.decoders.programs import DecoderConfig, Decoders
 from cluster.decoders.sandbox import readable_code
 
 SCENES_PER_BLOCK = 32

@@ -73,7 +73,7 @@ class WorkerView:
     peak_memory_bytes: int | None
 
 
-class Pool:
+class WorkerPool:
     """Workers of one kind.
 
     Args:

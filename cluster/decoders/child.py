@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from cluster.decoders.answer_format import packed
-from cluster.decoders.programs import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
+from cluster.decoders.config import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig, Decoders
 from cluster.decoders.sandbox import bound, confine_copy, confine_process, end_with_parent
 from cluster.security.event_log import log_fields
 from cluster.security.log_output import LogConfig, set_up_logging

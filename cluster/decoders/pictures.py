@@ -9,7 +9,7 @@ import warnings
 
 from PIL import Image, ImageFile
 
-from cluster.decoders.programs import Decoders
+from cluster.decoders.config import Decoders
 
 MAX_PIXELS = 8 * 2**20
 MEMORY_BYTES = 512 * 2**20

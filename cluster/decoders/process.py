@@ -30,8 +30,8 @@ from cluster.contracts.errors import (
     WorkerLost,
 )
 from cluster.decoders.answer_format import Unreadable, unpacked
+from cluster.decoders.config import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig
 from cluster.decoders.log_relay import relay
-from cluster.decoders.programs import DONE, ERROR, FRAME, NUMBER, PART, READY, DecoderConfig
 from cluster.decoders.sandbox import scrubbed
 from cluster.security.event_log import fields_of_call
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.contracts.errors import DecoderBusy, MalformedResult, WorkerCrash
+from cluster.decoders.config import DecoderConfig
 from cluster.decoders.process import Answers, DecoderProcess, UnexpectedError
-from cluster.decoders.programs import DecoderConfig
 
 SIDE_PX = 1024
 """No vision model looks closer."""

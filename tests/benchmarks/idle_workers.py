@@ -15,7 +15,7 @@ from actors.workers.catalog import BATCH_LIMITS, DEFERRED, RESULT_TYPES
 from actors.workers.configs import Placement
 from actors.workers.fetch_slots import FetchLimit
 from actors.workers.fetchers import Fetchers
-from actors.workers.pool import Pool
+from actors.workers.pool import WorkerPool
 from actors.workers.worker import LoadedWorker, StageReply, WorkerInfo
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
@@ -68,9 +68,9 @@ class IdlePlan:
 class IdleScheduler(VideoScheduler):
     """The scheduler whose workers are in its own process."""
 
-    def _pool(self, kind: WorkerKind) -> Pool:
+    def _pool(self, kind: WorkerKind) -> WorkerPool:
         size = self._config.plan.placements[kind].count
-        return Pool(
+        return WorkerPool(
             kind,
             _Handle,
             size,
@@ -81,7 +81,7 @@ class IdleScheduler(VideoScheduler):
             kill=lambda handle: handle.end(),
         )
 
-    def _fetchers_beside(self, media: Pool) -> Fetchers:
+    def _fetchers_beside(self, media: WorkerPool) -> Fetchers:
         plan = self._config.plan
         return Fetchers(
             lambda name, _: _Handle(name),

@@ -5,7 +5,7 @@ from tests.chaos.guards_trial import Guard
 APP = "serve_app/app.py"
 ALLOWANCES = "serve_app/allowances.py"
 CALLERS = "serve_app/callers.py"
-CONNECTIONS = "serve_app/connections.py"
+CONNECTIONS = "serve_app/client_connections.py"
 HEALTH = "serve_app/routes/health.py"
 POOLS = "serve_app/pools.py"
 WORDS = "cluster/contracts/search.py"
@@ -15,7 +15,7 @@ VOCABULARY = "cluster/store/index/vocabulary.py"
 _READ = "tests/unit/test_words_query.py::"
 _COUNTED = "tests/unit/test_allowances.py::"
 _CALLED = "tests/integration/test_caller_limits.py::"
-_CONNECTED = "tests/unit/test_connections.py::"
+_CONNECTED = "tests/unit/test_client_connections.py::"
 
 CALLS = [
     Guard(

@@ -114,7 +114,7 @@ DOWNLOADS = [
         FETCHERS,
         "            if download in self._running and not self._closed:\n",
         "            if self._closed:\n",
-        (f"{_PLAYED}test_a_cancelled_download_is_stopped_and_keeps_its_place_until_then",),
+        (f"{_PLAYED}test_cancelled_download_stops_and_keeps_its_slot_until_then",),
     ),
     Guard(
         "what a lost download left is removed",
@@ -142,7 +142,7 @@ DOWNLOADS = [
         FETCHERS,
         "            self._pauses.note_no_room(owner_id)\n",
         "            pass\n",
-        (f"{_PLAYED}test_claims_are_capped_by_what_an_owner_downloads_and_by_a_disk",),
+        (f"{_PLAYED}test_claims_are_capped_by_owner_downloads_and_disk",),
     ),
     Guard(
         "what an owner downloads caps what is claimed",

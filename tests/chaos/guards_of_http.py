@@ -82,14 +82,14 @@ HTTP = [
         POOLS,
         ", statement_timeout_s=request_timeout_s)\n    pool.timeout",
         ")\n    pool.timeout",
-        (f"{_ROUTES}test_a_session_of_the_api_runs_no_statement_longer_than_a_request",),
+        (f"{_ROUTES}test_api_session_statement_is_bounded_by_the_request",),
     ),
     Guard(
         "a request waits for a session no longer than it may take",
         POOLS,
         "    pool.timeout = min(DATABASE_WAIT_S, request_timeout_s)\n",
         "",
-        (f"{_ROUTES}test_a_session_of_the_api_runs_no_statement_longer_than_a_request",),
+        (f"{_ROUTES}test_api_session_statement_is_bounded_by_the_request",),
     ),
     Guard(
         "the limits are around every route",
@@ -152,7 +152,7 @@ HTTP = [
         ERRORS,
         "    api.add_exception_handler(DatabaseUnavailable, _unavailable)\n",
         "",
-        (f"{_DOORS}test_a_database_that_is_away_is_a_503_that_says_when_to_come_back",),
+        (f"{_DOORS}test_api_database_away_is_503_with_retry_after",),
     ),
     Guard(
         "every answer has the headers, a failure too",
@@ -284,6 +284,6 @@ HTTP = [
         SUBMISSIONS_FILE,
         "        if ids is not None and not _count_new(connection, parameters):",
         "        if not ids and not _count_new(connection, parameters):",
-        (f"{_TURNS}test_submission_sent_again_waits_for_nothing_and_writes_nothing",),
+        (f"{_TURNS}test_resent_submission_waits_for_and_writes_nothing",),
     ),
 ]

@@ -12,7 +12,7 @@ _RACES = "tests/integration/test_lease_races.py::"
 _ORDERS = "tests/integration/test_lock_order.py::"
 _TIMES = "tests/integration/test_impossible_times.py::"
 _REFUSED = "tests/integration/test_refused_rows.py::"
-_OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it"
+_OPEN_RUNS = "tests/integration/test_open_runs.py::test_run_opened_while_its_lease_ends_is_closed_with_it"
 
 _CLAIM = [
     Guard(
@@ -20,7 +20,7 @@ _CLAIM = [
         "cluster/store/queue/video_queue.py",
         "                if time.monotonic() > end_s:\n                    break\n                owners",
         "                owners",
-        (f"{_REFUSED}test_a_claim_beside_triggers_that_wait_returns_before_its_leases_expire",),
+        (f"{_REFUSED}test_claim_beside_waiting_triggers_ends_before_its_leases",),
     ),
     Guard(
         "a write that waits is put off",
@@ -93,14 +93,14 @@ _CLAIM = [
         QUEUE,
         "_CLAIM_ROUNDS = 20",
         "_CLAIM_ROUNDS = 1",
-        (f"{_REFUSED}test_a_claim_of_one_passes_over_an_owner_whose_videos_are_refused[0-skip]",),
+        (f"{_REFUSED}test_claim_of_one_skips_an_owner_with_refused_videos[0-skip]",),
     ),
     Guard(
         "others are those of other owners",
         QUEUE,
         " | dict.fromkeys(refused, 0)",
         "",
-        (f"{_REFUSED}test_a_claim_of_one_passes_over_an_owner_whose_videos_are_refused[0-skip]",),
+        (f"{_REFUSED}test_claim_of_one_skips_an_owner_with_refused_videos[0-skip]",),
     ),
     Guard(
         "others keep to what an owner may have",
@@ -225,7 +225,7 @@ _TAKING_BACK = [
         RECOVERY,
         "started_at=STARTED_AT, lost_run",
         'started_at="v.processing_started_at", lost_run',
-        (f"{_TIMES}test_expired_leases_are_taken_back_whenever_their_videos_are_said_to_have_begun",),
+        (f"{_TIMES}test_expired_leases_are_taken_back_at_any_stated_beginning",),
     ),
     Guard(
         "a video that cannot be taken back holds up no other",
@@ -277,14 +277,14 @@ _TAKING_BACK = [
         "cluster/store/postgres/refusals.py",
         "min(2 * known.delay_s, LONGEST_DELAY_S)",
         "FIRST_DELAY_S",
-        (f"{_REFUSED}test_intervals_double_up_to_the_longest_and_reasons_are_logged_once",),
+        (f"{_REFUSED}test_refused_row_intervals_double_and_are_logged_once",),
     ),
     Guard(
         "refusals are forgotten after a while",
         "cluster/store/postgres/refusals.py",
         "        self._drop_old(now_s)\n",
         "",
-        (f"{_REFUSED}test_intervals_double_up_to_the_longest_and_reasons_are_logged_once",),
+        (f"{_REFUSED}test_refused_row_intervals_double_and_are_logged_once",),
     ),
     Guard(
         "times that Python lacks are read",
@@ -305,7 +305,7 @@ _TAKING_BACK = [
         RECOVERY,
         "%(counted)s > 0 AND p.interruptions + %(counted)s >= %(max_interruptions)s AS spent",
         "false AS spent",
-        (f"{_QUEUE_TESTS}test_the_last_interruption_fails_it_naming_the_stage_that_was_open_last",),
+        (f"{_QUEUE_TESTS}test_last_interruption_fails_naming_the_last_open_stage",),
     ),
     Guard(
         "a stop that hands back fails nothing",

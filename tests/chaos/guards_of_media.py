@@ -100,14 +100,14 @@ MEDIA = [
         INDEX,
         "if samples > most:",
         "if samples < 0:",
-        (f"{_BOUNDS}test_an_index_of_billions_of_pictures_is_refused_before_it_is_built",),
+        (f"{_BOUNDS}test_index_of_billions_of_pictures_is_refused_unbuilt",),
     ),
     Guard(
         "an index of too many streams",
         INDEX,
         "if streams > limits.max_streams:",
         "if streams < 0:",
-        (f"{_BOUNDS}test_an_index_of_too_many_streams_is_refused_before_it_is_built",),
+        (f"{_BOUNDS}test_index_of_too_many_streams_is_refused_unbuilt",),
     ),
     Guard(
         "an index without end",
@@ -128,7 +128,7 @@ MEDIA = [
         MEMORY,
         "        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))\n",
         "        pass\n",
-        (f"{_WATCH}test_the_kernel_refuses_what_goes_beyond_in_one_step_and_grants_it_afterwards",),
+        (f"{_WATCH}test_kernel_refuses_a_large_step_and_grants_it_afterwards",),
     ),
     Guard(
         "memory: a stricter bound of the machine's",
@@ -170,6 +170,6 @@ MEDIA = [
         FILE,
         "    except (av.error.FFmpegError, MemoryError) as error:\n",
         "    except KeyboardInterrupt as error:\n",
-        (f"{_BOUNDS}test_what_goes_wrong_while_reading_is_the_files_or_the_machines",),
+        (f"{_BOUNDS}test_read_error_is_the_files_or_the_machines",),
     ),
 ]

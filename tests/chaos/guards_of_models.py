@@ -18,14 +18,14 @@ SEARCHED = [
         SCENES,
         "if active.get(by, model) != model:",
         "if active.get(by, model) is None:",
-        (f"{_TESTS}test_scenes_by_a_model_that_is_active_no_longer_are_refused_whole",),
+        (f"{_TESTS}test_scenes_of_a_model_no_longer_active_are_refused_whole",),
     ),
     Guard(
         "models: they stay active while scenes are written",
         MODELS,
         "LOCK TABLE search_models IN ROW SHARE MODE",
         "LOCK TABLE search_models IN ACCESS SHARE MODE",
-        (f"{_TESTS}test_what_is_embedded_last_counts_and_nobody_writes_scenes_meanwhile",),
+        (f"{_TESTS}test_scenes_wait_for_the_switch_that_embeds_the_last",),
     ),
     Guard(
         "models: no switch while a vector is lacking",
@@ -33,7 +33,7 @@ SEARCHED = [
         "if not lacking or allow_missing:",
         "if lacking is not None or allow_missing:",
         (
-            f"{_TESTS}test_the_switch_waits_for_the_last_scene_and_is_one_moment_for_all_spaces",
+            f"{_TESTS}test_switch_waits_for_the_last_scene_for_all_spaces_at_once",
             f"{_TESTS}test_a_switch_waits_for_a_writer_and_finds_what_it_wrote",
         ),
     ),
@@ -49,7 +49,7 @@ SEARCHED = [
         VECTORS,
         "WHERE s.id = %s AND {made} = %s FOR",
         "WHERE s.id = %s AND 0 * {made} = 0 * %s FOR",
-        (f"{_TESTS}test_a_scene_that_was_deleted_or_replaced_meanwhile_gets_no_vector",),
+        (f"{_TESTS}test_replaced_scene_gets_no_vector_of_the_former_one",),
     ),
     Guard(
         "models: the same name with other weights",

@@ -199,20 +199,14 @@ _AUDITED = [
         AUDIT_SQL,
         "        EXECUTE format('REVOKE ALL ON TABLE public.audit_log FROM %I', outsider);\n",
         "",
-        (
-            "tests/integration/test_privileges.py::"
-            "test_of_all_roles_only_the_service_may_execute_any_function_or_touch_any_table",
-        ),
+        ("tests/integration/test_privileges.py::test_only_service_role_may_execute_or_touch_anything",),
     ),
     Guard(
         "audit log: requests are closed to a web page",
         "sql/migrations/044_add_owner_requests.sql",
         "        EXECUTE format('REVOKE ALL ON TABLE public.owner_requests FROM %I', outsider);\n",
         "",
-        (
-            "tests/integration/test_privileges.py::"
-            "test_of_all_roles_only_the_service_may_execute_any_function_or_touch_any_table",
-        ),
+        ("tests/integration/test_privileges.py::test_only_service_role_may_execute_or_touch_anything",),
     ),
     Guard(
         "audit log: what admins read",
@@ -270,7 +264,7 @@ _FORGOTTEN = [
         FORGETTING,
         """video_name(row["filename"], row["uri"], row["id"]) for row in named""",
         """row["filename"] for row in named""",
-        (f"{_FORGET}test_searches_for_the_name_that_a_video_is_shown_by_lose_their_text",),
+        (f"{_FORGET}test_searches_for_the_shown_name_lose_their_text",),
     ),
     Guard(
         "forgetting nothing locks nothing",

@@ -18,7 +18,7 @@ PLACES = [
         "cluster/security/private_files.py",
         "        draft.replace(path)",
         "        path.write_text(text)",
-        (f"{_RECORD}test_a_record_that_is_being_read_is_replaced_and_never_written_into",),
+        (f"{_RECORD}test_record_being_read_is_replaced_not_written_into",),
     ),
     Guard(
         "the record of a cluster that died is none",
@@ -32,7 +32,7 @@ PLACES = [
         NODE,
         "abs(process.create_time() - self.started_s) < 1.0",
         "process.create_time() > 0",
-        (f"{_RECORD}test_a_process_id_that_another_program_has_by_now_is_no_cluster",),
+        (f"{_RECORD}test_reused_process_id_is_not_taken_for_a_cluster",),
     ),
     Guard(
         "Ray's token authentication stays on",
@@ -96,7 +96,7 @@ PLACES = [
         SETTINGS,
         "local = self.jwt_secret is None and self.jwks_url is None",
         "local = self.owner_id is None",
-        (f"{_SETTINGS}test_admins_are_the_owner_only_while_the_secret_is_the_directorys_own",),
+        (f"{_SETTINGS}test_admin_is_the_owner_only_with_the_directorys_secret",),
     ),
     Guard(
         "a variable that is no setting is told",
@@ -124,6 +124,6 @@ PLACES = [
         EMBEDDED,
         "if self.data_dir.exists() and any(self.data_dir.iterdir()):",
         "if not self.data_dir.name:",
-        (f"{_POSTGRES}test_a_folder_with_other_things_in_it_is_refused_and_left_alone",),
+        (f"{_POSTGRES}test_scratch_folder_with_other_content_is_left_alone",),
     ),
 ]

@@ -20,7 +20,7 @@ ENGINE = [
         FOLLOWER,
         ', "version": document.version, "version_type": "external_gte"}',
         "}",
-        (f"{_FOLLOWED}test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back",),
+        (f"{_FOLLOWED}test_late_write_does_not_restore_forgotten_scenes",),
     ),
     Guard(
         "engine: an index that was removed is not made anew",
@@ -41,21 +41,21 @@ ENGINE = [
         SCENES,
         "            enqueue_index_update(connection, video_id, len(scenes))\n",
         "",
-        (f"{_FOLLOWED}test_a_video_is_found_once_it_was_followed_and_a_repeat_changes_nothing",),
+        (f"{_FOLLOWED}test_followed_video_is_found_and_a_repeat_changes_nothing",),
     ),
     Guard(
         "engine: what is forgotten is noted",
         FORGETTING,
         "    FROM found WHERE c.video_id = found.video_id\n",
         "    FROM found WHERE c.video_id = found.video_id AND false\n",
-        (f"{_FOLLOWED}test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back",),
+        (f"{_FOLLOWED}test_late_write_does_not_restore_forgotten_scenes",),
     ),
     Guard(
         "engine: scenes that others wrote can be forgotten",
         CHANGES,
         "            connection.execute(_WIDEN, values)\n",
         "",
-        (f"{_FOLLOWED}test_scene_that_another_system_wrote_is_forgotten_with_its_video[followed]",),
+        (f"{_FOLLOWED}test_other_systems_scene_is_forgotten_with_its_video[followed]",),
     ),
     Guard(
         "engine: no index is too large",
@@ -69,7 +69,7 @@ ENGINE = [
         BOUNDS,
         "CHECK (most_scenes BETWEEN 0 AND 100000)",
         "CHECK (most_scenes >= 0)",
-        (f"{_FOLLOWED}test_outbox_with_more_documents_than_a_video_can_have_is_refused",),
+        (f"{_FOLLOWED}test_outbox_refuses_more_documents_than_a_video_may_have",),
     ),
     Guard(
         "engine: so many documents are read at once",

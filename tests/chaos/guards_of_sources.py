@@ -24,7 +24,7 @@ _SCHEMES = [
         STORAGE,
         "if scheme not in limits.allowed_schemes:",
         'if scheme == "":',
-        (f"{_LOCAL}test_a_scheme_that_is_not_allowed_is_refused_with_those_that_are",),
+        (f"{_LOCAL}test_scheme_not_allowed_is_refused_naming_those_allowed",),
     ),
     Guard(
         "file:// is of this machine",
@@ -282,7 +282,7 @@ _REDIRECTS = [
         WEB,
         "context = ssl.create_default_context()",
         "context = ssl._create_unverified_context()",
-        (f"{_PLACES}test_the_certificate_is_checked_for_the_name_and_the_server_is_told_it",),
+        (f"{_PLACES}test_certificate_is_checked_for_the_name_sent_to_server",),
     ),
 ]
 

@@ -17,8 +17,8 @@ _LONG = "tests/integration/test_long_texts.py::"
 _FIGURES = "tests/integration/test_implausible_figures.py::"
 _SESSIONS = "tests/integration/test_database.py::"
 _IDLE = "tests/integration/test_session_limits.py::"
-_CLOSED = f"{_RIGHTS}test_of_all_roles_only_the_service_may_execute_any_function_or_touch_any_table"
-_PINNED = f"{_RIGHTS}test_all_run_with_the_callers_rights_and_a_pinned_search_path"
+_CLOSED = f"{_RIGHTS}test_only_service_role_may_execute_or_touch_anything"
+_PINNED = f"{_RIGHTS}test_functions_have_callers_rights_and_fixed_search_path"
 _FROM_PUBLIC = "        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);\n"
 _FROM_OUTSIDERS = "            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', function, outsider);\n"
 _NOTHING = "            NULL;\n"
@@ -53,7 +53,7 @@ _PRIVILEGES = [
         BASE,
         "        CONTINUE WHEN relation = ANY (string_to_array(current_setting('heimdex.tables_before'), ','));\n",
         "",
-        (f"{_RIGHTS}test_tables_that_were_there_before_keep_the_rules_that_were_made_for_them",),
+        (f"{_RIGHTS}test_existing_tables_keep_their_row_security_rules",),
     ),
     Guard(
         "REVOKE on the cluster's tables",
@@ -248,7 +248,7 @@ _SESSION = [
         "round(IDLE_IN_TRANSACTION_S * 1000 if statement_timeout_s else 0),",
         "0,",
         (
-            f"{_IDLE}test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_locks",
+            f"{_IDLE}test_idle_transaction_is_ended_and_releases_its_locks",
             f"{_IDLE}test_only_who_may_wait_for_ever_may_idle_for_ever",
         ),
     ),
@@ -257,28 +257,28 @@ _SESSION = [
         DATABASE,
         "round(statement_timeout_s * 1000),",
         "0,",
-        (f"{_SESSIONS}test_a_statement_may_not_run_for_ever_unless_that_was_asked_for",),
+        (f"{_SESSIONS}test_statement_without_a_request_for_it_has_a_time_limit",),
     ),
     Guard(
         "sessions are looked at before they are lent",
         DATABASE,
         "        check=ConnectionPool.check_connection,\n",
         "",
-        (f"{_SESSIONS}test_an_idle_session_that_was_ended_is_replaced_before_it_is_lent",),
+        (f"{_SESSIONS}test_ended_idle_session_is_replaced_before_it_is_lent",),
     ),
     Guard(
         "a session that is lost is told from a statement that failed",
         DATABASE,
         "if borrowed is None or borrowed.closed or is_connection_lost(error):",
         "if True:",
-        (f"{_IDLE}test_what_the_statement_met_is_not_taken_for_a_database_that_is_away",),
+        (f"{_IDLE}test_statement_error_is_not_taken_for_database_away",),
     ),
     Guard(
         "passwords of URLs that cannot be read",
         DATABASE,
         'postgresql://user:password@host:5432/database"\n        ) from None',
         'postgresql://user:password@host:5432/database, not like " + url\n        ) from None',
-        (f"{_SESSIONS}test_what_is_no_url_is_a_configuration_error_that_does_not_quote_it",),
+        (f"{_SESSIONS}test_value_that_is_no_url_is_refused_without_quoting_it",),
     ),
     Guard(
         "one process migrates",

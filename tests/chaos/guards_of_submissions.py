@@ -17,10 +17,8 @@ _HTTP = "tests/integration/test_videos_api.py::"
 _RATE = "tests/integration/test_api_limits.py::"
 _RACES = "tests/integration/test_lease_races.py::"
 _MEANWHILE = "tests/integration/test_submission_races.py::"
-_OPEN_RUN = (
-    "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it[cancel]"
-)
-_OTHERS_CHANGE = f"{_HTTP}test_another_users_videos_can_be_neither_cancelled_nor_tried_again"
+_OPEN_RUN = "tests/integration/test_open_runs.py::test_run_opened_while_its_lease_ends_is_closed_with_it[cancel]"
+_OTHERS_CHANGE = f"{_HTTP}test_other_users_videos_cannot_be_cancelled_or_retried"
 _OTHERS_SEE = f"{_HTTP}test_another_users_videos_are_as_if_they_did_not_exist"
 _BAD = f"{_HTTP}test_a_bad_submission_is_400_and_nothing_is_enqueued"
 _OTHERS_SCENES = "tests/integration/test_scene_guards.py::test_nobody_finds_anothers_scenes"
@@ -63,7 +61,7 @@ _FAIRNESS = [
         QUEUE,
         "coalesce(h.videos, 0) + coalesce(a.ahead, 0)\n               + row",
         "coalesce(a.ahead, 0)\n               + row",
-        (f"{_FAIR}test_who_has_fewest_on_the_way_comes_first_whichever_scheduler_has_them",),
+        (f"{_FAIR}test_owner_with_fewest_in_flight_comes_first_everywhere",),
     ),
     Guard(
         "an owner's cap",
@@ -105,7 +103,7 @@ _FAIRNESS = [
         QUEUE,
         "    available_at = clock_timestamp() + make",
         "    due_at = clock_timestamp(), available_at = clock_timestamp() + make",
-        (f"{_FAIR}test_another_attempt_keeps_its_place_and_a_video_that_its_owner_sends_again_does_not",),
+        (f"{_FAIR}test_requeued_attempt_keeps_its_place_resubmission_does_not",),
     ),
 ]
 
@@ -115,7 +113,7 @@ _CHANGES = [
         SUBMISSIONS_FILE,
         "WHERE v.id = ANY (%(ids)s) AND v.status = 'PENDING' AND p.available_at IS NOT NULL\n    ORDER",
         "WHERE v.id = ANY (%(ids)s)\n    ORDER",
-        (f"{_OWNERS}test_a_video_that_is_claimed_while_it_is_cancelled_is_cancelled",),
+        (f"{_OWNERS}test_video_claimed_while_cancelled_is_cancelled",),
     ),
     Guard(
         "cancelling locks the lease before its runs are closed",
@@ -129,14 +127,14 @@ _CHANGES = [
         SUBMISSIONS_FILE,
         "_CANCEL_ROUNDS = 5",
         "_CANCEL_ROUNDS = 1",
-        (f"{_MEANWHILE}test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled",),
+        (f"{_MEANWHILE}test_video_requeued_while_cancelled_is_cancelled",),
     ),
     Guard(
         "cancelling is for the owner",
         SUBMISSIONS_FILE,
         '"WHERE v.id = ANY (%s) AND (%s::uuid IS NULL OR v.owner_id = %s) "',
         '"WHERE v.id = ANY (%s) AND (%s::uuid IS NULL OR v.owner_id IS DISTINCT FROM %s OR true) "',
-        (f"{_OWNERS}test_only_its_owner_s_videos_are_cancelled_when_the_owner_is_named",),
+        (f"{_OWNERS}test_cancel_with_owner_cancels_only_that_owners_videos",),
     ),
     Guard(
         "only what failed or was cancelled is tried again",

@@ -92,7 +92,7 @@ TOKENS = [
         KEYS,
         "is_pause = last.ended_within(self._pause_s) and",
         "is_pause = last.ended_within(0.0) and",
-        (f"{_HTTP}test_a_rotated_key_is_found_and_made_up_key_ids_cost_one_fetch",),
+        (f"{_HTTP}test_rotated_key_is_found_and_unknown_ids_cost_one_fetch",),
     ),
     Guard(
         "an issuer that is away is left alone for a while",

@@ -46,14 +46,14 @@ _BOUNDS = [
         STAGES,
         "min(self.max_delay_s, self.first_delay_s * 2.0 ** (ended - 1))",
         "self.first_delay_s * 2.0 ** (ended - 1)",
-        (f"{_RULES}test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half",),
+        (f"{_RULES}test_back_off_doubles_to_its_bound_and_keeps_half",),
     ),
     Guard(
         "the pause before another attempt grows",
         STAGES,
         "self.first_delay_s * 2.0 ** (ended - 1)",
         "self.first_delay_s",
-        (f"{_RULES}test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half",),
+        (f"{_RULES}test_back_off_doubles_to_its_bound_and_keeps_half",),
     ),
     Guard(
         "a deadline grows with the video",
@@ -74,7 +74,7 @@ _BOUNDS = [
         ATTEMPT,
         "            alone=self._alone,\n",
         "",
-        (f"{_ATTEMPTS}test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed",),
+        (f"{_ATTEMPTS}test_video_runs_alone_after_two_crashes_and_fails_at_three",),
     ),
 ]
 
@@ -105,14 +105,14 @@ _FAULTS = [
         WORKER,
         "if isinstance(error, ObjectLostError):",
         "if isinstance(error, ObjectLostError) and not str(error):",
-        (f"{_ANSWERS}test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video",),
+        (f"{_ANSWERS}test_lost_or_full_cluster_is_no_failure_of_the_video",),
     ),
     Guard(
         "a full object store is an infrastructure failure",
         WORKER,
         "ObjectStoreFullError | OutOfDiskError):",
         "MemoryError):",
-        (f"{_ANSWERS}test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video",),
+        (f"{_ANSWERS}test_lost_or_full_cluster_is_no_failure_of_the_video",),
     ),
     Guard(
         "a malformed result is found where it is made",
@@ -147,7 +147,7 @@ _FAULTS = [
         WAY,
         "key=lambda failure: (_is_interruption(failure), failure.finished_at)",
         "key=lambda failure: failure.finished_at",
-        (f"{_FIRST}test_a_crash_that_interrupts_the_one_beside_is_told_first_although_it_is_found_out_later",),
+        (f"{_FIRST}test_crash_that_interrupts_its_neighbour_is_reported_first",),
     ),
     Guard(
         "the stage beside a failed one is given up",
@@ -172,7 +172,7 @@ _REMAINS = [
         "            await self._discard()\n            raise\n",
         "            raise\n",
         (
-            f"{_ATTEMPTS}test_a_lost_lease_removes_the_download_and_writes_nothing_more",
+            f"{_ATTEMPTS}test_lost_lease_removes_the_download_and_writes_nothing",
             f"{_ATTEMPTS}test_a_cancelled_attempt_removes_its_download",
         ),
     ),
@@ -181,7 +181,7 @@ _REMAINS = [
         ATTEMPT,
         "        await self._open(run)\n        previous",
         "        previous",
-        (f"{_ATTEMPTS}test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper",),
+        (f"{_ATTEMPTS}test_attempt_own_defect_leaves_the_video_to_the_reaper",),
     ),
     Guard(
         "what was closed is written before the attempt is settled",
@@ -295,14 +295,14 @@ _DOWNLOADS = [
         "actors/maintenance/downloads.py",
         "await asyncio.wait({removal}, timeout=SOON_S)",
         "await asyncio.wait({removal})",
-        ("tests/integration/test_downloads.py::test_a_video_is_ready_although_the_workers_of_its_node_are_busy",),
+        ("tests/integration/test_downloads.py::test_video_is_ready_although_its_node_is_busy",),
     ),
     Guard(
         "a death over a removal is nobody's",
         "actors/maintenance/downloads.py",
         "        except (WorkerCrash, Interrupted) as error:\n            logger.warning(Event.DOWNLOAD_NOT",
         "        except Interrupted as error:\n            logger.warning(Event.DOWNLOAD_NOT",
-        ("tests/integration/test_downloads.py::test_a_worker_that_dies_over_a_removal_costs_the_video_nothing",),
+        ("tests/integration/test_downloads.py::test_worker_that_dies_removing_a_file_costs_no_attempt",),
     ),
     Guard(
         "downloads of attempts under way are not swept away",
@@ -358,7 +358,7 @@ _ON_RAY = [
         WORKER,
         "share.weight / whole if whole > 0 else 1 / batch_size",
         "1 / batch_size",
-        (f"{_POOLS}test_who_shares_a_call_is_charged_by_weight_and_one_at_fault_is_answered_among_the_others",),
+        (f"{_POOLS}test_shared_call_is_charged_by_weight_and_isolates_faults",),
         on_ray=True,
     ),
     Guard(
@@ -380,7 +380,7 @@ _ON_RAY = [
         TURNS,
         "if item.size + sum(other.size for other in batch) > self.limits.get(item.call, ALONE).size:",
         "if False:",
-        (f"{_POOLS}test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone",),
+        (f"{_POOLS}test_items_share_a_call_up_to_a_size_large_ones_run_alone",),
         on_ray=True,
     ),
     Guard(
@@ -404,7 +404,7 @@ _ON_RAY = [
         TURNS,
         "if item.node_id not in (None, node_id) or (",
         "if item.call is None or (",
-        (f"{_TURNS}test_item_is_taken_only_by_a_worker_on_the_node_that_it_names",),
+        (f"{_TURNS}test_item_for_a_node_is_taken_by_its_workers_only",),
     ),
 ]
 

@@ -9,7 +9,7 @@ RESULTS = "cluster/store/queue/stage_results.py"
 
 _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
 _RACES = "tests/integration/test_lease_races.py::"
-_OPEN_RUNS = "tests/integration/test_open_runs.py::test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it"
+_OPEN_RUNS = "tests/integration/test_open_runs.py::test_run_opened_while_its_lease_ends_is_closed_with_it"
 _LEDGER_TESTS = "tests/integration/test_stage_ledger.py::"
 _STALE = f"{_QUEUE_TESTS}test_a_stale_token_writes_nothing"
 _ONCE = f"{_QUEUE_TESTS}test_a_video_is_settled_once"
@@ -115,7 +115,7 @@ _SETTLED = [
         RECOVERY,
         "FROM verdict WHERE v.id = verdict.id AND v.status = 'PROCESSING'",
         "FROM verdict WHERE v.id = verdict.id",
-        (f"{_RACES}test_what_has_ended_is_not_brought_back_by_a_lease_that_was_left",),
+        (f"{_RACES}test_ended_video_is_not_restored_by_a_leftover_lease",),
     ),
     Guard(
         "no run stays open when its attempt ends",
@@ -151,8 +151,8 @@ _SETTLED = [
         "ORDER BY lease_token FOR KEY SHARE",
         "ORDER BY lease_token",
         (
-            f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[run]",
-            f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[media]",
+            f"{_RACES}test_writer_under_an_expiring_lease_is_passed_over[run]",
+            f"{_RACES}test_writer_under_an_expiring_lease_is_passed_over[media]",
         ),
     ),
     Guard(
@@ -160,7 +160,7 @@ _SETTLED = [
         RESULTS,
         "AND lease_token = %(token)s FOR KEY SHARE",
         "AND lease_token = %(token)s",
-        (f"{_RACES}test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over[transcript]",),
+        (f"{_RACES}test_writer_under_an_expiring_lease_is_passed_over[transcript]",),
     ),
 ]
 

@@ -33,7 +33,7 @@ def test_json_has_the_promised_keys(demo_results: list[dict[str, Any]]) -> None:
             assert set(run) == {"name", "wait_ms", "run_ms", "outcome"}
 
 
-def test_progress_goes_to_standard_error_and_the_tables_to_standard_output(heimdex: CommandLine) -> None:
+def test_progress_is_on_standard_error_and_tables_on_output(heimdex: CommandLine) -> None:
     done = heimdex.run("process", "--again", str(clips()[0]))
     assert done.returncode == 0
     assert f"READY   {clips()[0].name}" in done.stderr
@@ -92,7 +92,7 @@ def test_env_leads_rays_own_commands_to_this_cluster(heimdex: CommandLine, clust
     assert "status: RUNNING" in shown.stdout
 
 
-def test_a_wrong_setting_stops_up_with_its_name_and_the_allowed_values(cluster_folder: Path) -> None:
+def test_up_wrong_setting_is_named_with_the_allowed_values(cluster_folder: Path) -> None:
     wrong = CommandLine(make_environment(cluster_folder, HEIMDEX_DEVICE="tpu"), cluster_folder)
     done = wrong.run("up")
     assert done.returncode == 2
@@ -100,7 +100,7 @@ def test_a_wrong_setting_stops_up_with_its_name_and_the_allowed_values(cluster_f
     assert "'auto', 'cpu' or 'cuda'" in done.stderr
 
 
-def test_a_model_that_cannot_be_had_stops_up_and_leaves_nothing_running(cluster_folder: Path) -> None:
+def test_up_without_its_model_leaves_nothing_running(cluster_folder: Path) -> None:
     folder = cluster_folder / "nomodel"
     folder.mkdir()
     wrong = CommandLine(make_environment(folder, HEIMDEX_WHISPER_MODEL="/no/such/model"), folder)
@@ -126,7 +126,7 @@ def test_search_finds_what_was_said_and_its_json_names_the_place(
     assert Path(httpx.URL(first["thumbnail_url"]).path).read_bytes()[:2] == b"\xff\xd8"
 
 
-def test_ctrl_c_leaves_the_videos_submitted_and_says_how_to_go_on(heimdex: CommandLine, cluster_pool: Pool) -> None:
+def test_ctrl_c_leaves_videos_submitted_and_says_how_to_resume(heimdex: CommandLine, cluster_pool: Pool) -> None:
     process = heimdex.start("process", "--again", *map(str, clips()))
     _wait_until_submitted(cluster_pool, process)
     process.send_signal(signal.SIGINT)
@@ -176,7 +176,7 @@ def test_submit_manifest_by_ray_prints_our_lines_alone(
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_a_ray_job_names_the_bad_row_and_the_corrupt_file_and_ends_with_1(
+def test_ray_job_bad_row_and_corrupt_file_exit_with_1(
     heimdex: CommandLine, cluster_state: dict[str, Any], cluster_folder: Path
 ) -> None:
     folder = cluster_folder / "job"
@@ -246,7 +246,7 @@ def test_a_token_for_somebody_else_is_no_admin(heimdex: CommandLine, cluster_sta
     assert answer.status_code == 403
 
 
-def test_doctor_finds_nothing_wrong_with_the_cluster_of_the_tests(heimdex: CommandLine) -> None:
+def test_doctor_has_no_finding_on_the_tests_cluster(heimdex: CommandLine) -> None:
     done = heimdex.run("doctor")
     assert done.returncode == 0, done.stdout
 

@@ -111,7 +111,7 @@ def assert_ready(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_what_was_left_there_is_processed_whatever_its_storage_does(
+def test_leftover_video_is_processed_whatever_its_storage_does(
     heimdex: CommandLine, service: StorageService, existing_url: str, stored: Path
 ) -> None:
     with connect(existing_url) as connection:

@@ -20,7 +20,7 @@ CASES = [
 
 
 @pytest.mark.timeout(400)
-def test_every_fault_is_blamed_on_its_stage_and_harms_no_neighbour() -> None:
+def test_fault_is_blamed_on_its_stage_and_spares_neighbours() -> None:
     with small_ray():
         counts = run(seed=1, repeats=1, cases=CASES)
     assert counts.violations == []

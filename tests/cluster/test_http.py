@@ -55,9 +55,7 @@ def test_the_owner_s_detail_lists_the_videos(demo_results: list[dict[str, Any]],
     assert detail["recent_videos"]
 
 
-def test_a_video_submitted_by_http_is_processed_and_belongs_to_its_owner_alone(
-    heimdex: CommandLine, http: httpx.Client, web_server: str
-) -> None:
+def test_video_submitted_by_http_is_its_owners_alone(heimdex: CommandLine, http: httpx.Client, web_server: str) -> None:
     answer = http.post("/v1/videos", json={"uri": f"{web_server}/{clips()[0].name}"})
     assert answer.status_code == 202
     (video_id,) = answer.json()["ids"]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import ray
 
-from actors.workers.pool import Pool
+from actors.workers.pool import WorkerPool
 from actors.workers.turns import BatchLimit
 from actors.workers.worker import SMALL_BYTES, LoadedWorker, Parts, Share, StageReply, remote_stage_actor
 from cluster.contracts.errors import (
@@ -36,7 +36,7 @@ MOST = 10.0
 """Size that the items of a call may have together."""
 SAMPLES = SMALL_BYTES
 """Of a part of two bytes each, which is too large to travel along."""
-Scenario = Callable[[Pool], Awaitable[None]]
+Scenario = Callable[[WorkerPool], Awaitable[None]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,7 +169,7 @@ def run(
         unhandled: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         limits = {call: BatchLimit(count, MOST, spread) for call, count in (batches or {}).items()}
-        pool = Pool(WorkerKind.MEDIA, spawner(load, held), size, limits, deferred)
+        pool = WorkerPool(WorkerKind.MEDIA, spawner(load, held), size, limits, deferred)
         pool.start()
         try:
             await pool.ready()
@@ -182,11 +182,11 @@ def run(
     asyncio.run(whole())
 
 
-def start(pool: Pool, call: str, *arguments: Any, deadline_s: float = LONG_S) -> "asyncio.Task[StageReply]":
+def start(pool: WorkerPool, call: str, *arguments: Any, deadline_s: float = LONG_S) -> "asyncio.Task[StageReply]":
     return asyncio.create_task(pool.run(call, arguments, deadline_s=deadline_s))
 
 
-async def hold(pool: Pool, folder: Path) -> "tuple[asyncio.Task[StageReply], Path]":
+async def hold(pool: WorkerPool, folder: Path) -> "tuple[asyncio.Task[StageReply], Path]":
     """A call that a worker runs now, until the path is touched."""
     begun, until = folder / "begun", folder / "until"
     held = start(pool, "hold", begun, until)
@@ -199,7 +199,7 @@ async def until_true(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def pids(pool: Pool) -> list[int]:
+def pids(pool: WorkerPool) -> list[int]:
     return [view.info.pid for view in pool.view() if view.info is not None]
 
 
@@ -213,7 +213,7 @@ def failure(reply: StageReply) -> tuple[str, str, Blame]:
 
 
 def test_every_item_gets_its_own_answer() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         replies = await asyncio.gather(*(pool.run("echo", (n,), deadline_s=LONG_S) for n in range(20)))
         assert [reply.value for reply in replies] == list(range(20))
         names = {view.name for view in pool.view()}
@@ -228,7 +228,7 @@ def test_every_item_gets_its_own_answer() -> None:
 def test_a_worker_stands_back_as_far_as_its_kind_says() -> None:
     found: list[int] = []
 
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         found.append((await pool.run("niceness", (), deadline_s=LONG_S)).value)
 
     run(scenario, load=plain_toys)
@@ -237,7 +237,7 @@ def test_a_worker_stands_back_as_far_as_its_kind_says() -> None:
 
 
 def test_items_that_wait_share_a_call_and_its_time(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         held, until = await hold(pool, tmp_path)
         doubled = [start(pool, "double", n) for n in range(10)]
         await asyncio.sleep(0)
@@ -253,7 +253,7 @@ def test_items_that_wait_share_a_call_and_its_time(tmp_path: Path) -> None:
 
 
 def test_other_calls_never_share(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         mixed = [start(pool, call, n) for n in range(4) for call in ("double", "echo")]
         await asyncio.sleep(0)
@@ -266,7 +266,7 @@ def test_other_calls_never_share(tmp_path: Path) -> None:
 
 
 def test_the_item_at_fault_in_a_batch_is_found_alone(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         doubled = [start(pool, "double", n) for n in (9, 1, -2, 3)]
         await asyncio.sleep(0)
@@ -281,7 +281,7 @@ def test_the_item_at_fault_in_a_batch_is_found_alone(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_an_answer_in_one_sentence() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         expected = {
             ("InvalidVideo", "no pictures"): ("InvalidVideo", "no pictures", Blame.VIDEO),
             ("TransientFailure", "the disk is full"): ("TransientFailure", "the disk is full", Blame.ERROR),
@@ -299,7 +299,7 @@ def test_a_failure_is_an_answer_in_one_sentence() -> None:
 
 
 def test_a_run_is_measured_to_its_end_parts_and_all() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         reply = await pool.run("arrays", (3, 0.1), deadline_s=LONG_S)
         assert 0.3 <= reply.report.run_s < 5
         assert reply.report.resource_s == pytest.approx(reply.report.run_s * 0.25)
@@ -314,7 +314,7 @@ def test_a_run_is_measured_to_its_end_parts_and_all() -> None:
 
 
 def test_a_result_that_breaks_off_is_a_failure_with_its_time() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         reply = await pool.run("arrays", (3, 0.1, 1), deadline_s=LONG_S)
         assert failure(reply) == ("InvalidVideo", "the file ends here", Blame.VIDEO)
         assert reply.report.run_s >= 0.2
@@ -324,7 +324,7 @@ def test_a_result_that_breaks_off_is_a_failure_with_its_time() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_batch_that_answers_too_little_fails_whole(tmp_path: Path, count: int) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         asked = [start(pool, "too_few", n) for n in range(count)]
         await asyncio.sleep(0)
@@ -336,7 +336,7 @@ def test_a_batch_that_answers_too_little_fails_whole(tmp_path: Path, count: int)
 
 
 def test_an_answer_that_cannot_be_read_is_still_an_answer() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         with pytest.raises(WorkerLost, match="nobody can read this"):
             await pool.run("unreadable", (), deadline_s=LONG_S)
         assert (await pool.run("echo", (1,), deadline_s=LONG_S)).value == 1
@@ -347,8 +347,8 @@ def test_an_answer_that_cannot_be_read_is_still_an_answer() -> None:
 # Deaths
 
 
-def test_a_killed_worker_fails_what_it_ran_and_nothing_that_waited(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+def test_killed_worker_fails_what_it_ran_and_nothing_waiting(tmp_path: Path) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         held, _ = await hold(pool, tmp_path)
         behind, waiting = start(pool, "echo", "behind"), start(pool, "echo", "waiting")
         await asyncio.sleep(0)
@@ -364,7 +364,7 @@ def test_a_killed_worker_fails_what_it_ran_and_nothing_that_waited(tmp_path: Pat
 
 
 def test_the_death_of_an_idle_worker_is_charged_to_nobody() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         os.kill(pids(pool)[0], signal.SIGKILL)
         await until_true(lambda: [view.name for view in pool.view()] == ["media-2"])
         reply = await pool.run("echo", (1,), deadline_s=LONG_S)
@@ -374,7 +374,7 @@ def test_the_death_of_an_idle_worker_is_charged_to_nobody() -> None:
 
 
 def test_a_call_that_ends_its_process_fails_alone() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         mixed = [start(pool, "die"), start(pool, "echo", 1), start(pool, "echo", 2)]
         answers = await asyncio.gather(*mixed, return_exceptions=True)
         assert isinstance(answers[0], WorkerLost)
@@ -385,7 +385,7 @@ def test_a_call_that_ends_its_process_fails_alone() -> None:
 
 
 def test_a_call_past_its_deadline_is_ended_with_its_worker() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         (pid,) = pids(pool)
         began_s = time.monotonic()
         slow = start(pool, "sleep", 3600.0, deadline_s=0.5)
@@ -399,8 +399,8 @@ def test_a_call_past_its_deadline_is_ended_with_its_worker() -> None:
     run(scenario)
 
 
-def test_a_deadline_counts_from_when_the_worker_turns_to_the_call() -> None:
-    async def scenario(pool: Pool) -> None:
+def test_deadline_counts_from_the_start_of_the_call() -> None:
+    async def scenario(pool: WorkerPool) -> None:
         slow = start(pool, "sleep", 1.5)
         behind = start(pool, "sleep", 0.1, deadline_s=1.0)
         assert (await slow).value == 1.5
@@ -409,8 +409,8 @@ def test_a_deadline_counts_from_when_the_worker_turns_to_the_call() -> None:
     run(scenario)
 
 
-def test_who_shares_a_call_adds_to_its_deadline_and_a_hang_is_not_waited_for_as_often_as_there_are_items() -> None:
-    async def scenario(pool: Pool) -> None:
+def test_shared_call_adds_to_deadline_and_a_hang_is_waited_once() -> None:
+    async def scenario(pool: WorkerPool) -> None:
         began_s = time.monotonic()
         slow = [asyncio.create_task(pool.run("stall", (n,), deadline_s=0.5, added_s=0.2)) for n in range(4)]
         for answer in await asyncio.gather(*slow, return_exceptions=True):
@@ -421,7 +421,7 @@ def test_who_shares_a_call_adds_to_its_deadline_and_a_hang_is_not_waited_for_as_
 
 
 def test_parts_whose_maker_died_are_not_their_readers_fault() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         parts = (await pool.run("arrays", (2, 0.0), deadline_s=LONG_S)).value
         os.kill(pids(pool)[0], signal.SIGKILL)
         with pytest.raises(WorkerLost):
@@ -433,7 +433,7 @@ def test_parts_whose_maker_died_are_not_their_readers_fault() -> None:
 
 
 def test_a_device_error_ends_the_process_and_costs_nobody_else(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         (pid,) = pids(pool)
         _, until = await hold(pool, tmp_path)
         met = [start(pool, "break_device", n) for n in range(3)]
@@ -451,7 +451,7 @@ def test_a_device_error_ends_the_process_and_costs_nobody_else(tmp_path: Path) -
 
 
 def test_what_runs_alone_shares_its_worker_with_nobody(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         doubled = [
             asyncio.create_task(pool.run("double", (n,), deadline_s=LONG_S, alone=n in (0, 2))) for n in range(5)
@@ -465,8 +465,8 @@ def test_what_runs_alone_shares_its_worker_with_nobody(tmp_path: Path) -> None:
     run(scenario, batches={"double": 4})
 
 
-def test_who_shares_a_call_is_charged_by_weight_and_one_at_fault_is_answered_among_the_others(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+def test_shared_call_is_charged_by_weight_and_isolates_faults(tmp_path: Path) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         weighed = [start(pool, "weigh", weight) for weight in (1.0, -2.0, 5.0)]
         await asyncio.sleep(0)
@@ -483,8 +483,8 @@ def test_who_shares_a_call_is_charged_by_weight_and_one_at_fault_is_answered_amo
     run(scenario, batches={"weigh": 4})
 
 
-def test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+def test_items_share_a_call_up_to_a_size_large_ones_run_alone(tmp_path: Path) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         sizes = (4.0, 7.0, 6.0, 100.0, 3.0)
         doubled = [
@@ -500,7 +500,7 @@ def test_items_share_a_call_up_to_a_size_and_a_large_one_has_it_alone(tmp_path: 
 
 
 def test_what_only_saves_asking_is_left_to_the_other_workers_too(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         folders = [tmp_path / "one", tmp_path / "other"]
         for folder in folders:
             folder.mkdir()
@@ -516,7 +516,7 @@ def test_what_only_saves_asking_is_left_to_the_other_workers_too(tmp_path: Path)
 
 
 def test_what_is_deferred_waits_for_all_that_is_not(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         _, until = await hold(pool, tmp_path)
         answered: list[str] = []
 
@@ -536,7 +536,7 @@ def test_what_is_deferred_waits_for_all_that_is_not(tmp_path: Path) -> None:
 def test_a_worker_that_works_for_nobody_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.workers.pool.ABANDONED_S", 0.2)
 
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         (pid,) = pids(pool)
         slow = start(pool, "sleep", 3600.0)
         await until_true(lambda: pool.view()[0].busy)
@@ -553,7 +553,7 @@ def test_a_worker_that_works_for_nobody_is_replaced(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_item_goes_to_the_node_that_it_names() -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         node_id = ray.nodes()[0]["NodeID"]
         reply = await pool.run("echo", (1,), deadline_s=LONG_S, node_id=node_id)
         assert reply.node_id == node_id
@@ -563,13 +563,13 @@ def test_an_item_goes_to_the_node_that_it_names() -> None:
     run(scenario)
 
 
-def test_an_item_of_a_dead_node_does_not_wait_for_ever_for_a_worker_that_cannot_start(
+def test_item_of_a_dead_node_is_answered_without_a_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("actors.workers.pool.STRANDED_S", 0.3)
 
     async def scenario() -> None:
-        pool = Pool(WorkerKind.MEDIA, spawner(endless), 1)
+        pool = WorkerPool(WorkerKind.MEDIA, spawner(endless), 1)
         pool.start()
         try:
             with pytest.raises(NodeLost, match="no media worker is left on the node"):
@@ -592,7 +592,7 @@ def test_an_item_of_a_dead_node_does_not_wait_for_ever_for_a_worker_that_cannot_
 )
 def test_why_a_worker_cannot_load_reaches_whoever_starts_it(load: Callable[[], LoadedWorker], sentence: str) -> None:
     async def scenario() -> None:
-        pool = Pool(WorkerKind.EMBEDDER, spawner(load), 2)
+        pool = WorkerPool(WorkerKind.EMBEDDER, spawner(load), 2)
         pool.start()
         try:
             with pytest.raises(ConfigurationError) as raised:
@@ -605,7 +605,7 @@ def test_why_a_worker_cannot_load_reaches_whoever_starts_it(load: Callable[[], L
 
 
 def test_closing_answers_everything(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         held, _ = await hold(pool, tmp_path)
         rest = [start(pool, "echo", n) for n in range(3)]
         await asyncio.sleep(0)
@@ -618,8 +618,8 @@ def test_closing_answers_everything(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_cancelled_item_leaves_the_queue_and_the_worker_goes_on(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+def test_pool_cancelled_item_leaves_the_queue(tmp_path: Path) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         held, until = await hold(pool, tmp_path)
         behind, waiting = start(pool, "echo", 1), start(pool, "echo", 2)
         await asyncio.sleep(0)
@@ -634,8 +634,8 @@ def test_a_cancelled_item_leaves_the_queue_and_the_worker_goes_on(tmp_path: Path
     run(scenario)
 
 
-def test_a_worker_is_seen_with_the_model_that_it_has_loaded_by_now() -> None:
-    async def scenario(pool: Pool) -> None:
+def test_worker_is_listed_with_the_model_it_has_loaded() -> None:
+    async def scenario(pool: WorkerPool) -> None:
         await pool.run("load", ("other toys",), deadline_s=LONG_S)
         (seen,) = pool.view()
         assert seen.info is not None
@@ -645,7 +645,7 @@ def test_a_worker_is_seen_with_the_model_that_it_has_loaded_by_now() -> None:
 
 
 def test_a_worker_is_seen_busy_while_it_works(tmp_path: Path) -> None:
-    async def scenario(pool: Pool) -> None:
+    async def scenario(pool: WorkerPool) -> None:
         (idle,) = pool.view()
         assert (idle.busy, idle.busy_s) == (False, 0.0)
         assert idle.info is not None

@@ -23,7 +23,7 @@ def settled(pool: Pool, video_id: str) -> dict[str, Any]:
     return result
 
 
-def test_what_failed_is_listed_with_its_reason_and_tried_again_once_mended(
+def test_failed_video_is_listed_with_reason_and_retried(
     heimdex: CommandLine, cluster_pool: Pool, tmp_path: Path
 ) -> None:
     video = tmp_path / "late.mp4"

@@ -56,9 +56,7 @@ def _work_on(say: Say) -> None:
     time.sleep(LONG_S)
 
 
-def test_what_is_said_and_raised_arrives_and_a_dead_ray_takes_no_command_along(
-    node: RayNode, cluster_folder: Path
-) -> None:
+def test_driver_messages_arrive_and_a_dead_ray_ends_only_it(node: RayNode, cluster_folder: Path) -> None:
     place, log = RayPlace(node.address, ours=True), cluster_folder / "driver" / "driver.log"
     said: list[str] = []
     in_own_process(place, log, said.append, _say_who_works, "hello")

@@ -19,7 +19,7 @@ SHORT = RaySize(
 
 
 @pytest.mark.timeout(500)
-def test_workers_a_node_a_scheduler_and_a_whole_cluster_are_killed_and_no_video_is_lost() -> None:
+def test_killed_workers_nodes_and_schedulers_lose_no_video() -> None:
     counts = run(1, SHORT)
     assert counts.violations == []
     assert counts.ended == {"FAILED": 4, "READY": 20}

@@ -50,7 +50,7 @@ def mortal_pool(mortal: CommandLine) -> Iterator[Pool]:
         yield pool
 
 
-def test_a_killed_worker_costs_an_attempt_and_is_named_in_the_ledger(mortal: CommandLine, mortal_pool: Pool) -> None:
+def test_killed_worker_costs_an_attempt_and_is_in_the_ledger(mortal: CommandLine, mortal_pool: Pool) -> None:
     ids = _submit(mortal, clips())
     _wait_for(mortal_pool, ids, "transcription")
     os.kill(_worker_pid(mortal, "transcribe"), signal.SIGKILL)
@@ -87,7 +87,7 @@ def test_a_killed_scheduler_is_rebuilt_from_postgres(mortal: CommandLine, mortal
     assert (doubled, leases, open_runs) == ([], [], [])
 
 
-def test_a_scheduler_that_dies_along_with_postgres_brings_it_back(mortal: CommandLine, mortal_pool: Pool) -> None:
+def test_scheduler_dying_with_postgres_restarts_it(mortal: CommandLine, mortal_pool: Pool) -> None:
     with mortal_pool.connection() as connection:
         before = connection.execute("SELECT 1 FROM videos WHERE status = 'READY'").fetchall()
     ids = _submit(mortal, clips())

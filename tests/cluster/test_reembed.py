@@ -134,7 +134,7 @@ def vectors_of(pool: Pool, key: str) -> int:
 
 
 @pytest.mark.parametrize("settings", ["postgres", "opensearch"], indirect=True)
-def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
+def test_search_uses_old_models_until_all_scenes_have_new_ones(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
 ) -> None:
     scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes", copies=3)
@@ -202,7 +202,7 @@ def test_searches_are_by_the_old_models_until_all_are_by_the_new_ones(
     assert_no_difference(settings, pool, database_url, 1)
 
 
-def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
+def test_vectors_are_the_models_of_the_key_frames(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings
 ) -> None:
     """Those of the bundled models, from before they were lost."""
@@ -234,7 +234,7 @@ def test_the_vectors_are_those_that_the_model_makes_of_the_key_frames(
             assert np.allclose(row["meaning"].to_numpy(), meanings[row["scene_id"]].to_numpy(), atol=1e-4)
 
 
-def test_a_bad_key_frame_is_named_and_nothing_is_switched_unless_allowed(
+def test_reembed_bad_key_frame_is_named_and_blocks_the_switch(
     pool: Pool, database_url: str, tmp_path: Path, settings: Settings, others: Others, service: SearchService
 ) -> None:
     scenes = store_clips(pool, OWNER, tmp_path / "data" / "scenes")

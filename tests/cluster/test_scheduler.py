@@ -84,7 +84,7 @@ def test_a_scheduler_that_cannot_load_says_why_and_stops_at_once(start: Callable
     assert time.monotonic() - began_s < 10
 
 
-def test_a_scheduler_works_comes_back_when_killed_and_leaves_nothing_when_stopped(
+def test_scheduler_restarts_when_killed_and_stops_cleanly(
     start: Callable[..., Any], pool: Pool, tmp_path: Path
 ) -> None:
     scheduler = start()
@@ -109,7 +109,7 @@ def test_a_scheduler_works_comes_back_when_killed_and_leaves_nothing_when_stoppe
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk that is soon full")
-def test_a_disk_too_small_for_one_owners_videos_delays_no_other_owner(
+def test_disk_too_small_for_one_owner_delays_no_other(
     start: Callable[..., Any], pool: Pool, tmp_path: Path, web_server: str
 ) -> None:
     small, *_, large = sorted(clips(), key=lambda clip: clip.stat().st_size)

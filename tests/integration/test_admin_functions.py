@@ -50,7 +50,7 @@ def test_a_variant_with_other_arguments_is_dropped(database_url: str) -> None:
     assert changed(database_url) == []
 
 
-def test_the_existing_systems_files_after_ours_are_seen_and_undone(existing_url: str) -> None:
+def test_existing_systems_later_files_are_detected_and_undone(existing_url: str) -> None:
     apply_migrations(existing_url)
     before = take_snapshot(existing_url)
     assert changed(existing_url) == []

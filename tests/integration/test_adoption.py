@@ -163,7 +163,7 @@ def test_the_old_functions_are_gone_with_all_their_variants(owner_url: str) -> N
     assert {row["n"] for row in rows} == {1}
 
 
-def test_a_database_that_already_has_the_timing_columns_keeps_their_values(owner_url: str) -> None:
+def test_migration_keeps_values_of_existing_timing_columns(owner_url: str) -> None:
     with connect(owner_url) as connection:
         connection.execute("ALTER TABLE videos ADD COLUMN processing_stage text, ADD COLUMN queued_at timestamptz")
         connection.execute("UPDATE videos SET processing_stage = 'transcription', queued_at = created_at")

@@ -130,7 +130,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(make_api: ApiMaker) -> None:
         assert hung_up(connection)
 
 
-def test_a_request_that_waits_for_the_database_is_answered_in_time(make_api: ApiMaker, database_url: str) -> None:
+def test_request_waiting_for_the_database_is_answered_in_time(make_api: ApiMaker, database_url: str) -> None:
     """Although its thread cannot be stopped: here its statement may run for a minute."""
     api = make_api(limits=HURRIED)
     with connect(database_url) as other:

@@ -73,7 +73,7 @@ def test_deadlines_are_learned_from_attempts(pool: Pool, queue: VideoQueue) -> N
 AWAY = StageFailure("SearchUnavailable", "OpenSearch cannot be used: it is away", blame=Blame.INTERRUPTION)
 
 
-def test_while_the_search_engine_is_away_a_video_waits_in_indexing_and_then_goes_on(
+def test_video_waits_in_indexing_while_search_engine_is_away(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo
 ) -> None:
     outage, answers, told = EngineOutage(pause_s=0.05), [AWAY, AWAY, None], list[str | None]()
@@ -126,9 +126,7 @@ def test_a_document_that_is_refused_fails_its_video(pool: Pool, queue: VideoQueu
     )  # fmt: skip
 
 
-def test_finalizing_is_charged_with_what_the_removal_took_and_not_with_its_wait(
-    pool: Pool, queue: VideoQueue, video: ClaimedVideo
-) -> None:
+def test_finalizing_is_charged_the_removal_without_its_wait(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
     async def busy() -> None:
         await asyncio.sleep(0.3)
 
@@ -206,9 +204,7 @@ def test_the_last_allowed_failure_is_final_and_names_its_stage(
     assert only(pool, "SELECT count(*) AS n FROM video_stage_runs WHERE outcome = 'running'")["n"] == 0
 
 
-def test_a_lost_lease_removes_the_download_and_writes_nothing_more(
-    pool: Pool, queue: VideoQueue, video: ClaimedVideo
-) -> None:
+def test_lost_lease_removes_the_download_and_writes_nothing(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
     seen: list[Any] = []
 
     async def lose() -> None:
@@ -247,9 +243,7 @@ def test_a_cancelled_attempt_removes_its_download(
     assert "running" not in outcomes(pool, video).values()
 
 
-def test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reaper(
-    pool: Pool, queue: VideoQueue, video: ClaimedVideo
-) -> None:
+def test_attempt_own_defect_leaves_the_video_to_the_reaper(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
     workers = Workers(describe=ZeroDivisionError("a defect"))
     with pytest.raises(ZeroDivisionError):
         attempt(pool, queue, video, workers)
@@ -261,9 +255,7 @@ def test_a_defect_of_ours_removes_the_download_and_leaves_the_video_to_the_reape
     assert row(pool, video.id)["status"] == "PENDING"
 
 
-def test_a_download_that_cannot_be_removed_keeps_no_video_from_being_ready(
-    pool: Pool, queue: VideoQueue, video: ClaimedVideo
-) -> None:
+def test_unremovable_download_keeps_no_video_from_ready(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> None:
     attempt(pool, queue, video, Workers(discard=NodeLost("its node is gone")))
     assert row(pool, video.id)["status"] == "READY"
     assert runs(pool, video.id)["finalizing"]["worker"] == "first"
@@ -277,7 +269,7 @@ def test_a_node_that_died_costs_none_of_the_attempts(pool: Pool, queue: VideoQue
     assert (stored["status"], stored["failures"], stored["crashes"], stored["interruptions"]) == ("PENDING", 0, 0, 1)
 
 
-def test_after_two_crashes_a_video_runs_alone_and_after_the_third_it_has_failed(
+def test_video_runs_alone_after_two_crashes_and_fails_at_three(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo
 ) -> None:
     for crashes in (1, 2, 3):

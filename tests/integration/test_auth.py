@@ -136,7 +136,7 @@ def test_an_algorithm_must_fit_the_key_that_is_named(issuer: Issuer) -> None:
             verifier.user_id(token)
 
 
-def test_a_rotated_key_is_found_and_made_up_key_ids_cost_one_fetch(issuer: Issuer) -> None:
+def test_rotated_key_is_found_and_unknown_ids_cost_one_fetch(issuer: Issuer) -> None:
     verifier = verifier_of(issuer, pause_s=0.2)
     assert verifier.user_id(signed(EC_KEY, "ES256", "ec")) == ADMIN
     issuer.keys = [jwk(OTHER_EC_KEY, "new")]

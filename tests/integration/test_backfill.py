@@ -67,7 +67,7 @@ def test_a_dry_run_counts_and_changes_nothing(pool: Pool) -> None:
 
 @pytest.mark.usefixtures("old_rows")
 @pytest.mark.parametrize("batch_rows", [7, 10, 10_000])
-def test_ended_videos_get_their_updated_at_and_nothing_else_changes(
+def test_backfill_sets_updated_at_and_changes_nothing_else(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, batch_rows: int
 ) -> None:
     monkeypatch.setattr(backfill, "BATCH_ROWS", batch_rows)
@@ -85,7 +85,7 @@ def test_ended_videos_get_their_updated_at_and_nothing_else_changes(
 
 
 @pytest.mark.usefixtures("old_rows")
-def test_filled_rows_count_for_throughput_as_before_and_for_no_duration(pool: Pool) -> None:
+def test_filled_rows_count_for_throughput_and_no_duration(pool: Pool) -> None:
     before = figures.get_throughput_v2(pool, 30)
     backfill_finish_times(pool, dry_run=False)
     assert figures.get_throughput_v2(pool, 30) == before
@@ -95,7 +95,7 @@ def test_filled_rows_count_for_throughput_as_before_and_for_no_duration(pool: Po
 
 
 @pytest.mark.usefixtures("old_rows")
-def test_triggers_that_touch_updated_at_do_not_and_are_afterwards_as_before(pool: Pool) -> None:
+def test_triggers_on_updated_at_are_silent_and_restored(pool: Pool) -> None:
     with pool.connection() as connection:
         connection.execute(TOUCHING_TRIGGER)
     with pool.connection() as connection:
@@ -123,7 +123,7 @@ def test_the_tables_owner_may_do_it_without_being_a_superuser(pool: Pool, databa
 
 
 @pytest.mark.usefixtures("old_rows")
-def test_who_may_not_silence_the_triggers_is_refused_and_nothing_changes(pool: Pool, database_url: str) -> None:
+def test_role_that_cannot_silence_triggers_changes_nothing(pool: Pool, database_url: str) -> None:
     with pool.connection() as connection:
         connection.execute(TOUCHING_TRIGGER)
         before = finish_times(connection)
@@ -140,7 +140,7 @@ def test_who_may_not_silence_the_triggers_is_refused_and_nothing_changes(pool: P
 
 
 @pytest.mark.usefixtures("old_rows")
-def test_when_updated_at_moves_all_the_same_the_batch_is_rolled_back(pool: Pool) -> None:
+def test_batch_that_moves_updated_at_is_rolled_back(pool: Pool) -> None:
     with pool.connection() as connection:
         connection.execute("ALTER TABLE videos RENAME TO real_videos")
         connection.execute("CREATE VIEW videos AS SELECT * FROM real_videos")

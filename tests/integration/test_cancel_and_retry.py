@@ -97,7 +97,7 @@ def test_a_submission_of_which_some_arrived_is_completed(pool: Pool) -> None:
     assert [row(pool, video_id)["filename"] for video_id in ids] == ["0.mp4", "1.mp4", "2.mp4"]
 
 
-def test_ids_of_another_submission_are_refused_and_nothing_is_enqueued(pool: Pool) -> None:
+def test_ids_of_another_submission_are_refused(pool: Pool) -> None:
     (known,) = submit(pool, OWNER, [Submission(uri="a.mp4")])
     before = everything(pool)
     with pytest.raises(SubmissionChanged):
@@ -132,9 +132,7 @@ def late_writes(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str,
     }
 
 
-def test_what_is_worked_on_loses_its_lease_and_whoever_works_on_it_writes_nothing_more(
-    pool: Pool, queue: VideoQueue
-) -> None:
+def test_cancelled_running_video_loses_its_lease_and_writes(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool, 2)
     video, beside = queue.claim(2)
     begin(pool, video, Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)
@@ -170,14 +168,14 @@ def test_what_has_ended_stays_as_it_is(pool: Pool, queue: VideoQueue) -> None:
     assert everything(pool) == before
 
 
-def test_only_its_owner_s_videos_are_cancelled_when_the_owner_is_named(pool: Pool, queue: VideoQueue) -> None:
+def test_cancel_with_owner_cancels_only_that_owners_videos(pool: Pool, queue: VideoQueue) -> None:
     claimed, mine = claim_one(pool, queue).id, enqueue(pool)
     theirs = submit(pool, OTHER, [Submission(uri="a.mp4")])
     assert cancel(pool, [*mine, *theirs, claimed], owner_id=OTHER) == theirs
     assert set(cancel(pool, [*mine, *theirs, claimed])) == {*mine, claimed}
 
 
-def test_a_video_that_is_claimed_while_it_is_cancelled_is_cancelled(pool: Pool, queue: VideoQueue) -> None:
+def test_video_claimed_while_cancelled_is_cancelled(pool: Pool, queue: VideoQueue) -> None:
     (video_id,) = enqueue(pool)
     with ThreadPoolExecutor(1) as threads:
         with pool.connection() as claiming:  # as a claim does, seen in the middle of its transaction
@@ -211,7 +209,7 @@ def test_a_video_that_fails_while_it_is_cancelled_has_failed(pool: Pool, queue: 
 # Trying again
 
 
-def test_one_that_failed_is_tried_again_with_its_attempts_behind_it(pool: Pool, queue: VideoQueue) -> None:
+def test_failed_video_is_retried_with_its_attempts_counted(pool: Pool, queue: VideoQueue) -> None:
     chosen, beside = fail_one(pool, queue), fail_one(pool, queue)
     failed = row(pool, chosen)
     assert (failed["failures"], failed["error_type"]) == (1, "TransientFailure")
@@ -227,7 +225,7 @@ def test_one_that_failed_is_tried_again_with_its_attempts_behind_it(pool: Pool, 
     assert (again.id, again.attempt, again.setbacks) == (chosen, 2, Setbacks())
 
 
-def test_all_that_failed_in_a_stage_are_tried_again_and_nothing_else(pool: Pool, queue: VideoQueue) -> None:
+def test_retry_of_a_stage_retries_nothing_else(pool: Pool, queue: VideoQueue) -> None:
     transcription, indexing = fail_one(pool, queue), fail_one(pool, queue, Stage.INDEXING)
     theirs = fail_one(pool, queue, owner=OTHER)
     claimed = claim_one(pool, queue)
@@ -280,7 +278,7 @@ def test_what_another_system_failed_is_not_tried_again(pool: Pool, queue: VideoQ
     assert queue.claim(1) == []
 
 
-def test_what_is_stored_when_a_video_fails_for_good_need_not_be_made_again(pool: Pool, queue: VideoQueue) -> None:
+def test_stored_results_of_a_failed_video_are_not_made_again(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
     assert video.stored == frozenset()
     StageResults(pool).keep_transcript(video.id, video.lease_token, SAID)

@@ -6,7 +6,7 @@ from tests.chaos.cutting_proxy import WRITES
 SEED = 4
 
 
-def test_killed_and_woken_schedulers_lose_nothing_and_write_nothing_stale() -> None:
+def test_killed_schedulers_lose_nothing_and_write_nothing_stale() -> None:
     counts = queue.run(SEED, videos=1500, kills=20, stops=6)
     assert counts.violations == []
     assert (counts.troubles["kill"], counts.troubles["stop"]) == (20, 6)
@@ -14,7 +14,7 @@ def test_killed_and_woken_schedulers_lose_nothing_and_write_nothing_stale() -> N
     assert counts.refused  # a scheduler came back too late, and its write was refused
 
 
-def test_postgres_that_stops_at_once_and_commits_without_an_answer_lose_nothing() -> None:
+def test_postgres_stops_and_lost_commits_lose_nothing() -> None:
     size = postgres.PostgresSize(
         videos=600, immediate_stops=2, terminated_backends=10, cut_commits=10, kills=0, stops=0
     )

@@ -40,14 +40,14 @@ def test_a_database_without_the_vector_extension_can_be_opened(bare_database_url
 
 
 @pytest.mark.parametrize("reach", [connect, lambda url: open_pool(url, max_size=1, name="tests")])
-def test_an_unreachable_server_is_a_transient_failure_that_names_it_without_the_password(reach) -> None:
+def test_unreachable_server_is_transient_without_password(reach) -> None:
     with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1/videos cannot be reached") as caught:
         reach(NOBODY_LISTENS)
     assert isinstance(caught.value, TransientFailure)
     assert "s3cret" not in f"{caught.value}{caught.value.__cause__}"
 
 
-def test_a_server_that_goes_away_while_a_session_begins_is_database_unavailable(tmp_path: Path) -> None:
+def test_server_lost_at_session_start_is_database_unavailable(tmp_path: Path) -> None:
     welcome = b"R" + (8).to_bytes(4) + bytes(4) + b"Z" + (5).to_bytes(4) + b"I"
     with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
         listening.bind(str(tmp_path / ".s.PGSQL.5432"))
@@ -62,7 +62,7 @@ def test_a_server_that_goes_away_while_a_session_begins_is_database_unavailable(
             connecting.result(timeout=10)
 
 
-def test_what_is_no_url_is_a_configuration_error_that_does_not_quote_it() -> None:
+def test_value_that_is_no_url_is_refused_without_quoting_it() -> None:
     with pytest.raises(ConfigurationError, match="postgresql://user:password@host") as caught:
         connect("postgres//someone:s3cret@db")
     assert "s3cret" not in str(caught.value)
@@ -74,9 +74,7 @@ def test_the_place_of_a_database_has_neither_user_nor_password() -> None:
     assert place("postgresql://u@/heimdex?host=%2Frun%2Fpg&port=5432") == "/run/pg:5432/heimdex"
 
 
-def test_a_session_that_ends_under_a_transaction_is_database_unavailable_and_the_next_one_works(
-    pool: Pool, database_url: str
-) -> None:
+def test_session_lost_in_a_transaction_is_replaced(pool: Pool, database_url: str) -> None:
     def cut_off() -> None:
         with pool.connection() as connection:
             with connect(database_url) as other:
@@ -89,7 +87,7 @@ def test_a_session_that_ends_under_a_transaction_is_database_unavailable_and_the
         assert connection.execute("SELECT 1 AS one").fetchall() == [{"one": 1}]
 
 
-def test_an_idle_session_that_was_ended_is_replaced_before_it_is_lent(pool: Pool, database_url: str) -> None:
+def test_ended_idle_session_is_replaced_before_it_is_lent(pool: Pool, database_url: str) -> None:
     with pool.connection() as connection:
         ended = connection.info.backend_pid
     with connect(database_url) as other:
@@ -107,7 +105,7 @@ def test_a_pool_without_a_free_session_says_so_in_time(database_url: str) -> Non
         borrow_two(opened)
 
 
-def test_a_failing_statement_keeps_its_own_error_and_is_rolled_back(pool: Pool) -> None:
+def test_failing_statement_keeps_its_error_and_rolls_back(pool: Pool) -> None:
     def write_and_fail() -> None:
         with pool.connection() as connection:
             connection.execute("CREATE TABLE gone ()")
@@ -131,7 +129,7 @@ def test_what_takes_too_long_is_a_database_that_does_not_answer(pool: Pool) -> N
         assert connection.execute("SELECT 1 AS n").fetchall() == [{"n": 1}]
 
 
-def test_a_statement_may_not_run_for_ever_unless_that_was_asked_for(pool: Pool, database_url: str) -> None:
+def test_statement_without_a_request_for_it_has_a_time_limit(pool: Pool, database_url: str) -> None:
     show = "SELECT current_setting('statement_timeout') AS t"
     with pool.connection() as connection:
         assert connection.execute(show).fetchall() == [{"t": "1min"}]

@@ -378,7 +378,7 @@ def drop_roles(connection: psycopg.Connection[dict[str, str]], *roles: str) -> N
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
 
 
-def test_role_that_may_create_roles_makes_them_and_goes_on_migrating(bare_existing_url: str) -> None:
+def test_role_with_create_role_makes_roles_and_migrates(bare_existing_url: str) -> None:
     with connect(bare_existing_url) as connection:
         connection.execute("CREATE ROLE creator LOGIN CREATEROLE")
         connection.execute("ALTER DATABASE bare_of_roles OWNER TO creator")

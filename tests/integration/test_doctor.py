@@ -43,7 +43,7 @@ def test_doctor_looks_at_the_model_whose_vectors_are_searched(settings: Settings
     assert not any(part.startswith("vectors by") for part in findings)
 
 
-def test_doctor_finds_settings_that_name_a_model_of_which_there_is_no_vector(settings: Settings, pool: Pool) -> None:
+def test_doctor_finds_settings_of_a_model_without_vectors(settings: Settings, pool: Pool) -> None:
     SearchModels(pool).adopt(Retriever.PICTURE, IndexedModel("ViT-B-32/openai@1", "ViT-B-32", "openai", 512))
     findings = found(settings)
     wrong = findings["vectors by picture"]
@@ -85,9 +85,7 @@ def test_doctor_finds_a_storage_key_that_is_refused(existing_url: str, tmp_path:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_doctor_looks_for_a_storage_root_below_which_nothing_is_known(
-    database_url: str, tmp_path: Path, there: bool
-) -> None:
+def test_doctor_checks_a_storage_root_without_known_files(database_url: str, tmp_path: Path, there: bool) -> None:
     root = tmp_path / "videos"
     if there:
         root.mkdir()

@@ -50,7 +50,7 @@ def queue(pool: Pool) -> VideoQueue:
     return VideoQueue(pool, "first", 60.0)
 
 
-def test_a_video_is_ready_although_the_workers_of_its_node_are_busy(
+def test_video_is_ready_although_its_node_is_busy(
     pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloads, "SOON_S", 0.05)
@@ -71,7 +71,7 @@ def test_a_video_is_ready_although_the_workers_of_its_node_are_busy(
     attempt(pool, queue, video, Workers(discard=busy), during=release)
 
 
-def test_a_worker_that_dies_over_a_removal_costs_the_video_nothing(pool: Pool, queue: VideoQueue) -> None:
+def test_worker_that_dies_removing_a_file_costs_no_attempt(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
     attempt(pool, queue, video, Workers(discard=WorkerLost("worker fetcher-1 died")))
     stored = row(pool, video.id)

@@ -96,7 +96,7 @@ def test_looking_for_a_server_starts_none(folder: Path) -> None:
         _ = server.url
 
 
-def test_the_server_outlives_the_process_that_started_it_and_any_other_may_stop_it(data_dir: Path) -> None:
+def test_server_outlives_its_starter_and_can_be_stopped_by_any(data_dir: Path) -> None:
     process = start_in_another_process(data_dir)
     printed, _ = process.communicate(timeout=60)
     try:
@@ -131,7 +131,7 @@ def test_it_starts_again_after_its_server_was_killed(data_dir: Path) -> None:
             assert connection.execute("SELECT n FROM kept").fetchall() == [{"n": 7}]
 
 
-def test_a_process_id_that_another_program_has_by_now_is_no_server(data_dir: Path) -> None:
+def test_reused_process_id_is_not_taken_for_a_server(data_dir: Path) -> None:
     with started(data_dir):
         file = (data_dir / "postmaster.pid").read_text().splitlines()
     stale = "\n".join([str(os.getpid()), *file[1:]]) + "\n"
@@ -180,7 +180,7 @@ def test_the_data_of_another_postgres_version_is_refused(folder: Path) -> None:
         EmbeddedPostgres(folder / "pg").start()
 
 
-def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(folder: Path) -> None:
+def test_scratch_folder_with_other_content_is_left_alone(folder: Path) -> None:
     (folder / "pg").mkdir()
     (folder / "pg" / "holiday.mp4").write_text("mine")
     with pytest.raises(ConfigurationError, match="neither empty nor a Postgres data directory"):

@@ -147,7 +147,7 @@ def test_erasing_goes_on_where_it_was_cut_off(
     assert erasure.erase(pool, settings, ALICE, lambda _: None, with_file=False) == erasure.Erased()
 
 
-def test_erased_videos_pictures_stay_due_where_they_are_not_removed(
+def test_erased_videos_pictures_stay_due_until_removed(
     pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = submit(pool, ALICE, [Submission(uri="s3://bucket/a.mp4")])

@@ -44,9 +44,7 @@ def test_it_asks_first_and_a_no_changes_nothing(forget: Command, pool: Pool) -> 
     assert forgotten(pool) == 2
 
 
-def test_videos_are_named_by_id_or_by_a_path_that_may_be_gone_and_their_pictures_go_too(
-    forget: Command, pool: Pool, tmp_path: Path
-) -> None:
+def test_videos_are_named_by_id_or_path_and_lose_their_pictures(forget: Command, pool: Pool, tmp_path: Path) -> None:
     gone = tmp_path / "gone.mp4"
     first, second = submit(pool, OWNER, [Submission(uri=str(gone)), Submission(uri="s3://bucket/b.mp4")])
     pictures = [tmp_path / "data" / "scenes" / str(video_id) for video_id in (first, second)]
@@ -58,7 +56,7 @@ def test_videos_are_named_by_id_or_by_a_path_that_may_be_gone_and_their_pictures
     assert not any(folder.exists() for folder in pictures)
 
 
-def test_what_is_not_there_and_what_is_anothers_cannot_be_forgotten(forget: Command, pool: Pool) -> None:
+def test_missing_or_other_owners_video_cannot_be_forgotten(forget: Command, pool: Pool) -> None:
     (other,) = submit(pool, UUID(int=99), [Submission(uri="s3://bucket/a.mp4")])
     missing = forget("s3://bucket/a.mp4", "--yes")
     assert (missing.returncode, missing.stderr) == (1, "error: there is no such video: s3://bucket/a.mp4\n")

@@ -56,7 +56,7 @@ def texts(pool: Pool) -> str:
     return repr(everything(pool))
 
 
-def test_nothing_tells_any_more_what_was_said_shown_and_where_it_was(pool: Pool) -> None:
+def test_forgotten_video_leaves_no_text_picture_or_place(pool: Pool) -> None:
     video = ended_video(pool, ALICE, "whispered confession")
     assert all(word in texts(pool) for word in ("confession", "secret.mp4", "s3://bucket/a.mp4"))
     assert forget(pool, [video], without_file=[video]) == [video]
@@ -107,7 +107,7 @@ def test_work_on_it_stops_and_a_late_write_is_refused(pool: Pool, queue: VideoQu
         assert only(pool, f"SELECT count(*) AS n FROM {table}")["n"] == 0, table
 
 
-def test_a_word_that_others_say_in_another_form_only_is_forgotten(pool: Pool) -> None:
+def test_word_of_other_forms_only_is_forgotten(pool: Pool) -> None:
     """The text index has the stem of "days", which is "day"."""
     gone = ended_video(pool, ALICE, "one day")
     ended_video(pool, ALICE, "many days")
@@ -121,7 +121,7 @@ def test_what_waits_is_never_claimed(pool: Pool, queue: VideoQueue) -> None:
     assert [video.id for video in queue.claim(5)] == ids[1:]
 
 
-def test_what_is_forgotten_is_not_tried_again_listed_or_forgotten_twice(pool: Pool, api: TestClient) -> None:
+def test_forgotten_video_is_not_retried_listed_or_forgotten(pool: Pool, api: TestClient) -> None:
     video = ended_video(pool, ALICE, "tide", "FAILED")
     assert quarantine(pool, 10)[1] == 1
     forget(pool, [video])
@@ -169,7 +169,7 @@ def test_an_owners_videos_are_found_by_their_uri(pool: Pool) -> None:
 # Pictures
 
 
-def test_pictures_are_removed_at_once_and_again_when_a_late_worker_has_written_some(pool: Pool, tmp_path: Path) -> None:
+def test_pictures_are_removed_again_after_a_late_worker(pool: Pool, tmp_path: Path) -> None:
     video, other = ended_video(pool, ALICE, "tide"), ended_video(pool, ALICE, "moon")
     pictures = ScenePictures(str(tmp_path))
 
@@ -256,7 +256,7 @@ def test_searches_that_name_a_forgotten_video_lose_their_text(pool: Pool) -> Non
 
 
 @pytest.mark.parametrize("filename", [None, ""])
-def test_searches_for_the_name_that_a_video_is_shown_by_lose_their_text(pool: Pool, filename: str | None) -> None:
+def test_searches_for_the_shown_name_lose_their_text(pool: Pool, filename: str | None) -> None:
     video = ended_video(pool, ALICE, "tide")
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET filename = %s WHERE id = %s", (filename, video))

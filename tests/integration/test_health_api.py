@@ -73,7 +73,7 @@ def test_what_stands_in_the_schedulers_way_is_shown(api: TestClient, pool: Pool)
     assert scheduler == {"ready": True, "detail": f"3 seen in the last 10 s; {sentence}"}
 
 
-def test_the_process_says_that_it_is_alive_and_where_the_documentation_is(api: TestClient) -> None:
+def test_health_says_alive_and_where_the_documentation_is(api: TestClient) -> None:
     assert api.get("/healthz").json() == api.get("/health").json() == {"status": "alive"}
     assert api.get("/").headers["location"] == "docs"
     assert api.get("/docs").status_code == 200

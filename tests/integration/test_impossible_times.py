@@ -68,7 +68,7 @@ def test_video_fails_whenever_it_is_said_to_have_begun(
 
 @pytest.mark.parametrize("moment", IMPOSSIBLE)
 @pytest.mark.parametrize("own", [True, False])
-def test_expired_leases_are_taken_back_whenever_their_videos_are_said_to_have_begun(
+def test_expired_leases_are_taken_back_at_any_stated_beginning(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo, moment: str, own: bool
 ) -> None:
     other = claim_one(pool, queue)
@@ -128,7 +128,7 @@ def test_rows_are_read_whatever_times_they_have(
 
 
 @pytest.mark.parametrize("moment", IMPOSSIBLE)
-def test_scenes_are_embedded_whenever_they_are_said_to_have_been_made(
+def test_scenes_are_embedded_at_any_stated_time_of_making(
     pool: Pool, queue: VideoQueue, video: ClaimedVideo, moment: str
 ) -> None:
     with pool.connection() as connection:

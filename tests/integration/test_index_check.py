@@ -151,7 +151,7 @@ def test_searches_are_answered_while_the_index_is_built_anew(pool: Pool, engine:
     assert counts(check(pool, engine).verify()) == {}
 
 
-def test_what_an_interrupted_build_left_is_removed_by_the_next_one(pool: Pool, engine: FollowedOpenSearch) -> None:
+def test_interrupted_builds_remains_are_removed_by_the_next(pool: Pool, engine: FollowedOpenSearch) -> None:
     class Killed(BaseException):
         pass
 

@@ -58,9 +58,7 @@ def check(pool: Pool, engine: FollowedOpenSearch) -> IndexCheck:
     return IndexCheck(pool, engine.client, live(engine))
 
 
-def test_a_video_is_found_once_it_was_followed_and_a_repeat_changes_nothing(
-    pool: Pool, engine: FollowedOpenSearch
-) -> None:
+def test_followed_video_is_found_and_a_repeat_changes_nothing(pool: Pool, engine: FollowedOpenSearch) -> None:
     scenes = add_video(pool, ALICE, TIDES)
     (video,) = videos(pool)
     assert tides(engine) == []
@@ -81,7 +79,7 @@ def test_scenes_that_are_no_more_are_found_no_more(pool: Pool, engine: FollowedO
     assert tides(engine) == [first]
 
 
-def test_a_write_that_comes_late_does_not_bring_forgotten_scenes_back(pool: Pool, engine: FollowedOpenSearch) -> None:
+def test_late_write_does_not_restore_forgotten_scenes(pool: Pool, engine: FollowedOpenSearch) -> None:
     add_video(pool, ALICE, TIDES)
     (video,) = videos(pool)
     index = live(engine)
@@ -116,9 +114,7 @@ def add_scene(pool: Pool, video: UUID, index: int | None) -> None:
 
 
 @pytest.mark.usefixtures("any_index")
-def test_scenes_of_any_index_make_no_more_documents_than_a_video_can_have(
-    pool: Pool, engine: FollowedOpenSearch
-) -> None:
+def test_scenes_of_any_index_make_bounded_documents(pool: Pool, engine: FollowedOpenSearch) -> None:
     scenes = add_video(pool, ALICE, TIDES)
     (video,) = videos(pool)
     for index in (-2_147_483_648, -1, 0, 1, 1, 100_000, 150_000, 2_147_483_647, None):
@@ -148,16 +144,14 @@ def test_outbox_of_an_existing_database_takes_any_index(pool: Pool, index: int |
     assert row["most_scenes"] == 0
 
 
-def test_outbox_with_more_documents_than_a_video_can_have_is_refused(pool: Pool) -> None:
+def test_outbox_refuses_more_documents_than_a_video_may_have(pool: Pool) -> None:
     add_video(pool, ALICE, TIDES)
     with pool.connection() as connection, pytest.raises(psycopg.errors.CheckViolation):
         connection.execute("UPDATE search_changes SET most_scenes = 2000000000")
 
 
 @pytest.mark.parametrize("rebuilt", [False, True], ids=["followed", "rebuilt"])
-def test_scene_that_another_system_wrote_is_forgotten_with_its_video(
-    pool: Pool, engine: FollowedOpenSearch, rebuilt: bool
-) -> None:
+def test_other_systems_scene_is_forgotten_with_its_video(pool: Pool, engine: FollowedOpenSearch, rebuilt: bool) -> None:
     add_video(pool, ALICE, TIDES)
     (video,) = videos(pool)
     add_scene(pool, video, 7)
@@ -266,7 +260,7 @@ def test_a_live_index_that_is_gone_is_waited_for(pool: Pool, engine: FollowedOpe
     assert set(tides(engine)) == set(scenes)
 
 
-def test_emptied_documents_are_purged_when_no_write_can_be_so_late(
+def test_emptied_documents_are_purged_after_the_latest_write(
     pool: Pool, engine: FollowedOpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes = add_video(pool, ALICE, TIDES)

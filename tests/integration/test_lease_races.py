@@ -64,7 +64,7 @@ def test_a_claim_waits_for_nobody(pool: Pool, impatient: Pool) -> None:
         assert [video.id for video in VideoQueue(impatient, "first", 60.0).claim(2)] == [second]
 
 
-def test_a_video_that_is_cancelled_while_it_is_claimed_stays_cancelled(database_url: str) -> None:
+def test_video_cancelled_while_claimed_stays_cancelled(database_url: str) -> None:
     """The claim is stopped when it has chosen both and locked only the first."""
     with connect(database_url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
@@ -167,7 +167,7 @@ def writes(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str, tupl
 
 
 @pytest.mark.parametrize("write", ["run", "media", "transcript"])
-def test_who_writes_under_a_lease_that_expires_meanwhile_is_passed_over(
+def test_writer_under_an_expiring_lease_is_passed_over(
     database_url: str, pool: Pool, impatient: Pool, queue: VideoQueue, write: str
 ) -> None:
     video = claim_one(pool, queue)
@@ -205,7 +205,7 @@ def test_a_heartbeat_that_comes_first_keeps_the_lease(pool: Pool, impatient: Poo
     assert queue.heartbeat([video.lease_token]) == {video.lease_token}
 
 
-def test_what_has_ended_is_not_brought_back_by_a_lease_that_was_left(pool: Pool, queue: VideoQueue) -> None:
+def test_ended_video_is_not_restored_by_a_leftover_lease(pool: Pool, queue: VideoQueue) -> None:
     """No way leads there; should a defect ever leave a lease behind, what has ended stays ended."""
     video = claim_one(pool, queue)
     queue.fail(video, "metadata", TROUBLE)

@@ -120,7 +120,7 @@ def test_the_random_rows_reach_every_figure(now: datetime) -> None:
     assert any(v.processing_finished_at is None and world.within(v.updated_at, 30) for v in world.videos)
 
 
-def test_without_data_counts_are_zero_the_rest_is_null_and_series_are_empty(pool: Pool) -> None:
+def test_empty_figures_are_zero_null_or_empty_series(pool: Pool) -> None:
     for row in (figures.get_overview(pool), *(ask(pool, 30) for ask, _ in AGGREGATES)):
         for name, value in row.items():
             is_count = name.startswith(("videos_", "searches_")) or name in ("failure_rate_pct", "hours_ready_total")
@@ -238,7 +238,7 @@ def test_a_cancelled_video_is_no_failure_in_any_figure(session: Connection[DictR
     assert figures.get_processing_latency(session, 30)["videos_measured"] == 2
 
 
-def test_a_user_with_many_videos_and_many_searches_is_counted_once(session: Connection[DictRow], now: datetime) -> None:
+def test_user_with_many_videos_and_searches_is_counted_once(session: Connection[DictRow], now: datetime) -> None:
     videos = [video(now, n) for n in range(1, 26)]
     asked = [search(now, n, latency_ms=n) for n in range(1, 61)]
     World(now, {ALICE: "Alice"}, videos, asked).insert(session)
@@ -250,9 +250,7 @@ def test_a_user_with_many_videos_and_many_searches_is_counted_once(session: Conn
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_pages_show_every_user_once_highest_first_whatever_the_ties(
-    session: Connection[DictRow], now: datetime, sort: str
-) -> None:
+def test_user_pages_show_each_user_once_in_order(session: Connection[DictRow], now: datetime, sort: str) -> None:
     world = RandomWorld(2, now).make(23, 30, 30)
     world.insert(session)
     everybody = reference.users(world, 7)

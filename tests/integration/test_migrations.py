@@ -52,7 +52,7 @@ def schema(url: str) -> list[Any]:
     return [row for row in rows if "heimdex_migrations" not in row["name"]]
 
 
-def test_every_file_is_a_migration_and_the_names_that_others_rely_on_are_there() -> None:
+def test_migration_files_keep_the_names_that_others_rely_on() -> None:
     migrations = all_migrations()
     assert [m.name for m in migrations] == sorted(file.name for file in FOLDER.iterdir() if file.suffix == ".sql")
     numbers = [m.number for m in migrations]
@@ -62,7 +62,7 @@ def test_every_file_is_a_migration_and_the_names_that_others_rely_on_are_there()
     assert {"019_add_video_processing_timing.sql", "020_add_admin_performance_rpc_functions.sql"} <= names
 
 
-def test_all_are_applied_in_order_and_recorded_and_a_second_run_does_nothing(
+def test_migrations_are_applied_in_order_and_once(
     bare_database_url: str,
 ) -> None:
     migrations = all_migrations()
@@ -87,7 +87,7 @@ def test_several_that_migrate_at_once_apply_each_file_once(bare_database_url: st
     assert sorted(len(each) for each in applied) == [0, 0, 0, len(all_migrations())]
 
 
-def test_each_file_runs_twice_with_psql_and_makes_the_same_database(bare_database_url: str, database_url: str) -> None:
+def test_migration_file_run_twice_by_psql_makes_the_same(bare_database_url: str, database_url: str) -> None:
     for migration in all_migrations():
         run_with_psql(bare_database_url, FOLDER / migration.name)
         once = schema(bare_database_url)
@@ -116,7 +116,7 @@ def test_a_file_that_fails_is_named_and_leaves_nothing_behind(bare_database_url:
         assert connection.execute("SELECT count(*) AS n FROM heimdex_migrations").fetchall() == [{"n": 0}]
 
 
-def test_the_timing_columns_and_indexes_are_those_of_the_specification(database_url: str) -> None:
+def test_timing_columns_and_indexes_match_the_specification(database_url: str) -> None:
     with connect(database_url) as connection:
         columns = connection.execute(
             "SELECT column_name, data_type, is_nullable FROM information_schema.columns "

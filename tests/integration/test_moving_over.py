@@ -140,9 +140,7 @@ def test_no_file_was_edited_unnoticed() -> None:
 
 
 @pytest.mark.parametrize("last", [29, *(m.number for m in all_migrations() if m.number > 29)])
-def test_a_database_of_former_editions_up_to_any_number_becomes_a_new_one(
-    bare_database_url: str, database_url: str, last: int
-) -> None:
+def test_former_database_of_any_number_becomes_a_new_one(bare_database_url: str, database_url: str, last: int) -> None:
     apply_former(bare_database_url, last)
     assert [m.number for m in apply_migrations(bare_database_url)] == [
         m.number for m in all_migrations() if m.number > last

@@ -28,7 +28,7 @@ def endings(pool: Pool, queue: VideoQueue, video: ClaimedVideo) -> dict[str, Cal
 
 
 @pytest.mark.parametrize("end", ["cancel", "hand_back", "reap_own", "fail", "retry"])
-def test_a_run_that_is_opened_while_its_lease_ends_is_closed_with_it(pool: Pool, end: str) -> None:
+def test_run_opened_while_its_lease_ends_is_closed_with_it(pool: Pool, end: str) -> None:
     queue = VideoQueue(pool, "first", 60.0)
     video = claim_one(pool, queue)
     with ThreadPoolExecutor(1) as threads:

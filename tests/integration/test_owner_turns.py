@@ -163,7 +163,7 @@ def test_changes_of_one_owner_hold_one_session(
     assert {one.result() for one in changes} == {202, 409}
 
 
-def test_submission_sent_again_waits_for_nothing_and_writes_nothing(
+def test_resent_submission_waits_for_and_writes_nothing(
     make_api: ApiMaker, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueued: list[int] = []

@@ -78,7 +78,7 @@ def test_no_function_is_forgotten(database_url: str) -> None:
     assert sorted(row["name"] for row in functions) == sorted(expected)
 
 
-def test_of_all_roles_only_the_service_may_execute_any_function_or_touch_any_table(supabase_url: str) -> None:
+def test_only_service_role_may_execute_or_touch_anything(supabase_url: str) -> None:
     counts = check(supabase_url)
     assert counts.violations == []
     assert counts.functions == len(CALLS) + len(OTHERS)
@@ -96,7 +96,7 @@ def test_a_function_or_table_that_is_left_open_is_found(supabase_url: str) -> No
     ]
 
 
-def test_tables_that_were_there_before_keep_the_rules_that_were_made_for_them(bare_database_url: str) -> None:
+def test_existing_tables_keep_their_row_security_rules(bare_database_url: str) -> None:
     apply_migrations(bare_database_url)
     with ordinary_role(bare_database_url, "anon"):
         with connect(bare_database_url) as connection:
@@ -108,7 +108,7 @@ def test_tables_that_were_there_before_keep_the_rules_that_were_made_for_them(ba
                 assert connection.execute(f"SELECT * FROM {table}").fetchall() == []
 
 
-def test_all_run_with_the_callers_rights_and_a_pinned_search_path(database_url: str) -> None:
+def test_functions_have_callers_rights_and_fixed_search_path(database_url: str) -> None:
     with connect(database_url) as connection:
         rows = connection.execute(
             "SELECT proname, prosecdef, provolatile, proconfig FROM pg_proc "

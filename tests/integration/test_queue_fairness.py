@@ -41,7 +41,7 @@ def ids_of(videos: list[ClaimedVideo]) -> list[UUID]:
 # Between owners
 
 
-def test_a_single_video_does_not_wait_behind_the_bulk_of_another_owner(pool: Pool, queue: VideoQueue) -> None:
+def test_single_video_overtakes_the_bulk_of_another_owner(pool: Pool, queue: VideoQueue) -> None:
     send(pool, ANNA, 400, priority=10)
     assert owners_of(pool, queue.claim(8)) == {ANNA: 8}
     (single,) = send(pool, BERT, priority=-10)
@@ -54,7 +54,7 @@ def test_owners_take_turns_within_a_claim(pool: Pool, queue: VideoQueue) -> None
     assert owners_of(pool, queue.claim(7)) == {ANNA: 3, BERT: 3, CARL: 1}
 
 
-def test_who_has_fewest_on_the_way_comes_first_whichever_scheduler_has_them(pool: Pool, queue: VideoQueue) -> None:
+def test_owner_with_fewest_in_flight_comes_first_everywhere(pool: Pool, queue: VideoQueue) -> None:
     send(pool, ANNA, 50)
     assert len(queue.claim(6)) == 6
     send(pool, BERT, 50)
@@ -90,9 +90,7 @@ def test_turns_follow_what_ended(pool: Pool, queue: VideoQueue) -> None:
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_what_a_claim_reads_does_not_grow_with_what_has_ended_or_waits(
-    database_url: str, pool: Pool, analyzed: bool
-) -> None:
+def test_claims_reads_do_not_grow_with_ended_or_waiting_videos(database_url: str, pool: Pool, analyzed: bool) -> None:
     send(pool, ANNA, 300)
     send(pool, BERT, 1)
     VideoQueue(pool, "first", 60.0).claim(100)
@@ -289,9 +287,7 @@ def test_priority_is_worth_a_time_and_no_more(pool: Pool, queue: VideoQueue) -> 
     assert [ids_of(queue.claim(1)) for _ in range(3)] == [patient, urgent, impatient]
 
 
-def test_another_attempt_keeps_its_place_and_a_video_that_its_owner_sends_again_does_not(
-    pool: Pool, queue: VideoQueue
-) -> None:
+def test_requeued_attempt_keeps_its_place_resubmission_does_not(pool: Pool, queue: VideoQueue) -> None:
     first, second, third = send(pool, ANNA, 3)
     queue.retry(queue.claim(1)[0], TROUBLE, delay_s=0.0)
     assert ids_of(queue.claim(1)) == [first]

@@ -105,7 +105,7 @@ def test_it_listens_on_the_loopback_only(opensearch: RealOpenSearch) -> None:
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
-def test_a_killed_server_comes_back_with_its_documents_and_its_url(opensearch: RealOpenSearch, index: str) -> None:
+def test_killed_server_restarts_with_its_documents_and_url(opensearch: RealOpenSearch, index: str) -> None:
     url = opensearch.url
     opensearch.kill()
     try:
@@ -164,7 +164,7 @@ def test_a_signal_during_the_start_leaves_nothing_running(folder: Path, number: 
         assert_nothing_runs_in(folder)
 
 
-def test_the_command_says_how_to_use_the_server_and_ends_it_on_a_signal(folder: Path) -> None:
+def test_opensearch_command_says_usage_and_ends_on_a_signal(folder: Path) -> None:
     with starting(folder, *COMMAND, until=MAIN_CLASS) as (starter, _):
         assert starter.stdout is not None
         said = starter.stdout.readline()

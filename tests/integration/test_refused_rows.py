@@ -137,7 +137,7 @@ def test_a_trigger_that_waits_holds_up_no_other(strict: Pool, queue: VideoQueue)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_claim_beside_triggers_that_wait_returns_before_its_leases_expire(strict: Pool) -> None:
+def test_claim_beside_waiting_triggers_ends_before_its_leases(strict: Pool) -> None:
     """What is claimed has no heartbeat before the claim returns."""
     (honest,) = send(strict, DORA)
     refuse(strict, "wait", *(send(strict, owner)[0] for owner in (ANNA, BEN, CARA, EMIL)))
@@ -171,7 +171,7 @@ def test_a_write_that_waits_holds_up_no_other(existing_url: str, strict: Pool, w
 
 @pytest.mark.parametrize("refusal", ["exception", "skip"])
 @pytest.mark.parametrize("urgent", [0, 1])
-def test_a_claim_of_one_passes_over_an_owner_whose_videos_are_refused(
+def test_claim_of_one_skips_an_owner_with_refused_videos(
     strict: Pool, queue: VideoQueue, refusal: str, urgent: int
 ) -> None:
     refused = send(strict, ANNA, 30)
@@ -339,7 +339,7 @@ def test_more_refused_leases_than_a_look_takes_hold_up_no_other(strict: Pool, qu
     assert [reaper.reap(3), reaper.reap(3)] == [[], [other.id]]
 
 
-def test_intervals_double_up_to_the_longest_and_reasons_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_row_intervals_double_and_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     now_s = [0.0]
     refused: RefusedRows[int] = RefusedRows(Event.VIDEO_NOT_CLAIMED, "video_id", lambda: now_s[0])
     delays = []

@@ -9,7 +9,7 @@ from serve_app.auth import StrictTokens
 from tests.chaos.refused_tokens import ROUTES, run
 
 
-def test_bad_tokens_are_refused_on_guarded_routes_and_nothing_is_read(database_url: str) -> None:
+def test_bad_token_is_refused_before_the_request_is_read(database_url: str) -> None:
     counts = run(1, database_url, routes_per_token=5)
     assert counts.violations == []
     assert counts.cases >= 100 * len(ROUTES)

@@ -95,7 +95,7 @@ def test_watching_reads_settled_videos_once_more_at_the_end(
     assert len(said) == 3
 
 
-def test_watching_waits_for_what_is_retried_meanwhile_and_not_for_what_is_gone(
+def test_watch_waits_for_retried_videos_not_for_gone_ones(
     pool: Pool, queue: VideoQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = enqueue(pool, 2)

@@ -20,7 +20,7 @@ def test_every_admin_route_is_closed_to_users(api: TestClient) -> None:
         assert api.request(method, place, headers=headers(ADMIN)).status_code not in (401, 403), path
 
 
-def test_a_session_of_the_api_runs_no_statement_longer_than_a_request(database_url: str) -> None:
+def test_api_session_statement_is_bounded_by_the_request(database_url: str) -> None:
     with open_api_pool(database_url, 2.5) as pool, pool.connection() as connection:
         assert connection.execute("SELECT current_setting('statement_timeout') AS t").fetchall() == [{"t": "2500ms"}]
         assert pool.timeout == 2.5

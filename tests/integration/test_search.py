@@ -56,7 +56,7 @@ def test_fusion_is_by_weighted_reciprocal_rank() -> None:
     assert fuse({Retriever.WORDS: [], Retriever.PICTURE: []}) == fuse({}) == []
 
 
-def test_what_stands_out_of_a_list_precedes_the_nearest_of_one_without() -> None:
+def test_outstanding_hit_precedes_the_nearest_of_another_list() -> None:
     """There is always a nearest picture, also to words that no picture shows."""
     ids = [UUID(int=number) for number in range(20)]
     flat = [RankedScene(scene, 0.3 - 0.001 * place) for place, scene in enumerate(ids)]
@@ -125,7 +125,7 @@ def test_what_means_it_is_found_without_any_of_its_words(pool: Pool, api: TestCl
     assert first["picture_rank"] is None
 
 
-def test_a_scene_that_says_it_precedes_scenes_that_are_merely_near(pool: Pool, api: TestClient) -> None:
+def test_scene_that_says_it_precedes_scenes_that_are_near(pool: Pool, api: TestClient) -> None:
     ids = add_video(pool, ALICE, [Scene("", f"picture {number}") for number in range(20)])
     (says,) = add_video(pool, ALICE, [Scene("ask not what your country can do", "far away")])
     first, second, _ = search(api, q="your country", limit=3)["items"]
@@ -242,7 +242,7 @@ def test_pages_end(pool: Pool) -> None:
     assert (len(last.hits), last.more) == (100, False)
 
 
-def test_deep_pages_go_on_where_the_first_hundred_of_each_list_end(pool: Pool, api: TestClient) -> None:
+def test_deep_pages_continue_after_the_first_hundred(pool: Pool, api: TestClient) -> None:
     add_video(pool, ALICE, [Scene(f"tide {number}", f"tide {number % 7}") for number in range(2 * LIST_DEPTH + 50)])
     parts: list[str] = []
     asked: dict[str, Any] = {}

@@ -216,7 +216,7 @@ def test_an_owner_with_few_scenes_among_many_finds_all_of_them(pool: Pool, index
 
 @pytest.mark.parametrize("by", [Retriever.PICTURE, Retriever.MEANING])
 @pytest.mark.parametrize(("length", "scenes"), [(None, 3000), (768, 500), (2500, 200)])
-def test_postgres_walks_along_the_vector_index_for_many_scenes_and_then_puts_them_in_order(
+def test_postgres_walks_the_vector_index_and_sorts_the_result(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, by: Retriever, length: int | None, scenes: int
 ) -> None:
     if length is not None:

@@ -52,7 +52,7 @@ def vectors_of(pool: Pool, model: IndexedModel) -> int:
 # Adopting
 
 
-def test_the_first_model_of_a_space_becomes_the_active_one_and_stays_it(pool: Pool) -> None:
+def test_first_model_of_a_space_becomes_and_stays_active(pool: Pool) -> None:
     models = SearchModels(pool)
     assert models.active() == {}
     models.adopt(Retriever.PICTURE, OLD)
@@ -94,7 +94,7 @@ def test_of_two_that_adopt_at_once_one_is_refused(pool: Pool) -> None:
 # Switching
 
 
-def test_the_switch_waits_for_the_last_scene_and_is_one_moment_for_all_spaces(pool: Pool, models: SearchModels) -> None:
+def test_switch_waits_for_the_last_scene_for_all_spaces_at_once(pool: Pool, models: SearchModels) -> None:
     both = {Retriever.PICTURE: NEW.key, Retriever.MEANING: MORE_MEANINGS.key}
     models.begin(Retriever.PICTURE, NEW)
     models.begin(Retriever.MEANING, MORE_MEANINGS)
@@ -118,7 +118,7 @@ def test_missing_vectors_may_be_allowed(models: SearchModels) -> None:
     assert models.active()[Retriever.PICTURE] == NEW
 
 
-def test_what_is_embedded_last_counts_and_nobody_writes_scenes_meanwhile(pool: Pool, models: SearchModels) -> None:
+def test_scenes_wait_for_the_switch_that_embeds_the_last(pool: Pool, models: SearchModels) -> None:
     models.begin(Retriever.PICTURE, NEW)
     with ThreadPoolExecutor(1) as threads:
 
@@ -135,7 +135,7 @@ def test_what_is_embedded_last_counts_and_nobody_writes_scenes_meanwhile(pool: P
     assert vectors_of(pool, NEW) == vectors_of(pool, OLD) == 3
 
 
-def test_a_model_that_is_not_being_filled_cannot_become_the_active_one(models: SearchModels) -> None:
+def test_model_not_being_filled_cannot_become_active(models: SearchModels) -> None:
     models.begin(Retriever.PICTURE, NEW)
     models.begin(Retriever.PICTURE, NEWER)
     with pytest.raises(ConfigurationError, match="begin again"):
@@ -144,7 +144,7 @@ def test_a_model_that_is_not_being_filled_cannot_become_the_active_one(models: S
     assert models.active()[Retriever.PICTURE] == OLD
 
 
-def test_the_active_model_stays_that_although_its_vectors_are_made_again(models: SearchModels) -> None:
+def test_active_model_stays_active_while_vectors_are_remade(models: SearchModels) -> None:
     models.begin(Retriever.PICTURE, OLD)
     assert models.by_state()[State.FILLING] == {}
     assert models.active()[Retriever.PICTURE] == OLD
@@ -166,7 +166,7 @@ def switched(models: SearchModels, by: Retriever, model: IndexedModel) -> None:
     models.switch({by: model.key}, allow_missing=True)
 
 
-def test_a_rollback_undoes_the_last_switch_and_a_second_one_that_rollback(models: SearchModels) -> None:
+def test_second_rollback_undoes_the_first(models: SearchModels) -> None:
     switched(models, Retriever.MEANING, MORE_MEANINGS)
     switched(models, Retriever.PICTURE, NEW)
     assert models.rollback() == {Retriever.PICTURE: OLD}
@@ -215,7 +215,7 @@ def test_nothing_is_dropped_of_a_space_without_an_active_model(pool: Pool) -> No
 # The fence of those who write scenes
 
 
-def test_scenes_by_a_model_that_is_active_no_longer_are_refused_whole(pool: Pool, models: SearchModels) -> None:
+def test_scenes_of_a_model_no_longer_active_are_refused_whole(pool: Pool, models: SearchModels) -> None:
     switched(models, Retriever.PICTURE, NEW)
     video = claim_one(pool, VideoQueue(pool, "first", 60.0))
     before = everything(pool)
@@ -243,7 +243,7 @@ def test_a_switch_waits_for_a_writer_and_finds_what_it_wrote(pool: Pool, models:
 # Vectors of scenes that are there
 
 
-def test_scenes_that_lack_vectors_come_once_and_say_what_they_lack(pool: Pool, models: SearchModels) -> None:
+def test_scenes_lacking_vectors_come_once_and_say_which(pool: Pool, models: SearchModels) -> None:
     vectors = SceneVectors(pool, {Retriever.PICTURE: NEW.key, Retriever.MEANING: TEXT.key})
     found = [scene for ids in EVERY_ID.split(5) for scene in vectors.lacking(ids, 2)]
     assert [scene.scene_id for scene in found] == sorted(scene.scene_id for scene in found)
@@ -255,7 +255,7 @@ def test_scenes_that_lack_vectors_come_once_and_say_what_they_lack(pool: Pool, m
     assert sorted(scene.text or "" for scene in vectors.lacking(EVERY_ID, 1)) == ["the moon", "the tide"]
 
 
-def test_a_scene_that_was_deleted_or_replaced_meanwhile_gets_no_vector(pool: Pool, models: SearchModels) -> None:
+def test_replaced_scene_gets_no_vector_of_the_former_one(pool: Pool, models: SearchModels) -> None:
     models.begin(Retriever.PICTURE, NEW)
     vectors = SceneVectors(pool, PICTURES)
     gone, replaced, kept = [SceneVector(s.scene_id, s.made, unit(1, 768)) for s in vectors.lacking(EVERY_ID, 10)]

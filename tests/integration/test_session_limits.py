@@ -8,9 +8,7 @@ from cluster.store.postgres import connections
 from cluster.store.postgres.connections import Pool, connect, open_pool
 
 
-def test_a_transaction_in_which_nothing_happens_is_ended_and_lets_go_of_its_locks(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_idle_transaction_is_ended_and_releases_its_locks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "IDLE_IN_TRANSACTION_S", 0.3)
 
     def stop_in_the_middle() -> None:
@@ -31,7 +29,7 @@ def test_only_who_may_wait_for_ever_may_idle_for_ever(database_url: str) -> None
         assert patient.execute(show).fetchall() == [{"t": "0"}]
 
 
-def test_what_the_statement_met_is_not_taken_for_a_database_that_is_away(pool: Pool) -> None:
+def test_statement_error_is_not_taken_for_database_away(pool: Pool) -> None:
     """psycopg has one kind for both: OperationalError."""
     with pool.connection() as holding:
         holding.execute("LOCK TABLE videos")

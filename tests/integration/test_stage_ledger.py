@@ -129,9 +129,7 @@ def test_an_old_attempt_cannot_close_what_the_new_one_opened(
     assert [(run["attempt"], run["outcome"]) for run in found] == [(1, "lost"), (2, "running")]
 
 
-def test_wait_and_run_add_up_to_the_time_since_ready_whatever_the_figures(
-    pool: Pool, queue: VideoQueue, ledger: StageLedger
-) -> None:
+def test_wait_and_run_add_up_to_the_time_since_ready(pool: Pool, queue: VideoQueue, ledger: StageLedger) -> None:
     """Runs that took all the time there was, give or take what rounding does, are taken too."""
     enqueue(pool, 400)
     videos = queue.claim(400)
@@ -191,7 +189,7 @@ def test_the_database_refuses_a_run_that_cannot_be(pool: Pool, queue: VideoQueue
 # Reading back
 
 
-def test_the_latest_attempts_runs_come_in_the_order_in_which_they_became_ready(
+def test_latest_attempts_runs_come_in_the_order_of_readiness(
     pool: Pool, queue: VideoQueue, ledger: StageLedger
 ) -> None:
     video = claim_one(pool, queue)

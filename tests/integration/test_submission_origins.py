@@ -132,7 +132,7 @@ def test_path_that_a_user_wrote_is_not_read(
         download(settings, video)
 
 
-def test_adopted_file_of_its_owner_is_read_where_the_row_says_now(
+def test_adopted_file_is_read_where_its_row_says_now(
     strict: Pool, existing_url: str, settings: Settings, tmp_path: Path
 ) -> None:
     assert retry(strict, [FAILED]) == [FAILED]

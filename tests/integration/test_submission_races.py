@@ -21,7 +21,7 @@ def take_over_failed(pool: Pool, ids: list[UUID]) -> list[UUID]:
     return take_over(pool, [LeftVideo(each, OWNER, "/videos/00000.mp4", "FAILED") for each in ids], ["FAILED"])
 
 
-def test_a_video_that_goes_back_to_waiting_while_it_is_cancelled_is_cancelled(pool: Pool) -> None:
+def test_video_requeued_while_cancelled_is_cancelled(pool: Pool) -> None:
     video = claim_one(pool, VideoQueue(pool, "first", 60.0))
     with ThreadPoolExecutor(1) as threads:
         with pool.connection() as retrying:  # as a retry does, seen in the middle of its transaction
@@ -72,7 +72,7 @@ def test_what_another_system_left_waiting_is_not_cancelled(pool: Pool) -> None:
     assert row(pool, video_id)["status"] == "PENDING"
 
 
-def test_what_is_repeated_counts_for_nothing_however_many_came_in_between(pool: Pool) -> None:
+def test_repeat_counts_for_nothing_whatever_came_between(pool: Pool) -> None:
     ids, two = [uuid4(), uuid4()], [Submission(uri="a.mp4"), Submission(uri="b.mp4")]
     submit(pool, OWNER, two, ids, limits=SubmissionLimits(4))
     enqueue(pool, 10)  # by a command, which has no such limit

@@ -112,7 +112,7 @@ def test_a_video_in_which_nothing_was_said_has_a_transcript(api: TestClient, poo
     assert answers["json"].json()["segments"] == []
 
 
-def test_before_it_is_transcribed_it_is_404_with_the_videos_state(api: TestClient, pool: Pool) -> None:
+def test_transcript_before_its_time_is_404_with_the_state(api: TestClient, pool: Pool) -> None:
     (video_id,) = submit(pool, ALICE, [Submission(uri="https://example.org/talk.mp4")])
     answer = ask(api, video_id, format="vtt")
     assert (answer.status_code, answer.json()) == (404, {"detail": "The video is PENDING: it has no transcript yet."})

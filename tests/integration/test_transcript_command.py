@@ -53,9 +53,7 @@ def test_it_writes_every_format_into_files(transcript_of: Command, pool: Pool, t
     assert [word["text"] for word in document["segments"][0]["words"]] == [" Über", " die", " Brücke."]
 
 
-def test_of_several_videos_of_a_uri_it_is_the_latest_that_is_ready(
-    transcript_of: Command, pool: Pool, tmp_path: Path
-) -> None:
+def test_transcript_of_a_shared_uri_is_the_latest_ready_one(transcript_of: Command, pool: Pool, tmp_path: Path) -> None:
     uri = str(tmp_path / "sea.mp4")
     ready(pool, uri, "the first")
     ready(pool, uri, "the second")
@@ -84,7 +82,7 @@ def test_what_is_no_video_of_ones_own_is_said_in_a_line(transcript_of: Command, 
     assert not (tmp_path / "captions.vtt").exists()
 
 
-def test_a_folder_is_too_many_videos_and_a_file_that_cannot_be_written_is_named(
+def test_transcript_of_a_folder_or_unwritable_file_is_refused(
     transcript_of: Command, pool: Pool, tmp_path: Path
 ) -> None:
     for name in ("one.mp4", "two.mp4"):

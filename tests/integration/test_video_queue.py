@@ -123,7 +123,7 @@ def test_a_claim_is_an_attempt_under_a_fresh_lease(pool: Pool, queue: VideoQueue
     assert timedelta(seconds=55) < lease["left_over"] <= timedelta(seconds=60)
 
 
-def test_no_video_starts_before_it_was_queued_however_quickly_it_is_claimed(pool: Pool, queue: VideoQueue) -> None:
+def test_processing_never_starts_before_the_queue_time(pool: Pool, queue: VideoQueue) -> None:
     for _ in range(50):
         video = claim_one(pool, queue)
         assert timedelta(0) <= video.claimed_at - video.queued_at < timedelta(seconds=5)
@@ -150,7 +150,7 @@ def test_eight_schedulers_share_the_videos_without_overlap(pool: Pool) -> None:
     assert {video.attempt for video in claimed} == {1}
 
 
-def test_a_video_that_another_claim_holds_is_skipped_not_waited_for(pool: Pool, queue: VideoQueue) -> None:
+def test_claim_skips_a_video_that_another_claim_holds(pool: Pool, queue: VideoQueue) -> None:
     first, second = enqueue(pool, 2)
     with pool.connection() as connection:
         connection.execute("SELECT 1 FROM videos WHERE id = %s FOR UPDATE", (first,))
@@ -212,7 +212,7 @@ def test_finalizing_never_runs_longer_than_it_was_ready(pool: Pool, queue: Video
     assert run["run_ms"] <= run_s * 1000 + 0.01
 
 
-def test_of_many_that_finish_at_once_only_those_that_are_held_become_ready(pool: Pool, queue: VideoQueue) -> None:
+def test_only_held_videos_become_ready_of_many_at_once(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool, 20)
     videos = queue.claim(20)
     for video in videos:
@@ -280,7 +280,7 @@ def test_no_run_stays_open_when_its_attempt_ends(pool: Pool, queue: VideoQueue, 
     assert run["finished_at"] is not None
 
 
-def test_what_the_probe_found_is_kept_and_an_unknown_duration_changes_nothing(pool: Pool, queue: VideoQueue) -> None:
+def test_probed_facts_are_kept_and_unknown_duration_is_none(pool: Pool, queue: VideoQueue) -> None:
     video = claim_one(pool, queue)
     record_media(pool, video, INFO)
     stored = row(pool, video.id)
@@ -408,7 +408,7 @@ def test_a_heartbeat_that_comes_during_the_reaping_wins(pool: Pool, queue: Video
     assert row(pool, video.id)["status"] == "PROCESSING"
 
 
-def test_the_last_interruption_fails_it_naming_the_stage_that_was_open_last(pool: Pool, queue: VideoQueue) -> None:
+def test_last_interruption_fails_naming_the_last_open_stage(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool)
     for attempt in (1, 2, 3):
         (video,) = queue.claim(1)
@@ -479,7 +479,7 @@ def test_finishing_waits_for_a_heartbeat_that_is_under_way(pool: Pool, queue: Vi
     assert row(pool, first.id)["status"] == row(pool, second.id)["status"] == "READY"
 
 
-def test_heartbeats_reaping_and_the_ledger_never_wait_for_each_other(pool: Pool, queue: VideoQueue) -> None:
+def test_heartbeat_reaping_and_ledger_do_not_wait_on_each_other(pool: Pool, queue: VideoQueue) -> None:
     enqueue(pool, 60)
     videos = queue.claim(60)
     tokens = [video.lease_token for video in videos]

@@ -156,7 +156,7 @@ def test_a_key_is_printable_and_has_an_end(api: TestClient, pool: Pool) -> None:
         assert connection.execute("SELECT count(*) AS n FROM videos").fetchone() == {"n": 1}
 
 
-def test_what_waits_or_is_worked_on_can_be_cancelled_and_tried_again(api: TestClient, pool: Pool) -> None:
+def test_waiting_or_running_video_can_be_cancelled_and_retried(api: TestClient, pool: Pool) -> None:
     waiting, claimed = submit(pool, ALICE, [Submission(uri=URI), Submission(uri=URI)])
     with pool.connection() as connection:
         connection.execute("UPDATE videos SET status = 'PROCESSING' WHERE id = %s", (claimed,))
@@ -194,7 +194,7 @@ def test_what_failed_can_be_tried_again(api: TestClient, pool: Pool) -> None:
     assert (answer.status_code, answer.json()["status"], answer.json()["error_message"]) == (200, "PENDING", None)
 
 
-def test_what_the_state_does_not_allow_is_409_and_changes_nothing(api: TestClient, pool: Pool) -> None:
+def test_request_that_the_state_forbids_is_409_without_effect(api: TestClient, pool: Pool) -> None:
     (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
     for status, action in (
         ("PENDING", "retry"),
@@ -210,7 +210,7 @@ def test_what_the_state_does_not_allow_is_409_and_changes_nothing(api: TestClien
         assert get(api, f"/v1/videos/{video_id}")["status"] == status
 
 
-def test_another_users_videos_can_be_neither_cancelled_nor_tried_again(api: TestClient, pool: Pool) -> None:
+def test_other_users_videos_cannot_be_cancelled_or_retried(api: TestClient, pool: Pool) -> None:
     (video_id,) = submit(pool, ALICE, [Submission(uri=URI)])
     for status, action in (("PENDING", "cancel"), ("FAILED", "retry"), ("READY", "cancel")):
         stand(pool, video_id, status)

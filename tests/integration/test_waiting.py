@@ -73,7 +73,7 @@ def test_an_owner_at_the_cap_goes_on_when_a_video_ends(
     assert max(time_of(pool, video_id) for video_id in ids) < 10.0
 
 
-def test_a_video_submitted_before_the_scheduler_listens_is_claimed_at_once(
+def test_video_submitted_before_listen_is_claimed_at_once(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.scheduler.scheduler.POLL_S", PATIENCE_S)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.decoders import sandbox
-from cluster.decoders.programs import Decoders
+from cluster.decoders.config import Decoders
 from cluster.decoders.sandbox import readable_code
 
 COLUMN = {"x86_64": 0, "aarch64": 1}.get(platform.machine(), 0)

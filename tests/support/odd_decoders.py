@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster.contracts.events import Event
 from cluster.contracts.media import DetectedScene, LocalVideo, MediaInfo, MediaWarning, SceneBlock, SpeechWindow
-from cluster.decoders.programs import FRAME, Decoders
+from cluster.decoders.config import FRAME, Decoders
 from cluster.decoders.sandbox import readable_code
 from cluster.security.event_log import EventLog
 

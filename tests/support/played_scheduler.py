@@ -14,7 +14,7 @@ from actors.scheduler.admission import WORK_S
 from actors.scheduler.scheduler import SchedulerConfig
 from actors.workers.catalog import BATCH_LIMITS, DEFERRED
 from actors.workers.fetchers import Fetchers
-from actors.workers.pool import Pool as WorkerPool
+from actors.workers.pool import WorkerPool
 from actors.workers.worker import StageReply
 from cluster.contracts.stages import FETCH_CALL, RetryRule, WorkerKind
 from cluster.store.postgres.connections import Pool

@@ -11,7 +11,7 @@ from actors.attempt.engine_outage import EngineOutage
 from actors.maintenance.downloads import Downloads
 from actors.workers.deadlines import Deadlines
 from actors.workers.fetchers import Fetchers
-from actors.workers.pool import Pool as WorkerPool
+from actors.workers.pool import WorkerPool
 from actors.workers.turns import ANY_TURN, Turn
 from actors.workers.worker import StageReply
 from cluster.contracts.media import LocalVideo, MediaInfo

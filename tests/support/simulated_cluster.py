@@ -20,7 +20,7 @@ from actors.attempt.pipeline import Call, Done, walk
 from actors.scheduler.admission import LAST_CALL, WORK_S, Admission
 from actors.workers.catalog import BATCH_LIMITS, DEFERRED
 from actors.workers.fair_share import FairShare
-from actors.workers.pool import Pool
+from actors.workers.pool import WorkerPool
 from actors.workers.run_estimates import RunEstimates
 from actors.workers.turns import Turn
 from actors.workers.worker import StageReply, WorkerInfo
@@ -181,11 +181,11 @@ class Simulation:
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self._loop.time())
 
-    def pool(self, kind: WorkerKind) -> Pool:
+    def pool(self, kind: WorkerKind) -> WorkerPool:
         return self._pools[kind]
 
-    def _pool(self, kind: WorkerKind) -> Pool:
-        return Pool(
+    def _pool(self, kind: WorkerKind) -> WorkerPool:
+        return WorkerPool(
             kind,
             lambda name: _Handle(self, kind, name),
             self.workers[kind],

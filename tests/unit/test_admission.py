@@ -268,7 +268,7 @@ def test_a_video_whose_file_is_slow_to_come_takes_no_room() -> None:
     assert policy.work_ahead_s(WorkerKind.MEDIA) == 0.0
 
 
-def test_an_urgent_video_whose_file_is_slow_to_come_leaves_the_reserve() -> None:
+def test_urgent_video_with_a_slow_file_leaves_the_reserve() -> None:
     policy = new()
     assert policy.note_claimed(video(1, priority=1))
     assert policy.room().urgent == 0

@@ -122,7 +122,7 @@ def test_only_urgent_videos_leave_others_their_share() -> None:
     assert begun <= 2.2 * len(usual)
 
 
-def test_long_videos_that_are_all_urgent_leave_others_their_share() -> None:
+def test_long_urgent_videos_leave_others_their_share() -> None:
     greedy = [Sent(scaled(video, 20.0), owner=1, priority=10) for video in recorded("quiet clips", 6)]
     usual = batch("quiet clips", 120, owner=2)
     run([*greedy, *usual])

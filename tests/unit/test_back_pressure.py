@@ -31,9 +31,7 @@ def pressure(clock: Clock) -> BackPressure:
     return pressure
 
 
-def test_after_a_pause_one_video_is_tried_and_when_it_comes_through_all_go_on(
-    pressure: BackPressure, clock: Clock
-) -> None:
+def test_pause_ends_when_the_one_video_tried_succeeds(pressure: BackPressure, clock: Clock) -> None:
     clock.now_s += FIRST_PAUSE_S
     assert pressure.room() == 1
     pressure.note_claimed([4])
@@ -44,9 +42,7 @@ def test_after_a_pause_one_video_is_tried_and_when_it_comes_through_all_go_on(
     assert (pressure.trouble, pressure.room()) == (None, NO_LIMIT)
 
 
-def test_what_fails_in_a_pause_makes_it_no_longer_but_each_try_twice_as_long(
-    pressure: BackPressure, clock: Clock
-) -> None:
+def test_failure_in_a_pause_doubles_the_next_interval_only(pressure: BackPressure, clock: Clock) -> None:
     pressure.note_trouble("the disk is full")
     pauses = []
     for token in range(10, 18):

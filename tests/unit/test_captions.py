@@ -125,7 +125,7 @@ def test_slow_speech_is_parted_by_its_times() -> None:
     assert [(caption.start_ms, caption.end_ms) for caption in shown] == [(0, 6000), (6000, 12000)]
 
 
-def test_a_short_caption_stays_until_it_can_be_read_or_the_next_begins() -> None:
+def test_short_caption_stays_until_read_or_the_next_begins() -> None:
     shown = captions([segment("No.", 0.2), segment("Yes.", 0.2, 0.5), segment("No.", 0.2, 9.0)])
     assert [(caption.start_ms, caption.end_ms) for caption in shown] == [(0, 500), (500, 1500), (9000, 10000)]
 

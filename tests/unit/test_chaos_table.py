@@ -23,7 +23,7 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "chaos.md").values()) == ROWS
 
 
-def test_one_part_is_run_in_a_process_of_its_own_and_the_others_lines_stay(tmp_path: Path) -> None:
+def test_chaos_part_runs_alone_and_other_rows_stay(tmp_path: Path) -> None:
     kept = tmp_path / "chaos.md"
     write_table(kept, ROWS)
     command = [sys.executable, "-m", "tests.chaos.run", "rights", "--seed", "5", "--kept", str(kept)]

@@ -25,7 +25,7 @@ def test_what_was_recorded_is_found(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["cluster.json"]
 
 
-def test_a_record_that_is_being_read_is_replaced_and_never_written_into(tmp_path: Path) -> None:
+def test_record_being_read_is_replaced_not_written_into(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     _record(settings, STATE)
     with (tmp_path / "cluster.json").open() as reading:
@@ -40,7 +40,7 @@ def test_the_record_of_a_node_that_died_is_no_cluster(tmp_path: Path) -> None:
     assert find(settings) is None
 
 
-def test_a_process_id_that_another_program_has_by_now_is_no_cluster(tmp_path: Path) -> None:
+def test_reused_process_id_is_not_taken_for_a_cluster(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     ours = psutil.Process()
     _record(settings, replace(STATE, node=RayNode(ours.pid, ours.create_time(), "127.0.0.1:6379", "http://host")))

@@ -39,7 +39,7 @@ def test_rays_schema_would_notice_a_misspelt_key(config: dict[str, Any]) -> None
         validate_config(prepare_config(config))
 
 
-def test_the_head_runs_no_workers_media_machines_need_no_gpu_and_models_get_one(
+def test_head_runs_no_workers_and_models_get_one_gpu(
     config: dict[str, Any],
 ) -> None:
     kinds = config["available_node_types"]
@@ -50,7 +50,7 @@ def test_the_head_runs_no_workers_media_machines_need_no_gpu_and_models_get_one(
     assert kinds["gpu"]["resources"]["GPU"] >= 1
 
 
-def test_every_kind_of_worker_has_a_machine_from_the_start_and_all_may_grow_at_once(
+def test_worker_kinds_have_a_machine_from_the_start_and_grow(
     prepared: dict[str, Any],
 ) -> None:
     kinds = prepared["available_node_types"]
@@ -61,7 +61,7 @@ def test_every_kind_of_worker_has_a_machine_from_the_start_and_all_may_grow_at_o
     assert prepared["idle_timeout_minutes"] > 0
 
 
-def test_every_node_starts_ray_with_token_authentication_and_has_the_token(config: dict[str, Any]) -> None:
+def test_node_starts_ray_with_token_authentication(config: dict[str, Any]) -> None:
     commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     starts = [command for command in commands if "ray start" in command]
     assert len(starts) == 2
@@ -69,7 +69,7 @@ def test_every_node_starts_ray_with_token_authentication_and_has_the_token(confi
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
-def test_the_job_server_which_executes_code_listens_on_loopback_only(config: dict[str, Any]) -> None:
+def test_job_server_listens_on_loopback_only(config: dict[str, Any]) -> None:
     (head,) = [command for command in config["head_start_ray_commands"] if "ray start" in command]
     assert "--dashboard-host=127.0.0.1" in head
     assert "0.0.0.0" not in LAUNCHER_FILE.read_text()
@@ -97,15 +97,13 @@ def test_what_the_setup_installs_is_what_gets_copied(config: dict[str, Any]) -> 
     assert "--require-hashes" in commands
 
 
-def test_the_pinned_requirements_hold_what_the_heads_autoscaler_imports() -> None:
+def test_pinned_requirements_hold_the_autoscalers_imports() -> None:
     pinned = (ROOT / "requirements.lock").read_text()
     for package in ("boto3", "ray"):
         assert re.search(rf"^{package}(\[.*\])?==", pinned, re.MULTILINE)
 
 
-def test_a_shell_on_a_node_gets_the_settings_once_however_often_the_setup_runs(
-    config: dict[str, Any], tmp_path: Path
-) -> None:
+def test_node_shell_gets_the_settings_once_after_many_setups(config: dict[str, Any], tmp_path: Path) -> None:
     settings_file = tmp_path / ".heimdex" / "cluster.env"
     settings_file.parent.mkdir()
     settings_file.write_text("HEIMDEX_SCENES_URL=s3://bucket/scenes\n")

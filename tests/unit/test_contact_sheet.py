@@ -21,7 +21,7 @@ def hit(said: str, thumbnail_url: str | None, marks: tuple[tuple[int, int], ...]
     return SceneHit(scene, FusedScene(ids[0], {Retriever.WORDS: 2, Retriever.PICTURE: 7}, {}, 0.1, True))
 
 
-def test_a_scene_shows_its_picture_its_words_and_why_it_was_found(tmp_path: Path) -> None:
+def test_found_scene_shows_picture_words_and_ranks(tmp_path: Path) -> None:
     picture = tmp_path / str(VIDEO) / "00000.jpg"
     picture.parent.mkdir()
     Image.new("RGB", (32, 18), (255, 0, 0)).save(picture)

@@ -14,8 +14,8 @@ import pytest
 
 from cluster.contracts.errors import MalformedResult, StageTimeout, WorkerLost
 from cluster.decoders import child
+from cluster.decoders.config import PART, DecoderConfig
 from cluster.decoders.process import Answers, DecoderProcess, UnexpectedError
-from cluster.decoders.programs import PART, DecoderConfig
 from cluster.decoders.sandbox import available
 from tests.support.decoder_copies import resident_bytes
 from tests.support.missing_part import skip_but_on_ci

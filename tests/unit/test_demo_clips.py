@@ -29,7 +29,7 @@ def test_every_film_of_the_screenplay_is_there_and_all_are_small() -> None:
 
 
 @each_clip
-def test_scenes_tile_the_clip_and_boundaries_are_its_cuts_and_dissolves(clip: Path) -> None:
+def test_scenes_tile_the_clip_at_its_cuts_and_dissolves(clip: Path) -> None:
     known = truth(clip)
     assert known.scenes[0].start_s == 0.0
     assert known.scenes[-1].end_s == known.duration_s

@@ -49,7 +49,7 @@ def test_unit_runs_a_command_that_exists() -> None:
     assert "--foreground" in words
 
 
-def test_unit_signals_the_main_process_alone_and_waits_longer_than_down_takes() -> None:
+def test_unit_signals_the_main_process_and_outwaits_down() -> None:
     service = unit()["Service"]
     assert (service["Type"], service["NotifyAccess"], service["KillMode"]) == ("notify", "main", "mixed")
     assert int(service["TimeoutStopSec"].removesuffix("s")) >= 30

@@ -90,7 +90,7 @@ def test_every_file_of_the_repository_that_is_named_exists(document: Path) -> No
 
 
 @of_each_document
-def test_every_shell_block_names_the_test_that_runs_it_or_a_reason(document: Path) -> None:
+def test_shell_block_names_its_test_or_why_it_is_not_run(document: Path) -> None:
     text = document.read_text()
     for before, language in re.findall(r"((?:.*\n){2})^ *```(\w*)\n", _without_contents_of_fences(text), re.MULTILINE):
         assert language, f"a block without its language, after {before!r}"

@@ -82,7 +82,7 @@ def test_long_value_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     assert len(fields(caplog)[0]["error"]) == 2000
 
 
-def test_failing_step_is_logged_once_per_reason_until_it_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_step_is_logged_once_per_reason(caplog: pytest.LogCaptureFixture) -> None:
     steps = FailingSteps(logger)
     steps.note_success(Event.CLAIM_FAILED)
     for error in (DatabaseUnavailable("away"), DatabaseUnavailable("away"), KeyError("a"), KeyError("a")):

@@ -59,7 +59,7 @@ def test_shares_of_owners_long_gone_are_forgotten() -> None:
     assert len(shares.ahead_s()) <= 1
 
 
-def test_shares_of_an_owner_whose_video_wants_no_workers_are_not_saved_up() -> None:
+def test_owner_whose_video_needs_no_worker_saves_no_share() -> None:
     shares = FairShare()
     shares.enter(1, ANNA)
     shares.leave(1)  # its file is slow to come

@@ -201,7 +201,7 @@ def test_a_new_node_gets_a_fetcher() -> None:
     run(test)
 
 
-def test_a_cancelled_download_is_stopped_and_keeps_its_place_until_then() -> None:
+def test_cancelled_download_stops_and_keeps_its_slot_until_then() -> None:
     async def test(nodes: Nodes) -> None:
         nodes.started[0].is_deaf = True
         tasks = [nodes.fetch(f"mallory-{number}", MALLORY) for number in range(3)]
@@ -279,9 +279,7 @@ def test_a_fetcher_whose_node_is_gone_interrupts_its_downloads(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("seen_by", ["a download", "a removal", "the watch"])
-def test_downloads_that_end_because_their_fetcher_is_killed_have_the_cause_that_was_seen_first(
-    monkeypatch: pytest.MonkeyPatch, seen_by: str
-) -> None:
+def test_downloads_of_a_killed_fetcher_share_its_first_cause(monkeypatch: pytest.MonkeyPatch, seen_by: str) -> None:
     nodes_alive = ["node"]
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": name, "Alive": True} for name in nodes_alive])
     away = ActorUnavailableError("Socket closed", b"\0" * 16)
@@ -346,7 +344,7 @@ def test_a_suspected_download_runs_in_a_process_of_its_own() -> None:
     run(test)
 
 
-def test_claims_are_capped_by_what_an_owner_downloads_and_by_a_disk() -> None:
+def test_claims_are_capped_by_owner_downloads_and_disk() -> None:
     async def test(nodes: Nodes) -> None:
         assert nodes.fetchers.caps() == {}
         tasks = [nodes.fetch(f"mallory-{number}", MALLORY) for number in range(3)]

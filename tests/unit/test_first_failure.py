@@ -87,9 +87,7 @@ def test_the_one_beside_is_given_up_at_once(failing: Stage, endless: Stage) -> N
     ("crashed", "interrupted"),
     [(Stage.SCENE_DETECTION, Stage.TRANSCRIPTION), (Stage.TRANSCRIPTION, Stage.SCENE_DETECTION)],
 )
-def test_a_crash_that_interrupts_the_one_beside_is_told_first_although_it_is_found_out_later(
-    crashed: Stage, interrupted: Stage
-) -> None:
+def test_crash_that_interrupts_its_neighbour_is_reported_first(crashed: Stage, interrupted: Stage) -> None:
     blames = {crashed: Blame.CRASH, interrupted: Blame.INTERRUPTION}
     assert failed_stage(Runner({interrupted: 1.0, crashed: 5.0}, blames)) is crashed
 

@@ -17,8 +17,8 @@ import pytest
 
 from cluster.contracts.errors import WorkerLost
 from cluster.decoders import system_calls
+from cluster.decoders.config import DecoderConfig
 from cluster.decoders.process import Answers, DecoderProcess
-from cluster.decoders.programs import DecoderConfig
 from cluster.decoders.sandbox import available
 from tests.support.forbidden_calls import NUMBERS
 from tests.support.missing_part import skip_but_on_ci
@@ -180,7 +180,7 @@ def test_decoder_has_no_capability_but_to_read_its_own_files(world: World) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_root_decodes_the_video_of_another_account_and_reads_no_other_file(world: World) -> None:
+def test_root_decodes_another_accounts_video_and_nothing_else(world: World) -> None:
     for path in (world.own, world.secret):
         os.chown(path, 65534, 65534)
     try:

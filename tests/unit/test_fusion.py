@@ -47,7 +47,7 @@ def test_fuse_of_a_full_list_takes_more_to_stand_out() -> None:
     assert (by_chance.stands_out, clear.stands_out) == (False, True)
 
 
-def test_fuse_of_a_full_list_by_a_measured_model_has_another_floor() -> None:
+def test_fuse_full_list_of_a_measured_model_has_its_own_floor() -> None:
     """Among very many scenes one is nearer by chance; a cosine says so better than deviations."""
     floors = {Retriever.MEANING: Floor(0.3, 0.35)}
     others = [0.1 + 0.001 * place for place in range(FULL_LIST)]

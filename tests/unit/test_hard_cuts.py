@@ -90,6 +90,6 @@ def test_colours_end_the_judging_by_brightness() -> None:
     assert [cut for time_us, picture in film for cut in finder.feed(time_us, picture)] == cuts_of_pyscenedetect(film)
 
 
-def test_the_spread_of_colours_is_that_of_the_pixels_on_the_average() -> None:
+def test_colour_spread_is_that_of_the_pixels_on_average() -> None:
     picture = np.random.default_rng(3).integers(0, 256, (36, 64, 3), dtype=np.uint8)
     assert colour_spread(picture) == pytest.approx(np.ptp(picture.astype(int), axis=2).mean())

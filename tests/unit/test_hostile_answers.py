@@ -16,8 +16,8 @@ from actors.workers.media_calls import ANSWERS
 from cluster.contracts.errors import MalformedResult
 from cluster.contracts.media import ClockShift, FilePart, MediaInfo, MediaWarning, Timeline
 from cluster.decoders.answer_format import Unreadable, packed, unpacked
+from cluster.decoders.config import DONE, ERROR, PART, DecoderConfig
 from cluster.decoders.process import Answers, DecoderProcess
-from cluster.decoders.programs import DONE, ERROR, PART, DecoderConfig
 
 MAY_GROW_BYTES = 16 * 2**20
 HUGE = 2**32 - 1

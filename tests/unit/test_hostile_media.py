@@ -24,7 +24,7 @@ SEED, MUTATED = 4, 48
 
 
 @pytest.mark.timeout(600)
-def test_hostile_files_end_in_time_with_a_sentence_and_take_no_worker_along() -> None:
+def test_hostile_file_ends_in_time_and_kills_no_worker() -> None:
     told: list[str] = []
     counts = run(SEED, MUTATED, progress=told.append)
     assert counts.violations == []
@@ -142,7 +142,7 @@ def test_an_ending_that_blames_the_wrong_one_is_named(outcome: str, message: str
 
 
 @pytest.mark.parametrize("meanwhile", [None, lambda: None])
-def test_a_file_that_is_changed_while_it_is_read_may_be_read_later(meanwhile: Callable[[], None] | None) -> None:
+def test_file_changed_while_read_may_be_read_later(meanwhile: Callable[[], None] | None) -> None:
     verdict = Verdict()
     ending = Ending("SourceChanging", "the file is still being written", "scene_detection", 0.1)
     verdict.judge_handmade(HostileFile("video", "", READY, meanwhile), ending)

@@ -32,7 +32,7 @@ def test_a_file_replaces_the_default_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["bundled", "ViT-B-32", "/models/mine"])
-def test_every_model_has_a_default_list_of_groups_without_doubles(model: str) -> None:
+def test_model_has_default_label_groups_without_doubles(model: str) -> None:
     groups = load_labels(None, model)
     assert len(groups) > 1
     for group in groups:
@@ -44,7 +44,7 @@ def test_the_bundled_model_has_a_list_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"# only a comment\n", b"\xff\xfe\x00", None])
-def test_a_file_without_labels_is_refused_by_the_name_of_its_setting(tmp_path: Path, content: bytes | None) -> None:
+def test_file_without_labels_is_refused_naming_the_setting(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "labels.txt"
     if content is not None:
         path.write_bytes(content)

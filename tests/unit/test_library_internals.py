@@ -18,7 +18,7 @@ INTERNALS = {
         "ray.serve._private.replica:add_port_to_grpc_server",
         "ray.serve._private.constants:RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH",
     ],
-    "uvicorn": [  # serve_app/connections.py
+    "uvicorn": [  # serve_app/client_connections.py
         "uvicorn.protocols.http.auto:AutoHTTPProtocol",
         *(
             f"uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.{name}"

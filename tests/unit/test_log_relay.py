@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cluster.contracts.events import Event
+from cluster.decoders.config import DecoderConfig
 from cluster.decoders.log_relay import MOST_LINES
 from cluster.decoders.process import Answers, DecoderProcess
-from cluster.decoders.programs import DecoderConfig
 from cluster.security.event_files import EventReader
 from cluster.security.event_log import EventLog, log_fields
 from cluster.security.log_output import LogConfig, set_up_logging

@@ -92,7 +92,7 @@ def announcing(path: Path, atom: bytes, at: int, count: int) -> Path:
     return path
 
 
-def test_an_index_of_billions_of_pictures_is_refused_before_it_is_built(tmp_path: Path) -> None:
+def test_index_of_billions_of_pictures_is_refused_unbuilt(tmp_path: Path) -> None:
     path = write_video(tmp_path / "plain.mp4", [Shot(0.2, 1)])
     check_index(path, LIMITS)
     with pytest.raises(
@@ -101,7 +101,7 @@ def test_an_index_of_billions_of_pictures_is_refused_before_it_is_built(tmp_path
         check_index(announcing(path, b"stsz", 8, 2_000_000_000), LIMITS)
 
 
-def test_an_index_of_too_many_streams_is_refused_before_it_is_built(tmp_path: Path) -> None:
+def test_index_of_too_many_streams_is_refused_unbuilt(tmp_path: Path) -> None:
     path = write_video(tmp_path / "two.mp4", [Shot(0.2, 1)], [Sound(0.0, tone(0.2))])
     check_index(path, LIMITS)
     with pytest.raises(InvalidVideo, match="has 2 streams, the limit is 1"):
@@ -198,6 +198,6 @@ def test_of_a_stream_that_nobody_wants_nothing_is_read(tmp_path: Path, monkeypat
         (OSError(5, "Input/output error"), TransientFailure),
     ],
 )
-def test_what_goes_wrong_while_reading_is_the_files_or_the_machines(error: Exception, kind: type[Exception]) -> None:
+def test_read_error_is_the_files_or_the_machines(error: Exception, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="cannot be read"), translated_errors():
         raise error

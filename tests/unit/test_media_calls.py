@@ -18,8 +18,8 @@ from actors.workers.configs import MediaConfig
 from actors.workers.media_calls import ANSWERS, SCENES_PER_BLOCK, confined, decoding_calls, start_decoder
 from cluster.contracts.errors import InvalidVideo, MalformedResult, SourceChanging, WorkerLost
 from cluster.contracts.media import LocalVideo, MediaLimits
+from cluster.decoders.config import DecoderConfig
 from cluster.decoders.process import DecoderProcess
-from cluster.decoders.programs import DecoderConfig
 from cluster.files.storage import FetchLimits
 from tests.chaos.mutated_media import mutated_files
 from tests.support.media_files import Shot, write_video
@@ -131,7 +131,7 @@ def test_small_files_are_copied_and_answer_the_same(
         within["probe"](grown)
 
 
-def test_damaged_files_change_nothing_for_the_next_file_of_their_owner(
+def test_damaged_file_changes_nothing_for_the_owners_next(
     decoder: DecoderProcess, video: LocalVideo, tmp_path: Path
 ) -> None:
     owner_id = UUID(int=7)

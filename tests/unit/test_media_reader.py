@@ -148,7 +148,7 @@ def test_an_unknown_codec_is_refused_by_its_name(tmp_path: Path) -> None:
     assert refusal(path) == "the pictures' codec zzz9 cannot be decoded"
 
 
-def test_pictures_that_cannot_be_decoded_are_refused_with_the_decoders_reason(tmp_path: Path) -> None:
+def test_undecodable_picture_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = write_video(tmp_path / "noise.mov", SHOTS, recipe=Recipe(codec="png", pix_fmt="rgb24"))
     path.write_bytes(path.read_bytes().replace(b"\x89PNG", b"\0\0\0\0"))  # every picture's signature
     assert refusal(path) == "no picture can be decoded (png): Invalid data found when processing input"
@@ -231,7 +231,7 @@ def test_joined_recordings_sound_on(tmp_path: Path) -> None:
     assert sum(window.duration_s for window in windows) == pytest.approx(6.0, abs=0.3)
 
 
-def test_what_cannot_be_decoded_becomes_silence_and_the_rest_keeps_its_time(tmp_path: Path) -> None:
+def test_undecodable_part_becomes_silence_in_its_time(tmp_path: Path) -> None:
     recipe = Recipe(audio_codec="flac")
     path = write_video(tmp_path / "hurt.mkv", [Shot(0.2, 1)], [Sound(0.0, noise(6.0))], recipe)
     [window] = speech(damage(path, 0.5, 0.6))
@@ -243,7 +243,7 @@ def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(3).integers(-8000, 8000, round(seconds * SPEECH_RATE_HZ)).astype(np.int16)
 
 
-def test_sound_of_which_nothing_can_be_decoded_fails_with_the_reason(tmp_path: Path) -> None:
+def test_undecodable_sound_fails_with_the_reason(tmp_path: Path) -> None:
     recipe = Recipe(audio_codec="flac")
     path = write_video(tmp_path / "noise.mkv", [Shot(0.2, 1)], [Sound(0.0, noise(2.0))], recipe)
     data = path.read_bytes()
@@ -258,7 +258,7 @@ def test_an_unknown_sound_codec_is_refused_by_its_name(tmp_path: Path) -> None:
     assert refusal(path) == "the sound's codec zzz9 cannot be decoded"
 
 
-def test_long_sound_is_cut_at_the_quietest_place_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_long_sound_is_cut_at_its_quietest_place_without_loss(tmp_path: Path) -> None:
     samples = np.tile(noise(1.0), 640)
     quiet = round((WINDOW_S - 12.0) * SPEECH_RATE_HZ)
     samples[quiet : quiet + SPEECH_RATE_HZ // 5] //= 100

@@ -78,7 +78,7 @@ def test_a_file_that_grows_beyond_the_bound_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_growth_is_measured_again_once_the_time_between_two_checks_has_passed() -> None:
+def test_growth_is_measured_again_after_the_check_interval() -> None:
     watch = MemoryWatch()
     watch.check()
     held = taken(120)
@@ -95,7 +95,7 @@ def test_what_is_handed_on_and_let_go_does_not_add_up() -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_the_kernel_refuses_what_goes_beyond_in_one_step_and_grants_it_afterwards() -> None:
+def test_kernel_refuses_a_large_step_and_grants_it_afterwards() -> None:
     with pytest.raises(MemoryError), MemoryWatch().bounded():
         taken(300)
     assert len(taken(300)) == 300 * MIB
@@ -111,7 +111,7 @@ def test_what_a_process_holds_already_is_not_the_files(video: LocalVideo) -> Non
 
 
 @pytest.mark.usefixtures("narrow")
-def test_what_others_take_while_a_step_is_in_their_hands_is_not_the_files(video: LocalVideo) -> None:
+def test_memory_taken_by_others_is_not_charged_to_the_file(video: LocalVideo) -> None:
     blocks = detect(video, reader().probe(video))
     next(blocks)
     model = taken(400)
@@ -120,7 +120,7 @@ def test_what_others_take_while_a_step_is_in_their_hands_is_not_the_files(video:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_two_files_that_are_read_in_turns_each_answer_for_their_own_growth() -> None:
+def test_two_files_read_in_turns_account_for_their_own_growth() -> None:
     first, second = MemoryWatch(), MemoryWatch()
     pairs = zip(
         first.bounded_steps(steps([60, 30, 30], first)), second.bounded_steps(steps([60, 30, 30], second)), strict=True
@@ -142,9 +142,7 @@ def test_nothing_is_bounded_while_a_step_is_in_the_callers_hands(
         assert bound() == bound_at_start
 
 
-def test_generators_that_overlap_and_end_in_any_order_leave_the_bound_as_it_was(
-    video: LocalVideo, bound_at_start: tuple[int, int]
-) -> None:
+def test_overlapping_generators_restore_the_bound(video: LocalVideo, bound_at_start: tuple[int, int]) -> None:
     info = reader().probe(video)
     first, second = detect(video, info), detect(video, info)
     next(first)
@@ -155,7 +153,7 @@ def test_generators_that_overlap_and_end_in_any_order_leave_the_bound_as_it_was(
     assert len(list(second)) == 3
 
 
-def test_a_generator_that_is_abandoned_leaves_neither_a_bound_nor_an_open_file(
+def test_abandoned_generator_leaves_no_bound_and_no_open_file(
     video: LocalVideo, bound_at_start: tuple[int, int]
 ) -> None:
     blocks = detect(video, reader().probe(video))

@@ -142,7 +142,7 @@ def test_a_server_that_does_not_run_has_no_url(tmp_path: Path) -> None:
         _ = RealOpenSearch(tmp_path).url
 
 
-def test_tests_without_their_part_are_skipped_with_the_reason_and_fail_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_without_their_part_are_skipped_and_fail_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"^there is no Java$"):
         skip_but_on_ci("there is no Java")

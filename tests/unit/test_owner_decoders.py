@@ -18,9 +18,9 @@ import pytest
 from cluster.contracts.errors import WorkerLost
 from cluster.contracts.media import LocalVideo
 from cluster.decoders import owner_decoders
+from cluster.decoders.config import DecoderConfig
 from cluster.decoders.owner_decoders import MAX_CALLS, MAX_IDLE, MAX_KEPT_BYTES, SMALL_BYTES, OwnerDecoders
 from cluster.decoders.process import Answers, DecoderProcess, UnexpectedError
-from cluster.decoders.programs import DecoderConfig
 from cluster.decoders.sandbox import available
 from tests.support.missing_part import skip_but_on_ci
 

@@ -72,7 +72,7 @@ def test_more_cpus_never_mean_fewer_workers() -> None:
     assert counts == sorted(counts)
 
 
-def test_one_media_worker_works_while_another_waits_for_its_next_call() -> None:
+def test_media_worker_works_while_another_waits() -> None:
     assert [plan(cpus).placements[WorkerKind.MEDIA].count for cpus in (1, 2, 4, 5, 16)] == [1, 2, 2, 2, 8]
 
 
@@ -113,7 +113,7 @@ def test_far_too_many_workers_still_fit() -> None:
         {"embedders": 4, "embedder_gpus": 0.5},
     ],
 )
-def test_workers_that_no_card_has_room_for_are_refused_not_waited_for(settings: dict[str, object]) -> None:
+def test_workers_that_fit_no_card_are_refused_at_once(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match="do not fit on 1: lower HEIMDEX_TRANSCRIBER_GPUS"):
         plan(64, 1, **settings)
 
@@ -143,7 +143,7 @@ def test_models_are_as_set_or_as_the_device_can_bear() -> None:
     assert planned.vision.key_frame_px == planned.media.key_frame_px == 300
 
 
-def test_a_second_of_a_worker_costs_its_share_of_a_card_or_its_threads() -> None:
+def test_worker_second_costs_its_share_of_a_card_or_threads() -> None:
     planned = plan(64, 4)
     assert planned.resource_share(WorkerKind.TRANSCRIBER) == 0.5
     assert planned.resource_share(WorkerKind.EMBEDDER) == 0.25

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from actors.workers.fair_share import FairShare
-from actors.workers.pool import WORKERS_PER_KEPT, Pool
+from actors.workers.pool import WORKERS_PER_KEPT, WorkerPool
 from actors.workers.run_estimates import RunEstimates
 from actors.workers.turns import LONG_CALL_S, SHARED_CALL_S, BatchLimit, Item, Turn, Turns
 from actors.workers.worker import StageReply, WorkerInfo
@@ -44,7 +44,7 @@ class Cluster:
 
     async def _serve(self, items: Sequence[tuple[str, str, Turn]]) -> list[list[str]]:
         self._go, self._over = asyncio.Event(), asyncio.Event()
-        pool = Pool(
+        pool = WorkerPool(
             WorkerKind.MEDIA,
             lambda _: self,
             self.workers,
@@ -67,7 +67,7 @@ class Cluster:
         assert self.calls[: self.workers] == [["busy"]] * self.workers
         return self.calls[self.workers :]
 
-    def _ask(self, pool: Pool, call: str, name: str, turn: Turn) -> Coroutine[Any, Any, StageReply]:
+    def _ask(self, pool: WorkerPool, call: str, name: str, turn: Turn) -> Coroutine[Any, Any, StageReply]:
         def on_start() -> None:
             self.started.append((name, len(self.calls)))
 
@@ -189,7 +189,7 @@ def test_pool_says_when_an_item_is_handed_to_a_worker() -> None:
     assert cluster.started == [("busy", 0), ("a", 1), ("b", 2)]  # and how many calls had been made before
 
 
-def test_item_is_taken_only_by_a_worker_on_the_node_that_it_names() -> None:
+def test_item_for_a_node_is_taken_by_its_workers_only() -> None:
     async def taken(node_id: str) -> list[str]:
         reply: asyncio.Future[StageReply] = asyncio.get_running_loop().create_future()
         waiting = [

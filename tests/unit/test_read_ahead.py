@@ -26,7 +26,7 @@ def test_the_next_item_is_made_while_one_is_worked_on() -> None:
             assert made[number + 1].wait(10)
 
 
-def test_what_making_an_item_raised_comes_after_the_items_before_it() -> None:
+def test_error_while_making_an_item_follows_earlier_items() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise ValueError("the sound is damaged")

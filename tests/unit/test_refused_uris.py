@@ -49,7 +49,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("suffix", ["", ".mp4"])
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_a_file_that_names_a_url_is_refused_and_the_url_is_not_opened(tmp_path: Path, name: str, suffix: str) -> None:
+def test_file_naming_a_url_is_refused_without_opening_it(tmp_path: Path, name: str, suffix: str) -> None:
     limits = MediaLimits(max_duration_s=60, max_pixels=10**6, max_fps=60, max_streams=4, max_bytes=10**6)
     reader = MediaReader(limits)
     with watched_network({}) as watch:

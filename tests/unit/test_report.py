@@ -64,7 +64,7 @@ def test_a_name_is_shown_as_it_is_whatever_brackets_it_has(name: str) -> None:
     assert name in printed(video_table([result(name)]))
 
 
-def test_wait_and_run_of_a_stage_are_summed_apart_in_the_order_of_the_stages() -> None:
+def test_wait_and_run_of_stages_are_summed_in_stage_order() -> None:
     other = result(stages=[stage("metadata", 300.0, 500.0), stage("downloading", 0.0, 1000.0)])
     assert cells(stage_table([result(), other])) == [
         ["downloading", "2", "0.10", "1.40", "0.70", "70 %"],

@@ -116,7 +116,7 @@ def test_what_breaks_is_told_in_one_sentence_without_its_inside(client: TestClie
     assert (list(answer.json()), "secret" in answer.text) == (["detail"], False)
 
 
-def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(client: TestClient) -> None:
+def test_api_database_away_is_503_with_retry_after(client: TestClient) -> None:
     answer = client.post("/away", headers={"Authorization": bearer(USER)})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json() == {"detail": "The database is away; try again."}

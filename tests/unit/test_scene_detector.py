@@ -59,7 +59,7 @@ def coarse(picture: np.ndarray) -> np.ndarray:
     return np.array([[picture[np.ix_(row, column)].mean(axis=(0, 1)) for column in columns] for row in rows])
 
 
-def test_cuts_are_found_to_the_picture_and_each_key_frame_shows_its_own_shot(tmp_path: Path) -> None:
+def test_cuts_are_exact_and_key_frames_show_their_shot(tmp_path: Path) -> None:
     shots = [Shot(1.4, 1), Shot(2.0, 2), Shot(0.8, 3), Shot(1.2, 4)]
     scenes = detect(write_video(tmp_path / "cuts.mp4", shots))
     assert [scene.start_s for scene in scenes] == pytest.approx([0.0, 1.4, 3.4, 4.2])
@@ -117,7 +117,7 @@ def dissolve(before: Shot, after: Shot, start_s: float, end_s: float) -> list[tu
     return pictures
 
 
-def test_every_scene_has_a_picture_whatever_the_pace_of_the_pictures(tmp_path: Path) -> None:
+def test_scene_has_a_picture_at_any_frame_rate(tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
     for trial in range(4):
         times = np.cumsum(rng.choice([0.01, 0.04, 0.39, 0.6, 0.9], 60))
@@ -137,7 +137,7 @@ def test_a_still_video_is_one_scene(tmp_path: Path) -> None:
     assert scene.end_s == pytest.approx(20.0)
 
 
-def test_the_key_frame_is_neither_black_nor_blank_when_the_scene_offers_better(tmp_path: Path) -> None:
+def test_key_frame_is_not_black_when_the_scene_has_better(tmp_path: Path) -> None:
     black = np.zeros((120, 160, 3), np.uint8)
     shot = Shot(2, 5)
     fading = [(n / 25, black if n < 40 else shot.picture(n, 160, 120) // 8 * min(8, (n - 40) // 4)) for n in range(90)]
@@ -154,7 +154,7 @@ def test_blocks_are_full_and_only_the_last_knows_the_duration(tmp_path: Path, sh
     assert blocks[-1].decoded_duration_s == pytest.approx(shots)
 
 
-def test_key_frames_are_scaled_down_to_the_short_side_and_never_up(tmp_path: Path) -> None:
+def test_key_frame_is_scaled_down_to_the_short_side_only(tmp_path: Path) -> None:
     path = write_video(tmp_path / "size.mp4", [Shot(1.0, 1)], recipe=Recipe(size=(320, 180)))
     assert detect(path, key_frame_size_px=90)[0].key_frame.shape == (90, 160, 3)
     assert detect(path, key_frame_size_px=500)[0].key_frame.shape == (180, 320, 3)
@@ -200,7 +200,7 @@ def test_joined_recordings_of_different_sizes_carry_on_in_time(tmp_path: Path) -
     assert scenes[-1].end_s == pytest.approx(4.0, abs=0.1)
 
 
-def test_pictures_without_time_stamps_follow_each_other_at_the_stated_rate(tmp_path: Path) -> None:
+def test_pictures_without_time_stamps_follow_the_stated_rate(tmp_path: Path) -> None:
     scenes = detect(write_video(tmp_path / "bare.h264", [Shot(1.0, 1), Shot(1.0, 2)]))
     assert [scene.start_s for scene in scenes] == pytest.approx([0.0, 1.0], abs=0.05)
 
@@ -221,7 +221,7 @@ def test_a_cut_off_file_says_how_much_could_be_read(tmp_path: Path, suffix: str)
         detect(cut_off(path, 0.5))
 
 
-def test_sound_that_lasts_longer_than_the_pictures_is_no_cut_off_file(tmp_path: Path) -> None:
+def test_sound_longer_than_the_pictures_is_no_truncation(tmp_path: Path) -> None:
     path = write_video(tmp_path / "longer.mkv", [Shot(2.0, 1)], [Sound(0.0, tone(10.0))])
     [scene] = detect(path)
     assert scene.end_s == pytest.approx(10.0, abs=0.1)

@@ -118,7 +118,7 @@ def test_nothing_to_describe_asks_the_model_nothing() -> None:
     assert model.batches == []
 
 
-def test_a_scene_says_what_was_spoken_and_seen_and_by_which_model() -> None:
+def test_scene_has_its_words_picture_and_speech_model() -> None:
     words = spoken((0.1, 0.3, " Hello"), (0.4, 0.8, " there."), (1.2, 1.4, " Again."))
     ((first, second),) = embedder(ColourModel()).describe([video("red", "blue", transcript=words)])
     assert (first.transcript_segment, first.visual_summary) == ("Hello there.", "red")
@@ -134,7 +134,7 @@ def test_a_silent_scene_is_described_by_its_picture_alone() -> None:
     assert (scene.transcript_segment, scene.combined_text) == ("", "green")
 
 
-def test_what_scenes_mean_is_asked_once_for_all_videos_and_not_of_scenes_that_say_and_show_nothing() -> None:
+def test_meaning_is_computed_once_for_all_scenes_with_text() -> None:
     text = LengthModel()
     describing = SceneEmbedder(SceneModels(ColourModel(), text), [("red", "green")], 64, 4)  # type: ignore[arg-type]
     undecided = np.full((64, 64, 3), 128, np.uint8)
@@ -149,7 +149,7 @@ def test_what_scenes_mean_is_asked_once_for_all_videos_and_not_of_scenes_that_sa
     assert (silent.combined_text, silent.meaning) == ("", None)
 
 
-def test_each_group_gives_at_most_one_tag_and_none_without_enough_of_a_lead() -> None:
+def test_group_gives_one_tag_at_most_and_none_without_a_lead() -> None:
     model = ColourModel()
     undecided = tuple(
         f"grey {n}" for n in range(int(1 / CLIP_SCALE.threshold) + 1)
@@ -194,7 +194,7 @@ def test_a_word_belongs_to_the_scene_that_holds_its_middle(start_s: float, end_s
     assert SpokenWords(transcript).within(start_s, end_s) == text
 
 
-def test_scenes_that_tile_a_video_share_its_words_without_loss_or_double() -> None:
+def test_tiled_scenes_share_words_without_loss_or_double() -> None:
     words = [(n * 0.37, n * 0.37 + 0.4, f" w{n}") for n in range(200)]
     transcript = SpokenWords(spoken(*words))
     cuts = [0.0, 0.2, 3.3, 17.0, 17.01, 50.0, 100.0]
@@ -206,7 +206,7 @@ def test_languages_without_blanks_are_joined_as_spoken() -> None:
     assert SpokenWords(spoken((0.0, 0.2, "今日"), (0.2, 0.4, "は"))).within(0.0, 1.0) == "今日は"
 
 
-def test_the_bundled_model_describes_a_picture_through_the_same_code() -> None:
+def test_bundled_model_describes_a_picture_by_the_same_code() -> None:
     model = load_vision_model("bundled", None, "cpu", threads=1)
     found = SceneEmbedder(
         SceneModels(model, LengthModel()), [("a red circle", "a blue square")], model.image_size_px, 8

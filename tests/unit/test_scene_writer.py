@@ -76,7 +76,7 @@ def opened(url: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "memory://scenes{}"])
-def test_pictures_lie_where_the_url_says_and_open_by_their_own_address(tmp_path: Path, form: str) -> None:
+def test_pictures_are_stored_and_opened_by_their_own_url(tmp_path: Path, form: str) -> None:
     url = form.format(tmp_path / "a folder" / "scenes")
     for index, scene in enumerate(write(url, (288, 512), (288, 512))):
         assert f"/{VIDEO}/{index:05d}.jpg" in scene.thumbnail_url
@@ -93,7 +93,7 @@ def test_pictures_lie_where_the_url_says_and_open_by_their_own_address(tmp_path:
     ("size", "thumbnail"),
     [((360, 640), (320, 180)), ((64, 64), (64, 64)), ((512, 288), (288, 512)), ((2000, 500), (160, 640))],
 )
-def test_a_thumbnail_is_at_most_320_wide_keeps_its_shape_and_is_never_enlarged(
+def test_thumbnail_is_at_most_320_wide_and_never_enlarged(
     tmp_path: Path, size: tuple[int, int], thumbnail: tuple[int, int]
 ) -> None:
     (scene,) = write(str(tmp_path), size)
@@ -116,7 +116,7 @@ def test_a_video_without_scenes_is_written_too(tmp_path: Path) -> None:
     assert write(str(tmp_path)) == []
 
 
-def test_a_folder_that_cannot_be_made_is_a_transient_failure_and_no_row_is_written(tmp_path: Path) -> None:
+def test_unmakeable_folder_is_transient_and_writes_no_row(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     rows = Rows()
     with pytest.raises(TransientFailure, match=f"could not be written to {tmp_path}/file/.*: "):

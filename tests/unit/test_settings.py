@@ -63,7 +63,7 @@ def test_the_defaults_are_a_cluster_on_this_machine_alone(data_dir: Path) -> Non
         ("HEIMDEX_ALLOWED_SCHEMES", "https,S3 !", "pattern"),
     ],
 )
-def test_an_error_names_its_variable_the_value_and_what_is_allowed(
+def test_settings_error_names_variable_value_and_allowed_ones(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
 ) -> None:
     message = refused(monkeypatch, name, value)
@@ -150,7 +150,7 @@ def test_settings_do_not_change() -> None:
 # What follows from several
 
 
-def test_the_default_vision_model_has_default_weights_and_others_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_vision_model_alone_has_default_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().clip_on("cpu") == ("ViT-B-32", "laion2b_s34b_b79k")
     assert load_settings().clip_on("cuda") == ("ViT-B-16-SigLIP2-256", "webli")
     assert not load_settings().clip_is_chosen
@@ -161,7 +161,7 @@ def test_the_default_vision_model_has_default_weights_and_others_have_none(monke
     assert load_settings(device="cuda").clip_on()[0] == "ViT-B-16-SigLIP2-256"
 
 
-def test_admins_are_the_owner_only_while_the_secret_is_the_directorys_own(data_dir: Path) -> None:
+def test_admin_is_the_owner_only_with_the_directorys_secret(data_dir: Path) -> None:
     local = load_settings()
     assert local.resolved_admin_user_ids == {local.resolved_owner_id}
     assert load_settings(jwt_secret="s" * 32).resolved_admin_user_ids == frozenset()

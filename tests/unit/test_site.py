@@ -66,7 +66,7 @@ def test_site_styles_and_pictures_load_nothing_from_other_hosts(site: Path) -> N
     assert [address for path in files for address in _referred(path.read_text()) if is_elsewhere(address)] == []
 
 
-def test_site_code_has_no_diagram_that_is_drawn_by_another_hosts_script(site: Path) -> None:
+def test_site_has_no_diagram_drawn_by_another_hosts_script(site: Path) -> None:
     """Material fetches Mermaid from another host for such a block."""
     assert [path.name for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text()] == []
 

@@ -48,7 +48,7 @@ def lengths(frames: Iterable[AudioFrame]) -> list[tuple[float | None, int]]:
 
 @pytest.mark.parametrize("kind", ["u8", "s16", "s16p", "s32", "flt", "fltp", "dblp"])
 @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
-def test_what_follows_one_another_becomes_one_frame_with_the_same_samples(kind: str, layout: str) -> None:
+def test_adjacent_frames_become_one_with_the_same_samples(kind: str, layout: str) -> None:
     frames = [frame(n / 100, kind, layout) for n in range(7)]
     (long,) = joined(frames)
     assert np.array_equal(long.to_ndarray(), np.concatenate([each.to_ndarray() for each in frames], axis=1))

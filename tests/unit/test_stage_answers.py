@@ -91,7 +91,7 @@ def test_a_postponement_says_how_soon_to_try_again() -> None:
     assert failure_of(NoSpace("the disk is full")).retry_after_s is None
 
 
-def test_what_the_cluster_lost_or_has_no_room_for_is_no_fault_of_the_video() -> None:
+def test_lost_or_full_cluster_is_no_failure_of_the_video() -> None:
     lost = failure_of(ObjectLostError("00" * 28, None, ""))
     assert (lost.error_type, lost.blame) == ("NodeLost", Blame.INTERRUPTION)
     for full in (ObjectStoreFullError("full"), OutOfDiskError("full")):
@@ -112,7 +112,7 @@ def test_a_worker_lowers_its_priority_as_its_kind_says(monkeypatch: pytest.Monke
     assert lowered == [3]
 
 
-def test_what_a_failed_call_held_is_free_at_once_without_the_garbage_collector() -> None:
+def test_failed_calls_memory_is_free_without_garbage_collector() -> None:
     class Pictures:
         pass
 

@@ -9,7 +9,7 @@ def test_every_stage_has_its_place_and_its_deadline() -> None:
     assert set(REQUIRES) == set(DEADLINES) == set(Stage)
 
 
-def test_a_walk_in_the_order_of_the_stages_never_needs_what_comes_later() -> None:
+def test_stage_order_never_needs_a_later_stage() -> None:
     done: set[Stage] = set()
     for stage in Stage:
         assert set(REQUIRES[stage]) <= done
@@ -45,7 +45,7 @@ def test_a_deadline_has_a_fixed_part_and_grows_with_the_video() -> None:
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
-def test_back_off_doubles_up_to_its_bound_and_is_never_less_than_half(jitter: float) -> None:
+def test_back_off_doubles_to_its_bound_and_keeps_half(jitter: float) -> None:
     rule = RetryRule(max_errors=20, first_delay_s=2.0, max_delay_s=300.0)
     for failures in range(1, 20):
         whole = min(300.0, 2.0 * 2 ** (failures - 1))

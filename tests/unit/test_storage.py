@@ -94,7 +94,7 @@ def test_what_is_no_readable_local_file_is_named(tmp_path: Path) -> None:
     assert refusal("/a\0b.mp4", tmp_path).startswith("not a file name")
 
 
-def test_a_scheme_that_is_not_allowed_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_scheme_not_allowed_is_refused_naming_those_allowed(tmp_path: Path) -> None:
     allowed = " (allowed: file, http, https, s3): "
     assert refusal("ftp://host/a.mp4", tmp_path) == f"the scheme ftp:// is not allowed{allowed}ftp://host/a.mp4"
     assert refusal("GOPHER://host/a", tmp_path).startswith("the scheme gopher:// is not allowed")
@@ -102,7 +102,7 @@ def test_a_scheme_that_is_not_allowed_is_refused_with_those_that_are(tmp_path: P
     assert refusal("/etc/hostname", tmp_path, only_web).startswith("the scheme file:// is not allowed")
 
 
-def test_a_chain_of_schemes_does_not_lead_around_the_allowed_ones(tmp_path: Path) -> None:
+def test_chained_schemes_do_not_bypass_the_allowed_ones(tmp_path: Path) -> None:
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(CONTENT)
     limits = FetchLimits(10**7, 10.0, frozenset({"memory"}))
@@ -110,7 +110,7 @@ def test_a_chain_of_schemes_does_not_lead_around_the_allowed_ones(tmp_path: Path
     refusal(f"memory://x::file://{secret}", tmp_path / "scratch", limits)
 
 
-def test_whatever_fsspec_reads_is_fetched_when_its_scheme_is_allowed(tmp_path: Path) -> None:
+def test_allowed_scheme_of_fsspec_is_fetched(tmp_path: Path) -> None:
     limits = FetchLimits(10**7, 10.0, frozenset({"memory", "nothing", "gs"}))
     fsspec.filesystem("memory").pipe("/folder/a.mp4", CONTENT)
     video = fetch("memory://folder/a.mp4", tmp_path, limits)

@@ -317,7 +317,7 @@ def test_path_of_another_owner_is_seen() -> None:
     assert not any(is_of_another_owner(path, OWNER) for path in (FILE, "a.mp4", "talks/a.mp4"))
 
 
-def test_stored_file_of_another_owner_is_neither_read_nor_removed(folder: Path, tmp_path: Path) -> None:
+def test_stored_file_of_another_owner_is_not_touched(folder: Path, tmp_path: Path) -> None:
     other = UUID(int=7)
     fetcher = Fetcher(limits(str(folder)), tmp_path / "scratch", 1.0)
     media = MediaConfig(MediaLimits(60.0, 10**7, 60.0, 8, 10**9), limits(str(folder)), 64, 1)

@@ -26,7 +26,7 @@ def test_paraphrases_are_nearer_than_what_shares_words(model: TextModel) -> None
     assert asked @ paraphrase > asked @ other
 
 
-def test_embeddings_are_of_length_one_whatever_stands_beside_them(model: TextModel) -> None:
+def test_embedding_has_length_one_whatever_its_neighbours(model: TextModel) -> None:
     texts = ["short", "a much longer sentence that has to be padded against " * 8, "", "💥\x00"]
     together = model.encode(texts)
     assert (together.shape, together.dtype) == ((4, MEANING_DIM), np.float32)

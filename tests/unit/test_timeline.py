@@ -258,7 +258,7 @@ def test_sound_that_an_flv_file_does_not_announce_is_followed(tmp_path: Path) ->
     assert assert_read(join(tmp_path / "late.flv", *files), expected).info.warnings == ()
 
 
-def test_pictures_that_an_flv_file_does_not_announce_are_followed(tmp_path: Path) -> None:
+def test_unannounced_flv_pictures_are_followed(tmp_path: Path) -> None:
     pieces = [Clip(0.0, 8.0, (), (0.5,)), Clip(4.0, 4.0, (2.0,), (0.5,), 8.0, 8.0, seed=5)]
     files = [write_clip(tmp_path / f"{number}.flv", piece) for number, piece in enumerate(pieces)]
     expected = Expected(12.0, (10.0,), (0.5, 8.5))

@@ -122,9 +122,7 @@ def test_a_video_without_sound_has_an_empty_transcript(transcriber: Transcriber)
 
 
 @needs_speech
-def test_an_english_model_does_not_pretend_to_know_another_language(
-    transcriber: Transcriber, speech: np.ndarray
-) -> None:
+def test_english_model_refuses_other_languages(transcriber: Transcriber, speech: np.ndarray) -> None:
     with pytest.raises(ConfigurationError, match=r"knows only English.*HEIMDEX_WHISPER_MODEL"):
         transcriber.transcribe([SpeechWindow(0.0, speech)], "de")
 
@@ -142,7 +140,7 @@ def words_of(text: str) -> list[str]:
     return plain_words(text)
 
 
-def test_short_videos_are_heard_together_and_each_keeps_its_own_words(
+def test_short_videos_share_a_call_and_keep_their_own_words(
     transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
 ) -> None:
     heard = transcriber.transcribe_all([SoundOfVideo([window], None) for window, _ in spoken])
@@ -158,7 +156,7 @@ def test_short_videos_are_heard_together_and_each_keeps_its_own_words(
     assert error_rate(expected, recognised) <= error_rate(expected, theirs) + allowed + 1e-9
 
 
-def test_noise_and_silence_beside_a_video_change_none_of_its_words(
+def test_noise_and_silence_beside_a_video_keep_its_words(
     transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
 ) -> None:
     noise = np.random.default_rng(1).integers(-20_000, 20_000, 8 * SPEECH_RATE_HZ).astype(np.int16)
@@ -179,7 +177,7 @@ def test_the_same_sentence_in_many_videos_is_heard_once_in_each(
         assert list(said(video.transcript)) == words_of(words)
 
 
-def test_a_language_that_the_model_does_not_know_is_only_that_videos_error(
+def test_unknown_language_fails_only_its_own_video(
     transcriber: Transcriber, spoken: list[tuple[SpeechWindow, str]]
 ) -> None:
     heard = transcriber.transcribe_all(

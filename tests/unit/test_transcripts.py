@@ -196,7 +196,7 @@ def test_a_paragraph_has_an_end_even_without_a_pause() -> None:
     assert " ".join(paragraphs).split() == (f"{sentence} " * 200).split()
 
 
-def test_text_has_blanks_between_sentences_where_the_language_has() -> None:
+def test_transcript_text_has_blanks_where_the_language_has() -> None:
     def text(*sentences: tuple[str, ...]) -> str:
         segments = [Segment(0.0, 0.0, "".join(s).strip(), tuple(Word(0.0, 0.0, w, 0.9) for w in s)) for s in sentences]
         return write_transcript(Transcript(None, tuple(segments), "tiny"), TXT)

@@ -30,7 +30,7 @@ def model() -> VisionModel:
     return load_vision_model("bundled", None, "cpu", threads=1)
 
 
-def test_the_right_scene_comes_first_for_the_demos_visual_queries(model: VisionModel) -> None:
+def test_demo_visual_query_finds_its_scene_first(model: VisionModel) -> None:
     figures = demo_retrieval(model)
     assert figures.queries >= 24
     assert figures.top_1 >= 0.95, figures.missed
@@ -44,11 +44,11 @@ def test_labels_name_what_a_fresh_scene_shows_even_after_h264(model: VisionModel
     assert accuracy["place"] >= 0.95
 
 
-def test_the_label_file_holds_the_labels_that_the_model_was_trained_on() -> None:
+def test_label_file_holds_the_labels_of_the_training() -> None:
     assert parse_labels(labels_file().read_text()) == label_groups()
 
 
-def test_embeddings_are_512_normalised_numbers_for_pictures_of_any_size(model: VisionModel) -> None:
+def test_embedding_has_512_numbers_for_pictures_of_any_size(model: VisionModel) -> None:
     rng = np.random.default_rng(3)
     sizes = [(360, 640), (96, 96), (1080, 1920), (17, 9), (640, 360)]
     pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
@@ -61,7 +61,7 @@ def test_embeddings_are_512_normalised_numbers_for_pictures_of_any_size(model: V
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
 
 
-def test_the_same_picture_gives_the_same_embedding_alone_or_in_a_crowd(model: VisionModel) -> None:
+def test_picture_has_the_same_embedding_alone_or_in_a_batch(model: VisionModel) -> None:
     pictures = middle_frames(clips()[0])
     together = model.encode_images([*pictures * 20, pictures[0]])
     np.testing.assert_array_equal(model.encode_images([pictures[0]]), model.encode_images([pictures[0]]))
@@ -199,7 +199,7 @@ def test_a_weights_file_of_siglip_is_given_squashed_pictures(siglip_directory: P
     assert (preprocess["mean"], preprocess["resize_mode"]) == ((0.5, 0.5, 0.5), "squash")
 
 
-def test_pictures_prepared_together_are_those_prepared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_prepared_together_equal_those_prepared_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_vision_model("bundled", None, "cpu")
     rng = np.random.default_rng(3)
     sizes = [(288, 512), (512, 288), (90, 700), (30, 40), (288, 2000), (288, 512), (299, 301)]

@@ -32,7 +32,7 @@ def test_a_failed_video_is_done_too() -> None:
     assert estimate_left_s([standing("FAILED", 100.0), standing("PENDING", 100.0)], 10.0) == pytest.approx(10.0)
 
 
-def test_a_video_of_unknown_duration_counts_as_the_mean_of_the_others() -> None:
+def test_video_of_unknown_duration_counts_as_the_mean() -> None:
     standings = [standing("READY", 100.0), standing("READY", 300.0), standing("PENDING")]
     assert estimate_left_s(standings, 8.0) == pytest.approx(4.0)
     assert estimate_left_s([standing("FAILED"), standing("PENDING"), standing("PENDING")], 3.0) == pytest.approx(6.0)
@@ -61,7 +61,7 @@ def test_what_is_left_is_said_in_the_units_of_people(elapsed_s: float, text: str
     assert _left_text([standing("READY", 10.0), standing("PENDING", 10.0)], elapsed_s) == text
 
 
-def test_lines_say_what_became_of_a_video_and_where_the_others_are() -> None:
+def test_watch_lines_report_results_and_remaining_videos() -> None:
     assert _verdict(standing("READY")) == "READY   a.mp4"
     assert _verdict(standing("FAILED")) == "FAILED  a.mp4: metadata: why"
     moving = [standing("PROCESSING", name=f"{n}.mp4") for n in range(6)]

@@ -73,7 +73,7 @@ def test_a_network_is_opened_and_no_other(address: str, networks: str, allowed: 
     assert may_be_read(ip_address(address), tuple(ip_network(network) for network in networks.split())) == allowed
 
 
-def test_a_refusal_names_the_host_and_what_opens_it_but_no_address(tmp_path: Path) -> None:
+def test_refusal_names_host_and_remedy_but_no_address(tmp_path: Path) -> None:
     with watched_network({"intranet.test": [["10.1.2.3"]]}):
         assert refusal("http://intranet.test/a.mp4?signature=secret", tmp_path) == (
             "the host intranet.test leads to an address that is not public; "
@@ -117,7 +117,7 @@ def test_what_is_not_read_is_said_in_one_sentence(uri: str, sentence: str) -> No
     assert str(caught.value) == sentence
 
 
-def test_the_host_header_has_brackets_and_the_port_only_where_they_belong() -> None:
+def test_host_header_has_brackets_and_port_only_where_needed() -> None:
     hosts = ["http://a.test:80", "http://a.test:443", "https://a.test:443", "https://[2606:4700::1]:80", "http://[::1]"]
     assert [web_place(uri).authority for uri in hosts] == [
         "a.test",
@@ -202,7 +202,7 @@ def tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     return context
 
 
-def test_the_certificate_is_checked_for_the_name_and_the_server_is_told_it(tmp_path: Path, tls: ssl.SSLContext) -> None:
+def test_certificate_is_checked_for_the_name_sent_to_server(tmp_path: Path, tls: ssl.SSLContext) -> None:
     told: list[Any] = []
     tls.sni_callback = lambda _, name, __: told.append(name)
     with serving(FILM, tls) as web, watched_network({"videos.test": [[SERVER]], "other.test": [[SERVER]]}) as watch:

@@ -95,3 +95,9 @@ def test_first_sentence_of_a_docstring_has_20_words_at_most() -> None:
     sentences = [(path, line, text) for path in sources(*FOLDERS) for line, text in beginnings(path.read_text())]
     assert len(sentences) > 3000
     assert [(str(path.relative_to(ROOT)), line) for path, line, text in sentences if len(text.split()) > 20] == []
+
+
+def test_test_names_have_60_letters_at_most() -> None:
+    names = [name for path in sources("tests") for name in re.findall(r"\bdef (test_\w+)", path.read_text())]
+    assert len(names) > 2000
+    assert [name for name in names if len(name) > 60] == []

@@ -13,8 +13,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from cluster.settings import Settings
-from serve_app import connections
-from serve_app.connections import (
+from serve_app import client_connections
+from serve_app.client_connections import (
     MAX_HEAD_BYTES,
     ConnectionLimits,
     Connections,
@@ -80,9 +80,9 @@ def serving(limits: ConnectionLimits) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def quick_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SWEEP_S", 0.05)
-    monkeypatch.setattr(connections, "ANSWER_SLACK_S", 0.2)
-    monkeypatch.setattr(connections, "CLOSE_S", 0.2)
+    monkeypatch.setattr(client_connections, "SWEEP_S", 0.05)
+    monkeypatch.setattr(client_connections, "ANSWER_SLACK_S", 0.2)
+    monkeypatch.setattr(client_connections, "CLOSE_S", 0.2)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
