@@ -52,6 +52,7 @@ os.environ["RAY_AUTH_TOKEN_PATH"] = str(RAY_FOLDER / "token")
 prepare_ray(loopback=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist then names the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For pytest-xdist: a module's tests stay together, and so do all that share what one machine has room for once.
 
