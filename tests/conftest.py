@@ -6,15 +6,19 @@ import atexit
 import itertools
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from psycopg import sql
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster.runtime.ray_node import prepare_ray
 from cluster.security import log_output
@@ -41,6 +45,7 @@ UNSAFE_BUT_FAST = {
     "max_connections": "200",
 }
 
+ROOT = Path(__file__).parents[1]
 EXIT_STATUS = pytest.StashKey[int]()
 _numbers = itertools.count(1)
 
@@ -52,23 +57,24 @@ os.environ["RAY_AUTH_TOKEN_PATH"] = str(RAY_FOLDER / "token")
 prepare_ray(loopback=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist then names the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: a module's tests stay together, and so do all that share what one machine has room for once.
-
-    Those of ``tests/cluster`` take the longest one after the other, so they begin first, beside the rest.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
-    items.sort(key=lambda item: item.path.parent.name != "cluster")
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Several processes: a module's tests stay together, and so do all of which the machine has room for one at once."""
+    return OneRayAtOnce(config, log)
 
 
-def _group_of(item: pytest.Item) -> str:
-    if item.path.parent.name == "cluster":
-        return "a Ray"
-    if "opensearch" in getattr(item, "fixturenames", ()):
-        return "an OpenSearch"
-    return item.path.name
+class OneRayAtOnce(LoadScopeScheduling):  # type: ignore[misc]  # without types
+    """Hands out whole modules; those that start a Ray follow one another in one process, those on OpenSearch as well."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        if module.startswith("tests/cluster/"):
+            return "tests/cluster"
+        return "OpenSearch" if _uses_opensearch(module) else module
+
+
+@cache
+def _uses_opensearch(module: str) -> bool:
+    return re.search(r"\bopensearch(_url\b|: )", (ROOT / module).read_text()) is not None
 
 
 @pytest.fixture(autouse=True)
