@@ -58,12 +58,12 @@ prepare_ray(loopback=True)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Several processes: a module's tests stay together, and so do all of which the machine has room for one at once."""
+    """With several processes, a module's tests stay together, and so do all of which there is room for one at once."""
     return OneRayAtOnce(config, log)
 
 
 class OneRayAtOnce(LoadScopeScheduling):  # type: ignore[misc]  # without types
-    """Hands out whole modules; those that start a Ray follow one another in one process, those on OpenSearch as well."""
+    """Hands out whole modules; all that start a Ray to one process, and all on OpenSearch."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
