@@ -39,7 +39,10 @@ def search(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Only videos submitted since then (UTC)."),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only scenes with this tag; several: with all of them.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="Only scenes with a tag that begins so; several: with all of them."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many scenes.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array on standard output.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Show the scenes' pictures in the browser.")] = False,
