@@ -81,7 +81,7 @@ def test_nothing_of_an_erased_owner_is_left(erase: Command, pool: Pool, api: Tes
         (folder / "00000.jpg").touch()
     of_bob = rows_with(pool, str(BOB))
     done = erase(ALICE, "--yes")
-    assert (done.returncode, done.stdout) == (0, f"erased of owner {ALICE}: 4 videos, 1 searches\n")
+    assert (done.returncode, done.stdout) == (0, f"erased of owner {ALICE}: 4 videos, 1 search\n")
     assert "erased 4 videos" in done.stderr
     assert [folder.exists() for folder in pictures] == [False] * 4 + [True] * 4
     for needle in (str(ALICE), "confession"):

@@ -156,10 +156,11 @@ CASES: dict[str, list[Case]] = {
         Case(f"show {NOWHERE}", 1, ("no such video",)),
     ],
     "watch": [
-        Case(f"watch {clip(6)}", says=("1 of 1 videos READY",)),
+        Case(f"watch {clip(6)}", says=("1 of 1 video READY",)),
         Case("watch --batch none", 1, ("no such batch",)),
         Case("watch", 1, ("heimdex up",)),
     ],
+    "logs": [Case("logs"), Case("logs --json --video " + str(clip(6)))],
     "top": [Case("top", 1, ("needs a terminal",))],
     "tags": [Case("tags", says=("scene",)), Case("tags --json", says=("[",))],
     "cancel": [

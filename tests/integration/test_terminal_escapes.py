@@ -147,6 +147,7 @@ def calls(ready: UUID, folder: Path) -> dict[str, list[list[str]]]:
         "doctor": [[]],
         "migrate": [[]],
         "backfill": [["--dry-run"]],
+        "logs": [[], ["--since", NASTY]],
         "token": [["--sub", NASTY]],
         "db url": [[]],
         "db start": [[]],
