@@ -15,14 +15,11 @@ help: ## this list
 demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a table, two searches
 	@$(BIN)/heimdex demo
 
-# Those on a real Ray take the longest, one after the other: they begin first, beside the rest (tests/conftest.py).
-IN_PROCESSES := --dist loadscope --no-loadscope-reorder
+test: $(INSTALLED) ## every test: unit, integration (real Postgres), cluster (real Ray)
+	@$(BIN)/python -m pytest
 
-test: $(INSTALLED) ## every test: cluster (real Ray), unit, integration (real Postgres)
-	@$(BIN)/python -m pytest -n 3 $(IN_PROCESSES) tests/cluster tests/unit tests/integration
-
-test-fast: $(INSTALLED) ## unit and integration tests alone
-	@$(BIN)/python -m pytest -n 3 $(IN_PROCESSES) tests/unit tests/integration
+test-fast: $(INSTALLED) ## unit and integration tests alone, in three processes
+	@$(BIN)/python -m pytest -n 3 --dist loadscope tests/unit tests/integration
 
 chaos: $(INSTALLED) ## kill everything in turn and count what breaks: tests/chaos.md (SEED=7 PARTS="tokens media")
 	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(PARTS)
