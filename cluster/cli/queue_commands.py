@@ -12,7 +12,7 @@ from rich.table import Table
 from cluster.cli.submission_options import read_language
 from cluster.cli.terminal import cell, in_markup, keep_whole, out, out_json, result_console
 from cluster.cli.video_choice import Batch, Videos, choose, opened_pool, require_either
-from cluster.contracts.counts import counted
+from cluster.contracts.counts import counted, form
 from cluster.contracts.stages import Stage
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.submissions import QuarantinedVideo
@@ -38,7 +38,7 @@ def cancel(videos: Videos = None, batch: Batch = None) -> None:
     others = [video_id for video_id in ids if video_id not in cancelled]
     if batch is not None:  # what has ended of a batch is no mistake
         if others:
-            out(f"{len(others)} videos of the batch were done already")
+            out(f"{counted(len(others), 'video')} of the batch {form(len(others), 'was', 'were')} done already")
         return
     for video_id in others:
         out(f"not cancelled: {video_id}: no such video, or it is done already")
@@ -172,4 +172,4 @@ def _show_retried(pool: Pool, ids: Sequence[UUID]) -> None:
     for video in read_standings(pool, ids):
         reason = f": {video.processing_stage}: {video.error_message}" if video.error_message else ""
         out(f"{video.id}  {video.name}{reason}")
-    out(f"{len(ids)} videos would be tried again")
+    out(f"{counted(len(ids), 'video')} would be tried again")

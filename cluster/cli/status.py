@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cluster.cli.report import mean_times, number
 from cluster.cli.terminal import cell, in_markup, keep_whole
+from cluster.contracts.counts import counted
 from cluster.contracts.durations import duration_text
 from cluster.contracts.stages import Stage
 from cluster.contracts.uris import video_name
@@ -114,7 +115,7 @@ def _backlog_lines(backlog: Mapping[str, Any]) -> Iterator[str]:
     pace = "no video ended in the last 5 minutes"
     if rate is not None:
         pace = f"{rate:.0f} videos an hour in the last 5 minutes, about {duration_text(left_s)} left"
-    yield f"Left: {backlog['videos']} videos; {pace}"
+    yield f"Left: {counted(backlog['videos'], 'video')}; {pace}"
     oldest = backlog["oldest"]
     if oldest is not None and backlog["oldest_s"] is not None:
         state = oldest["status"] if oldest["status"] == "PENDING" else oldest["processing_stage"]

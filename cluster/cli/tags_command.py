@@ -6,6 +6,7 @@ from uuid import UUID
 import typer
 
 from cluster.cli.terminal import out, out_json
+from cluster.contracts.counts import form
 from cluster.runtime import launch
 from cluster.settings import load_settings
 from cluster.store.postgres.connections import open_pool
@@ -28,6 +29,7 @@ def tags(
         out_json(found)
         return
     for row in found:
-        out(f"{row['scenes']:6} scenes  {row['videos']:5} videos  {row['tag']}")
+        scenes, videos = (form(row[each], each[:-1] + " ", each) for each in ("scenes", "videos"))
+        out(f"{row['scenes']:6} {scenes}  {row['videos']:5} {videos}  {row['tag']}")
     if not found:
         out("No scene has such a tag." if prefix else "No scene has a tag.")

@@ -56,7 +56,7 @@ def test_status_shows_workers_and_counts(heimdex: CommandLine, demo_results: lis
 def test_processed_videos_are_found_again_by_name_and_batch(
     heimdex: CommandLine, demo_results: list[dict[str, Any]]
 ) -> None:
-    done = heimdex.run("process", str(clips()[0]), "--batch", "seen twice")
+    done = heimdex.run("process", str(clips()[0]), "--again", "--batch", "seen twice")
     assert done.returncode == 0, done.stderr
     (video,) = heimdex.json("list", "--batch", "seen twice")
     assert f"{video['id']}  {clips()[0].name}" in done.stdout
@@ -172,8 +172,10 @@ def test_submit_manifest_by_ray_prints_our_lines_alone(
         done = here.run("submit", "--again", "--manifest", manifest)
         server.shutdown()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("submitted 2 videos")
-    assert len(done.stdout.splitlines()) == 1
+    first, *videos, batch = done.stdout.splitlines()
+    assert first.startswith("submitted 2 videos")
+    assert [line.split()[-1] for line in videos] == [clip.name for clip in clips()[:2]]
+    assert batch.startswith("batch ")
 
 
 def test_ray_job_bad_row_and_corrupt_file_exit_with_1(

@@ -21,7 +21,7 @@ READERS = {
     "own-videos.md": "READY",
     "batches.md": "submitted 2 videos",
     "search.md": "tides.mp4",
-    "s3.md": "1 of 1 videos READY",
+    "s3.md": "1 of 1 video READY",
     "owners.md": "forget",
     "stuck-video.md": "transcription",
     "gpu.md": "sandbox",

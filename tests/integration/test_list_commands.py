@@ -95,7 +95,7 @@ def test_submit_without_a_name_makes_a_batch_of_its_own(heimdex: Command, pool: 
 
 def test_batch_is_cancelled_as_one(heimdex: Command, pool: Pool, videos: dict[str, UUID]) -> None:
     done = heimdex("cancel", "--batch", "monday")
-    assert lines(done) == ["cancelled 1 videos", "2 videos of the batch were done already"]
+    assert lines(done) == ["cancelled 1 video", "2 videos of the batch were done already"]
     assert row(pool, videos["c"])["status"] == "CANCELLED"
     assert row(pool, videos["d"])["status"] == "PENDING"
     unknown = heimdex("cancel", "--batch", "tuesday")
@@ -124,7 +124,7 @@ def test_new_batch_is_a_name_and_never_twice_the_same() -> None:
 def test_watch_ends_with_its_videos(heimdex: Command, pool: Pool, videos: dict[str, UUID]) -> None:
     ready = heimdex("watch", "a.mp4")
     assert ready.returncode == 0
-    assert b"1 of 1 videos READY" in ready.stdout
+    assert b"1 of 1 video READY" in ready.stdout
     cancel(pool, [videos["c"]])
     batch = heimdex("watch", "--batch", "monday")
     assert batch.returncode == 1

@@ -86,7 +86,7 @@ def test_retry_by_id_takes_what_can_never_succeed(heimdex: Command, pool: Pool, 
     assert said(tried)[0] == f"{failed['unreadable']}  unreadable.mp4: metadata: no pictures"
     assert waiting(pool, failed) == set()
     done = heimdex("retry", str(failed["unreadable"]))
-    assert (done.returncode, said(done)) == (0, ["1 videos wait again"])
+    assert (done.returncode, said(done)) == (0, ["1 video waits again"])
     assert waiting(pool, failed) == {"unreadable"}
 
 

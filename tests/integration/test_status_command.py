@@ -165,7 +165,7 @@ def test_status_of_a_cluster_that_is_down_shows_the_backlog(embedded_environment
     assert submitted.returncode == 0, submitted.stderr
     done = run(embedded_environment, "status")
     assert done.returncode == 1
-    assert b"Left: 1 videos" in done.stdout
+    assert b"Left: 1 video;" in done.stdout
     assert json.loads(submitted.stdout)[0]["id"].encode() in done.stdout
     current = json.loads(run(embedded_environment, "status", "--json").stdout)
     assert (current["scheduling"], current["backlog"]["videos"]) == (False, 1)
@@ -183,7 +183,7 @@ def test_top_keeps_the_status_on_a_terminal(database_url: str, pool: Pool, tmp_p
     process = subprocess.Popen(command, env=environment, stdin=end, stdout=end, stderr=end, start_new_session=True)
     os.close(end)
     try:
-        shown = _read_until(terminal, b"Left: 1 videos")
+        shown = _read_until(terminal, b"Left: 1 video;")
         assert str(video_id).encode() in shown
         enqueue(pool, 4)
         _read_until(terminal, b"Left: 5 videos")

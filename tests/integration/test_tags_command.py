@@ -34,7 +34,7 @@ def test_tags_are_counted_those_of_most_scenes_first(heimdex: Command, pool: Poo
         {"tag": "red", "scenes": 2, "videos": 1},
         {"tag": "Red", "scenes": 1, "videos": 1},
     ]
-    assert heimdex("tags").stdout.decode().splitlines()[0] == "     2 scenes      1 videos  red"
+    assert heimdex("tags").stdout.decode().splitlines()[0] == "     2 scenes      1 video   red"
     assert [row["tag"] for row in json.loads(heimdex("tags", "--owner", str(OTHER), "--json").stdout)] == ["blue"]
     assert heimdex("tags", "green").stdout == b"No scene has such a tag.\n"
 

@@ -91,7 +91,7 @@ def test_cancel_takes_any_name_of_a_video(heimdex: Command, pool: Pool, name: st
     video_id = add(pool, "s3://bucket/talks/a.mp4", FIRST)
     add(pool, "s3://bucket/talks/b.mp4")
     done = heimdex("cancel", name)
-    assert (done.returncode, done.stdout) == (0, b"cancelled 1 videos\n")
+    assert (done.returncode, done.stdout) == (0, b"cancelled 1 video\n")
     assert row(pool, video_id)["status"] == "CANCELLED"
 
 
