@@ -178,7 +178,7 @@ def test_a_result_says_everything_of_a_ready_video(pool: Pool, queue: VideoQueue
     (result,) = read_results(pool, [video_id])
     assert list(result) == [
         "id", "uri", "filename", "status", "processing_stage", "error_type", "error_message", "duration_s", "queue_ms",
-        "processing_ms", "rtf", "scenes", "words", "warnings", "wait_ms", "run_ms", "stages",
+        "processing_ms", "rtf", "scenes", "words", "warnings", "metadata", "wait_ms", "run_ms", "stages",
     ]  # fmt: skip
     stored = row(pool, video_id)
     assert (result["id"], result["uri"], result["filename"]) == (str(video_id), "/videos/00000.mp4", "00000.mp4")

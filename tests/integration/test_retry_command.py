@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from cluster.contracts.counts import counted
 from cluster.contracts.errors import DocumentRefused, InvalidVideo
 from cluster.contracts.results import StageFailure
 from cluster.contracts.stages import Blame, Stage
@@ -72,10 +73,10 @@ def test_retry_filters(
     assert tried.returncode == 0, tried.stderr
     listed = [line for line in said(tried) if line.split()[0] in map(str, failed.values())]
     assert {line.split()[0] for line in listed} == {str(failed[name]) for name in names}
-    assert f"{len(names)} videos would be tried again" in said(tried)
+    assert f"{counted(len(names), 'video')} would be tried again" in said(tried)
     assert waiting(pool, failed) == set()
     done = heimdex("retry", *arguments)
-    assert (done.returncode, said(done)[0]) == (0, f"{len(names)} videos wait again")
+    assert (done.returncode, said(done)[0]) == (0, f"{counted(len(names), 'video waits', 'videos wait')} again")
     assert waiting(pool, failed) == names
     left = "1 more can never succeed (InvalidVideo): retry them by id once their files are others"
     assert (left in said(done)) == (left in said(tried)) == bool(hopeless)
