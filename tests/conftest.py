@@ -58,7 +58,7 @@ prepare_ray(loopback=True)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """With several processes, a module's tests stay together, and so do all of which there is room for one at once."""
+    """Several processes: a module's tests stay together, and so do all that one machine has room for once."""
     return OneRayAtOnce(config, log)
 
 

@@ -11,7 +11,7 @@ from tests.support.terminal_screen import Screen, record
 
 DEMO = (
     "starting Ray\r\nworking\r\n\x1b[1A\x1b[2K\x1b[32mREADY\x1b[0m   a.mp4\r\nTime per stage\r\n│ metadata │\r\n"
-    '1 of 1 video READY\r\n\r\nWhat is seen: "a star"\r\n"a star" (3 ms)\r\n│ a.mp4 │\r\n└───┘\r\nnext\r\n'
+    '1 of 1 videos READY\r\n\r\nWhat is seen: "a star"\r\n"a star" (3 ms)\r\n│ a.mp4 │\r\n└───┘\r\nnext\r\n'
 )
 
 
