@@ -55,7 +55,10 @@ def rotate(path: Path, inode: int) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        if path.stat().st_ino != inode:
+        try:
+            if path.stat().st_ino != inode:
+                return
+        except FileNotFoundError:  # another process renamed it, and none has written since
             return
         for number in range(KEPT - 1, 0, -1):
             with suppress(FileNotFoundError):
