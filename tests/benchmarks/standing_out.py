@@ -142,7 +142,7 @@ def report() -> str:
     )
 
 
-_HEAD = """# When a scene stands out
+_HEAD = """# Clear matches
 
 {machine}. Made by `python -m tests.benchmarks.standing_out`.
 

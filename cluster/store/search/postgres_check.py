@@ -54,7 +54,7 @@ FROM ({_INDEXED}) AS i
 ORDER BY i.video_id, i.index
 """)
 
-_MEND = f"""
+_REPAIR = f"""
 UPDATE video_scenes AS s SET text_index = i.wanted FROM ({_INDEXED}) AS i
 WHERE s.id = i.id AND i.stored IS DISTINCT FROM i.wanted
 """
@@ -102,7 +102,7 @@ class PostgresCheck:
         scenes = 0
         for page in self._pages():
             with self._pool.connection() as connection:
-                connection.execute(_MEND, _values(page))
+                connection.execute(_REPAIR, _values(page))
             for owner_id, text in self._texts(page):
                 words.setdefault(owner_id, set()).update(words_in([text]))
                 scenes += 1
