@@ -10,6 +10,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "json-output.md"
+BY_LINE = {"logs"}
+"""Commands that print one document a line."""
 _SECTION = re.compile(r"^## (.*?)\n.*?^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -28,4 +30,6 @@ def check_json(arguments: Sequence[str], printed: str | bytes) -> None:
     if "--json" not in arguments or not printed.strip():
         return
     assert command is not None, f"docs/reference/json-output.md lacks `heimdex {words}`"
-    Draft202012Validator(schemas()[command]).validate(json.loads(printed))
+    validator = Draft202012Validator(schemas()[command])
+    for document in printed.splitlines() if command in BY_LINE else [printed]:
+        validator.validate(json.loads(document))

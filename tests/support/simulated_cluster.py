@@ -6,6 +6,7 @@ claim's: owners in turn, of each those first that are due first.
 """
 
 import asyncio
+import gc
 import math
 import selectors
 from collections import Counter
@@ -23,7 +24,7 @@ from actors.workers.fair_share import FairShare
 from actors.workers.pool import WorkerPool
 from actors.workers.run_estimates import RunEstimates
 from actors.workers.turns import Turn
-from actors.workers.worker import StageReply, WorkerInfo
+from actors.workers.worker import Fields, StageReply, WorkerInfo
 from cluster.contracts.media import LocalVideo, MediaInfo
 from cluster.contracts.results import StageReport
 from cluster.contracts.stages import Outcome, Stage, WorkerKind
@@ -85,12 +86,16 @@ class Simulation:
     calls: set[tuple[str, WorkerKind]] = field(default_factory=set)
 
     def run(self) -> None:
-        """Until all are READY."""
+        """Until all are READY. An error of any task is one of the simulation."""
         loop = _JumpingLoop()
+        errors: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: errors.append(context))
         try:
             loop.run_until_complete(self._serve(loop))
         finally:
             loop.close()
+        gc.collect()  # asyncio reports the error of a task that nothing awaited when the task is collected
+        assert not errors, errors
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._wake, self._waiting = loop, asyncio.Event(), list[Sent]()
@@ -248,12 +253,14 @@ class _Handle:
     def __init__(self, cluster: Simulation, kind: WorkerKind, name: str) -> None:
         self._cluster, self._kind, self._name = cluster, kind, name
         self.over = asyncio.Event()
-        self.describe, self.last, self.run = _Method(self._describe), _Method(self.over.wait), _Method(self._run)
+        self.describe, self.run = _Method(self._describe), _Method(self._run)
+        self.wait_until_death = _Method(self.over.wait)
 
     async def _describe(self) -> WorkerInfo:
         return WorkerInfo(self._name, "node", "127.0.0.1", "cpu", None, 1)
 
-    async def _run(self, call: str, batch: Sequence[tuple[Recorded]]) -> list[StageReply]:
+    async def _run(self, call: str, batch: Sequence[tuple[Recorded]], about: Sequence[Fields]) -> list[StageReply]:
+        assert len(about) == len(batch)
         await asyncio.sleep(BETWEEN_CALLS_S)
         runs_s = [recorded.runs_s["download" if call == "locate" else call] for (recorded,) in batch]
         await asyncio.sleep(sum(runs_s))
@@ -277,12 +284,18 @@ def _value(call: str, recorded: Recorded) -> Any:
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting, reports to the loop how long it would have."""
+    """Instead of waiting, reports to the loop how long it would have.
+
+    Raises:
+        RuntimeError: Nothing is left that could end the wait.
+    """
 
     waited_s: float = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.waited_s += timeout or 0.0
+        if timeout is None:
+            raise RuntimeError("the simulation waits for what never comes")
+        self.waited_s += timeout
         return super().select(0)
 
 
