@@ -1,19 +1,17 @@
-"""The HTTP application: its whole route table, and the Ray Serve deployment around it.
+"""The HTTP application around its route table, and the Ray Serve deployment around it.
 
 ``build_api`` makes the FastAPI application from its parts, with or without Ray. ``build_app`` is the Serve
 application (``serve.yaml``); a replica opens its own database pool and loads its own models.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction
 from typing import Any
 
 import ray
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application, Deployment
 from starlette.types import ASGIApp
@@ -40,90 +38,15 @@ from serve_app.admin_reads import AdminReads
 from serve_app.answer_headers import AnswerHeaders
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.callers import CallerLimits, OwnersWork, SearchTurns
-from serve_app.guards import AdminRoute, BulkRoute, UserRoute, bearer_scheme
+from serve_app.guards import AdminRoute, UserRoute, bearer_scheme
 from serve_app.json_answers import answering
 from serve_app.limits import ApiLimits, LimitedRequests
 from serve_app.parts import ApiParts
 from serve_app.pools import SEARCH_TIMEOUT_S, open_api_pool, open_health_pool, open_search_pool
-from serve_app.routes import admin, embedding_jobs, health, quarantine, transcripts, videos
-from serve_app.routes import search as search_routes
+from serve_app.route_table import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES, Endpoint
 from serve_app.routes.documentation import add_documentation
 from serve_app.routes.health import ReadinessProbe
-from serve_app.schemas.search import FoundScenes, SimilarScenes
 from serve_app.schemas.uri_patterns import uri_pattern
-from serve_app.schemas.videos import VideoDetail
-
-Route = tuple[str, str, Callable[..., Any], int]
-
-ADMIN_ROUTES: list[Route] = [
-    ("GET", "/v1/admin/overview", admin.overview, 200),
-    ("GET", "/v1/admin/timeseries/throughput", admin.throughput, 200),
-    ("GET", "/v1/admin/timeseries/throughput-v2", admin.precise_throughput, 200),
-    ("GET", "/v1/admin/timeseries/search", admin.searches, 200),
-    ("GET", "/v1/admin/users", admin.users, 200),
-    ("GET", "/v1/admin/users/{user_id}", admin.user_detail, 200),
-    ("GET", "/v1/admin/performance/latency", admin.processing_latency, 200),
-    ("GET", "/v1/admin/performance/rtf", admin.rtf_distribution, 200),
-    ("GET", "/v1/admin/performance/queue", admin.queue_analysis, 200),
-    ("GET", "/v1/admin/failures/by-stage", admin.failures_by_stage, 200),
-    ("GET", "/v1/admin/failures/quarantine", quarantine.list_quarantine, 200),
-    ("POST", "/v1/admin/failures/retry", quarantine.retry_videos, 200),
-    ("POST", "/v1/admin/videos/cancel", quarantine.cancel_videos, 200),
-    ("POST", "/v1/admin/reprocess-embeddings", embedding_jobs.start_embedding, 202),
-    ("GET", "/v1/admin/reprocess-embeddings", embedding_jobs.read_latest_embedding, 200),
-    ("GET", "/v1/admin/reprocess-embeddings/{job_id}", embedding_jobs.read_embedding, 200),
-]
-USER_ROUTES: list[Route] = [
-    ("POST", "/v1/videos", videos.submit_videos, 202),
-    ("GET", "/v1/videos", videos.list_own_videos, 200),
-    ("GET", "/v1/videos/{video_id}", videos.read_own_video, 200),
-    ("GET", "/v1/videos/{video_id}/transcript", transcripts.read_own_transcript, 200),
-    ("DELETE", "/v1/videos/{video_id}", videos.forget_own_video, 204),
-    ("POST", "/v1/videos/{video_id}/cancel", videos.cancel_own_video, 200),
-    ("POST", "/v1/videos/{video_id}/retry", videos.retry_own_video, 200),
-    ("POST", "/v1/videos/{video_id}/reprocess", videos.reprocess_own_video, 200),
-    ("GET", "/v1/search", search_routes.search_own_scenes, 200),
-    ("POST", "/v1/search/image", search_routes.search_by_picture, 200),
-    ("GET", "/v1/scenes/{scene_id}/similar", search_routes.similar_scenes, 200),
-]
-OPEN_ROUTES: list[Route] = [
-    ("GET", "/healthz", health.alive, 200),
-    ("GET", "/readyz", health.ready, 200),
-    ("GET", "/health", health.alive, 200),
-    ("GET", "/health/ready", health.ready, 200),
-]
-
-REFUSALS: dict[Callable[..., Any], set[int]] = {
-    embedding_jobs.start_embedding: {409},
-    quarantine.retry_videos: {409},
-    quarantine.cancel_videos: {409},
-    videos.submit_videos: {409},
-    videos.cancel_own_video: {409},
-    videos.retry_own_video: {409, 429},
-    videos.reprocess_own_video: {409, 429},
-    videos.forget_own_video: {409},
-    search_routes.search_own_scenes: {404},
-    search_routes.search_by_picture: {404},
-}
-"""Error answers of some routes beside those that all routes of their kind have."""
-
-ANSWERS: dict[Callable[..., Any], dict[int | str, dict[str, Any]]] = {
-    transcripts.read_own_transcript: transcripts.DESCRIPTION,
-    health.ready: health.DESCRIPTION,
-}
-"""Descriptions of the routes' answers that FastAPI cannot know of."""
-MODELS: dict[Callable[..., Any], type[BaseModel] | None] = {
-    transcripts.read_own_transcript: None,
-    videos.read_own_video: VideoDetail,
-    search_routes.search_own_scenes: FoundScenes,
-    search_routes.search_by_picture: FoundScenes,
-    search_routes.similar_scenes: SimilarScenes,
-}
-"""Descriptions of answers that their routes write themselves."""
-ROUTE_CLASSES: dict[Callable[..., Any], type[UserRoute]] = {videos.submit_videos: BulkRoute}
-"""Routes whose bodies may be larger than those of their kind."""
-BODIES: dict[Callable[..., Any], dict[str, Any]] = {search_routes.search_by_picture: search_routes.PICTURE_BODY}
-"""Descriptions of bodies that are not JSON."""
 
 ENGINE_WAIT_S = 5.0
 """Time that the search engine may take to say that it is there."""
@@ -174,42 +97,31 @@ def build_api(parts: ApiParts) -> FastAPI:
 def _add(
     api: FastAPI,
     tag: str,
-    routes: list[Route],
+    routes: list[Endpoint],
     guarded: type[UserRoute] | None = None,
     work: OwnersWork | None = None,
 ) -> None:
-    for method, path, endpoint, status in routes:
-        on_loop = iscoroutinefunction(endpoint)
-        answered = endpoint if on_loop else answering(endpoint, status, None if work is None else work.of(method))
+    usual = error_responses.EVERYWHERE
+    if guarded is not None:
+        usual = usual | error_responses.GUARDED
+    if guarded is AdminRoute:
+        usual = usual | {403}
+    for route in routes:
+        function, method, status = route.function, route.method, route.status
+        on_loop = iscoroutinefunction(function)
+        answered = function if on_loop else answering(function, status, None if work is None else work.of(method))
         api.router.add_api_route(
-            path,
+            route.path,
             answered,
             methods=[method],
             status_code=status,
             tags=[tag],
-            response_model=MODELS.get(endpoint, signature(endpoint).return_annotation),
-            route_class_override=ROUTE_CLASSES.get(endpoint, guarded),
+            response_model=route.response_model,
+            route_class_override=route.route_class or guarded,
             dependencies=[Depends(bearer_scheme)] if guarded else [],
-            responses={
-                **error_responses.describe(*sorted(_errors(path, endpoint, guarded))),
-                **ANSWERS.get(endpoint, {}),
-            },
-            openapi_extra=BODIES.get(endpoint),
+            responses={**error_responses.describe(*sorted(usual | route.errors)), **route.responses},
+            openapi_extra=route.request_body,
         )
-
-
-def _errors(path: str, endpoint: Callable[..., Any], guarded: type[UserRoute] | None) -> set[int]:
-    """The errors that a route may answer with."""
-    errors = error_responses.EVERYWHERE | REFUSALS.get(endpoint, set())
-    if guarded is not None:
-        errors |= error_responses.GUARDED
-    if guarded is AdminRoute:
-        errors.add(403)
-    if "{" in path:
-        errors.add(404)
-    if "body" in signature(endpoint).parameters:
-        errors.add(415)
-    return errors
 
 
 @dataclass(frozen=True)

@@ -272,8 +272,8 @@ HTTP = [
     Guard(
         "the work of an owner takes turns",
         APP,
-        "answering(endpoint, status, None if work is None else work.of(method))",
-        "answering(endpoint, status)",
+        "answering(function, status, None if work is None else work.of(method))",
+        "answering(function, status)",
         (
             f"{_TURNS}test_changes_of_one_owner_hold_one_session",
             f"{_TURNS}test_reads_of_one_owner_leave_the_others_theirs",

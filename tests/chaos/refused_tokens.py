@@ -21,11 +21,12 @@ from cluster.search.service import SearchService
 from cluster.store.postgres.connections import EmbeddedPostgres, Pool, open_pool
 from cluster.store.postgres.migrations import apply_migrations
 from cluster.store.search.engines import index_opener
-from serve_app.app import ADMIN_ROUTES, USER_ROUTES, build_api
+from serve_app.app import build_api
 from serve_app.auth import AuthRules, TokenVerifier
 from serve_app.limits import DEFAULT_LIMITS
 from serve_app.parts import ApiParts
 from serve_app.public_keys import PublicKeys
+from serve_app.route_table import ADMIN_ROUTES, USER_ROUTES
 from tests.chaos.bad_tokens import Signer, Tokens
 from tests.chaos.token_issuer import KEY_SET_PATH, Issuer
 from tests.support.api_client import ADMIN, ALICE, SECRET, make_picture, query_models
@@ -72,10 +73,10 @@ class GuardedRoute:
 
 
 ROUTES = [
-    *(GuardedRoute(method, path, True, BODIES.get(path)) for method, path, _, _ in ADMIN_ROUTES),
+    *(GuardedRoute(route.method, route.path, True, BODIES.get(route.path)) for route in ADMIN_ROUTES),
     *(
-        GuardedRoute(method, path, False, BODIES.get(path) if method == "POST" else None)
-        for method, path, _, _ in USER_ROUTES
+        GuardedRoute(route.method, route.path, False, BODIES.get(route.path) if route.method == "POST" else None)
+        for route in USER_ROUTES
     ),
 ]
 

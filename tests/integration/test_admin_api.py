@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cluster.store.postgres.connections import Pool
-from serve_app.app import ADMIN_ROUTES
+from serve_app.route_table import ADMIN_ROUTES
 from serve_app.routes import admin
 from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers
 
@@ -148,7 +148,7 @@ def without_nulls(wanted: Any, given: Any) -> Any:
 
 
 def test_the_table_of_routes_has_the_ten_endpoints() -> None:
-    figures = [(method, path) for method, path, endpoint, _ in ADMIN_ROUTES if endpoint.__module__ == admin.__name__]
+    figures = [(route.method, route.path) for route in ADMIN_ROUTES if route.function.__module__ == admin.__name__]
     assert {(method, path.format(user_id=ALICE)) for method, path in figures} == {("GET", path) for path in EXAMPLES}
 
 

@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from cluster.store.postgres.connections import open_pool
-from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from serve_app.limits import DEFAULT_LIMITS, MAX_ADDRESS_BYTES, MAX_HEADER_BYTES, ApiLimits
+from serve_app.route_table import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from serve_app.routes import videos
 from tests.support.api_client import ADMIN, ALICE, ApiMaker, headers
 
@@ -101,8 +101,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 def paths() -> Iterator[tuple[str, set[str]]]:
     """Every path of the route table with all its methods."""
     table: dict[str, set[str]] = {}
-    for method, path, _, _ in ADMIN_ROUTES + USER_ROUTES + OPEN_ROUTES:
-        table.setdefault(path, set()).add(method)
+    for route in ADMIN_ROUTES + USER_ROUTES + OPEN_ROUTES:
+        table.setdefault(route.path, set()).add(route.method)
     yield from table.items()
 
 

@@ -17,10 +17,10 @@ from cluster.search.service import SearchService
 from cluster.store.postgres.connections import Pool, connect, open_pool
 from cluster.store.search.engines import index_opener
 from serve_app import callers
-from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from serve_app.error_responses import RateLimited
 from serve_app.limits import ApiLimits
 from serve_app.pools import open_api_pool, open_health_pool, open_search_pool
+from serve_app.route_table import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from tests.support.api_client import ADMIN, ALICE, BOB, ApiMaker, headers, make_picture, query_models
 
 LIMITS = ApiLimits(
@@ -52,7 +52,7 @@ def refused(answer: Any) -> bool:
 
 
 def test_route_has_the_rate_of_its_owner(make_api: ApiMaker) -> None:
-    for method, path, _, _ in ADMIN_ROUTES + USER_ROUTES:
+    for method, path in [(route.method, route.path) for route in ADMIN_ROUTES + USER_ROUTES]:
         api = make_api(limits=LIMITS)
         place = path.format(user_id=ALICE, job_id=ALICE, video_id=ALICE, scene_id=ALICE)
         assert not refused(api.request(method, place, headers=headers(ADMIN)))
@@ -74,7 +74,7 @@ def test_route_has_a_rate_for_callers_without_token(make_api: ApiMaker, token: s
 
 
 def test_health_has_a_rate_of_its_own(make_api: ApiMaker) -> None:
-    for _, path, _, _ in OPEN_ROUTES:
+    for path in [route.path for route in OPEN_ROUTES]:
         api = make_api(limits=LIMITS)
         assert not refused(api.get(path))
         assert refused(api.get(path)), path

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cluster.contracts.uri_prefixes import UriPrefix
-from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
+from serve_app.route_table import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from serve_app.routes.admin import RANGE_PATTERN
 from tests.support.api_client import ALICE, ApiMaker
 
@@ -39,7 +39,7 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 
 
 def test_every_route_is_described_and_nothing_else(document: dict[str, Any]) -> None:
-    table = {(method, path) for method, path, _, _ in ADMIN_ROUTES + USER_ROUTES + OPEN_ROUTES}
+    table = {(route.method, route.path) for route in ADMIN_ROUTES + USER_ROUTES + OPEN_ROUTES}
     assert set(operations(document)) == table
     for operation in operations(document).values():
         assert operation["description"], operation["operationId"]
@@ -49,7 +49,7 @@ def test_guarded_routes_name_the_bearer_scheme_and_their_errors(document: dict[s
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     always = EVERYWHERE | {"400", "401", "503"}
     for routes, codes in ((ADMIN_ROUTES, always | {"403"}), (USER_ROUTES, always)):
-        for method, path, _, status in routes:
+        for method, path, status in [(route.method, route.path, route.status) for route in routes]:
             operation = operations(document)[method, path]
             assert operation["security"] == [{"HTTPBearer": []}]
             wanted = codes | ERRORS_OF.get(path if method != "GET" else "", set())
@@ -58,7 +58,7 @@ def test_guarded_routes_name_the_bearer_scheme_and_their_errors(document: dict[s
             for code in wanted:
                 schema = operation["responses"][code]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Problem"}
-    for method, path, _, _ in OPEN_ROUTES:
+    for method, path in [(route.method, route.path) for route in OPEN_ROUTES]:
         operation = operations(document)[method, path]
         assert "security" not in operation
         assert set(operation["responses"]) == EVERYWHERE | {"200"} | ({"503"} if "ready" in path else set())

@@ -21,8 +21,8 @@ from cluster.store.queue.stage_runs import latest_runs
 from cluster.store.videos.videos import SCENES_OF_A_BATCH, read_video
 from cluster.transcripts.formats import write_transcript
 from serve_app import callers
-from serve_app.app import ADMIN_ROUTES, USER_ROUTES
 from serve_app.auth import AuthRules, TokenVerifier
+from serve_app.route_table import ADMIN_ROUTES, USER_ROUTES
 from serve_app.routes import videos
 from serve_app.schemas.videos import VideoDetail
 from tests.support.api_client import ADMIN, ALICE, BOB, SECRET, ApiMaker, headers, make_picture
@@ -97,7 +97,7 @@ def test_no_route_of_users_and_admins_is_written_on_the_loop(
         (scene,) = connection.execute("SELECT id FROM video_scenes WHERE index = 0").fetchall()
     places = {"video_id": video_id, "user_id": ALICE, "scene_id": scene["id"], "job_id": ALICE}
     bodies = {"/v1/videos": {"uri": "https://a.org/a"}, "/v1/admin/videos/cancel": {"ids": [str(BOB)]}}
-    for method, path, _, _ in USER_ROUTES + ADMIN_ROUTES:
+    for method, path in [(route.method, route.path) for route in USER_ROUTES + ADMIN_ROUTES]:
         sent = headers(ADMIN if "/admin/" in path else ALICE)
         body: dict[str, Any] = {"content": make_picture()} if "image" in path else {"json": bodies.get(path)}
         if method == "GET":

@@ -11,7 +11,7 @@ import pytest
 from typer.core import TyperCommand
 
 from cluster.settings import PREFIX, Settings
-from serve_app.app import OPEN_ROUTES
+from serve_app.route_table import OPEN_ROUTES
 from tests.support.command_options import commands
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_dockerfile_starts_and_checks_what_exists() -> None:
     check_command(command)
     assert found["STOPSIGNAL"] == ["SIGTERM"]
     (path,) = re.findall(r"127\.0\.0\.1:8000(/\w+)", found["HEALTHCHECK"][0])
-    assert path in {route[1] for route in OPEN_ROUTES}
+    assert path in {route.path for route in OPEN_ROUTES}
     assert found["EXPOSE"] == [str(Settings.model_fields["http_port"].default)]
 
 

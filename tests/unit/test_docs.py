@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.settings import PREFIX, Settings
-from serve_app.app import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
+from serve_app.route_table import ADMIN_ROUTES, OPEN_ROUTES, USER_ROUTES
 from tests.support.command_options import commands
 from tests.support.reference_pages import GENERATED, with_part
 
@@ -128,7 +128,7 @@ def _command_of(call: str) -> str | None:
 
 
 def _routes() -> set[tuple[str, str]]:
-    return {(route[0], _nameless(route[1])) for route in [*ADMIN_ROUTES, *USER_ROUTES, *OPEN_ROUTES]}
+    return {(route.method, _nameless(route.path)) for route in [*ADMIN_ROUTES, *USER_ROUTES, *OPEN_ROUTES]}
 
 
 def _routes_named(document: Path) -> set[tuple[str, str]]:
