@@ -46,6 +46,12 @@ def check_status(uri: str, response: http.client.HTTPResponse) -> None:
     ``TransientFailure`` for the rest.
     """
     _check(uri, response.status, response.headers)
+    coding = ", ".join(response.headers.get_all("Transfer-Encoding", []))
+    if not response.chunked and coding.strip().lower() not in {"", "identity"}:  # then its bytes are not the file's
+        raise InvalidVideo(
+            f"the server sends the file in the transfer encoding {coding[:40]!r}, which it was not asked for: "
+            f"{shown(uri)}"
+        )
 
 
 def _check(uri: str, status: int, headers: Message) -> None:

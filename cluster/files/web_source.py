@@ -9,6 +9,8 @@ that is opened on purpose, and the connection goes to one of the addresses that 
 look-up that could answer otherwise (DNS rebinding). Host header, SNI and the certificate's check keep the name. Every
 redirect is checked the same way, and none leads from https to http. Proxies of the environment are not used: a proxy
 looks names up on its own.
+``http.client`` reads the answers: a stricter parser (h11, in httpx and httpcore) refuses heads that players and
+browsers read, which tests/unit/test_web_answers.py lists.
 The origin of the operator's storage root is the exception: it may have any address, and only
 requests to it carry the root's key.
 """

@@ -45,6 +45,13 @@ FETCHES = [
         (f"{_TRICKLE}[silence-in-a-body]",),
     ),
     Guard(
+        "no bytes of a transfer encoding are kept as the file",
+        ANSWER,
+        """if not response.chunked and coding.strip().lower() not in {"", "identity"}:""",
+        "if coding is None:",
+        ("tests/unit/test_web_answers.py::test_unread_transfer_encoding_is_refused",),
+    ),
+    Guard(
         "a handshake has a time limit",
         WEB,
         "    plain.settimeout(deadline.patience_s(_CONNECT_S))  # of the whole handshake\n",

@@ -61,6 +61,31 @@ def test_answers_that_only_inform_come_to_an_end(tmp_path: Path) -> None:
     failure(TransientFailure, answer("HTTP/1.1 103 Early Hints\n\n" * 1000), tmp_path)
 
 
+IRREGULAR = {
+    "blank before the colon": "200 OK\nContent-Length : {size}",
+    "blank in a name": "200 OK\nCache Control: no\nContent-Length: {size}",
+    "letter that is not ASCII in a name": "200 OK\nX-\xe4: no\nContent-Length: {size}",
+    "line without a colon": "200 OK\nContent-Length: {size}\nServer",
+    "NUL in a value": "200 OK\nContent-Disposition: a\x00b\nContent-Length: {size}",
+    "two lengths": "200 OK\nContent-Length: {size}\nContent-Length: 9",
+    "no reason": "200\nContent-Length: {size}",
+    "transfer encoding that is none": "200 OK\nTransfer-Encoding: identity\nContent-Length: {size}",
+}
+"""Heads that players and browsers read and that a strict parser of HTTP refuses."""
+
+
+@pytest.mark.parametrize("head", IRREGULAR.values(), ids=IRREGULAR)
+def test_irregular_head_is_read_as_players_read_it(tmp_path: Path, head: str) -> None:
+    assert content(answer(f"HTTP/1.1 {head.format(size=len(FILM))}", FILM), tmp_path) == FILM
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity, chunked", "x"])
+def test_unread_transfer_encoding_is_refused(tmp_path: Path, coding: str) -> None:
+    body = b"4\r\nfilm\r\n0\r\n\r\n"
+    sentence = f"the server sends the file in the transfer encoding '{coding}', which it was not asked for: URL"
+    assert failure(InvalidVideo, answer(f"HTTP/1.1 200 OK\nTransfer-Encoding: {coding}", body), tmp_path) == sentence
+
+
 # When to come back
 
 
