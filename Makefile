@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
+.PHONY: help demo test test-fast test-of chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ test: $(INSTALLED) ## every test: unit, integration (real Postgres), cluster (re
 
 test-fast: $(INSTALLED) ## unit and integration tests alone, in three processes
 	@$(BIN)/python -m pytest -n 3 --dist loadscope tests/unit tests/integration
+
+test-of: $(INSTALLED) ## the tests of one module: make test-of MODULE=cluster/files/web_body.py
+	@$(BIN)/python -m tests.support.module_tests "$(MODULE)" > $(VENV)/tests-of
+	@xargs $(BIN)/python -m pytest < $(VENV)/tests-of
 
 chaos: $(INSTALLED) ## kill everything in turn and count what breaks: tests/chaos.md (SEED=7 PARTS="tokens media")
 	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(PARTS)
