@@ -17,7 +17,7 @@ SUITES = ("unit", "integration", "cluster")
 
 
 def files_testing(name: str) -> list[str]:
-    """The paths of the test files, from the project's folder, of a module named by its path or any end of its name.
+    """The test files of a module, which is named by its path or the end of its name.
 
     Raises:
         LookupError: No module or more than one has that name.
@@ -62,7 +62,7 @@ def _name(path: Path) -> str:
 
 
 def _imported(path: Path) -> Iterable[str]:
-    """Names of modules, of what is taken from modules, which may be modules too, and of those that run as programs."""
+    """Names of modules that are imported or run as programs, and of what is imported from them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
