@@ -18,6 +18,7 @@ from uuid import UUID
 from cluster.contracts.stages import Stage
 from cluster.contracts.videos import Submission
 from cluster.store.postgres.connections import Pool
+from cluster.store.queue.failures import FailureFilter
 from cluster.store.queue.reprocessing import retry
 from cluster.store.queue.submissions import cancel, submit
 from tests.chaos.queue_plan import submission_of
@@ -210,7 +211,7 @@ class Load:
     def _retry(self) -> bool:
         if self.rng.random() < 0.1:
             owner, stage = self.rng.choice(self._owners[1:]), self.rng.choice(list(Stage))
-            return self._ask(retry, self._pool, owner_id=owner, stage=stage)
+            return self._ask(retry, self._pool, owner_id=owner, failures=FailureFilter(stage=stage))
         return self._ask(retry, self._pool, self._some(20))
 
     def _some(self, count: int) -> list[UUID]:

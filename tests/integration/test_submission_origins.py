@@ -335,6 +335,7 @@ def buckets() -> Iterator[None]:
             "AWS_DEFAULT_REGION": "us-east-1",
         }.items():
             environment.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of other modules' tests, without these credentials
         client = boto3.client("s3")
         for bucket, key in (("uploads", f"{ALICE}/a.mp4"), ("uploads", f"{BOB}/b.mp4"), ("private", "b.mp4")):
             if bucket not in {found["Name"] for found in client.list_buckets()["Buckets"]}:
