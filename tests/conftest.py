@@ -111,6 +111,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
+def ordinary_scheduling() -> Iterator[None]:
+    """Fails a test that leaves another scheduling policy behind.
+
+    Every process that is started later inherits it, and under a real-time one Ray, torch and Postgres wait for each
+    other on two cores.
+    """
+    before = os.sched_getscheduler(0)
+    yield
+    after = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, before, os.sched_param(0))
+    assert after == before
+
+
+@pytest.fixture(autouse=True)
 def umask_of_the_tests() -> Iterator[None]:
     """Restores the umask, which entry points of the product set for their whole process."""
     yield

@@ -4,9 +4,11 @@ Owns the sources (the bundled clips, small files of many containers and codecs m
 beside the repository) and the kinds of damage. The same seed makes the same files.
 """
 
+import multiprocessing
 import os
 import random
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -180,7 +182,16 @@ _OPTIONS = {"fragments.mp4": {"movflags": "frag_keyframe+empty_moov"}, "live.mkv
 
 @cache
 def small_files(folder: Path) -> tuple[Path, ...]:
-    """Small whole files, one for each container and codec worth damaging."""
+    """Small whole files, one for each container and codec worth damaging.
+
+    A process of their own makes them: the AV1 encoder gives the thread that calls it a real-time priority if it may
+    (SVT-AV1 as root), which every process that the thread starts later would inherit.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_make_small_files, folder).result()
+
+
+def _make_small_files(folder: Path) -> tuple[Path, ...]:
     os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints pages about itself otherwise
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(_small_file(folder / name, *codecs) for name, codecs in _SMALL.items())
