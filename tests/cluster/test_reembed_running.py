@@ -55,7 +55,7 @@ def test_a_cluster_that_is_up_changes_over_and_back(
     # The cluster's settings still say the old model.
     answer = http.get("/v1/search", params={"q": "a red circle", "by": "picture"})
     assert (answer.status_code, len(answer.json()["items"])) == (200, 10)
-    (result,) = heimdex.json("process", str(clips()[0]))
+    (result,) = heimdex.json("process", str(clips()[0]), "--again")
     assert result["status"] == "READY"
     assert vectors(cluster_pool) == {old: before[old], new: before[old] + result["scenes"]}
 
