@@ -3,11 +3,12 @@
 
 PYTHON ?= python3.13 python3.12 python3.11 python3
 VENV := .venv
+SIDE_BY_SIDE := -n 3 --dist loadscope
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-of chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
+.PHONY: help demo test test-fast test-long test-of chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,11 +16,14 @@ help: ## this list
 demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a table, two searches
 	@$(BIN)/heimdex demo
 
-test: $(INSTALLED) ## every test: unit, integration (real Postgres), cluster (real Ray)
-	@$(BIN)/python -m pytest
+test: $(INSTALLED) ## all tests but the long ones: unit, integration (real Postgres), cluster (real Ray)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
 
-test-fast: $(INSTALLED) ## unit and integration tests alone, in three processes
-	@$(BIN)/python -m pytest -n 3 --dist loadscope tests/unit tests/integration
+test-fast: $(INSTALLED) ## unit and integration tests alone
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit tests/integration
+
+test-long: $(INSTALLED) ## the long ones: clusters that are killed, moved or taken over
+	@$(BIN)/python -m pytest -m long
 
 test-of: $(INSTALLED) ## the tests of one module: make test-of MODULE=cluster/files/web_body.py
 	@$(BIN)/python -m tests.support.module_tests "$(MODULE)" > $(VENV)/tests-of

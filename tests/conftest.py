@@ -59,17 +59,32 @@ prepare_ray(loopback=True)
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Several processes: a module's tests stay together, and so do all that one machine has room for once."""
+    config.option.loadscopereorder = False
     return OneRayAtOnce(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes, the groups that take longest begin first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _GROUPS.index(_group_of(item.nodeid)))
 
 
 class OneRayAtOnce(LoadScopeScheduling):  # type: ignore[misc]  # without types
     """Hands out whole modules; all that start a Ray to one process, and all on OpenSearch."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        if module.startswith("tests/cluster/"):
-            return "tests/cluster"
-        return "OpenSearch" if _uses_opensearch(module) else module
+        return _group_of(nodeid) or nodeid.partition("::")[0]
+
+
+_GROUPS = ("tests/cluster", "OpenSearch", None)
+
+
+def _group_of(nodeid: str) -> str | None:
+    """The group of tests that one process runs."""
+    module = nodeid.partition("::")[0]
+    if module.startswith("tests/cluster/"):
+        return "tests/cluster"
+    return "OpenSearch" if _uses_opensearch(module) else None
 
 
 @cache

@@ -19,6 +19,8 @@ from tests.support.existing_database import ANNA, BEN, CARA, DORA, clip
 from tests.support.storage_service import KEY, StorageService, storage_service
 from tests.support.stored_scenes import described
 
+pytestmark = pytest.mark.long
+
 SETTLED_WITHIN_S = 180.0
 CLIP = next(path for path in clips() if truth(path).spoken_queries)
 PENDING, FAILED = (4, 8, 12, 16, 20), (3, 7)

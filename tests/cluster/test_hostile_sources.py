@@ -15,6 +15,8 @@ from tests.chaos.sources import Owner, left_by
 from tests.support.command_line import CommandLine
 from tests.support.scripted_web import serving
 
+pytestmark = pytest.mark.long
+
 ATTACKER = UUID(int=666)
 READY_WITHIN_S = 60.0
 """A source that drips is given up after this, an endless body later."""

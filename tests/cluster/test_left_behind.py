@@ -22,6 +22,8 @@ from tests.chaos.faults import running_scheduler
 from tests.chaos.toy_way import ToyPlan, toy_uri
 from tests.support.small_ray import small_ray
 
+pytestmark = pytest.mark.long
+
 WORKERS = 6
 """Two for media and one of every other kind."""
 PATIENCE_S = 120.0

@@ -4,6 +4,8 @@ import pytest
 
 from tests.chaos.ray_kills import RaySize, run
 
+pytestmark = pytest.mark.long
+
 SHORT = RaySize(
     videos=24,
     faulty=4,

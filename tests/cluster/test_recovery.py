@@ -22,6 +22,8 @@ from cluster.store.postgres.connections import Pool, open_pool
 from cluster.store.videos.progress import read_results, read_standings
 from tests.support.command_line import CommandLine, left_running, make_environment
 
+pytestmark = pytest.mark.long
+
 RUNNING = re.compile(r"ray::heimdex [a-z]+-[0-9]+\.run")
 """The title of a worker's process while a call runs."""
 DOWN_WITHIN_S = 20.0

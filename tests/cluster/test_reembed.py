@@ -43,7 +43,10 @@ QUERY = "a red circle in front of the sea"
 BUNDLED = ModelName("bundled")
 
 # Ray Data's own, when it reads its own defaults.
-pytestmark = pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning"),
+]
 
 
 @dataclass(frozen=True)

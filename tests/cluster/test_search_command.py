@@ -69,9 +69,9 @@ def test_search_by_picture_is_the_same(asking: CommandLine, alone: CommandLine) 
 
 
 def comparable(hits: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The hits without ranks behind 10, where two processes order copies of a clip by the last bit of a float.
+    """The hits without ranks behind 10 and without the score, to which such ranks add less than 0.0001.
 
-    The score, to which such a rank adds less than 0.0001, is left out too.
+    There, two processes order copies of a clip by the last bit of a float.
     """
     ranks = [f"{retriever}_rank" for retriever in Retriever]
     return [

@@ -6,10 +6,14 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from cluster.demo import clips
 from cluster.store.postgres.connections import connect
 from cluster.store.postgres.embedded import EmbeddedPostgres
 from tests.support.command_line import COMMAND_TIMEOUT_S, CommandLine, left_running, make_environment
+
+pytestmark = pytest.mark.long
 
 BOUND_S = 20.0
 """Ten seconds, and as many more for a machine on which other tests run."""

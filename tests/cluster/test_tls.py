@@ -17,6 +17,8 @@ from cluster.runtime.ray_node import free_port
 from cluster.store.postgres.connections import EmbeddedPostgres
 from tests.support.command_line import CommandLine, make_environment
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 NODES = """
 import sys
