@@ -1,10 +1,11 @@
 """Train the demo's small vision model: a CLIP that knows ten shapes, ten colours and ten places.
 
 Owns the training pictures and the loss; prints the held-out figures of `evaluate_vision_model`. The bundled
-weights: `python -m tests.demo_maker.train_vision_model OUT`, then the same with
-`--resume --seed 8 --rate 1e-3 --steps 500 --pictures 10000`. Pictures and order follow from the seed; the
-weights still differ a little between machines and torch versions. The (shape, colour, place) combinations
-of the demo's own clips are never trained on.
+weights: `python -m tests.demo_maker.train_vision_model OUT`, then the same with `--resume` and
+`--seed 8 --rate 1e-3 --steps 500 --pictures 10000`, `--seed 9 --rate 1e-3 --steps 900 --pictures 24000`,
+`--seed 10 --rate 8e-4 --steps 1000 --pictures 30000`, `--seed 11 --rate 6e-4 --steps 1600 --pictures 40000`.
+Pictures and order follow from the seed; the weights still differ a little between machines and torch versions.
+The (shape, colour, place) combinations of the demo's own clips are never trained on.
 """
 
 import argparse

@@ -21,7 +21,7 @@ from tests.demo_maker.evaluate_vision_model import (
     label_accuracy,
     middle_frames,
 )
-from tests.demo_maker.vocabulary import label_groups
+from tests.demo_maker.vocabulary import Scene, label_groups
 from tests.support.made_models import siglip_model_of, vision_model_of
 
 
@@ -39,9 +39,17 @@ def test_demo_visual_query_finds_its_scene_first(model: VisionModel) -> None:
 def test_labels_name_what_a_fresh_scene_shows_even_after_h264(model: VisionModel) -> None:
     scenes = fresh_scenes(60, seed=91)
     accuracy = label_accuracy(model, [after_h264(scene) for scene in scenes], scenes)
-    assert accuracy["shape"] >= 0.85
+    assert accuracy["shape"] >= 0.92
     assert accuracy["colour"] >= 0.95
     assert accuracy["place"] >= 0.95
+
+
+def test_labels_name_what_the_demos_scenes_show(model: VisionModel) -> None:
+    pictures = [picture for clip in clips() for picture in middle_frames(clip)]
+    shown = [Scene(scene.shape, scene.colour, scene.place, 0) for clip in clips() for scene in truth(clip).scenes]
+    assert len(shown) == len(pictures) > 30
+    accuracy = label_accuracy(model, pictures, shown)
+    assert min(accuracy.values()) >= 0.98, accuracy
 
 
 def test_label_file_holds_the_labels_of_the_training() -> None:
