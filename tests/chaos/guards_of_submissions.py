@@ -176,7 +176,7 @@ _CHANGES = [
         "cluster/cli/video_choice.py",
         "    if len(found) == 1:\n",
         "    if found:\n",
-        ("tests/integration/test_video_choice.py::test_cancel_of_an_ambiguous_name_lists_the_videos",),
+        ("tests/integration/test_video_choice.py::test_name_of_several_videos_chooses_none",),
     ),
     Guard(
         "HTTP: cancelling is for the owner",

@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from cluster.contracts.errors import LeaseLost
+from cluster.contracts.events import Event
 from cluster.contracts.media import MediaInfo
 from cluster.contracts.results import StageFailure, StageReport
 from cluster.contracts.stages import Blame, Outcome, RetryRule, Stage
@@ -186,21 +187,29 @@ def test_writer_under_an_expiring_lease_is_passed_over(
 # Taking back
 
 
-def test_the_reaper_waits_for_nobody(pool: Pool, impatient: Pool, queue: VideoQueue) -> None:
+def test_the_reaper_waits_for_nobody(
+    pool: Pool, impatient: Pool, queue: VideoQueue, caplog: pytest.LogCaptureFixture
+) -> None:
     enqueue(pool, 2)
     first, second = queue.claim(2)
     expire(pool, first, second)
     with pool.connection() as writing:
         writing.execute("SELECT FROM video_leases WHERE video_id = %s FOR KEY SHARE", (first.id,))
-        assert recovery(impatient, "second").reap() == [second.id]
+        with caplog.at_level("DEBUG"):
+            assert recovery(impatient, "second").reap() == [second.id]
+    assert Event.LEASE_RECOVERY_REFUSED not in caplog.text  # nor looked at one by one after a wait
 
 
-def test_a_heartbeat_that_comes_first_keeps_the_lease(pool: Pool, impatient: Pool, queue: VideoQueue) -> None:
+def test_a_heartbeat_that_comes_first_keeps_the_lease(
+    pool: Pool, impatient: Pool, queue: VideoQueue, caplog: pytest.LogCaptureFixture
+) -> None:
     video = claim_one(pool, queue)
     expire(pool, video)
     with pool.connection() as beating:
         beating.execute("UPDATE video_leases SET expires_at = clock_timestamp() + interval '1 minute'")
-        assert recovery(impatient, "second").reap() == []
+        with caplog.at_level("DEBUG"):
+            assert recovery(impatient, "second").reap() == []
+    assert Event.LEASE_RECOVERY_REFUSED not in caplog.text
     assert recovery(pool, "second").reap() == []
     assert queue.heartbeat([video.lease_token]) == {video.lease_token}
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import typer
 
+from cluster.cli.video_choice import choose
 from cluster.contracts.videos import Submission
 from cluster.store.postgres.connections import Pool
 from cluster.store.queue.submissions import submit
@@ -112,6 +114,16 @@ def test_cancel_of_an_ambiguous_name_lists_the_videos(heimdex: Command, pool: Po
     for video_id, uri in zip(videos, ("s3://one/a.mp4", "s3://two/a.mp4"), strict=True):
         assert any(str(video_id) in line and line.endswith(uri) for line in said.splitlines())
     assert {row(pool, video_id)["status"] for video_id in (*videos, single)} == {"PENDING"}
+
+
+def test_name_of_several_videos_chooses_none(pool: Pool) -> None:
+    for uri in ("s3://one/a.mp4", "s3://two/a.mp4", "s3://one/b.mp4"):
+        add(pool, uri)
+    for names in (["a.mp4"], ["b.mp4", "a.mp4"]):
+        with pytest.raises(typer.Exit) as refused:
+            choose(pool, names)
+        assert refused.value.exit_code == 1
+    assert len(choose(pool, ["b.mp4"])) == 1
 
 
 def test_unknown_name_is_refused_and_nothing_is_done(heimdex: Command, pool: Pool) -> None:
