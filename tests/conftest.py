@@ -60,36 +60,38 @@ prepare_ray(loopback=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Several processes: a module's tests stay together, and so do all that one machine has room for once."""
     config.option.loadscopereorder = False
-    return OneRayAtOnce(config, log)
+    return GroupedModules(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In several processes, the groups that take longest begin first."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: _GROUPS.index(_group_of(item.nodeid)))
+        items.sort(key=lambda item: _GROUPS.index(_group_of(item.nodeid.partition("::")[0])))
 
 
-class OneRayAtOnce(LoadScopeScheduling):  # type: ignore[misc]  # without types
-    """Hands out whole modules; all that start a Ray to one process, and all on OpenSearch."""
+class GroupedModules(LoadScopeScheduling):  # type: ignore[misc]  # without types
+    """Hands out whole modules; those of a group all to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _group_of(nodeid) or nodeid.partition("::")[0]
+        module = nodeid.partition("::")[0]
+        return _group_of(module) or module
 
 
-_GROUPS = ("tests/cluster", "OpenSearch", None)
-
-
-def _group_of(nodeid: str) -> str | None:
-    """The group of tests that one process runs."""
-    module = nodeid.partition("::")[0]
-    if module.startswith("tests/cluster/"):
-        return "tests/cluster"
-    return "OpenSearch" if _uses_opensearch(module) else None
+_SHARED_CLUSTER, _OWN_RAY, _OPENSEARCH = "the tests' cluster", "a Ray of their own", "OpenSearch"
+_GROUPS = (_SHARED_CLUSTER, _OWN_RAY, _OPENSEARCH, None)
 
 
 @cache
-def _uses_opensearch(module: str) -> bool:
-    return re.search(r"\bopensearch(_url\b|: )", (ROOT / module).read_text()) is not None
+def _group_of(module: str) -> str | None:
+    """What a module's tests share, of which one machine has room for one at a time."""
+    text = (ROOT / module).read_text()
+    if module.startswith("tests/cluster/"):
+        return (
+            _SHARED_CLUSTER
+            if re.search(r"\b(heimdex|http|cluster_pool|cluster_state|demo_results): ", text)
+            else _OWN_RAY
+        )
+    return _OPENSEARCH if re.search(r"\bopensearch(_url\b|: )", text) else None
 
 
 @pytest.fixture(autouse=True)

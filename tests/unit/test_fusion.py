@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 
 from cluster.contracts.search import ModelKeys, RankedScene, Retriever
-from cluster.search.fusion import FAINT, FULL_LIST, FUSION_K, MEANING_FLOORS, Floor, floors_of, fuse
+from cluster.search.fusion import FAINT, FULL_LIST, FUSION_K, MEANING_FLOORS, PICTURE_FLOORS, Floor, floors_of, fuse
 
 
 def ranked(scores: list[float]) -> list[RankedScene]:
@@ -57,7 +57,10 @@ def test_fuse_full_list_of_a_measured_model_has_its_own_floor() -> None:
 
 
 def test_floors_are_of_measured_models_alone() -> None:
-    assert floors_of(ModelKeys("bundled@1", "all-MiniLM-L6-v2@0123")) == {Retriever.MEANING: MEANING_FLOORS["bundled"]}
-    assert floors_of(ModelKeys("bundled@1", "bundled@0123")) == {Retriever.MEANING: MEANING_FLOORS["bundled"]}
-    assert floors_of(ModelKeys("bundled@1", "intfloat/e5-base-v2@0123")) == {}
+    meaning, picture = MEANING_FLOORS["bundled"], PICTURE_FLOORS["bundled"]
+    measured = {Retriever.MEANING: meaning, Retriever.PICTURE: picture}
+    assert floors_of(ModelKeys("bundled@1", "all-MiniLM-L6-v2@0123")) == measured
+    assert floors_of(ModelKeys("bundled@1", "bundled@0123")) == measured
+    assert floors_of(ModelKeys("bundled@1", "intfloat/e5-base-v2@0123")) == {Retriever.PICTURE: picture}
+    assert floors_of(ModelKeys("ViT-B-32/laion@1", "bundled@0123")) == {Retriever.MEANING: meaning}
     assert floors_of(ModelKeys("", "")) == {}

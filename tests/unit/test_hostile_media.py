@@ -32,7 +32,8 @@ def test_hostile_file_ends_in_time_and_kills_no_worker() -> None:
     assert (counts.handmade, counts.mutated) == (len(HOSTILE), MUTATED)
     assert len(told) == sum(counts.outcomes.values()) == len(HOSTILE) + MUTATED
     assert counts.handmade >= 60
-    assert set(counts.outcomes) == {"ready", "InvalidVideo"}
+    changed_meanwhile = {"SourceChanging"}  # of those that are written to while they are read; by chance
+    assert set(counts.outcomes) - changed_meanwhile == {"ready", "InvalidVideo"}
     assert counts.worst_s < DEADLINE_S
     assert 0 < counts.worst_bytes < MEMORY_BOUND_BYTES
     assert "violations 0" in counts.lines()
