@@ -189,7 +189,7 @@ def test_top_keeps_the_status_on_a_terminal(database_url: str, pool: Pool, tmp_p
         enqueue(pool, 4)
         _read_until(terminal, b"Left: 5 videos")
         process.send_signal(2)
-        _read_to_end(terminal)  # a terminal that nobody reads is full after a few screens
+        _read_to_end(terminal)  # an unread terminal is full after a few screens
         assert process.wait(timeout=30) == 0
     finally:
         process.kill()
