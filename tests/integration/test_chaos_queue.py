@@ -1,5 +1,7 @@
 """The short part of the queue's chaos: whatever is killed, stopped or cut off, nothing is lost or done twice."""
 
+import pytest
+
 from tests.chaos import crash_points, postgres, queue
 from tests.chaos.cutting_proxy import WRITES
 
@@ -24,6 +26,7 @@ def test_postgres_stops_and_lost_commits_lose_nothing() -> None:
     assert sum(count for what, count in counts.troubles.items() if what.startswith("cut after")) >= 9
 
 
+@pytest.mark.long
 def test_a_scheduler_may_die_before_and_after_each_of_its_writes() -> None:
     counts = crash_points.run(SEED)
     assert counts.violations == []

@@ -142,6 +142,7 @@ def test_refused_row_is_logged_with_its_video_and_blocks_work(database_url: str,
     assert fields(blocked)["reason"].startswith("video cannot be claimed, 1 at the moment: ")
 
 
+@pytest.mark.long
 def test_database_that_is_away_is_one_line_until_it_is_back(
     postgres_server: EmbeddedPostgres, database_url: str, pool: Pool, lines: Lines
 ) -> None:

@@ -213,6 +213,7 @@ def test_a_scheduler_finishes_all_but_the_refused_videos(existing_url: str, stri
     assert only(strict, "SELECT count(*) AS n FROM video_leases")["n"] == 0
 
 
+@pytest.mark.long
 def test_a_claim_that_fails_as_a_whole_is_logged_once(
     existing_url: str, strict: Pool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

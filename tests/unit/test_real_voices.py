@@ -72,6 +72,7 @@ def alone(transcriber: Transcriber, voices: list[Spoken]) -> list[list[Word]]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.long
 def test_words_beside_any_neighbours_are_the_same(
     transcriber: Transcriber, voices: list[Spoken], alone: list[list[Word]], seed: int
 ) -> None:
