@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,6 +38,10 @@ from tests.support.real_opensearch import QUICK_START, RealOpenSearch
 # Some servers of the tests run as another account and read what the tests write.
 UMASK = 0o022
 os.umask(UMASK)
+
+# Started in the background by a script, this process ignores Ctrl-C, and all that tests start and interrupt would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 UNSAFE_BUT_FAST = {
     "fsync": "off",

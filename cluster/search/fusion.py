@@ -34,17 +34,20 @@ EQUAL: Weights = dict.fromkeys(Retriever, 1.0)
 
 @dataclass(frozen=True)
 class Floor:
-    """Cosines of a model below which no scene is distinct: in a list of all scenes, and in a full one of very many."""
+    """Cosines of a model below which no scene is distinct: in a list of all scenes, and in a full one of very many.
+
+    ``of_full`` None: not measured. A full list is judged as that of a model without floors then, from ``of_all`` on.
+    """
 
     of_all: float
-    of_full: float
+    of_full: float | None
 
 
 Floors = Mapping[Retriever, Floor]
 _MINI_LM = Floor(0.3, 0.35)
 MEANING_FLOORS = {"bundled": _MINI_LM, "all-MiniLM-L6-v2": _MINI_LM}
 """Floors of the models that were measured (``tests/benchmarks/standing_out.md``), by name; others have none."""
-PICTURE_FLOORS = {"bundled": Floor(0.53, 0.53)}
+PICTURE_FLOORS = {"bundled": Floor(0.53, None)}
 """The same of picture models. The demo's words and queries reach 0.54 to 0.65 in its scenes, nonsense 0.34 to 0.54."""
 
 
@@ -107,9 +110,13 @@ def _thresholds(by: Retriever, scenes: Sequence[RankedScene], floor: Floor | Non
     if by is Retriever.WORDS:
         return -math.inf, -math.inf
     least, is_full = _above_mean(scenes, STANDS_OUT), len(scenes) >= FULL_LIST
+    clear = least
+    if is_full and (floor is None or floor.of_full is None):
+        clear = _above_mean(scenes, STANDS_OUT_OF_FULL)
     if floor is None:
-        return least, _above_mean(scenes, STANDS_OUT_OF_FULL) if is_full else least
-    return max(least, floor.of_all), max(least, floor.of_full if is_full else floor.of_all)
+        return least, clear
+    of_full = floor.of_all if floor.of_full is None else floor.of_full
+    return max(least, floor.of_all), max(clear, of_full if is_full else floor.of_all)
 
 
 def _above_mean(scenes: Sequence[RankedScene], deviations: float) -> float:

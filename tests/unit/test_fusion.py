@@ -64,3 +64,12 @@ def test_floors_are_of_measured_models_alone() -> None:
     assert floors_of(ModelKeys("bundled@1", "intfloat/e5-base-v2@0123")) == {Retriever.PICTURE: picture}
     assert floors_of(ModelKeys("ViT-B-32/laion@1", "bundled@0123")) == {Retriever.MEANING: meaning}
     assert floors_of(ModelKeys("", "")) == {}
+
+
+def test_unmeasured_floor_of_a_full_list_takes_the_deviations_of_one() -> None:
+    """Among very many, 2.5 deviations are chance, also above the floor."""
+    near = [RankedScene(UUID(int=n), 0.6 - 0.0001 * n) for n in range(1, FULL_LIST)]
+    for nearest, clear in ((0.603, False), (0.7, True)):
+        scenes = [RankedScene(UUID(int=0), nearest), *near]
+        (first, *_) = fuse({Retriever.PICTURE: scenes}, floors={Retriever.PICTURE: Floor(0.53, None)})
+        assert first.stands_out is clear
