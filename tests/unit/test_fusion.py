@@ -66,7 +66,7 @@ def test_floors_are_of_measured_models_alone() -> None:
     assert floors_of(ModelKeys("", "")) == {}
 
 
-def test_unmeasured_floor_of_a_full_list_takes_the_deviations_of_one() -> None:
+def test_unmeasured_full_list_takes_deviations_of_no_floor() -> None:
     """Among very many, 2.5 deviations are chance, also above the floor."""
     near = [RankedScene(UUID(int=n), 0.6 - 0.0001 * n) for n in range(1, FULL_LIST)]
     for nearest, clear in ((0.603, False), (0.7, True)):
