@@ -3,6 +3,8 @@
 Runs in a data directory of its own, on free ports, beside whatever else is up; at the end nothing is left running.
 """
 
+import hashlib
+
 from cluster.cli.report import print_failures, print_summary, print_warnings
 from cluster.cli.search_command import open_search, show_hits
 from cluster.cli.terminal import error_console, out, out_lines, say
@@ -10,6 +12,7 @@ from cluster.cli.watch import watch
 from cluster.contracts.search import Scope
 from cluster.contracts.videos import Submission
 from cluster.demo import Query, clips, queries
+from cluster.models.bundled import bundled_vision_directory
 from cluster.runtime import launch
 from cluster.search.service import SearchRequest, SearchService
 from cluster.security.visible import visible
@@ -21,8 +24,7 @@ from cluster.store.videos.progress import read_results
 NEXT_STEPS = """
 What to try next
   heimdex up                      bring a cluster up that stays (where no model hub can be reached, first:
-                                  export HEIMDEX_WHISPER_MODEL=bundled HEIMDEX_CLIP_MODEL=bundled
-                                  HEIMDEX_TEXT_MODEL=bundled)
+                                  export HEIMDEX_MODELS=bundled)
   heimdex process VIDEO...        your own videos: files, folders, http(s)://, s3://
   heimdex search "what was said or seen"
   make notebook                   where the time goes, in plots
@@ -52,9 +54,13 @@ def run_demo() -> int:
 
 
 def demo_settings() -> Settings:
-    """The settings of the demo: bundled models, free ports, a folder below the data directory."""
+    """The settings of the demo: bundled models, free ports, a folder below the data directory for each such model.
+
+    A newer version's vision model does not search the scenes that an earlier one embedded.
+    """
+    weights = (bundled_vision_directory() / "open_clip_model.safetensors").read_bytes()
     return load_settings(
-        data_dir=load_settings().data_dir / "demo",
+        data_dir=load_settings().data_dir / f"demo-{hashlib.sha256(weights).hexdigest()[:6]}",
         whisper_model="bundled",
         clip_model="bundled",
         text_model="bundled",
