@@ -4,9 +4,12 @@ All of it wants a process that is connected to that Ray (``cluster.runtime.ray_d
 """
 
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from cluster import __version__
@@ -36,7 +39,7 @@ PROXY_SLACK_S = 5.0
 def start_actors(
     say: Say, settings: Settings, urls: DatabaseUrls, http_port: int, scheduler_name: str | None = None
 ) -> None:
-    """Start the scheduler with its workers, then the HTTP endpoints; returns when all answer.
+    """Start the scheduler with its workers, and the HTTP endpoints beside them; returns when all answer.
 
     What was begun is stopped again when a part does not start. A scheduler of another version is replaced. The leases
     of one that is started carry ``scheduler_name``.
@@ -47,12 +50,14 @@ def start_actors(
     set_up_logging(settings.log_config, process="driver")
     with _undone_on_error():
         scheduler = _start_scheduler(settings, urls.worker, say, scheduler_name)
-        _start_proxy(settings, http_port)  # while the workers load
+        _start_proxy(settings, http_port)
+        application = _beside(partial(_start_application, settings, urls.api))  # loads models of its own
         _wait_until_ready(say, scheduler, urls.worker)
         if settings.search_engine is not None:
             _ensure_index(say, settings.search_engine, urls.worker)
-        say("starting the HTTP endpoints")
-        _start_application(settings, urls.api)
+        if not application.done():
+            say("waiting for the HTTP endpoints")
+        application.result()
 
 
 @contextmanager
@@ -68,6 +73,22 @@ def _undone_on_error() -> Iterator[None]:
         except (RayError, ConnectionError) as error:  # they are gone with their Ray; the first error is raised
             logger.warning(Event.ACTORS_NOT_STOPPED, error=error)
         raise
+
+
+def _beside(work: Callable[[], None]) -> Future[None]:
+    """``work`` in a thread that keeps no process from its end, as :class:`ThreadPoolExecutor`'s would."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised where the future is read
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="beside", daemon=True).start()
+    return future
 
 
 def _start_scheduler(settings: Settings, database_url: str, say: Say, scheduler_name: str | None) -> Any:
