@@ -372,5 +372,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the connection ended early"
     if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
-        return "the answer is not HTTP"  # nothing of what it is instead
+        return "the answer is not HTTP, or its head is longer than 100 lines"  # nothing of what it is instead
     return redacted((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])

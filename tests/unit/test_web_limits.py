@@ -18,6 +18,7 @@ from tests.support.scripted_web import Script, answer, drip, redirecting, servin
 LIMITS = FetchLimits(max_bytes=100_000, timeout_s=10.0, private_networks=(ip_network(f"{SERVER}/32"),))
 BRIEF = replace(LIMITS, timeout_s=0.4)
 OVERRUN = "fetching took longer than the limit of 0.4 s"
+NOT_HTTP = "the answer is not HTTP, or its head is longer than 100 lines"
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -155,7 +156,7 @@ def test_a_length_that_lies_is_found_out(tmp_path: Path) -> None:
         (b"9\r\nfilm", "the connection ended early"),
         (b"x\r\nfilm", "the connection ended early"),
         (b"", "the connection ended early"),
-        (b"f" * 70_000, "the answer is not HTTP"),
+        (b"f" * 70_000, NOT_HTTP),
     ],
 )
 def test_chunks_that_are_none_are_worth_another_try(tmp_path: Path, body: bytes, sentence: str) -> None:
@@ -181,7 +182,7 @@ def test_chunks_that_are_none_are_worth_another_try(tmp_path: Path, body: bytes,
 )
 def test_what_is_no_answer_is_said_and_not_repeated(tmp_path: Path, reply: bytes) -> None:
     with serving(lambda connection, _: connection.sendall(reply)) as web:
-        assert hitch(f"{web.url}/a", tmp_path) == f"cannot fetch {web.url}/a: the answer is not HTTP"
+        assert hitch(f"{web.url}/a", tmp_path) == f"cannot fetch {web.url}/a: {NOT_HTTP}"
 
 
 def test_a_server_that_hangs_up_is_worth_another_try(tmp_path: Path) -> None:
