@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from cluster.cli.main import app
 from cluster.contracts.search import Retriever
 from cluster.demo import queries
 from cluster.store.postgres.connections import Pool
@@ -54,18 +56,28 @@ def test_search_with_and_without_the_cluster_is_the_same(
 ) -> None:
     """Of nonsense the order is left to chance: the last bit of a float, which differs between processes."""
     by_cluster = asking.run("search", *question, "--json")
-    by_itself = alone.run("search", *question, "--json")
-    assert (by_cluster.returncode, by_itself.returncode) == (0, 0), by_cluster.stderr + by_itself.stderr
+    by_itself = run_here(alone, "search", *question, "--json")
+    assert (by_cluster.returncode, by_itself.exit_code) == (0, 0), by_cluster.stderr + by_itself.stderr
     assert json.loads(by_cluster.stdout) == json.loads(by_itself.stdout)
     assert by_cluster.stdout == by_itself.stdout
 
 
 def test_search_by_picture_is_the_same(asking: CommandLine, alone: CommandLine) -> None:
     picture = Path(asking.json("search", VISUAL)[0]["thumbnail_url"].removeprefix("file://"))
-    for question in (["--image", str(picture)], [SPOKEN, "--image", str(picture), "--limit", "4"]):
-        found = asking.json("search", *question)
+    by_picture = ["search", "--image", str(picture), "--json"]
+    by_both = ["search", SPOKEN, "--image", str(picture), "--limit", "4", "--json"]
+    for question, by_itself in (
+        (by_picture, run_here(alone, *by_picture).stdout),
+        (by_both, alone.run(*by_both).stdout),
+    ):
+        found = json.loads(asking.run(*question).stdout)
         assert found
-        assert comparable(found) == comparable(alone.json("search", *question))
+        assert comparable(found) == comparable(json.loads(by_itself))
+
+
+def run_here(command_line: CommandLine, *arguments: str) -> Result:
+    """A command within this process, where its models are imported once for all tests."""
+    return CliRunner().invoke(app, arguments, env=command_line.environment)
 
 
 def comparable(hits: list[dict[str, Any]]) -> list[dict[str, Any]]:
