@@ -6,7 +6,6 @@ It is brought up and used by the same commands that a person types, in a folder 
 import functools
 import json
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,12 +19,12 @@ from moto.server import ThreadedMotoServer
 from cluster.demo import clips
 from cluster.store.postgres.connections import Pool, open_pool
 from tests.support.command_line import CommandLine, make_environment
+from tests.support.own_server import quick_folder
 
 
 @pytest.fixture(scope="session")
 def cluster_folder() -> Iterator[Path]:
-    # Not pytest's own folder: its path may be too long for a socket.
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-cluster-"))
+    folder = quick_folder("heimdex-cluster-")
     yield folder
     shutil.rmtree(folder)
 

@@ -4,7 +4,6 @@ and stuck-video.md.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from cluster.demo import clips
 from tests.support.command_line import CommandLine
+from tests.support.own_server import quick_folder
 from tests.support.page_blocks import DOCS, blocks_run_by, make_programs, run_blocks
 
 THIS = Path(__file__)
@@ -32,7 +32,7 @@ READERS = {
 @pytest.fixture(scope="module")
 def folder(s3_settings: dict[str, str]) -> Iterator[Path]:
     """The reader's folder: a folder of talks, a lecture; and a film in a bucket."""
-    made = Path(tempfile.mkdtemp(prefix="heimdex-page-"))
+    made = quick_folder("heimdex-page-")
     (made / "talks").mkdir()
     shutil.copy(CLIPS["tides.mp4"], made / "talks")
     shutil.copy(CLIPS["winter.mp4"], made / "lecture.mp4")

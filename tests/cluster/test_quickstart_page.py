@@ -6,7 +6,6 @@ The reader has a folder ``talks`` and a file ``lecture.mp4``. Another port repla
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from cluster.demo import clips
 from tests.support.command_line import left_running, make_environment
+from tests.support.own_server import quick_folder
 from tests.support.page_blocks import DOCS, blocks_run_by, make_programs, run_blocks
 
 THIS = Path(__file__)
@@ -23,7 +23,7 @@ PAGES = [MODELS, DOCS / "quickstart.md", DOCS / "how-to" / "upgrade.md"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="heimdex-page-"))
+    made = quick_folder("heimdex-page-")
     (made / "talks").mkdir()
     named = {clip.name: clip for clip in clips()}
     shutil.copy(named["highway.mp4"], made / "talks")

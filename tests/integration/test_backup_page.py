@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from cluster.runtime import launch
 from cluster.settings import Settings, load_settings
 from cluster.store.index.model_registry import IndexedModel, SearchModels
 from cluster.store.postgres.connections import EmbeddedPostgres, connect, open_pool
-from tests.support.own_server import running
+from tests.support.own_server import quick_folder, running
 from tests.support.queued_videos import OWNER
 from tests.support.searchable import TEXT, VISION, Scene, add_video
 
@@ -59,7 +58,7 @@ def run(script: str, folder: Path, **variables: object) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    made = quick_folder("heimdex-test-")
     (made / "backup").mkdir()
     yield made
     EmbeddedPostgres(made / "data" / "postgres").stop()

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from cluster.contracts.errors import ConfigurationError
 from cluster.store.postgres.connections import EmbeddedPostgres, connect, running_url
 from cluster.store.postgres.embedded import binary
+from tests.support.own_server import quick_folder
 
 START = "import sys; from pathlib import Path; from cluster.store.postgres.connections import EmbeddedPostgres as E; "
 START += "print(E(Path(sys.argv[1]), {'fsync': 'off'}).start())"
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    made = quick_folder("heimdex-test-")
     yield made
     shutil.rmtree(made)
 
@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def stopped_data_dir() -> Iterator[Path]:
     """Initialised once, since that takes longer than all the rest."""
-    made = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    made = quick_folder("heimdex-test-")
     with started(made / "pg") as server:
         pass
     yield server.data_dir

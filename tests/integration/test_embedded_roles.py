@@ -3,7 +3,6 @@
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from cluster.store.postgres.connections import EmbeddedPostgres, connect, runnin
 from cluster.store.postgres.embedded import binary
 from cluster.store.postgres.embedded_roles import SUPERUSER, are_guarded, password_file
 from cluster.store.postgres.migrations import all_migrations, apply_migrations
+from tests.support.own_server import quick_folder
 
 FAST = {"fsync": "off"}
 
@@ -25,7 +25,7 @@ FAST = {"fsync": "off"}
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A data directory from before there were roles, stopped: migrated by the superuser, who owns all."""
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    folder = quick_folder("heimdex-test-")
     server = EmbeddedPostgres(folder / "postgres", FAST)
     try:
         url = server.start()
@@ -43,7 +43,7 @@ def made() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(made: Path) -> Iterator[Settings]:
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-test-"))
+    folder = quick_folder("heimdex-test-")
     subprocess.run(["cp", "-a", str(made / "postgres"), str(folder / "postgres")], check=True)
     yield load_settings(data_dir=folder)
     EmbeddedPostgres(folder / "postgres").stop()
