@@ -49,6 +49,7 @@ def folder(s3_settings: dict[str, str]) -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_page_commands_one_page_after_the_other_succeed(heimdex: CommandLine, folder: Path) -> None:
     environment = {

@@ -164,6 +164,7 @@ def test_a_signal_during_the_start_leaves_nothing_running(folder: Path, number: 
         assert_nothing_runs_in(folder)
 
 
+@pytest.mark.long
 def test_opensearch_command_says_usage_and_ends_on_a_signal(folder: Path) -> None:
     with starting(folder, *COMMAND, until=MAIN_CLASS) as (starter, _):
         assert starter.stdout is not None

@@ -84,6 +84,7 @@ def test_words_beside_any_neighbours_are_the_same(
     assert [shuffled[number] for number in range(len(voices), len(sounds))] == [[], [], []]
 
 
+@pytest.mark.long
 def test_words_after_a_doubt_are_the_same(
     transcriber: Transcriber, voices: list[Spoken], alone: list[list[Word]]
 ) -> None:
