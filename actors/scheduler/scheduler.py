@@ -65,6 +65,8 @@ POLL_S = 1.0
 """Interval between looks at the queue when no notification comes."""
 BETWEEN_CLAIMS_S = 0.1
 """Room for short videos comes one by one, many times a second: what a claim costs is shared by several."""
+BEAT_AGAIN_S = 1.0
+"""Interval between heartbeats while they fail: leases go on expiring."""
 CLEANUP_S = 5.0
 """Longest wait of a stop for cancelled attempts to remove their downloads."""
 SLOW_FETCH_S = 0.5
@@ -142,7 +144,6 @@ class VideoScheduler:
         self._grace_s = 0.0
         self._stopping = threading.Event()
         self._stopped = threading.Event()
-        self._beat_now = threading.Event()
 
     async def serve(self, on_ready: Callable[[], None]) -> None:
         """Start the workers, call ``on_ready``, then schedule until ``stop``.
@@ -175,7 +176,6 @@ class VideoScheduler:
             for task in (announcing, *sweeping, *writing):
                 task.cancel()
         self._stopped.set()
-        self._beat_now.set()
         for pool in self._pools.values():
             pool.close()
         self._fetchers.close()
@@ -232,7 +232,8 @@ class VideoScheduler:
             self._wake.clear()
             if time.monotonic() - looked_s >= POLL_S:  # videos end far more often than leases expire
                 looked_s = time.monotonic()
-                await self._or_logged(Event.LEASE_RECOVERY_FAILED, self._take_back(self._recovery.reap))
+                reap = partial(self._recovery.reap, held=list(self._in_flight))
+                await self._or_logged(Event.LEASE_RECOVERY_FAILED, self._take_back(reap))
                 await self._or_logged(Event.WORKER_CHECK_FAILED, self._look_again())
             if await self._or_logged(Event.CLAIM_FAILED, self._claim()):
                 await asyncio.sleep(BETWEEN_CLAIMS_S)
@@ -383,28 +384,31 @@ class VideoScheduler:
     # Staying alive, from threads of their own
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Prolong the leases every so often, and find out at once when one was taken away."""
+        """Prolong the leases every so often; abandon what was taken away."""
         queue = VideoQueue(self._heart, self._name, self._config.lease_s)
         while not self._stopped.is_set():
-            tokens = list(self._in_flight)
+            tokens, wait_s = list(self._in_flight), min(BEAT_AGAIN_S, self._config.lease_s / 4)
             try:
                 held = queue.heartbeat(tokens)
                 self._clock.refresh()
             except Exception as error:  # without this thread every lease expires: whatever happened, try again
-                self._failing.note_failure(Event.HEARTBEAT_FAILED, error, retry_s=self._config.lease_s / 4)
+                self._failing.note_failure(Event.HEARTBEAT_FAILED, error, retry_s=wait_s)
             else:
                 self._failing.note_success(Event.HEARTBEAT_FAILED)
-                for token in set(tokens) - held:
-                    loop.call_soon_threadsafe(self._abandon, token)
-            self._beat_now.wait(self._config.lease_s / 4)
-            self._beat_now.clear()
+                self._abandon_all(loop, set(tokens) - held, "heartbeat")
+                wait_s = self._config.lease_s / 4
+            self._stopped.wait(wait_s)
 
-    def _abandon(self, token: int) -> None:
+    def _abandon_all(self, loop: asyncio.AbstractEventLoop, tokens: set[int], found_by: str) -> None:
+        for token in tokens:
+            loop.call_soon_threadsafe(self._abandon, token, found_by)
+
+    def _abandon(self, token: int, found_by: str) -> None:
         task = self._in_flight.get(token)
         if task is not None and not task.cancelling():
             video = self._videos[token]
             with log_fields(video_id=video.id, attempt=video.attempt):
-                logger.warning(Event.LEASE_LOST, lease=token, found_by="heartbeat")
+                logger.warning(Event.LEASE_LOST, lease=token, found_by=found_by)
             task.cancel()
 
     def _keep_postgres(self, server: EmbeddedPostgres) -> None:
@@ -423,14 +427,16 @@ class VideoScheduler:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.is_set():
             try:
-                for notified in notifications(self._config.database_url, POLL_S):
+                for hints in notifications(self._config.database_url, POLL_S):
                     self._failing.note_success(Event.LISTEN_FAILED)
                     if self._stopping.is_set():
                         return
-                    if notified:
+                    if hints.videos_wait:
                         loop.call_soon_threadsafe(self._look_now)
-                        self._beat_now.set()  # a video may have been cancelled
-            except DatabaseUnavailable as error:
+                    ended = set(hints.ended_leases) & self._in_flight.keys()
+                    if ended:
+                        self._abandon_all(loop, ended - self._queue.held(ended), "notification")
+            except Exception as error:  # without this thread work is found late: whatever happened, try again
                 self._failing.note_failure(Event.LISTEN_FAILED, error, retry_s=POLL_S)
                 self._stopping.wait(POLL_S)
 

@@ -7,6 +7,7 @@ RECOVERY = "cluster/store/queue/lease_recovery.py"
 LEDGER = "cluster/store/queue/stage_runs.py"
 LEASES_SQL = "sql/migrations/022_add_durable_queue.sql"
 
+_SCHEDULER = "tests/integration/test_scheduler_leases.py::"
 _QUEUE_TESTS = "tests/integration/test_video_queue.py::"
 _RACES = "tests/integration/test_lease_races.py::"
 _ORDERS = "tests/integration/test_lock_order.py::"
@@ -181,9 +182,33 @@ _TAKING_BACK = [
     Guard(
         "the reaper takes what has expired",
         RECOVERY,
-        '= "expires_at < clock_timestamp()", ',
-        '= "true", ',
+        '"expires_at < clock_timestamp() AND NOT (',
+        '"NOT (',
         (f"{_QUEUE_TESTS}test_only_expired_leases_are_reaped",),
+    ),
+    Guard(
+        "a scheduler reaps nothing that it holds",
+        RECOVERY,
+        " AND NOT (scheduler = %(scheduler)s AND lease_token = ANY (%(held)s))",
+        "",
+        (
+            f"{_QUEUE_TESTS}test_expired_lease_that_the_scheduler_holds_is_its_own",
+            f"{_SCHEDULER}test_what_a_scheduler_holds_it_does_not_take_back",
+        ),
+    ),
+    Guard(
+        "a failed heartbeat is soon repeated",
+        "actors/scheduler/scheduler.py",
+        "min(BEAT_AGAIN_S, self._config.lease_s / 4)",
+        "self._config.lease_s / 4",
+        (f"{_SCHEDULER}test_a_failed_heartbeat_is_soon_repeated",),
+    ),
+    Guard(
+        "a cancelled video's scheduler is notified",
+        "cluster/store/queue/submissions.py",
+        "            notify_ended_leases(connection, tokens)\n",
+        "",
+        (f"{_SCHEDULER}test_a_cancelled_video_is_abandoned_at_once",),
     ),
     Guard(
         "the reaper waits for nobody",

@@ -20,7 +20,7 @@ from cluster.store.index.model_registry import changing_alone
 from cluster.store.metrics import figures
 from cluster.store.postgres.connections import EmbeddedPostgres, Pool, advisory_lock, open_pool
 from cluster.store.postgres.migrations import apply_migrations
-from cluster.store.queue.notify import can_listen, notifications, notify
+from cluster.store.queue.notify import Hints, can_listen, notifications, notify
 from cluster.store.queue.video_queue import VideoQueue
 from cluster.store.search.hits import record_search
 from cluster.store.search.postgres_check import PostgresCheck
@@ -136,10 +136,10 @@ def test_listening_goes_past_the_pooler(pooled_url: str, pooled: Pool, database_
     both = str(DatabaseUrl(DatabaseUrl.read(pooled_url).url, True, database_url))
     assert can_listen(both)
     heard = notifications(both, 0.2)
-    assert [next(heard), next(heard)] == [True, False]
+    assert [next(heard), next(heard)] == [Hints(videos_wait=True), Hints()]
     with pooled.connection() as connection:
         notify(connection)
-    assert any(next(heard) for _ in range(50))
+    assert any(next(heard).videos_wait for _ in range(50))
 
 
 def test_index_rebuild_works_through_the_pooler(pooled: Pool, pooled_url: str) -> None:

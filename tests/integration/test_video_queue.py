@@ -20,9 +20,9 @@ from cluster.contracts.results import StageFailure, Transcript
 from cluster.contracts.stages import Blame, RetryRule, Setbacks, Stage
 from cluster.contracts.videos import ClaimedVideo, Submission
 from cluster.store.postgres.connections import EmbeddedPostgres, Pool, connect, open_pool
-from cluster.store.queue.notify import notifications
+from cluster.store.queue.notify import LEASES_CHANNEL, Hints, notifications
 from cluster.store.queue.stage_runs import OpenRun, StageLedger
-from cluster.store.queue.submissions import submit
+from cluster.store.queue.submissions import cancel, submit
 from cluster.store.queue.video_queue import Finish, VideoQueue
 from cluster.store.videos.progress import read_results
 from cluster.store.videos.scenes import SceneStore
@@ -514,17 +514,64 @@ def test_heartbeat_reaping_and_ledger_do_not_wait_on_each_other(pool: Pool, queu
 def test_a_submission_is_heard_at_once(pool: Pool, database_url: str) -> None:
     heard = notifications(database_url, wait_s=0.05)
     try:
-        assert [next(heard), next(heard)] == [True, False]
+        assert [next(heard), next(heard)] == [Hints(videos_wait=True), Hints()]
         enqueue(pool)
-        assert any(next(heard) for _ in range(100))
-        assert next(heard) is False
+        assert any(next(heard).videos_wait for _ in range(100))
+        assert next(heard) == Hints()
     finally:
         heard.close()  # type: ignore[attr-defined]
 
 
+def test_cancelled_videos_leases_are_named_to_listeners(pool: Pool, database_url: str) -> None:
+    ids = enqueue(pool, count=700)
+    tokens = {video.lease_token for video in VideoQueue(pool, "first", 60.0).claim(700)}
+    (waiting,) = enqueue(pool)
+    heard = notifications(database_url, wait_s=0.05)
+    try:
+        assert [next(heard), next(heard)] == [Hints(videos_wait=True), Hints()]
+        cancel(pool, [*ids, waiting])
+        hints = [next(heard) for _ in range(20)]
+        assert {token for hint in hints for token in hint.ended_leases} == tokens
+        assert not any(hint.videos_wait for hint in hints)
+    finally:
+        heard.close()  # type: ignore[attr-defined]
+
+
+def test_any_sessions_notification_names_numbers_at_most(pool: Pool, database_url: str) -> None:
+    heard = notifications(database_url, wait_s=0.05)
+    try:
+        next(heard)
+        with pool.connection() as connection:
+            for payload in ("", "7, x; -12", "9" * 7000, "\u0661\u0662"):
+                connection.execute("SELECT pg_notify(%s, %s)", [LEASES_CHANNEL, payload])
+        found = {token for _ in range(20) for token in next(heard).ended_leases}
+        assert found == {7, 12, 10**18 - 1, int("9" * (7000 % 18))}
+    finally:
+        heard.close()  # type: ignore[attr-defined]
+
+
+def test_held_leases_are_read_and_not_prolonged(pool: Pool) -> None:
+    queue = VideoQueue(pool, "first", 60.0)
+    video = claim_one(pool, queue)
+    before = only(pool, "SELECT expires_at, xmin::text AS version FROM video_leases")
+    assert queue.held([video.lease_token, video.lease_token + 1]) == {video.lease_token}
+    assert VideoQueue(pool, "second", 60.0).held([video.lease_token]) == set()
+    assert only(pool, "SELECT expires_at, xmin::text AS version FROM video_leases") == before
+
+
+def test_expired_lease_that_the_scheduler_holds_is_its_own(pool: Pool) -> None:
+    queue = VideoQueue(pool, "first", 60.0)
+    held, unknown = claim_one(pool, queue), claim_one(pool, queue)
+    expire(pool, held, unknown)
+    assert recovery(pool, "first").reap(held=[held.lease_token]) == [unknown.id]
+    assert queue.heartbeat([held.lease_token]) == {held.lease_token}
+    expire(pool, held)
+    assert recovery(pool, "second").reap(held=[held.lease_token]) == [held.id]
+
+
 def test_a_listener_says_when_its_session_is_lost(pool: Pool, database_url: str) -> None:
     heard = notifications(database_url, wait_s=0.05)
-    assert [next(heard), next(heard)] == [True, False]
+    assert [next(heard), next(heard)] == [Hints(videos_wait=True), Hints()]
     _end_sessions(pool, "heimdex-listener")
     with pytest.raises(DatabaseUnavailable):
         next(heard)

@@ -12,7 +12,7 @@ import pytest
 from actors.scheduler.scheduler import BETWEEN_CLAIMS_S
 from cluster.contracts.videos import HIGHEST_PRIORITY, ClaimedVideo, Submission
 from cluster.store.postgres.connections import Pool
-from cluster.store.queue.notify import notifications
+from cluster.store.queue.notify import Hints, notifications
 from cluster.store.queue.submissions import submit
 from cluster.store.queue.video_queue import VideoQueue
 from tests.support.played_scheduler import PATIENCE_S, RUNS_S, SOURCE_ANSWERS, PlayedScheduler, scheduling, until_ready
@@ -84,7 +84,7 @@ def test_video_submitted_before_listen_is_claimed_at_once(
         claimed.set()
         return videos
 
-    def late(url: str, wait_s: float) -> Iterator[bool]:
+    def late(url: str, wait_s: float) -> Iterator[Hints]:
         assert claimed.wait(PATIENCE_S / 2)
         ids.extend(send(pool, 1))
         yield from notifications(url, wait_s)

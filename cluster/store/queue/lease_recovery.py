@@ -5,7 +5,7 @@ the stage.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from psycopg import ClientCursor
@@ -102,7 +102,10 @@ FROM (SELECT d.lease_token, d.delay_s
 WHERE l.lease_token = r.lease_token
 """
 # A lease that has just expired may have a scheduler that still writes under it: pass it over.
-_EXPIRED, _PASSING_OVER = "expires_at < clock_timestamp()", "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
+# What this scheduler holds is its heartbeat's: after an outage of the database, or a sleep of the machine, all of it
+# has expired.
+_EXPIRED = "expires_at < clock_timestamp() AND NOT (scheduler = %(scheduler)s AND lease_token = ANY (%(held)s))"
+_PASSING_OVER = "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 # One's own are waited for: a heartbeat or a ledger write that is under way must not leave a video behind.
 _OWN, _WAITING = "scheduler = %(scheduler)s", "FOR UPDATE"
 
@@ -121,9 +124,13 @@ class LeaseRecovery:
         """What keeps videos from being taken back, in a sentence; None: nothing."""
         return self._refused.trouble
 
-    def reap(self, limit: int = 100) -> list[UUID]:
-        """Take back up to ``limit`` videos whose lease expired, of any scheduler."""
-        return self._take_back(_EXPIRED, _PASSING_OVER, SCHEDULER_DIED, counted=1, limit=limit)
+    def reap(self, limit: int = 100, held: Collection[int] = ()) -> list[UUID]:
+        """Take back up to ``limit`` videos whose lease expired, of any scheduler, but those that this one holds.
+
+        ``held``: the tokens of what it has in flight. A lease that it has without knowing, since the answer to a claim
+        was lost, is taken back.
+        """
+        return self._take_back(_EXPIRED, _PASSING_OVER, SCHEDULER_DIED, counted=1, limit=limit, held=held)
 
     def reap_own(self) -> list[UUID]:
         """Take back all videos of this scheduler: it died and was started again."""
@@ -134,12 +141,20 @@ class LeaseRecovery:
         return self._take_back(_OWN, _WAITING, CLUSTER_STOPPED, counted=0)
 
     def _take_back(
-        self, chosen: str, locking: str, reason: str, *, counted: int, limit: int | None = None
+        self,
+        chosen: str,
+        locking: str,
+        reason: str,
+        *,
+        counted: int,
+        limit: int | None = None,
+        held: Collection[int] = (),
     ) -> list[UUID]:
         """Take back the chosen leases, one by one where the database refuses a row of them: it holds up no others."""
         parameters: dict[str, object] = {
             "scheduler": self._scheduler,
             "limit": limit,
+            "held": list(held),
             "reason": reason,
             "counted": counted,
             "max_interruptions": self._max_interruptions,

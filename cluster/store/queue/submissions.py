@@ -27,7 +27,7 @@ from cluster.store.postgres.bounded_texts import ERROR_MESSAGE, FILENAME, PLACE,
 from cluster.store.postgres.connections import Pool, connect
 from cluster.store.postgres.plausible_times import plausible
 from cluster.store.postgres.refusals import refused_in_one_sentence
-from cluster.store.queue.notify import notify
+from cluster.store.queue.notify import notify, notify_ended_leases
 from cluster.store.queue.owner_requests import check_new, lock_owner
 from cluster.store.queue.stage_runs import LOST_RUN
 
@@ -253,6 +253,7 @@ def _cancel(pool: Pool, ids: Sequence[UUID], owner_id: UUID | None, trail: Trail
         with pool.connection() as connection:
             tokens = [row["lease_token"] for row in connection.execute(_LOCK_CLAIMED, chosen)]
             cancelled += _cancel_by(connection, _CANCEL_CLAIMED, {**chosen, "tokens": tokens}, trail)
+            notify_ended_leases(connection, tokens)
         trail.log()
     return cancelled
 
@@ -262,7 +263,6 @@ def _cancel_by(
 ) -> list[UUID]:
     cancelled = [row["id"] for row in connection.execute(statement, chosen)]
     trail.note(connection, Action.CANCEL, ObjectKind.VIDEO, cancelled)
-    notify(connection)
     return cancelled
 
 

@@ -7,7 +7,7 @@ owners do ``submissions``', stage runs the ledger's, scenes ``scenes``'.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -468,6 +468,15 @@ class VideoQueue:
         with self._pool.autocommitted() as connection:
             cursor = connection.execute(
                 _HEARTBEAT, {"tokens": list(tokens), "scheduler": self._scheduler, "lease_s": self._lease_s}
+            )
+            return {row["lease_token"] for row in cursor}
+
+    def held(self, tokens: Collection[int]) -> set[int]:
+        """Those of ``tokens`` whose leases this scheduler still holds; prolongs none."""
+        with self._pool.autocommitted() as connection:
+            cursor = connection.execute(
+                "SELECT lease_token FROM video_leases WHERE scheduler = %s AND lease_token = ANY (%s)",
+                [self._scheduler, list(tokens)],
             )
             return {row["lease_token"] for row in cursor}
 
