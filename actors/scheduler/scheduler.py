@@ -67,6 +67,8 @@ BETWEEN_CLAIMS_S = 0.1
 """Room for short videos comes one by one, many times a second: what a claim costs is shared by several."""
 BEAT_AGAIN_S = 1.0
 """Interval between heartbeats while they fail: leases go on expiring."""
+BEAT_LIMIT_S = 10.0
+"""Time that a heartbeat's statement may take: where its session does not answer, another one must, in time."""
 CLEANUP_S = 5.0
 """Longest wait of a stop for cancelled attempts to remove their downloads."""
 SLOW_FETCH_S = 0.5
@@ -113,7 +115,13 @@ class VideoScheduler:
         self._name = name
         self._database: Pool = open_pool(config.database_url, min_size=2, max_size=8, name="heimdex-scheduler")
         # A session of their own: heartbeats never wait for what the attempts write.
-        self._heart: Pool = open_pool(config.database_url, min_size=1, max_size=1, name="heimdex-heartbeat")
+        self._heart: Pool = open_pool(
+            config.database_url,
+            min_size=1,
+            max_size=1,
+            name="heimdex-heartbeat",
+            statement_timeout_s=min(BEAT_LIMIT_S, config.lease_s / 2),
+        )
         self._queue = VideoQueue(self._database, name, config.lease_s, config.owner_cap)
         self._recovery = LeaseRecovery(self._database, name, config.retry_rule)
         self._registry = WorkerRegistry(self._database, name)

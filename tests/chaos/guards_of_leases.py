@@ -211,6 +211,23 @@ _TAKING_BACK = [
         (f"{_SCHEDULER}test_a_cancelled_video_is_abandoned_at_once",),
     ),
     Guard(
+        "a session that does not answer is given up",
+        "cluster/store/postgres/connections.py",
+        "if timeout is not None or self.answer_timeout_s is None:",
+        "if True:",
+        (
+            "tests/integration/test_silent_server.py::test_session_whose_backend_is_stopped_is_given_up",
+            f"{_SCHEDULER}test_a_heart_whose_session_is_stopped_takes_another",
+        ),
+    ),
+    Guard(
+        "a host that acknowledges nothing is given up",
+        "cluster/store/postgres/connections.py",
+        ', "tcp_user_timeout": UNACKNOWLEDGED_S * 1000',
+        "",
+        ("tests/integration/test_database_tls.py::test_a_server_that_acknowledges_nothing_is_given_up_in_time",),
+    ),
+    Guard(
         "the reaper waits for nobody",
         RECOVERY,
         "LIMIT %(limit)s FOR UPDATE SKIP LOCKED",

@@ -4,6 +4,8 @@ The embedded Postgres has no TLS: PgBouncer, a session for each client, speaks i
 """
 
 import ipaddress
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -112,6 +114,12 @@ def test_the_right_server_is_verified(verified_url: str) -> None:
     assert (found.ok, found.part) == (True, "database TLS")
 
 
+def test_a_server_that_acknowledges_nothing_is_given_up_in_time(verified_url: str) -> None:
+    with connect(verified_url) as connection, socket.socket(fileno=os.dup(connection.fileno())) as tcp:
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
 def test_every_kind_of_connection_is_encrypted(verified_url: str) -> None:
     assert pending_migrations(verified_url) == []
     refuse_hidden_rows(verified_url)
@@ -121,7 +129,7 @@ def test_every_kind_of_connection_is_encrypted(verified_url: str) -> None:
         assert connection.pgconn.ssl_in_use
     with open_pool(verified_url, max_size=1, name="tests") as pool, pool.connection() as connection:
         assert connection.pgconn.ssl_in_use
-    assert next(notifications(verified_url, 0.01))  # the server takes no connection without TLS
+    assert next(notifications(verified_url, 0.01)).videos_wait  # the server takes no connection without TLS
 
 
 @pytest.mark.parametrize("name", ["another authority", "an authority of the test"])

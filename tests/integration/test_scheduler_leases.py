@@ -17,7 +17,8 @@ from cluster.store.postgres.connections import Pool
 from cluster.store.queue.submissions import cancel, submit
 from cluster.store.queue.video_queue import VideoQueue
 from tests.support.played_scheduler import PATIENCE_S, RUNS_S, scheduling, until_ready
-from tests.support.queued_videos import OWNER, only
+from tests.support.queued_videos import OWNER, only, recovery, row
+from tests.support.stopped_process import stopped
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def video(database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setitem(RUNS_S, "transcribe", 3.0)
     with scheduling(database_url):
         (video_id,) = submit(pool, OWNER, [Submission(uri="/videos/long.mp4")])
-        until(lambda: leases(pool) == 1)
+        until(lambda: stages(pool) == (1, 3))
         yield video_id
 
 
@@ -35,6 +36,16 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end_s
         threading.Event().wait(0.02)
+
+
+def stages(pool: Pool) -> tuple[int, int]:
+    """How many stages run, and how many have succeeded."""
+    counted = only(
+        pool,
+        "SELECT count(*) FILTER (WHERE outcome = 'running') AS running, "
+        "count(*) FILTER (WHERE outcome = 'completed') AS done FROM video_stage_runs",
+    )
+    return counted["running"], counted["done"]
 
 
 def leases(pool: Pool) -> int:
@@ -50,9 +61,7 @@ def test_submissions_prolong_no_lease(pool: Pool, video: UUID) -> None:
     assert only(pool, statement, video) == before
 
 
-def test_a_cancelled_video_is_abandoned_at_once(
-    pool: Pool, video: UUID, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_cancelled_video_is_abandoned_at_once(pool: Pool, video: UUID, caplog: pytest.LogCaptureFixture) -> None:
     assert cancel(pool, [video]) == [video]
     until(lambda: any("lease lost" in record.getMessage() for record in caplog.records))
     assert "found_by=notification" in caplog.text
@@ -63,6 +72,22 @@ def test_what_a_scheduler_holds_it_does_not_take_back(pool: Pool, video: UUID) -
         connection.execute("UPDATE video_leases SET expires_at = now() - interval '1 hour'")
     until_ready(pool, [video])
     assert only(pool, "SELECT attempt, interruptions FROM video_processing") == {"attempt": 1, "interruptions": 0}
+
+
+def test_a_heart_whose_session_is_stopped_takes_another(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.scheduler.scheduler.BEAT_LIMIT_S", 0.5)
+    monkeypatch.setattr("cluster.store.postgres.connections.ANSWER_SLACK_S", 0.5)
+    monkeypatch.setitem(RUNS_S, "transcribe", 12.0)
+    statement = "SELECT pid FROM pg_stat_activity WHERE application_name = 'heimdex-heartbeat'"
+    with scheduling(database_url, lease_s=8.0):
+        (video_id,) = submit(pool, OWNER, [Submission(uri="/videos/long.mp4")])
+        until(lambda: leases(pool) == 1)
+        with stopped(only(pool, statement)["pid"]):
+            other = recovery(pool, "second")
+            until(lambda: bool(other.reap()) or row(pool, video_id)["status"] == "READY")
+    assert row(pool, video_id)["status"] == "READY"
 
 
 def test_a_failed_heartbeat_is_soon_repeated(database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

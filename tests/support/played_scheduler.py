@@ -74,9 +74,11 @@ class PlayedScheduler(IdleScheduler):
 
 
 @contextmanager
-def scheduling(url: str, owner_cap: int | None = None, work_in_flight_s: float = WORK_S) -> Iterator[None]:
+def scheduling(
+    url: str, owner_cap: int | None = None, work_in_flight_s: float = WORK_S, lease_s: float = 60.0
+) -> Iterator[None]:
     """A scheduler in a thread of its own."""
-    config = SchedulerConfig(url, TWO_CORES, 60.0, RetryRule(), owner_cap, work_in_flight_s)  # type: ignore[arg-type]
+    config = SchedulerConfig(url, TWO_CORES, lease_s, RetryRule(), owner_cap, work_in_flight_s)  # type: ignore[arg-type]
     ready, stops = threading.Event(), list[Any]()
 
     async def serve() -> None:

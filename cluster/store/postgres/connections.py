@@ -1,12 +1,14 @@
 """Access to Postgres: sessions, the pool, and what an error of the connection means.
 
-Every session is in UTC, has a statement timeout, compiles nothing and knows pgvector. Behind a transaction pooler no
-session is kept: there the same holds for each transaction, nothing is prepared, and locks last as long as a
-transaction. Single statements (``autocommitted``) have the server's own settings there. The server that runs when no
-other is configured is ``cluster.store.postgres.embedded``'s; what is in the database is the other modules'.
+Every session is in UTC, has a statement timeout, which the client keeps too, compiles nothing and knows pgvector.
+Behind a transaction pooler no session is kept: there the same holds for each transaction, nothing is prepared, and
+locks last as long as a transaction. Single statements (``autocommitted``) have the server's own settings there. The
+server that runs when no other is configured is ``cluster.store.postgres.embedded``'s; what is in the database is the
+other modules'.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -16,6 +18,7 @@ from typing import Any
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import Connection, OperationalError
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import IdleInTransactionSessionTimeout, QueryCanceled
 from psycopg.rows import DictRow, dict_row
@@ -43,6 +46,10 @@ __all__ = [
 
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60.0
+ANSWER_SLACK_S = 5.0
+"""How much longer than its own limit a statement's answer is waited for: a server that is stopped keeps no limit."""
+UNACKNOWLEDGED_S = 30
+"""Time after which the kernel gives a connection up whose peer acknowledges nothing."""
 
 _SCHEMAS = """
 SELECT set_config('search_path', concat_ws(', ', 'public', nullif(current_setting('search_path'), ''), (
@@ -78,7 +85,7 @@ def connect(
     if needs_session and way.direct is not None:
         way = DatabaseUrl(way.direct)
     try:
-        connection = Connection[DictRow].connect(_conninfo(way.url, name), **_options(way))
+        connection = Session.connect(_conninfo(way.url, name), **_options(way))
         try:
             _prepare_session(connection, statement_timeout_s, pooled=way.pooled)
             if way.pooled and not autocommit:
@@ -126,7 +133,7 @@ def open_pool(
     way = DatabaseUrl.read(url)
     pool = Pool(
         _conninfo(way.url, name),
-        connection_class=Connection[DictRow],
+        connection_class=Session,
         kwargs=_options(way),
         min_size=min_size,
         max_size=max_size,
@@ -141,6 +148,28 @@ def open_pool(
         pool.begin = partial(_begin_pooled, statement_timeout_s=statement_timeout_s)
     pool.open()
     return pool
+
+
+class Session(Connection[DictRow]):
+    """A connection that waits for no answer for longer than ``answer_timeout_s``; None: however long it takes."""
+
+    answer_timeout_s: float | None = STATEMENT_TIMEOUT_S + ANSWER_SLACK_S
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for what ``gen`` waits for. Closed, since what state it is in is unknown, when no answer comes in time.
+
+        Raises OperationalError then.
+        """
+        if timeout is not None or self.answer_timeout_s is None:
+            return super().wait(gen, interval, timeout)
+        limit_s, end_s = self.answer_timeout_s, time.monotonic() + self.answer_timeout_s
+        try:
+            return super().wait(gen, interval, limit_s)
+        except OperationalError as error:
+            if self.closed or time.monotonic() < end_s:
+                raise
+            self.pgconn.finish()
+            raise OperationalError(f"no answer within {limit_s:g} s") from error
 
 
 class Pool(ConnectionPool[Connection[DictRow]]):
@@ -228,7 +257,8 @@ def _conninfo(url: str, name: str) -> str:
     parts = _parse(url)
     # Without these a machine that vanished (no FIN, no RST) would hold its session for two hours.
     keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-    defaults: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, **keepalive}
+    limits = {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": UNACKNOWLEDGED_S * 1000}
+    defaults: dict[str, Any] = {**limits, **keepalive}
     return make_conninfo(**{**defaults, **parts, "application_name": name})
 
 
@@ -248,7 +278,7 @@ def _parse(url: str) -> dict[str, Any]:
 
 
 def _prepare_session(
-    connection: Connection[Any], statement_timeout_s: float = STATEMENT_TIMEOUT_S, *, pooled: bool = False
+    connection: "Session", statement_timeout_s: float = STATEMENT_TIMEOUT_S, *, pooled: bool = False
 ) -> None:
     """UTC, the timeouts, no compiling, the schemas and pgvector; of a pooled session only the last, which the client
     keeps.
@@ -257,6 +287,7 @@ def _prepare_session(
     server that has a compiler would take a tenth of a second over each claim, since many videos wait.
     By SET, since connection poolers in front of Postgres refuse the ``options`` parameter.
     """
+    connection.answer_timeout_s = statement_timeout_s + ANSWER_SLACK_S if statement_timeout_s else None
     if not pooled:
         connection.execute(_settings("SET", statement_timeout_s))
         connection.execute(_SCHEMAS)
