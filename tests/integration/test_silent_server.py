@@ -1,4 +1,4 @@
-"""A server that says nothing any more is given up by the client, which no limit of the server's own can do."""
+"""A server that does not answer is given up by the client, whatever the server's own limits are."""
 
 import time
 from typing import LiteralString
