@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         pattern=r"^postgres(ql)?://",
-        description="A PostgreSQL 15+ with pgvector; unset: an embedded one in the data directory.",
+        description="A PostgreSQL 15+ with pgvector, whose tables `heimdex migrate` makes; unset: an embedded one in "
+        "the data directory.",
     )
     database_url_file: AbsolutePath | None = _file_of("database_url")
     database_pooler: Literal["transaction"] | None = Field(

@@ -33,7 +33,7 @@ from cluster.settings import Settings, database_environment
 from cluster.store.opensearch.client import check_engine, open_client
 from cluster.store.postgres.admin_functions import restore_functions
 from cluster.store.postgres.connections import EmbeddedPostgres, Pool, open_pool, running_urls
-from cluster.store.postgres.migrations import apply_migrations
+from cluster.store.postgres.migrations import apply_migrations, pending_migrations, refuse_unmigrated
 from cluster.store.postgres.roles import restore_rights
 from cluster.store.postgres.row_security import refuse_hidden_rows
 from cluster.store.queue.worker_registry import SCHEDULER_KIND, SEEN_WITHIN_S, seen_workers
@@ -96,9 +96,16 @@ def started_database(settings: Settings) -> Iterator[DatabaseUrls]:
 
 @contextmanager
 def open_database(settings: Settings, role: DatabaseRole = DatabaseRole.WORKER) -> Iterator[str]:
-    """The URL of a migrated database for a role; started and stopped as by :func:`started_database`."""
+    """The URL of a migrated database for a role; started and stopped as by :func:`started_database`.
+
+    One that others may be using is not migrated. Raises ConfigurationError when it lacks migrations.
+    """
+    in_use = database_urls(settings) is not None
     with started_database(settings) as urls:
-        apply_migrations(urls.migrate)
+        if in_use:
+            refuse_unmigrated(urls.of(role))
+        else:
+            apply_migrations(urls.migrate)
         refuse_hidden_rows(urls.of(role))
         _log_to_files(settings)
         yield urls.of(role)
@@ -113,8 +120,9 @@ def open_database_as_owner(settings: Settings) -> AbstractContextManager[str]:
 
 
 def is_scheduling(urls: DatabaseUrls) -> bool:
-    """Whether a scheduler works on this database, wherever it runs."""
-    apply_migrations(urls.migrate)
+    """Whether a scheduler of this version works on this database, wherever it runs."""
+    if pending_migrations(urls.worker):
+        return False
     with open_pool(urls.worker, max_size=1, name="heimdex-probe") as pool:
         return any(worker.kind == SCHEDULER_KIND for worker in seen_workers(pool, SEEN_WITHIN_S))
 
@@ -144,7 +152,8 @@ def up(settings: Settings, say: Say) -> ClusterState:
     """Bring the cluster up; what was begun is taken down again when a part does not start.
 
     Raises:
-        ConfigurationError: a setting, a port or a model is wrong or taken; the message says how to fix it.
+        ConfigurationError: a setting, a port or a model is wrong or taken, or a database that is not this cluster's own
+            lacks migrations; the message says how to fix it.
         SearchUnavailable: the search engine that is set does not answer.
     """
     _check_folders(settings)
@@ -161,7 +170,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
             undo.callback(embedded(settings).stop)
             embedded(settings).start()
             urls = embedded(settings).urls
-        _prepare_database(urls, say)
+        _prepare_database(urls, say, ours=settings.database_urls is None)
         _log_to_files(settings)
         with open_pool(urls.worker, max_size=1, name="heimdex-up") as pool:
             if settings.ray_address is None:  # else other machines have them
@@ -188,9 +197,10 @@ def up(settings: Settings, say: Say) -> ClusterState:
     return state
 
 
-def _prepare_database(urls: DatabaseUrls, say: Say) -> None:
-    applied = apply_migrations(urls.migrate)
-    if applied:
+def _prepare_database(urls: DatabaseUrls, say: Say, *, ours: bool) -> None:
+    if not ours:
+        refuse_unmigrated(urls.worker)
+    elif applied := apply_migrations(urls.migrate):
         say(f"applied {counted(len(applied), 'migration')}")
     for function in restore_functions(urls.migrate):
         say(f"restored {function}, which was not the migrations' own")

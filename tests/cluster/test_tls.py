@@ -99,6 +99,7 @@ def test_tls_between_two_nodes_carries_a_video(address: str, tls_environment: di
         "HEIMDEX_SCENES_URL": str(home / "scenes"),
     }
     heimdex = CommandLine({**tls_environment, **settings}, home)
+    assert heimdex.run("migrate").returncode == 0
     started = heimdex.run("up")
     try:
         assert started.returncode == 0, started.stderr

@@ -111,7 +111,7 @@ def test_cancelled_video_is_logged_as_a_lost_lease(database_url: str, pool: Pool
         (lost,) = lines(Event.LEASE_LOST)
         SOURCE_ANSWERS.set()
     assert fields(lost) == {
-        "video_id": str(video_id), "attempt": 1, "lease": fields(claimed)["lease"], "found_by": "heartbeat",
+        "video_id": str(video_id), "attempt": 1, "lease": fields(claimed)["lease"], "found_by": "notification",
     }  # fmt: skip
 
 

@@ -107,6 +107,7 @@ def test_repeated_submission_is_not_taken_for_dropped(strict: Pool) -> None:
 def test_rows_that_row_security_hides_are_refused(existing_url: str) -> None:
     with connect(existing_url) as connection:
         connection.execute(FORCED)
+    apply_migrations(existing_url)
     sentence = "hides rows of video_scenes, videos from the role existing_owner"
     with pytest.raises(ConfigurationError, match=sentence):
         look(existing_url)

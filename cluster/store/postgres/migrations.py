@@ -81,13 +81,13 @@ def all_migrations() -> list[Migration]:
 
 
 def pending_migrations(url: str) -> list[Migration]:
-    """What :func:`apply_migrations` would apply; changes nothing. Raises as it does."""
+    """What :func:`apply_migrations` would apply; changes nothing. Any role may ask. Raises as it does."""
     with connect(url, name="heimdex migrate") as connection:
         return _pending(connection)
 
 
 def refuse_unmigrated(url: str) -> None:
-    """For what only reads. Raises ConfigurationError when migrations are pending, and as :func:`apply_migrations`."""
+    """For what does not migrate. Raises ConfigurationError when migrations are pending, and as it does."""
     pending = pending_migrations(url)
     if pending:
         raise ConfigurationError(
@@ -99,7 +99,8 @@ def apply_migrations(url: str) -> list[Migration]:
     """Applies what is pending, each file in its own transaction, and returns it.
 
     Waits for another process that migrates the same database. Raises ConfigurationError when an applied file
-    has changed since, when the server is too old, when a file fails, or when the role may not make tables.
+    has changed since, when the server is too old or the database too new, when a file fails, or when the role may not
+    make tables.
     """
     with connect(url, name="heimdex migrate", autocommit=True, statement_timeout_s=0, needs_session=True) as connection:
         _refuse_old_server(connection)
@@ -191,6 +192,12 @@ def _pending(connection: Connection[DictRow]) -> list[Migration]:
     rows = connection.execute("SELECT number, sha256 FROM public.heimdex_migrations").fetchall()
     applied = {row["number"]: row["sha256"] for row in rows}
     migrations = all_migrations()
+    newest, known = max(applied, default=0), migrations[-1].number
+    if newest > known:
+        raise ConfigurationError(
+            f"the database was migrated to {newest:03d} by a newer version, this one knows {known:03d} at most: "
+            "install the newer version here"
+        )
     for migration in migrations:
         accepted = (migration.sha256, _FORMER_EDITIONS.get(migration.number))
         if applied.get(migration.number, migration.sha256) not in accepted:
