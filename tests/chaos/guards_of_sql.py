@@ -11,6 +11,7 @@ DATABASE = "cluster/store/postgres/connections.py"
 MIGRATIONS = "cluster/store/postgres/migrations.py"
 
 _RIGHTS = "tests/integration/test_privileges.py::"
+_UNMIGRATED = "tests/integration/test_unmigrated.py::"
 _MIGRATED = "tests/integration/test_migrations.py::"
 BOUNDED = "cluster/store/postgres/bounded_texts.py"
 _LONG = "tests/integration/test_long_texts.py::"
@@ -300,6 +301,30 @@ _SESSION = [
         "                with connection.transaction():\n",
         "                if True:\n",
         ("tests/integration/test_whole_migrations.py::test_a_file_that_cannot_be_recorded_leaves_nothing_behind",),
+    ),
+    Guard(
+        "a database of a newer version is refused",
+        MIGRATIONS,
+        "    if newest > known:\n",
+        "    if False:\n",
+        (f"{_UNMIGRATED}test_database_of_a_newer_version_is_refused",),
+    ),
+    Guard(
+        "a command migrates no database that others may be using",
+        "cluster/runtime/launch.py",
+        "        if in_use:\n",
+        "        if False:\n",
+        (
+            f"{_UNMIGRATED}test_command_on_what_lacks_migrations_says_what_to_run[list]",
+            f"{_UNMIGRATED}test_embedded_server_that_runs_is_only_checked",
+        ),
+    ),
+    Guard(
+        "`heimdex up` migrates no database of others",
+        "cluster/runtime/launch.py",
+        "    if not ours:\n",
+        "    if False:\n",
+        (f"{_UNMIGRATED}test_command_on_what_lacks_migrations_says_what_to_run[up]",),
     ),
 ]
 
