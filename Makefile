@@ -3,6 +3,8 @@
 
 PYTHON ?= python3.13 python3.12 python3.11 python3
 VENV := .venv
+# Else each of a cluster's many processes would compile our own sources again.
+export PYTHONDONTWRITEBYTECODE :=
 SIDE_BY_SIDE := -n 3 --dist loadscope
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

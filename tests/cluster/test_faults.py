@@ -19,6 +19,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_fault_is_blamed_on_its_stage_and_spares_neighbours() -> None:
     with small_ray():

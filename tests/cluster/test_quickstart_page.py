@@ -32,6 +32,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_quickstart_commands_find_a_scene_and_leave_nothing(folder: Path) -> None:
     port = _free_port()

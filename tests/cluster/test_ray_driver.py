@@ -56,6 +56,7 @@ def _work_on(say: Say) -> None:
     time.sleep(LONG_S)
 
 
+@pytest.mark.long
 def test_driver_messages_arrive_and_a_dead_ray_ends_only_it(node: RayNode, cluster_folder: Path) -> None:
     place, log = RayPlace(node.address, ours=True), cluster_folder / "driver" / "driver.log"
     said: list[str] = []

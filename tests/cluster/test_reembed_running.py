@@ -28,6 +28,7 @@ def vectors(pool: Pool) -> dict[str, int]:
     return {row["model"]: len(stored_vectors(pool, Retriever.PICTURE, row["model"])) for row in rows}
 
 
+@pytest.mark.long
 def test_a_cluster_that_is_up_changes_over_and_back(
     heimdex: CommandLine,
     cluster_state: dict[str, Any],

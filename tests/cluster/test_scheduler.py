@@ -27,6 +27,8 @@ from cluster.store.queue.worker_registry import seen_workers
 from cluster.store.videos.progress import read_results
 from tests.support.small_ray import small_ray
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 120.0
 
 

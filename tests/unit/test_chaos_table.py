@@ -23,6 +23,7 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "chaos.md").values()) == ROWS
 
 
+@pytest.mark.long
 def test_chaos_part_runs_alone_and_other_rows_stay(tmp_path: Path) -> None:
     kept = tmp_path / "chaos.md"
     write_table(kept, ROWS)

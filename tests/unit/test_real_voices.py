@@ -93,6 +93,7 @@ def test_words_after_a_doubt_are_the_same(
     assert transcribed(transcriber, [voices[0].samples]) == [alone[0]]
 
 
+@pytest.mark.long
 @needs_voices
 def test_words_of_real_voices_are_as_right_as_file_by_file(transcriber: Transcriber) -> None:
     known = real_voices()
