@@ -36,6 +36,12 @@ PROXY_SLACK_S = 5.0
 """Delay after the application's own limit, reported in its own words, before Serve's proxy gives a request up."""
 
 
+def import_ahead() -> None:
+    """Import what :func:`start_actors` needs."""
+
+    import serve_app.app  # noqa: F401
+
+
 def start_actors(
     say: Say, settings: Settings, urls: DatabaseUrls, http_port: int, scheduler_name: str | None = None
 ) -> None:

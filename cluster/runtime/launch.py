@@ -6,13 +6,12 @@ Brings a cluster up, finds the one that is up, and takes down what was brought u
 Whatever connects to Ray does so in a process of its own, see ``cluster.runtime.ray_driver``.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from cluster.contracts.counts import counted
 from cluster.contracts.database_url import DatabaseRole, DatabaseUrls, without_password
 from cluster.contracts.errors import ConfigurationError, NodeLost
 from cluster.runtime import cluster_actors
-from cluster.runtime.ray_driver import RayPlace, Say, in_own_process
+from cluster.runtime.ray_driver import RayDriver, RayPlace, Say, in_own_process
 from cluster.runtime.ray_node import NodeOptions, RayNode, free_port, port_is_free, prepare_ray, start_node
 from cluster.runtime.settings_record import note_settings
 from cluster.runtime.stopping import stop_at_once
@@ -163,7 +162,8 @@ def up(settings: Settings, say: Say) -> ClusterState:
     http_port = _free_http_port(settings)
     _remove_remains(settings)
     settings.resolved_owner_id  # noqa: B018  made now, so that a data directory that cannot be written fails first
-    with contextlib.ExitStack() as undo:
+    started = RayDriver(_driver_log(settings), ours=settings.ray_address is None, ahead=cluster_actors.import_ahead)
+    with closing(started) as driver, ExitStack() as undo:
         urls = settings.database_urls
         if urls is None:
             say("starting Postgres")
@@ -190,8 +190,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
             node=node,
             scheduler=f"scheduler-{uuid.uuid4().hex}",
         )
-        start = cluster_actors.start_actors
-        in_own_process(ray_of(state), _driver_log(settings), say, start, settings, urls, http_port, state.scheduler)
+        driver.run(ray_of(state), say, cluster_actors.start_actors, settings, urls, http_port, state.scheduler)
         _record(settings, state)
         undo.pop_all()
     return state

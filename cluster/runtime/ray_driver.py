@@ -13,11 +13,11 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 from cluster.contracts.errors import HeimdexError, NodeLost
 from cluster.runtime.ray_folder import given_to_ray, new_ray_folder, remove_ray_folder
@@ -93,31 +93,63 @@ def in_own_process(
     *arguments: Arguments.args,
     **keywords: Arguments.kwargs,
 ) -> None:
-    """Run ``work(say, ...)`` in a new process that is connected to that Ray; what it prints goes into ``log_file``.
+    """Run ``work(say, ...)`` in a new process that is connected to that Ray, see :meth:`RayDriver.run`."""
+    with closing(RayDriver(log_file, ours=place.ours)) as driver:
+        driver.run(place, say, work, *arguments, **keywords)
 
-    An interruption is passed on, so that ``work`` can undo what it began, and waited for.
 
-    Raises:
-        HeimdexError: ``work`` raised it.
-        NodeLost: Ray died meanwhile.
+def _nothing() -> None:
+    pass
+
+
+class RayDriver:
+    """A new process for work in Ray; what it prints goes into ``log_file``.
+
+    It can be started before its Ray is: ``ahead`` imports meanwhile what the work needs. Close it.
     """
-    prepare_ray(loopback=place.ours)
-    spawn = multiprocessing.get_context("spawn")  # Ray's threads and Postgres's sessions do not survive a fork
-    receiver, sender = spawn.Pipe(duplex=False)
-    child = spawn.Process(target=_work, args=(sender, place, log_file, work, arguments, keywords))
-    child.start()
-    sender.close()
-    try:
-        _relay(receiver, say)
-    except EOFError:
-        raise NodeLost(f"Ray died meanwhile (log: {log_file})") from None
-    except (KeyboardInterrupt, SystemExit):
-        if child.pid is not None:
-            os.kill(child.pid, signal.SIGINT)
-        raise
-    finally:
-        child.join()
-        receiver.close()
+
+    def __init__(self, log_file: Path, *, ours: bool, ahead: Callable[[], None] = _nothing) -> None:
+        prepare_ray(loopback=ours)
+        spawn = multiprocessing.get_context("spawn")  # Ray's threads and Postgres's sessions do not survive a fork
+        self._log_file = log_file
+        self._connection, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_work, args=(theirs, log_file, ahead))
+        self._process.start()
+        theirs.close()
+
+    def run(
+        self,
+        place: RayPlace,
+        say: Say,
+        work: Callable[Concatenate[Say, Arguments], None],
+        *arguments: Arguments.args,
+        **keywords: Arguments.kwargs,
+    ) -> None:
+        """Run ``work(say, ...)`` there, connected to that Ray; the process ends with it.
+
+        An interruption is passed on, so that ``work`` can undo what it began, and waited for.
+
+        Raises:
+            HeimdexError: ``work`` raised it.
+            NodeLost: Ray died meanwhile.
+        """
+        try:
+            self._connection.send((place, work, arguments, keywords))
+            _relay(self._connection, say)
+        except (EOFError, ConnectionError):
+            raise NodeLost(f"Ray died meanwhile (log: {self._log_file})") from None
+        except (KeyboardInterrupt, SystemExit):
+            if self._process.pid is not None:
+                os.kill(self._process.pid, signal.SIGINT)
+            raise
+        finally:
+            self._process.join()
+
+    def close(self) -> None:
+        """End the process if no work was given to it: it has begun nothing."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
 
 
 def _relay(receiver: Connection, say: Say) -> None:
@@ -131,10 +163,8 @@ def _relay(receiver: Connection, say: Say) -> None:
         say(message)
 
 
-def _work(
-    sender: Connection, place: RayPlace, log_file: Path, work: Callable[..., None], arguments: Any, keywords: Any
-) -> None:
-    """What the new process does: says sentences, then None, or the error that ended it."""
+def _work(connection: Connection, log_file: Path, ahead: Callable[[], None]) -> None:
+    """What the new process does once it is given work: says sentences, then None, or the error that ended it."""
     guard_output()
     set_private_umask()
     os.setpgrp()  # Ctrl-C reaches the whole group of the command, which passes it on
@@ -143,18 +173,23 @@ def _work(
     with open_log(log_file) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    ahead()
+    try:
+        place, work, arguments, keywords = connection.recv()
+    except EOFError:  # the command is gone
+        return
     try:
         with unwrap_ray_errors(), connected(place):
-            work(sender.send, *arguments, **keywords)
+            work(connection.send, *arguments, **keywords)
     except HeimdexError as error:
-        sender.send(error)
+        connection.send(error)
     except KeyboardInterrupt:
         pass  # the command that passed it on knows
     except Exception as error:
         traceback.print_exc()
-        sender.send(RuntimeError(f"{type(error).__name__}: {error} (log: {log_file})"))
+        connection.send(RuntimeError(f"{type(error).__name__}: {error} (log: {log_file})"))
     else:
-        sender.send(None)
+        connection.send(None)
 
 
 @contextmanager
