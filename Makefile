@@ -21,8 +21,8 @@ demo: $(INSTALLED) ## the whole way on this machine: bundled clips and models, a
 test: $(INSTALLED) ## all tests but the long ones: unit, integration (real Postgres), cluster (real Ray)
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
 
-test-fast: $(INSTALLED) ## unit and integration tests alone
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/unit tests/integration
+test-fast: $(INSTALLED) ## unit and integration tests alone, without the long ones
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long" tests/unit tests/integration
 
 test-long: $(INSTALLED) ## the long ones: clusters that are killed, moved or taken over
 	@$(BIN)/python -m pytest -m long
