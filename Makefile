@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long test-of chaos check format lint types bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
+.PHONY: help demo test test-fast test-long test-of chaos check format lint types words bench bench-quick bench-hour bench-search notebook opensearch docs docs-serve reference picture audit sbom schema lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,9 +34,9 @@ test-of: $(INSTALLED) ## the tests of one module: make test-of MODULE=cluster/fi
 chaos: $(INSTALLED) ## kill everything in turn and count what breaks: tests/chaos.md (SEED=7 PARTS="tokens media")
 	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(PARTS)
 
-check: $(INSTALLED) ## format, lint, types, who imports whom, and the documentation; changes nothing
+check: $(INSTALLED) ## format, lint, types, who imports whom, words, and the documentation; changes nothing
 	@$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory lint types docs
+	@$(MAKE) --no-print-directory lint types words docs
 
 format: $(INSTALLED) ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
@@ -48,6 +48,9 @@ lint: $(INSTALLED) ## ruff's rules, and who may import whom
 
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy
+
+words: $(INSTALLED) ## the banned words, and the length of docstrings' first sentences
+	@$(BIN)/python -m pytest --quiet tests/unit/test_words.py
 
 bench: $(INSTALLED) ## speed against what one would use instead, kept in tests/benchmarks/results.md
 	@$(BIN)/python -m tests.benchmarks.run
