@@ -48,7 +48,7 @@ from cluster.security.event_log import EventLog, FailingSteps, log_fields
 from cluster.security.log_output import LogConfig
 from cluster.store.opensearch.client import open_client
 from cluster.store.opensearch.sync import IndexFollower
-from cluster.store.postgres.connections import EmbeddedPostgres, Pool, open_pool
+from cluster.store.postgres.connections import ANSWER_SLACK_S, EmbeddedPostgres, Pool, open_pool
 from cluster.store.postgres.refusals import REFUSALS, sentence_of
 from cluster.store.queue.lease_recovery import LeaseRecovery
 from cluster.store.queue.notify import can_listen, notifications
@@ -68,7 +68,7 @@ BETWEEN_CLAIMS_S = 0.1
 BEAT_AGAIN_S = 1.0
 """Interval between heartbeats while they fail: leases go on expiring."""
 BEAT_LIMIT_S = 10.0
-"""Time that a heartbeat's statement may take: where its session does not answer, another one must, in time."""
+"""Time that a heartbeat's statement may take, or a sixth of a lease; its answer, a third: there is time for others."""
 CLEANUP_S = 5.0
 """Longest wait of a stop for cancelled attempts to remove their downloads."""
 SLOW_FETCH_S = 0.5
@@ -120,7 +120,8 @@ class VideoScheduler:
             min_size=1,
             max_size=1,
             name="heimdex-heartbeat",
-            statement_timeout_s=min(BEAT_LIMIT_S, config.lease_s / 2),
+            statement_timeout_s=min(BEAT_LIMIT_S, config.lease_s / 6),
+            answer_slack_s=min(ANSWER_SLACK_S, config.lease_s / 6),
         )
         self._queue = VideoQueue(self._database, name, config.lease_s, config.owner_cap)
         self._recovery = LeaseRecovery(self._database, name, config.retry_rule)
@@ -435,13 +436,14 @@ class VideoScheduler:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.is_set():
             try:
-                for hints in notifications(self._config.database_url, POLL_S):
+                for number, hints in enumerate(notifications(self._config.database_url, POLL_S)):
                     self._failing.note_success(Event.LISTEN_FAILED)
                     if self._stopping.is_set():
                         return
                     if hints.videos_wait:
                         loop.call_soon_threadsafe(self._look_now)
-                    ended = set(hints.ended_leases) & self._in_flight.keys()
+                    named = hints.ended_leases if number else list(self._in_flight)  # before: none was received
+                    ended = set(named) & self._in_flight.keys()
                     if ended:
                         self._abandon_all(loop, ended - self._queue.held(ended), "notification")
             except Exception as error:  # without this thread work is found late: whatever happened, try again

@@ -162,7 +162,7 @@ def _read_manifest(settings: Settings, manifest: str) -> Any:
 def _running_cluster(settings: Settings) -> Iterator[tuple[str, bool]]:
     """The database URL of a cluster that processes: the one that is up, or (True) one only for this command."""
     urls = launch.database_urls(settings)
-    if urls is not None and launch.is_scheduling(urls):
+    if urls is not None and launch.is_scheduling(settings, urls):
         yield urls.worker, False
         return
     say("no cluster is up: bringing one up for this command")

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from cluster import __version__
 from cluster.contracts.database_url import DatabaseUrls
 from cluster.contracts.errors import ConfigurationError, DatabaseUnavailable
 from cluster.contracts.events import Event
-from cluster.contracts.search import EngineAddress
+from cluster.contracts.search import EngineAddress, Retriever
 from cluster.contracts.stages import RetryRule
 from cluster.runtime.ray_driver import Say
 from cluster.security.event_log import EventLog
@@ -30,6 +30,8 @@ logger = EventLog(__name__)
 SERVE_APPLICATION = "heimdex"
 SCHEDULER_NAME = f"scheduler-{__version__}"
 READY_POLL_S = 2.0
+BESIDE_S = 30.0
+"""Time that what was started beside the workers has to notice that all is stopped."""
 GRACE_S = 10.0
 """Time that videos in flight have to finish, unless another is asked for, on a Ray that goes on running."""
 PROXY_SLACK_S = 5.0
@@ -54,28 +56,43 @@ def start_actors(
         ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
     """
     set_up_logging(settings.log_config, process="driver")
-    with _undone_on_error():
+    with _undone_on_error() as beside:
         scheduler = _start_scheduler(settings, urls.worker, say, scheduler_name)
         _start_proxy(settings, http_port)
-        application = _beside(partial(_start_application, settings, urls.api))  # loads models of its own
+        start_application = partial(_start_application, settings, urls.api)  # loads models of its own
+        if _models_are_agreed(settings, urls.worker):
+            beside.append(_beside(start_application))
         _wait_until_ready(say, scheduler, urls.worker)
         if settings.search_engine is not None:
             _ensure_index(say, settings.search_engine, urls.worker)
-        if not application.done():
-            say("waiting for the HTTP endpoints")
-        application.result()
+        say("waiting for the HTTP endpoints")
+        (beside[0] if beside else _beside(start_application)).result()
+
+
+def _models_are_agreed(settings: Settings, database_url: str) -> bool:
+    """Whether every process will load the same models: they are set, or scenes were embedded by some.
+
+    Else the vision workers choose by their device, which the endpoints, on a head without a GPU, would not.
+    """
+    from cluster.store.index.model_registry import SearchModels, State
+
+    with open_pool(database_url, max_size=1, name="heimdex-loading") as pool:
+        return settings.clip_is_chosen or Retriever.PICTURE in SearchModels(pool).by_state()[State.ACTIVE]
 
 
 @contextmanager
-def _undone_on_error() -> Iterator[None]:
-    """Actors that were started within are stopped again when an error ends it."""
+def _undone_on_error() -> Iterator[list[Future[None]]]:
+    """Actors that were started within are stopped again when an error ends it, also by what was started beside it."""
     from ray.exceptions import RayError
 
+    beside: list[Future[None]] = []
     try:
-        yield
+        yield beside
     except BaseException:
         try:
             _stop_actors()
+            if wait(beside, timeout=BESIDE_S).done:  # it may have started something again
+                _stop_actors()
         except (RayError, ConnectionError) as error:  # they are gone with their Ray; the first error is raised
             logger.warning(Event.ACTORS_NOT_STOPPED, error=error)
         raise

@@ -80,15 +80,22 @@ def existing_database_url(settings: Settings, role: DatabaseRole = DatabaseRole.
 @contextmanager
 def started_database(settings: Settings) -> Iterator[DatabaseUrls]:
     """The URLs of the database, as it is. An embedded one that had to be started is stopped again at the end."""
+    with _started_or_in_use(settings) as (urls, _):
+        yield urls
+
+
+@contextmanager
+def _started_or_in_use(settings: Settings) -> Iterator[tuple[DatabaseUrls, bool]]:
+    """The same, and whether it was there before, so that others may be using it."""
     prepare_data_folder(settings.data_dir)
     urls = database_urls(settings)
     if urls is not None:
-        yield urls
+        yield urls, True
         return
     server = embedded(settings)
     try:
         server.start()
-        yield server.urls
+        yield server.urls, False
     finally:
         server.stop()
 
@@ -99,8 +106,7 @@ def open_database(settings: Settings, role: DatabaseRole = DatabaseRole.WORKER) 
 
     One that others may be using is not migrated. Raises ConfigurationError when it lacks migrations.
     """
-    in_use = database_urls(settings) is not None
-    with started_database(settings) as urls:
+    with _started_or_in_use(settings) as (urls, in_use):
         if in_use:
             refuse_unmigrated(urls.of(role))
         else:
@@ -118,9 +124,14 @@ def open_database_as_owner(settings: Settings) -> AbstractContextManager[str]:
 # The cluster
 
 
-def is_scheduling(urls: DatabaseUrls) -> bool:
-    """Whether a scheduler of this version works on this database, wherever it runs."""
-    if pending_migrations(urls.worker):
+def is_scheduling(settings: Settings, urls: DatabaseUrls) -> bool:
+    """Whether a scheduler works on this database, wherever it runs.
+
+    Raises ConfigurationError when the database lacks migrations, unless `up` applies them.
+    """
+    if settings.database_urls is not None or find(settings) is not None:
+        refuse_unmigrated(urls.worker)
+    elif pending_migrations(urls.worker):
         return False
     with open_pool(urls.worker, max_size=1, name="heimdex-probe") as pool:
         return any(worker.kind == SCHEDULER_KIND for worker in seen_workers(pool, SEEN_WITHIN_S))
@@ -198,7 +209,7 @@ def up(settings: Settings, say: Say) -> ClusterState:
 
 def _prepare_database(urls: DatabaseUrls, say: Say, *, ours: bool) -> None:
     if not ours:
-        refuse_unmigrated(urls.worker)
+        refuse_unmigrated(urls.migrate)
     elif applied := apply_migrations(urls.migrate):
         say(f"applied {counted(len(applied), 'migration')}")
     for function in restore_functions(urls.migrate):

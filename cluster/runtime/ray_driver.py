@@ -6,10 +6,12 @@ outlive the cluster it brings up (``heimdex process``) never connects itself.
 Ray is imported where it is used: it reads its authentication mode on import, and a command that needs no Ray is quick.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from cluster.contracts.errors import HeimdexError, NodeLost
 from cluster.runtime.ray_folder import given_to_ray, new_ray_folder, remove_ray_folder
@@ -115,6 +117,7 @@ class RayDriver:
         self._connection, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_work, args=(theirs, log_file, ahead))
         self._process.start()
+        self._works = False
         theirs.close()
 
     def run(
@@ -133,11 +136,11 @@ class RayDriver:
             HeimdexError: ``work`` raised it.
             NodeLost: Ray died meanwhile.
         """
+        self._works = True
         try:
-            self._connection.send((place, work, arguments, keywords))
-            _relay(self._connection, say)
-        except (EOFError, ConnectionError):
-            raise NodeLost(f"Ray died meanwhile (log: {self._log_file})") from None
+            self._give((place, work, arguments, keywords))
+            while (sentence := self._answer()) is not None:
+                say(sentence)
         except (KeyboardInterrupt, SystemExit):
             if self._process.pid is not None:
                 os.kill(self._process.pid, signal.SIGINT)
@@ -145,22 +148,26 @@ class RayDriver:
         finally:
             self._process.join()
 
-    def close(self) -> None:
-        """End the process if no work was given to it: it has begun nothing."""
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
+    def _give(self, work: object) -> None:
+        with contextlib.suppress(ConnectionError):  # it ended already, and its last answer says why
+            self._connection.send(work)
 
-
-def _relay(receiver: Connection, say: Say) -> None:
-    """Until the process is done. Raises EOFError when it ends before."""
-    while True:
-        message = receiver.recv()
-        if message is None:
-            return
+    def _answer(self) -> str | None:
+        """What is to be said; None: the work is done. Raises the error that ended it."""
+        try:
+            message = self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise NodeLost(f"Ray died meanwhile (log: {self._log_file})") from None
         if isinstance(message, BaseException):
             raise message
-        say(message)
+        return None if message is None else str(message)
+
+    def close(self) -> None:
+        """End the process if no work was given to it: it has begun nothing. Else it is left to what it undoes."""
+        if not self._works:
+            self._process.kill()
+            self._process.join()
+        self._connection.close()
 
 
 def _work(connection: Connection, log_file: Path, ahead: Callable[[], None]) -> None:
@@ -173,12 +180,9 @@ def _work(connection: Connection, log_file: Path, ahead: Callable[[], None]) -> 
     with open_log(log_file) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    ahead()
     try:
-        place, work, arguments, keywords = connection.recv()
-    except EOFError:  # the command is gone
-        return
-    try:
+        ahead()
+        place, work, arguments, keywords = _given(connection)
         with unwrap_ray_errors(), connected(place):
             work(connection.send, *arguments, **keywords)
     except HeimdexError as error:
@@ -190,6 +194,14 @@ def _work(connection: Connection, log_file: Path, ahead: Callable[[], None]) -> 
         connection.send(RuntimeError(f"{type(error).__name__}: {error} (log: {log_file})"))
     else:
         connection.send(None)
+
+
+def _given(connection: Connection) -> Any:
+    """What there is to do. Ends this process where the command is gone."""
+    try:
+        return connection.recv()
+    except EOFError:
+        sys.exit(0)
 
 
 @contextmanager

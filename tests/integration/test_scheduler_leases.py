@@ -14,6 +14,7 @@ import pytest
 from cluster.contracts.errors import DatabaseUnavailable
 from cluster.contracts.videos import Submission
 from cluster.store.postgres.connections import Pool
+from cluster.store.queue.notify import Hints, notifications
 from cluster.store.queue.submissions import cancel, submit
 from cluster.store.queue.video_queue import VideoQueue
 from tests.support.played_scheduler import PATIENCE_S, RUNS_S, scheduling, until_ready
@@ -67,6 +68,26 @@ def test_a_cancelled_video_is_abandoned_at_once(pool: Pool, video: UUID, caplog:
     assert "found_by=notification" in caplog.text
 
 
+def test_what_was_cancelled_before_the_listener_listens_is_found(
+    database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled = threading.Event()
+
+    def late(url: str, wait_s: float) -> Iterator[Hints]:
+        assert cancelled.wait(PATIENCE_S)
+        yield from notifications(url, wait_s)
+
+    monkeypatch.setattr("actors.scheduler.scheduler.notifications", late)
+    monkeypatch.setitem(RUNS_S, "transcribe", 3.0)
+    with scheduling(database_url):
+        (video_id,) = submit(pool, OWNER, [Submission(uri="/videos/long.mp4")])
+        until(lambda: stages(pool) == (1, 3))
+        assert cancel(pool, [video_id]) == [video_id]
+        cancelled.set()
+        until(lambda: any("lease lost" in record.getMessage() for record in caplog.records))
+    assert "found_by=notification" in caplog.text
+
+
 def test_what_a_scheduler_holds_it_does_not_take_back(pool: Pool, video: UUID) -> None:
     with pool.connection() as connection:  # as after an outage of the database, or a sleep of the machine
         connection.execute("UPDATE video_leases SET expires_at = now() - interval '1 hour'")
@@ -77,8 +98,6 @@ def test_what_a_scheduler_holds_it_does_not_take_back(pool: Pool, video: UUID) -
 def test_a_heart_whose_session_is_stopped_takes_another(
     database_url: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.scheduler.scheduler.BEAT_LIMIT_S", 0.5)
-    monkeypatch.setattr("cluster.store.postgres.connections.ANSWER_SLACK_S", 0.5)
     monkeypatch.setitem(RUNS_S, "transcribe", 12.0)
     statement = "SELECT pid FROM pg_stat_activity WHERE application_name = 'heimdex-heartbeat'"
     with scheduling(database_url, lease_s=8.0):

@@ -1,6 +1,8 @@
 """A database that others may be using is migrated by `heimdex migrate` alone; any other command says so."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,18 @@ from typer.testing import CliRunner
 
 from cluster.cli.main import app
 from cluster.contracts.errors import ConfigurationError
+from cluster.contracts.search import Retriever
 from cluster.runtime import launch
+from cluster.runtime.cluster_actors import _models_are_agreed
 from cluster.settings import load_settings
-from cluster.store.postgres.connections import connect
-from cluster.store.postgres.migrations import all_migrations, apply_migrations, pending_migrations
+from cluster.store.index.model_registry import IndexedModel, SearchModels
+from cluster.store.postgres.connections import Pool, connect
+from cluster.store.postgres.migrations import all_migrations, apply_migrations, pending_migrations, refuse_unmigrated
+from cluster.store.postgres.roles import restore_rights
+from tests.support.database_roles import as_role
 from tests.support.existing_database import changes_between, take_snapshot
 from tests.support.own_server import quick_folder
+from tests.support.vector_lengths import EMBEDDING_DIM
 
 COMMANDS = (
     "status",
@@ -68,6 +76,40 @@ def test_database_of_a_newer_version_is_refused(database_url: str) -> None:
     for look in (pending_migrations, apply_migrations):
         with pytest.raises(ConfigurationError, match=sentence):
             look(database_url)
+
+
+def test_command_waits_for_who_migrates(bare_database_url: str) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        migrating = threads.submit(apply_migrations, bare_database_url)
+        while not _has_record(bare_database_url):
+            time.sleep(0.001)
+        refuse_unmigrated(bare_database_url)
+        assert migrating.result() == all_migrations()
+
+
+def _has_record(url: str) -> bool:
+    with connect(url) as connection:
+        return bool(
+            connection.execute("SELECT to_regclass('heimdex_migrations') IS NOT NULL AS found").fetchall()[0]["found"]
+        )
+
+
+def test_role_without_the_right_to_look_is_one_sentence(database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("REVOKE SELECT ON heimdex_migrations FROM heimdex_worker")
+    sentence = "the role heimdex_worker may not read heimdex_migrations: `heimdex migrate` gives the rights again"
+    with pytest.raises(ConfigurationError, match=sentence):
+        refuse_unmigrated(as_role(database_url, "heimdex_worker"))
+    restore_rights(database_url)
+    refuse_unmigrated(as_role(database_url, "heimdex_worker"))
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_endpoints_wait_for_the_workers_choice_of_a_first_model(database_url: str, pool: Pool, chosen: bool) -> None:
+    settings = load_settings(database_url=database_url, clip_model="bundled" if chosen else None)
+    assert _models_are_agreed(settings, database_url) is chosen
+    SearchModels(pool).adopt(Retriever.PICTURE, IndexedModel("bundled@1", "bundled", None, EMBEDDING_DIM))
+    assert _models_are_agreed(settings, database_url)
 
 
 def test_embedded_server_that_runs_is_only_checked() -> None:

@@ -2,7 +2,8 @@
 
 Every session is in UTC, has a statement timeout, which the client keeps too, compiles nothing and knows pgvector.
 Behind a transaction pooler no session is kept: there the same holds for each transaction, nothing is prepared, and
-locks last as long as a transaction. Single statements (``autocommitted``) have the server's own settings there. The
+locks last as long as a transaction. Single statements (``autocommitted``) have the server's own settings there, and
+the client's limit. The
 server that runs when no other is configured is ``cluster.store.postgres.embedded``'s; what is in the database is the
 other modules'.
 """
@@ -122,9 +123,17 @@ def advisory_lock(url: str, key: int, *, name: str, wait: bool = False) -> Itera
 
 
 def open_pool(
-    url: str, *, min_size: int = 1, max_size: int, name: str, statement_timeout_s: float = STATEMENT_TIMEOUT_S
+    url: str,
+    *,
+    min_size: int = 1,
+    max_size: int,
+    name: str,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    answer_slack_s: float | None = None,
 ) -> "Pool":
     """An open pool of sessions named ``name`` (seen in pg_stat_activity), each checked when it is borrowed.
+
+    An answer is waited for ``answer_slack_s`` longer than a statement may take, ``ANSWER_SLACK_S`` by default.
 
     Close it, or use it in a ``with``. Raises as :func:`connect`: at once, not after the pool's own retries.
     Sessions opened before the vector extension exists do not know vectors: migrate first.
@@ -138,7 +147,12 @@ def open_pool(
         min_size=min_size,
         max_size=max_size,
         name=name,
-        configure=partial(_prepare_session, statement_timeout_s=statement_timeout_s, pooled=way.pooled),
+        configure=partial(
+            _prepare_session,
+            statement_timeout_s=statement_timeout_s,
+            pooled=way.pooled,
+            answer_slack_s=answer_slack_s,
+        ),
         check=ConnectionPool.check_connection,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_timeout=CONNECT_TIMEOUT_S,  # the pool's default pauses ever longer, for up to five minutes
@@ -278,7 +292,11 @@ def _parse(url: str) -> dict[str, Any]:
 
 
 def _prepare_session(
-    connection: "Session", statement_timeout_s: float = STATEMENT_TIMEOUT_S, *, pooled: bool = False
+    connection: "Session",
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    *,
+    pooled: bool = False,
+    answer_slack_s: float | None = None,
 ) -> None:
     """UTC, the timeouts, no compiling, the schemas and pgvector; of a pooled session only the last, which the client
     keeps.
@@ -287,7 +305,8 @@ def _prepare_session(
     server that has a compiler would take a tenth of a second over each claim, since many videos wait.
     By SET, since connection poolers in front of Postgres refuse the ``options`` parameter.
     """
-    connection.answer_timeout_s = statement_timeout_s + ANSWER_SLACK_S if statement_timeout_s else None
+    slack_s = ANSWER_SLACK_S if answer_slack_s is None else answer_slack_s
+    connection.answer_timeout_s = statement_timeout_s + slack_s if statement_timeout_s else None
     if not pooled:
         connection.execute(_settings("SET", statement_timeout_s))
         connection.execute(_SCHEMAS)

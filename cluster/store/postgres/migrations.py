@@ -87,8 +87,14 @@ def pending_migrations(url: str) -> list[Migration]:
 
 
 def refuse_unmigrated(url: str) -> None:
-    """For what does not migrate. Raises ConfigurationError when migrations are pending, and as it does."""
+    """For what does not migrate. Raises ConfigurationError when migrations are pending, and as it does.
+
+    Another process that migrates the database is waited for.
+    """
     pending = pending_migrations(url)
+    if pending:
+        with advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True):
+            pending = pending_migrations(url)
     if pending:
         raise ConfigurationError(
             f"the database lacks {counted(len(pending), 'migration')}: run `heimdex migrate` first"
@@ -189,7 +195,12 @@ def _named(connection: Connection[DictRow], what: str) -> Iterator[None]:
 def _pending(connection: Connection[DictRow]) -> list[Migration]:
     if not _has_record(connection):
         return all_migrations()
-    rows = connection.execute("SELECT number, sha256 FROM public.heimdex_migrations").fetchall()
+    try:
+        rows = connection.execute("SELECT number, sha256 FROM public.heimdex_migrations").fetchall()
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"the role {connection.info.user} may not read heimdex_migrations: `heimdex migrate` gives the rights again"
+        ) from error
     applied = {row["number"]: row["sha256"] for row in rows}
     migrations = all_migrations()
     newest, known = max(applied, default=0), migrations[-1].number
