@@ -56,7 +56,7 @@ def start_actors(
         ConfigurationError: a worker cannot load what it needs, or the endpoints do not start.
     """
     set_up_logging(settings.log_config, process="driver")
-    with _undone_on_error() as beside:
+    with _undone_on_error(ours=settings.ray_address is None) as beside:
         scheduler = _start_scheduler(settings, urls.worker, say, scheduler_name)
         _start_proxy(settings, http_port)
         start_application = partial(_start_application, settings, urls.api)  # loads models of its own
@@ -81,8 +81,12 @@ def _models_are_agreed(settings: Settings, database_url: str) -> bool:
 
 
 @contextmanager
-def _undone_on_error() -> Iterator[list[Future[None]]]:
-    """Actors that were started within are stopped again when an error ends it, also by what was started beside it."""
+def _undone_on_error(*, ours: bool) -> Iterator[list[Future[None]]]:
+    """Actors that were started within are stopped again when an error ends it, also by what was started beside it.
+
+    On a Ray of ``ours``, which is ended next, only schedulers are, to hand back what they may have claimed by now.
+    """
+    from ray import serve
     from ray.exceptions import RayError
 
     beside: list[Future[None]] = []
@@ -90,9 +94,11 @@ def _undone_on_error() -> Iterator[list[Future[None]]]:
         yield beside
     except BaseException:
         try:
-            _stop_actors()
-            if wait(beside, timeout=BESIDE_S).done:  # it may have started something again
-                _stop_actors()
+            _stop_schedulers(0.0)
+            if not ours:
+                serve.shutdown()
+                if wait(beside, timeout=BESIDE_S).done:  # it may have started something again
+                    serve.shutdown()
         except (RayError, ConnectionError) as error:  # they are gone with their Ray; the first error is raised
             logger.warning(Event.ACTORS_NOT_STOPPED, error=error)
         raise
@@ -231,17 +237,17 @@ def _serve_message() -> str:
 
 def stop_actors(say: Say, log: LogConfig, grace_s: float) -> None:
     """Stop every scheduler and Serve; what is in flight has ``grace_s`` seconds to finish."""
-    set_up_logging(log, process="driver")
-    say(f"giving what is in flight {grace_s:g} s to finish, then handing it back")
-    _stop_actors(grace_s)
-
-
-def _stop_actors(grace_s: float = 0.0) -> None:
     from ray import serve
 
+    set_up_logging(log, process="driver")
+    say(f"giving what is in flight {grace_s:g} s to finish, then handing it back")
+    _stop_schedulers(grace_s)
+    serve.shutdown()
+
+
+def _stop_schedulers(grace_s: float) -> None:
     for name in _scheduler_names():
         _stop_scheduler(name, grace_s)
-    serve.shutdown()
 
 
 def _scheduler_names() -> list[str]:

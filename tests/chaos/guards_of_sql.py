@@ -284,8 +284,10 @@ _SESSION = [
     Guard(
         "one process migrates",
         MIGRATIONS,
-        'with advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True):',
-        'with advisory_lock(url, connection.info.backend_pid, name="heimdex migrate lock", wait=True):',
+        'with advisory_lock(url, _ADVISORY_LOCK, name="heimdex migrate lock", wait=True):\n'
+        "            if not _has_record",
+        'with advisory_lock(url, connection.info.backend_pid, name="heimdex migrate lock", wait=True):\n'
+        "            if not _has_record",
         (f"{_MIGRATED}test_several_that_migrate_at_once_apply_each_file_once",),
     ),
     Guard(
