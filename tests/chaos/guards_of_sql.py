@@ -326,7 +326,7 @@ _SESSION = [
         "cluster/runtime/launch.py",
         "    if not ours:\n",
         "    if False:\n",
-        (f"{_UNMIGRATED}test_command_on_what_lacks_migrations_says_what_to_run[up]",),
+        (f"{_UNMIGRATED}test_up_only_checks_a_database_of_others",),
     ),
 ]
 

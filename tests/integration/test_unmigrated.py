@@ -68,6 +68,14 @@ def test_migrate_migrates_a_database_of_others(existing_url: str, tmp_path: Path
     assert pending_migrations(existing_url) == []
 
 
+def test_up_only_checks_a_database_of_others(existing_url: str) -> None:
+    urls = load_settings(database_url=existing_url).database_urls
+    assert urls is not None
+    with pytest.raises(ConfigurationError, match="run `heimdex migrate` first"):
+        launch._prepare_database(urls, print, ours=False)
+    assert len(pending_migrations(existing_url)) == len(all_migrations())
+
+
 def test_database_of_a_newer_version_is_refused(database_url: str) -> None:
     with connect(database_url) as connection:
         connection.execute("INSERT INTO heimdex_migrations VALUES (987, '987_add_all.sql', 'none')")
